@@ -1,0 +1,1 @@
+//! Records, the run ledger, JSONL, and durable file writes

@@ -1,0 +1,1 @@
+//! Evaluations: safety with over-refusal beside harm

@@ -1,0 +1,1 @@
+//! Constitution, critique and revision, preference labels, the judge report

@@ -1,0 +1,1 @@
+//! Generate and score: KV cache, prefix sharing, continuous batching, sampling

@@ -1,0 +1,1 @@
+//! Arithmetic on slices: GEMM, attention, norms, RoPE, the log-prob head, AdamW

@@ -1,0 +1,1 @@
+//! The decoder, forward and backward, LoRA, and model files in and out

@@ -1,0 +1,1 @@
+//! Losses, optimizer, packing, checkpoints; SFT, reward model, DPO and PPO trainers
