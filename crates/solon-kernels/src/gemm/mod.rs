@@ -1,0 +1,257 @@
+//! Matrix products for linear layers, forward and backward.
+//!
+//! `C = A·B` or `C += A·B` with `A [m, k]` and `B [k, n]`, either of them read through strides, so that the three
+//! products of a linear layer (`y = x Wᵀ`, `dx = dy W`, `dW += dyᵀ x`) are one function. `B` is packed first
+//! ([`PackedB`]); weights are packed once per update and kept, activations are packed on the fly.
+//!
+//! Every element of `C` is summed over `k` in order, from `C`'s old value (or zero), with one fused multiply-add a term
+//! (f32) or one `vdpbf16ps` a pair of terms (bf16). Tiles, cache blocks and threads only choose *when* that happens.
+//! Hence rows do not depend on each other, and f32 results are the same bits on AVX-512, AVX2 and plain Rust.
+
+mod pack;
+mod tile;
+
+use crate::parallel::SharedOutput;
+use pack::PackedA;
+pub use pack::PackedB;
+use rayon::prelude::*;
+
+/// What the products' inputs are rounded to. Sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Inputs as they are.
+    F32,
+    /// Inputs rounded to bf16 (nearest, ties to even) while packing.
+    Bf16,
+}
+
+impl Precision {
+    /// bf16 where the processor multiplies it in hardware, f32 elsewhere.
+    pub fn auto() -> Self {
+        if crate::isa::isa().has_bf16() { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// The name used on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// A matrix read through strides: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
+#[derive(Clone, Copy)]
+pub struct Strided<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Distance between rows.
+    pub row_stride: usize,
+    /// Distance between columns.
+    pub column_stride: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// A row-major matrix with `columns` columns.
+    pub fn rows(data: &'a [f32], columns: usize) -> Self {
+        Self { data, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The transpose of a row-major matrix with `columns` columns.
+    pub fn transposed(data: &'a [f32], columns: usize) -> Self {
+        Self { data, row_stride: 1, column_stride: columns }
+    }
+}
+
+/// Whether the product replaces the output or is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `C = A·B`.
+    Replace,
+    /// `C += A·B`.
+    Add,
+}
+
+/// Rows of `A` per task: eight tiles, so that a panel of `B` is read once from L2 for 112 rows.
+const TILES_PER_TASK: usize = 8;
+/// Most terms of `k` between two visits to `C`: keeps a panel of `B` in the first-level cache.
+const MAX_DEPTH: usize = 512;
+
+/// `c = a·b` or `c += a·b`; `c` is row-major `[m, b.n()]`.
+pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) {
+    let (n, k) = (b.n(), b.k());
+    assert_eq!(c.len(), m * n, "output of a {m}x{k} by {k}x{n} product");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if write == Write::Replace {
+            c.fill(0.0);
+        }
+        return;
+    }
+    let a = PackedA::new(a, m, b);
+    let out = SharedOutput(c.as_mut_ptr());
+    let row_tasks = a.tiles().div_ceil(TILES_PER_TASK);
+    // Enough tasks to keep every thread busy: columns are split when there are few rows, as in decoding.
+    let threads = rayon::current_num_threads();
+    let column_tasks = if threads == 1 {
+        1
+    } else {
+        (4 * threads).div_ceil(row_tasks).clamp(1, b.panels().div_ceil(2).max(1))
+    };
+    let panels_per_task = b.panels().div_ceil(column_tasks);
+    let task = |index: usize| {
+        let (row_task, column_task) = (index / column_tasks, index % column_tasks);
+        let tiles =
+            row_task * TILES_PER_TASK..((row_task + 1) * TILES_PER_TASK).min(a.tiles());
+        let first = (column_task * panels_per_task).min(b.panels());
+        let panels = first..(first + panels_per_task).min(b.panels());
+        run_block(&a, b, tiles, panels, m, out, write);
+    };
+    let tasks = row_tasks * column_tasks;
+    if threads == 1 || tasks == 1 || m * n * k < 64 * 1024 {
+        (0..tasks).for_each(task);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+    a.recycle();
+}
+
+/// The products of some row tiles with some column panels, a block of `k` at a time.
+fn run_block(
+    a: &PackedA,
+    b: &PackedB,
+    tiles: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+    m: usize,
+    out: SharedOutput,
+    write: Write,
+) {
+    let n = b.n();
+    let steps = b.steps();
+    let blocks = b.k().div_ceil(MAX_DEPTH);
+    let depth = steps.div_ceil(blocks);
+    let mut scratch = [0.0_f32; tile::MAX_ROWS * tile::MAX_COLUMNS];
+    for from in (0..steps).step_by(depth) {
+        let count = depth.min(steps - from);
+        let start_from_output = write == Write::Add || from > 0;
+        for panel in panels.clone() {
+            let columns = b.panel_width().min(n - panel * b.panel_width());
+            for tile in tiles.clone() {
+                let rows = a.tile_rows().min(m - tile * a.tile_rows());
+                let offset = tile * a.tile_rows() * n + panel * b.panel_width();
+                // SAFETY: `offset` and the `rows x columns` elements after it lie inside `c` (`rows` and `columns` were
+                // cut to the matrix just above), and no other task has this tile and panel.
+                unsafe {
+                    let c = out.0.add(offset);
+                    if columns == b.panel_width() {
+                        tile::multiply(a, b, tile, panel, from, count, rows, c, n, start_from_output);
+                    } else {
+                        // A partial panel is computed whole in scratch; its padding columns are thrown away.
+                        let width = b.panel_width();
+                        if start_from_output {
+                            for row in 0..rows {
+                                for column in 0..columns {
+                                    scratch[row * width + column] = *c.add(row * n + column);
+                                }
+                            }
+                        }
+                        let s = scratch.as_mut_ptr();
+                        tile::multiply(a, b, tile, panel, from, count, rows, s, width, start_from_output);
+                        for row in 0..rows {
+                            for column in 0..columns {
+                                *c.add(row * n + column) = scratch[row * width + column];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    const SHAPES: [(usize, usize, usize); 7] =
+        [(1, 1, 1), (3, 5, 7), (14, 32, 64), (15, 33, 65), (40, 96, 700), (129, 48, 1537), (1, 200, 576)];
+
+    #[test]
+    fn f32_equals_the_reference_to_the_bit() {
+        for (m, n, k) in SHAPES {
+            let (a, b) = (numbers(m * k, 1), numbers(n * k, 2));
+            for write in [Write::Replace, Write::Add] {
+                let mut expected = numbers(m * n, 3);
+                let mut got = expected.clone();
+                reference::matmul(Strided::rows(&a, k), Strided::transposed(&b, k), m, n, k, &mut expected, write);
+                let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::F32);
+                gemm(Strided::rows(&a, k), m, &packed, &mut got, write);
+                assert_eq!(got, expected, "{m}x{n}x{k} {write:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_is_the_f32_product_of_rounded_inputs() {
+        for (m, n, k) in SHAPES {
+            let round = |x: &Vec<f32>| -> Vec<f32> {
+                x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect()
+            };
+            let (a, b) = (numbers(m * k, 4), numbers(n * k, 5));
+            let (ra, rb) = (round(&a), round(&b));
+            let mut expected = vec![0.0; m * n];
+            reference::matmul(Strided::rows(&ra, k), Strided::transposed(&rb, k), m, n, k, &mut expected, Write::Replace);
+            let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::Bf16);
+            let mut got = vec![0.0; m * n];
+            gemm(Strided::rows(&a, k), m, &packed, &mut got, Write::Replace);
+            for (x, y) in got.iter().zip(&expected) {
+                assert!((x - y).abs() <= 1e-5 * (k as f32).sqrt(), "{m}x{n}x{k}: {x} {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let (n, k) = (70, 601);
+        let (a, b) = (numbers(50 * k, 6), numbers(n * k, 7));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let packed = PackedB::new(Strided::transposed(&b, k), k, n, precision);
+            let mut all = vec![0.0; 50 * n];
+            gemm(Strided::rows(&a, k), 50, &packed, &mut all, Write::Replace);
+            for row in 0..50 {
+                let mut one = vec![0.0; n];
+                gemm(Strided::rows(&a[row * k..(row + 1) * k], k), 1, &packed, &mut one, Write::Replace);
+                assert_eq!(one, all[row * n..(row + 1) * n], "row {row} {precision:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let (m, n, k) = (300, 96, 333);
+        let (a, b) = (numbers(m * k, 8), numbers(n * k, 9));
+        let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::auto());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut c = vec![0.0; m * n];
+                gemm(Strided::rows(&a, k), m, &packed, &mut c, Write::Replace);
+                c
+            })
+        };
+        assert_eq!(run(1), run(3));
+    }
+}

@@ -1,0 +1,204 @@
+//! Operands of a product laid out in the order the tile kernel reads them.
+//!
+//! A *step* is what one instruction consumes along `k`: one f32, or a pair of bf16 in one `u32`. `B` is cut into panels of
+//! columns, `[panel][step][column]`; `A` into tiles of rows, `[tile][step][row]`. Both are zero-padded to whole tiles and
+//! whole pairs, and a zero term changes no sum.
+
+use super::{Precision, Strided, tile};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// The right-hand operand, `[k, n]`.
+#[derive(Clone)]
+pub struct PackedB {
+    n: usize,
+    k: usize,
+    width: usize,
+    precision: Precision,
+    data: Vec<u32>,
+}
+
+impl PackedB {
+    /// Packs a `[k, n]` matrix.
+    pub fn new(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
+        let mut packed = Self { n, k, width: tile::panel_width(), precision, data: Vec::new() };
+        packed.repack(source);
+        packed
+    }
+
+    /// Packs new values of the same shape into the same memory.
+    pub fn repack(&mut self, source: Strided<'_>) {
+        let (k, n, width, precision) = (self.k, self.n, self.width, self.precision);
+        let steps = self.steps();
+        self.data.resize(n.div_ceil(width) * steps * width, 0);
+        self.data.par_chunks_mut((steps * width).max(1)).enumerate().for_each(|(panel, out)| {
+            let columns = width.min(n - panel * width);
+            // (lane, k) of the panel is (k, panel * width + lane) of the matrix.
+            let view = Strided {
+                data: &source.data[panel * width * source.column_stride..],
+                row_stride: source.column_stride,
+                column_stride: source.row_stride,
+            };
+            pack_lanes(view, columns, width, k, precision, out);
+        });
+    }
+
+    /// Columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Rows.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// What the values were rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * 4
+    }
+
+    pub(super) fn panel_width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.n.div_ceil(self.width)
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        steps(self.k, self.precision)
+    }
+
+    pub(super) fn panel(&self, panel: usize, from: usize) -> &[u32] {
+        &self.data[(panel * self.steps() + from) * self.width..(panel + 1) * self.steps() * self.width]
+    }
+}
+
+/// The left-hand operand, packed for one product.
+pub(super) struct PackedA {
+    rows: usize,
+    steps: usize,
+    tile_rows: usize,
+    data: Vec<u32>,
+}
+
+thread_local! {
+    // One packing buffer a thread, so that a step in steady state allocates nothing here.
+    static SPARE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl PackedA {
+    pub(super) fn new(source: Strided<'_>, m: usize, b: &PackedB) -> Self {
+        let tile_rows = tile::tile_rows();
+        let steps = b.steps();
+        let (k, precision) = (b.k(), b.precision());
+        let mut data = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        data.resize(m.div_ceil(tile_rows) * steps * tile_rows, 0);
+        let pack_tile = |(tile, out): (usize, &mut [u32])| {
+            let rows = tile_rows.min(m - tile * tile_rows);
+            let view = Strided {
+                data: &source.data[tile * tile_rows * source.row_stride..],
+                row_stride: source.row_stride,
+                column_stride: source.column_stride,
+            };
+            pack_lanes(view, rows, tile_rows, k, precision, out);
+        };
+        if m * k < 16 * 1024 {
+            data.chunks_mut(steps * tile_rows).enumerate().for_each(pack_tile);
+        } else {
+            data.par_chunks_mut(steps * tile_rows).enumerate().for_each(pack_tile);
+        }
+        Self { rows: m, steps, tile_rows, data }
+    }
+
+    /// Gives the buffer back for the next product on this thread.
+    pub(super) fn recycle(self) {
+        SPARE.with_borrow_mut(|spare| spare.push(self.data));
+    }
+
+    pub(super) fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows)
+    }
+
+    pub(super) fn tile_rows(&self) -> usize {
+        self.tile_rows
+    }
+
+    pub(super) fn tile(&self, tile: usize, from: usize) -> &[u32] {
+        &self.data[(tile * self.steps + from) * self.tile_rows..(tile + 1) * self.steps * self.tile_rows]
+    }
+}
+
+fn steps(k: usize, precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => k,
+        Precision::Bf16 => k.div_ceil(2),
+    }
+}
+
+/// bf16 bits of `x`, to nearest with ties to even; NaN stays NaN.
+#[inline(always)]
+pub(super) fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
+    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+}
+
+multiversion! {
+    /// Writes `lanes` rows of `source` as `[step][width]`, zeros in the lanes past the last.
+    pub fn pack_lanes(source: Strided<'_>, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
+        let Strided { data, row_stride, column_stride } = source;
+        if lanes < width {
+            out.fill(0);
+        }
+        match precision {
+            Precision::F32 if row_stride == 1 => {
+                for (step, out) in out.chunks_exact_mut(width).enumerate() {
+                    let row = &data[step * column_stride..step * column_stride + lanes];
+                    for (out, x) in out.iter_mut().zip(row) {
+                        *out = x.to_bits();
+                    }
+                }
+            }
+            Precision::F32 => {
+                for lane in 0..lanes {
+                    let row = &data[lane * row_stride..];
+                    for (step, out) in out.chunks_exact_mut(width).enumerate() {
+                        out[lane] = row[step * column_stride].to_bits();
+                    }
+                }
+            }
+            Precision::Bf16 if row_stride == 1 => {
+                for (step, out) in out.chunks_exact_mut(width).enumerate() {
+                    let low = &data[2 * step * column_stride..2 * step * column_stride + lanes];
+                    if 2 * step + 1 < k {
+                        let high = &data[(2 * step + 1) * column_stride..(2 * step + 1) * column_stride + lanes];
+                        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                            *out = bf16_bits(*low) | bf16_bits(*high) << 16;
+                        }
+                    } else {
+                        for (out, low) in out.iter_mut().zip(low) {
+                            *out = bf16_bits(*low);
+                        }
+                    }
+                }
+            }
+            Precision::Bf16 => {
+                for lane in 0..lanes {
+                    let row = &data[lane * row_stride..];
+                    for (step, out) in out.chunks_exact_mut(width).enumerate() {
+                        let low = bf16_bits(row[2 * step * column_stride]);
+                        let high = if 2 * step + 1 < k { bf16_bits(row[(2 * step + 1) * column_stride]) } else { 0 };
+                        out[lane] = low | high << 16;
+                    }
+                }
+            }
+        }
+    }
+}

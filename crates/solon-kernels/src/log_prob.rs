@@ -1,0 +1,133 @@
+//! The log-prob head: log-softmax of logits at a target, its entropy, and the gradient back to the logits.
+//!
+//! Logits come a chunk of rows at a time; a row is read whole, so results do not depend on the chunks.
+
+use crate::exp::{LANES, exp, sum_lanes};
+use crate::parallel::SharedOutput;
+use rayon::prelude::*;
+
+/// The largest element and Σ e^((x - max)·scale).
+#[inline(always)]
+fn max_and_sum(row: &[f32], scale: f32) -> (f32, f32) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (head, tail) = row.as_chunks::<LANES>();
+    for x in head {
+        for i in 0..LANES {
+            lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
+        }
+    }
+    let mut max = lanes.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    for x in tail {
+        max = max.max(*x);
+    }
+    let mut lanes = [0.0; LANES];
+    for x in head {
+        for i in 0..LANES {
+            lanes[i] += exp((x[i] - max) * scale);
+        }
+    }
+    let mut sum = sum_lanes(lanes);
+    for x in tail {
+        sum += exp((x - max) * scale);
+    }
+    (max, sum)
+}
+
+multiversion! {
+    /// Log-probability of `target` under softmax(row · inverse_temperature), in nats.
+    pub fn row_log_prob(row: &[f32], target: u32, inverse_temperature: f32) -> f32 {
+        let (max, sum) = max_and_sum(row, inverse_temperature);
+        (row[target as usize] - max) * inverse_temperature - sum.ln()
+    }
+}
+
+multiversion! {
+    /// Entropy of softmax(row · inverse_temperature), in nats.
+    pub fn row_entropy(row: &[f32], inverse_temperature: f32) -> f32 {
+        let (max, sum) = max_and_sum(row, inverse_temperature);
+        let mut lanes = [0.0; LANES];
+        for (i, x) in row.iter().enumerate() {
+            let z = (x - max) * inverse_temperature;
+            lanes[i % LANES] = exp(z).mul_add(z, lanes[i % LANES]);
+        }
+        sum.ln() - sum_lanes(lanes) / sum
+    }
+}
+
+multiversion! {
+    /// Replaces a row of logits by `dlogprob · ∂logprob(target)/∂logits`.
+    pub fn row_log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlogprob: f32) {
+        let (max, sum) = max_and_sum(row, inverse_temperature);
+        let factor = dlogprob * inverse_temperature;
+        let each = -factor / sum;
+        for x in row.iter_mut() {
+            *x = each * exp((*x - max) * inverse_temperature);
+        }
+        row[target as usize] += factor;
+    }
+}
+
+/// [`row_log_prob`] of each row of `logits` (`[targets.len(), vocab]`).
+pub fn log_probs(logits: &[f32], vocab: usize, targets: &[u32], inverse_temperature: f32, out: &mut [f32]) {
+    assert!(logits.len() == vocab * targets.len() && out.len() == targets.len());
+    logits.par_chunks_exact(vocab).zip(targets).zip(out).for_each(|((row, target), out)| {
+        *out = row_log_prob(row, *target, inverse_temperature);
+    });
+}
+
+/// [`row_entropy`] of each row of `logits`.
+pub fn entropies(logits: &[f32], vocab: usize, inverse_temperature: f32, out: &mut [f32]) {
+    assert_eq!(logits.len(), vocab * out.len());
+    logits.par_chunks_exact(vocab).zip(out).for_each(|(row, out)| *out = row_entropy(row, inverse_temperature));
+}
+
+/// [`row_log_prob_grad`] of each row of `logits`, in place.
+pub fn log_probs_grad(
+    logits: &mut [f32],
+    vocab: usize,
+    targets: &[u32],
+    inverse_temperature: f32,
+    dlogprobs: &[f32],
+) {
+    assert!(logits.len() == vocab * targets.len() && dlogprobs.len() == targets.len());
+    let out = SharedOutput(logits.as_mut_ptr());
+    (0..targets.len()).into_par_iter().for_each(|row| {
+        let shared = out;
+        // SAFETY: row `row` lies inside `logits` by the assertion above and belongs to this task alone.
+        let row_logits = unsafe { std::slice::from_raw_parts_mut(shared.0.add(row * vocab), vocab) };
+        row_log_prob_grad(row_logits, targets[row], inverse_temperature, dlogprobs[row]);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(row: &[f64], target: usize, scale: f64) -> f64 {
+        let max = row.iter().fold(f64::MIN, |a, b| a.max(*b));
+        let sum: f64 = row.iter().map(|x| ((x - max) * scale).exp()).sum();
+        (row[target] - max) * scale - sum.ln()
+    }
+
+    #[test]
+    fn value_entropy_and_gradient_agree_with_f64() {
+        let row: Vec<f32> = (0..53).map(|i| (i as f32 * 1.7).sin() * 4.0).collect();
+        let wide: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+        for scale in [1.0_f32, 1.0 / 0.7] {
+            let got = f64::from(row_log_prob(&row, 11, scale));
+            assert!((got - exact(&wide, 11, f64::from(scale))).abs() < 1e-5);
+            let entropy: f64 = (0..53).map(|i| exact(&wide, i, f64::from(scale))).map(|l| -l.exp() * l).sum();
+            assert!((f64::from(row_entropy(&row, scale)) - entropy).abs() < 1e-5);
+            let mut grad = row.clone();
+            row_log_prob_grad(&mut grad, 11, scale, 0.5);
+            for i in 0..53 {
+                let (mut up, mut down) = (wide.clone(), wide.clone());
+                up[i] += 1e-5;
+                down[i] -= 1e-5;
+                let numeric =
+                    0.5 * (exact(&up, 11, f64::from(scale)) - exact(&down, 11, f64::from(scale))) / 2e-5;
+                assert!((numeric - f64::from(grad[i])).abs() < 1e-6, "{i}: {numeric} {}", grad[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! RMSNorm (Zhang & Sennrich 2019): `y = x / sqrt(mean(x²) + eps) * gain`.
+
+use crate::exp::dot;
+use crate::parallel::for_rows;
+
+/// The reciprocal root mean square of one row.
+#[inline(always)]
+fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+}
+
+multiversion! {
+    /// Normalises rows of `gain.len()` on the calling thread.
+    pub fn rms_norm_run(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
+        let width = gain.len();
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            let r = inverse_rms(x, eps);
+            for i in 0..width {
+                y[i] = x[i] * r * gain[i];
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Adds the input gradient of rows of `gain.len()` on the calling thread.
+    ///
+    /// With r = inverse rms and w = gain·dy: dx = r·w − x·r³/width·Σ(w·x).
+    pub fn rms_norm_grad_run(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) {
+        let width = gain.len();
+        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+        for ((x, dy), dx) in rows {
+            let r = inverse_rms(x, eps);
+            let mut lanes = [0.0; 16];
+            for i in 0..width {
+                lanes[i % 16] = (gain[i] * dy[i]).mul_add(x[i], lanes[i % 16]);
+            }
+            let c = crate::exp::sum_lanes(lanes) * r * r * r / width as f32;
+            for i in 0..width {
+                dx[i] += r * gain[i] * dy[i] - x[i] * c;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `dgain += Σ_rows dy · x · r`, rows in order.
+    pub fn rms_norm_gain_grad(x: &[f32], eps: f32, dy: &[f32], dgain: &mut [f32]) {
+        let width = dgain.len();
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            let r = inverse_rms(x, eps);
+            for i in 0..width {
+                dgain[i] = (x[i] * r).mul_add(dy[i], dgain[i]);
+            }
+        }
+    }
+}
+
+/// `y = norm(x)·gain` for rows of `gain.len()`.
+pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    let width = gain.len();
+    for_rows(y, width, |first, y| rms_norm_run(&x[first * width..first * width + y.len()], gain, eps, y));
+}
+
+/// Adds the gradient of [`rms_norm`] with respect to `x` to `dx`, and with respect to the gain to `dgain` where given.
+pub fn rms_norm_grad(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: Option<&mut [f32]>) {
+    let width = gain.len();
+    for_rows(dx, width, |first, dx| {
+        let run = first * width..first * width + dx.len();
+        rms_norm_grad_run(&x[run.clone()], gain, eps, &dy[run], dx);
+    });
+    if let Some(dgain) = dgain {
+        rms_norm_gain_grad(x, eps, dy, dgain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, a: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * a).sin() + 0.1).collect()
+    }
+
+    fn value(x: &[f64], gain: &[f64], dy: &[f64]) -> f64 {
+        let r = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64 + 1e-5).sqrt();
+        (0..x.len()).map(|i| x[i] * r * gain[i] * dy[i]).sum()
+    }
+
+    #[test]
+    fn gradients_are_finite_differences() {
+        let (x, gain, dy) = (numbers(24, 0.7), numbers(24, 0.3), numbers(24, 1.1));
+        let (mut dx, mut dgain) = (vec![0.0; 24], vec![0.0; 24]);
+        rms_norm_grad(&x, &gain, 1e-5, &dy, &mut dx, Some(&mut dgain));
+        let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        let (x, gain, dy) = (wide(&x), wide(&gain), wide(&dy));
+        for i in 0..24 {
+            let (mut up, mut down) = (x.clone(), x.clone());
+            up[i] += 1e-5;
+            down[i] -= 1e-5;
+            let numeric = (value(&up, &gain, &dy) - value(&down, &gain, &dy)) / 2e-5;
+            assert!((numeric - f64::from(dx[i])).abs() < 1e-5, "x {i}: {numeric} {}", dx[i]);
+            let (mut up, mut down) = (gain.clone(), gain.clone());
+            up[i] += 1e-5;
+            down[i] -= 1e-5;
+            let numeric = (value(&x, &up, &dy) - value(&x, &down, &dy)) / 2e-5;
+            assert!((numeric - f64::from(dgain[i])).abs() < 1e-5, "gain {i}: {numeric} {}", dgain[i]);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Rotary position embeddings (Su et al. 2021), in the half-split pairing of the Hugging Face models: element `i` turns
+//! with element `i + head_dim/2`.
+
+use crate::parallel::for_rows;
+
+/// Cosines and sines of every position's angles, `[positions, head_dim/2]` each.
+#[derive(Clone)]
+pub struct RopeTable {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+/// Which way to turn: the gradient turns back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As the model does.
+    Forward,
+    /// The inverse rotation, which is its transpose.
+    Back,
+}
+
+impl RopeTable {
+    /// Angles `position * frequency`, computed in f32 as transformers does.
+    pub fn new(frequencies: &[f32], positions: usize) -> Self {
+        let half = frequencies.len();
+        let mut cos = Vec::with_capacity(positions * half);
+        let mut sin = Vec::with_capacity(positions * half);
+        for position in 0..positions {
+            for frequency in frequencies {
+                let angle = f64::from(position as f32 * frequency);
+                cos.push(angle.cos() as f32);
+                sin.push(angle.sin() as f32);
+            }
+        }
+        Self { half, cos, sin }
+    }
+
+    /// Positions the table holds.
+    pub fn positions(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+}
+
+/// Turns each head of each row of `x` (`[rows, heads * head_dim]`) by its row's position.
+pub fn rope(x: &mut [f32], width: usize, table: &RopeTable, positions: &[u32], turn: Turn) {
+    assert_eq!(x.len(), width * positions.len());
+    let half = table.half;
+    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+    for_rows(x, width, |first, rows| {
+        for (row, position) in rows.chunks_exact_mut(width).zip(&positions[first..]) {
+            let at = *position as usize * half;
+            let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+            for head in row.chunks_exact_mut(2 * half) {
+                let (low, high) = head.split_at_mut(half);
+                for i in 0..half {
+                    let (a, b, s) = (low[i], high[i], sign * sin[i]);
+                    low[i] = a * cos[i] - b * s;
+                    high[i] = b * cos[i] + a * s;
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_undoes_forward_and_position_zero_is_still() {
+        let table = RopeTable::new(&[1.0, 0.1, 0.01], 50);
+        let start: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let mut x = start.clone();
+        rope(&mut x, 12, &table, &[0, 37], Turn::Forward);
+        assert_eq!(x[..12], start[..12]);
+        assert_ne!(x[12..], start[12..]);
+        rope(&mut x, 12, &table, &[0, 37], Turn::Back);
+        for (a, b) in x.iter().zip(&start) {
+            assert!((a - b).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_quarter_turn_moves_low_to_high() {
+        let table = RopeTable::new(&[std::f32::consts::FRAC_PI_2], 2);
+        let mut x = vec![1.0, 0.0];
+        rope(&mut x, 2, &table, &[1], Turn::Forward);
+        assert!(x[0].abs() < 1e-6 && (x[1] - 1.0).abs() < 1e-6);
+    }
+}
