@@ -51,8 +51,10 @@ pub mod gemm;
 pub mod isa;
 pub mod log_prob;
 pub mod parallel;
+pub mod random;
 pub mod reference;
 pub mod rms_norm;
 pub mod rope;
 
 pub use gemm::Precision;
+pub use random::Draws;

@@ -1,1 +1,17 @@
-//! The decoder, forward and backward, LoRA, and model files in and out
+//! The decoder, forward and backward, LoRA, and model files in and out.
+//!
+//! This crate knows no losses and no text: packed token ids in; hidden states, log-probs and scalars out.
+
+pub mod adapter;
+pub mod backend;
+pub mod batch;
+pub mod config;
+pub mod decoder;
+pub mod parameters;
+pub mod weights;
+
+pub use adapter::{Adapter, LoraSettings};
+pub use backend::{Backend, Cpu, Reference};
+pub use batch::{PackedBatch, Scored};
+pub use config::ModelConfig;
+pub use decoder::{CachedRows, Decoder, Forward, Gradients, ScalarHead, Training};

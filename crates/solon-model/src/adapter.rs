@@ -1,0 +1,113 @@
+//! LoRA (Hu et al. 2021): `y = x Wᵀ + (x Aᵀ) Bᵀ · alpha/rank`, in activation space: the dense update is never built.
+
+use crate::backend::{Backend, WeightUse};
+use crate::config::ModelConfig;
+use crate::parameters::{LoraPair, LoraTensors, Projection};
+
+/// Which matrices are adapted, and how strongly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraSettings {
+    /// Inner width.
+    pub rank: usize,
+    /// The update is scaled by `alpha / rank`.
+    pub alpha: f32,
+    /// The adapted matrices.
+    pub targets: Vec<Projection>,
+}
+
+impl LoraSettings {
+    /// What the low-rank product is multiplied by.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+}
+
+/// A LoRA adapter: values to train and their packed forms to run.
+pub struct Adapter<B: Backend> {
+    /// Shape and strength.
+    pub settings: LoraSettings,
+    /// The factors.
+    pub values: LoraTensors<B::Buffer>,
+    pub(crate) packed: LoraTensors<B::Weight>,
+    config: ModelConfig,
+}
+
+impl<B: Backend> Adapter<B> {
+    /// An adapter with the factors that `make(name, shape)` gives.
+    pub fn build<E>(
+        backend: &B,
+        config: &ModelConfig,
+        settings: LoraSettings,
+        mut make: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let values = LoraTensors::build(config, &settings.targets, settings.rank, |name, shape| {
+            make(name, shape).map(|values| backend.upload(values))
+        })?;
+        let packed = LoraTensors {
+            blocks: values
+                .blocks
+                .iter()
+                .map(|block| {
+                    let mut packed = [const { None }; 7];
+                    for (projection, pair) in Projection::ALL.iter().zip(block) {
+                        let (rows, columns) = projection.shape(config);
+                        packed[*projection as usize] = pair.as_ref().map(|pair| LoraPair {
+                            a: backend.pack(&pair.a, settings.rank, columns, WeightUse::Training),
+                            b: backend.pack(&pair.b, rows, settings.rank, WeightUse::Training),
+                        });
+                    }
+                    packed
+                })
+                .collect(),
+        };
+        Ok(Self { settings, values, packed, config: config.clone() })
+    }
+
+    /// A fresh adapter as PEFT makes it: `A` uniform in ±1/√in (Kaiming with a = √5), `B` zero.
+    /// `uniform(name, index)` gives the draw in [0, 1) for an element, keyed by its place.
+    pub fn fresh(
+        backend: &B,
+        config: &ModelConfig,
+        settings: LoraSettings,
+        uniform: impl Fn(&str, usize) -> f32,
+    ) -> Self {
+        let made = Self::build(backend, config, settings, |name, shape| {
+            let len = shape.iter().product::<usize>();
+            Ok::<_, std::convert::Infallible>(if name.ends_with("lora_A") {
+                let bound = 1.0 / (shape[1] as f32).sqrt();
+                (0..len).map(|i| (2.0 * uniform(name, i) - 1.0) * bound).collect()
+            } else {
+                vec![0.0; len]
+            })
+        });
+        match made {
+            Ok(adapter) => adapter,
+            Err(never) => match never {},
+        }
+    }
+
+    /// A copy with its own factors.
+    pub fn duplicate(&self, backend: &B) -> Self {
+        let values: Vec<Vec<f32>> = self.values.named().iter().map(|(_, v)| backend.download(v)).collect();
+        let mut values = values.into_iter();
+        let made = Self::build(backend, &self.config, self.settings.clone(), |_, _| {
+            Ok::<_, std::convert::Infallible>(values.next().unwrap_or_default())
+        });
+        match made {
+            Ok(adapter) => adapter,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Packs the factors again after they changed.
+    pub fn repack(&mut self, backend: &B) {
+        for (values, packed) in self.values.blocks.iter().zip(&mut self.packed.blocks) {
+            for (values, packed) in values.iter().zip(packed) {
+                if let (Some(values), Some(packed)) = (values, packed) {
+                    backend.repack(&mut packed.a, &values.a);
+                    backend.repack(&mut packed.b, &values.b);
+                }
+            }
+        }
+    }
+}

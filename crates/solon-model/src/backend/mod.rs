@@ -1,0 +1,185 @@
+//! What the decoder needs of a machine: buffers and about thirty operations, each with its backward.
+//!
+//! The decoder is written once over [`Backend`]. It never sees an element: values go in with `upload`, come out with
+//! `download`, and only token ids, positions and row numbers cross as host slices. An implementation may run operations
+//! in order on a stream; nothing here needs a result before it is downloaded.
+//!
+//! Contract of every operation: an output row depends on its own inputs and the weights alone. Sums over rows (weight,
+//! bias and gain gradients) run in row order and are added to what the gradient held.
+
+mod cpu;
+mod reference;
+
+pub use cpu::{Cpu, CpuCache};
+pub use reference::Reference;
+pub use solon_kernels::adamw::AdamW;
+pub use solon_kernels::attention::{Heads, Span};
+pub use solon_kernels::gemm::Write;
+pub use solon_kernels::rope::Turn;
+
+/// Whether a weight is only applied, or gradients flow back through it as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightUse {
+    /// Forward only.
+    Inference,
+    /// Forward and input gradients.
+    Training,
+}
+
+/// A run of consecutive rows of a cached forward pass: new tokens of one sequence.
+#[derive(Clone, Debug)]
+pub struct CachedRun {
+    /// The cache segments before `segment` on this sequence's path, root first; all of each is seen.
+    pub ancestors: Vec<usize>,
+    /// The cache segment that the new keys and values are appended to.
+    pub segment: usize,
+    /// Rows in this run.
+    pub rows: usize,
+}
+
+/// A machine that can run the decoder.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// A vector of f32 on the machine.
+    type Buffer: Send + Sync;
+    /// A matrix `[out, in]` in whatever form the machine multiplies best.
+    type Weight: Send + Sync;
+    /// Precomputed rotation angles.
+    type Rope: Send + Sync;
+    /// Keys and values of sequences being decoded.
+    type Cache: Send + Sync;
+
+    /// A buffer of zeros.
+    fn zeros(&self, len: usize) -> Self::Buffer;
+    /// A buffer with these values.
+    fn upload(&self, values: Vec<f32>) -> Self::Buffer;
+    /// The values of a buffer.
+    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    /// Elements of a buffer.
+    fn len(&self, buffer: &Self::Buffer) -> usize;
+    /// Sets every element to zero.
+    fn clear(&self, buffer: &mut Self::Buffer);
+    /// Copies a buffer.
+    fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
+
+    /// Rows `rows` of `source` (`[_, width]`).
+    fn gather_rows(&self, source: &Self::Buffer, width: usize, rows: &[u32]) -> Self::Buffer;
+    /// Adds row `i` of `source` to row `rows[i]` of `into`, in order.
+    fn scatter_add_rows(&self, source: &Self::Buffer, width: usize, rows: &[u32], into: &mut Self::Buffer);
+    /// `y += x`.
+    fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Buffer, factor: f32);
+
+    /// Puts a matrix `[rows, columns]` into the machine's form.
+    fn pack(&self, values: &Self::Buffer, rows: usize, columns: usize, usage: WeightUse) -> Self::Weight;
+    /// The same with new values.
+    fn repack(&self, weight: &mut Self::Weight, values: &Self::Buffer);
+    /// `y = x Wᵀ` or `y += x Wᵀ`; `x [n, in]`, `y [n, out]`.
+    fn linear(&self, x: &Self::Buffer, weight: &Self::Weight, y: &mut Self::Buffer, write: Write);
+    /// `dx = dy W` or `dx += dy W`. The weight must have been packed for [`WeightUse::Training`].
+    fn linear_input_grad(&self, dy: &Self::Buffer, weight: &Self::Weight, dx: &mut Self::Buffer, write: Write);
+    /// `dW += dyᵀ x`; `dW [rows, columns]`.
+    fn linear_weight_grad(
+        &self,
+        dy: &Self::Buffer,
+        x: &Self::Buffer,
+        rows: usize,
+        columns: usize,
+        dw: &mut Self::Buffer,
+    );
+    /// Adds `bias` to each row of `y`.
+    fn add_bias(&self, y: &mut Self::Buffer, bias: &Self::Buffer);
+    /// `db += Σ_rows dy`.
+    fn bias_grad(&self, dy: &Self::Buffer, db: &mut Self::Buffer);
+
+    /// RMSNorm of rows as wide as `gain`.
+    fn rms_norm(&self, x: &Self::Buffer, gain: &Self::Buffer, eps: f32) -> Self::Buffer;
+    /// Adds RMSNorm's gradients to `dx` and, where given, `dgain`.
+    fn rms_norm_grad(
+        &self,
+        x: &Self::Buffer,
+        gain: &Self::Buffer,
+        eps: f32,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        dgain: Option<&mut Self::Buffer>,
+    );
+
+    /// Rotation angles for `positions` positions.
+    fn rope_table(&self, frequencies: &[f32], positions: usize) -> Self::Rope;
+    /// Turns each head of each row (`[positions.len(), width]`).
+    fn rope(&self, x: &mut Self::Buffer, width: usize, table: &Self::Rope, positions: &[u32], turn: Turn);
+
+    /// Attention of packed tokens over their paths: output and log-sums.
+    fn attention(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+    ) -> (Self::Buffer, Self::Buffer);
+    /// Gradients of [`Backend::attention`] with respect to q, k and v.
+    fn attention_grad(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        qkv: (&Self::Buffer, &Self::Buffer, &Self::Buffer),
+        out: &Self::Buffer,
+        logsum: &Self::Buffer,
+        dout: &Self::Buffer,
+    ) -> (Self::Buffer, Self::Buffer, Self::Buffer);
+
+    /// `silu(gate) * up`.
+    fn swiglu(&self, gate: &Self::Buffer, up: &Self::Buffer) -> Self::Buffer;
+    /// Gradients of [`Backend::swiglu`] with respect to gate and up.
+    fn swiglu_grad(
+        &self,
+        gate: &Self::Buffer,
+        up: &Self::Buffer,
+        dout: &Self::Buffer,
+    ) -> (Self::Buffer, Self::Buffer);
+
+    /// Log-probability of each row's target under softmax(logits / temperature), in nats.
+    fn log_probs(&self, logits: &Self::Buffer, vocab: usize, targets: &[u32], inverse_temperature: f32) -> Vec<f32>;
+    /// Entropy of each row of logits, in nats.
+    fn entropies(&self, logits: &Self::Buffer, vocab: usize, inverse_temperature: f32) -> Vec<f32>;
+    /// Replaces logits by the gradient of Σ dlogprob · logprob.
+    fn log_probs_grad(
+        &self,
+        logits: &mut Self::Buffer,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+        dlogprobs: &[f32],
+    );
+
+    /// One AdamW update.
+    fn adamw(
+        &self,
+        hyper: AdamW,
+        param: &mut Self::Buffer,
+        grad: &Self::Buffer,
+        first: &mut Self::Buffer,
+        second: &mut Self::Buffer,
+    );
+    /// Σ x², in f64 and a fixed order.
+    fn sum_of_squares(&self, x: &Self::Buffer) -> f64;
+
+    /// An empty cache for a model of `layers` layers.
+    fn new_cache(&self, layers: usize, heads: Heads) -> Self::Cache;
+    /// A new empty segment with room for `capacity` positions; returns its number.
+    fn add_segment(&self, cache: &mut Self::Cache, capacity: usize) -> usize;
+    /// Gives a segment's memory back; its number may be used again.
+    fn remove_segment(&self, cache: &mut Self::Cache, segment: usize);
+    /// Appends each run's keys and values at one layer and attends over each run's path.
+    fn cached_attention(
+        &self,
+        cache: &mut Self::Cache,
+        layer: usize,
+        runs: &[CachedRun],
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+    ) -> Self::Buffer;
+}

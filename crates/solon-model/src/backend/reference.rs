@@ -1,0 +1,356 @@
+//! The definition of correct: every operation as the plainest loop, sums in f64. For tests.
+
+use super::{AdamW, Backend, CachedRun, Heads, Span, Turn, WeightUse, Write};
+use solon_kernels::reference::attend_one;
+
+/// Naive f32 loops.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+/// A row-major matrix.
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    values: Vec<f32>,
+}
+
+/// Keys and values as they came, by layer: `[positions, kv_width]`.
+pub struct ReferenceCache {
+    heads: Heads,
+    segments: Vec<Option<Vec<(Vec<f32>, Vec<f32>)>>>,
+    layers: usize,
+}
+
+fn each(a: &[f32], f: impl Fn(f64) -> f64) -> Vec<f32> {
+    a.iter().map(|x| f(f64::from(*x)) as f32).collect()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// log softmax(row · scale), in f64.
+fn log_softmax(row: &[f32], scale: f32) -> Vec<f64> {
+    let z: Vec<f64> = row.iter().map(|x| f64::from(*x) * f64::from(scale)).collect();
+    let max = z.iter().fold(f64::MIN, |a, b| a.max(*b));
+    let sum = z.iter().map(|x| (x - max).exp()).sum::<f64>().ln() + max;
+    z.iter().map(|x| x - sum).collect()
+}
+
+/// Tokens of the path to token `t` of span `s`, inclusive.
+fn visible(spans: &[Span], s: usize, t: usize) -> Vec<usize> {
+    let mut before = match spans[s].parent {
+        Some(parent) => visible(spans, parent, spans[parent].len - 1),
+        None => Vec::new(),
+    };
+    before.extend(spans[s].start..=spans[s].start + t);
+    before
+}
+
+/// `rows` of a head: elements `[head * dim..][..dim]` of each row of `x`.
+fn head_rows(x: &[f32], width: usize, rows: &[usize], head: usize, dim: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| x[row * width + head * dim..][..dim].iter().copied()).collect()
+}
+
+impl Backend for Reference {
+    type Buffer = Vec<f32>;
+    type Weight = Matrix;
+    type Rope = (Vec<f32>, usize);
+    type Cache = ReferenceCache;
+
+    fn zeros(&self, len: usize) -> Vec<f32> {
+        vec![0.0; len]
+    }
+    fn upload(&self, values: Vec<f32>) -> Vec<f32> {
+        values
+    }
+    fn download(&self, buffer: &Vec<f32>) -> Vec<f32> {
+        buffer.clone()
+    }
+    fn len(&self, buffer: &Vec<f32>) -> usize {
+        buffer.len()
+    }
+    fn clear(&self, buffer: &mut Vec<f32>) {
+        buffer.fill(0.0);
+    }
+    fn duplicate(&self, buffer: &Vec<f32>) -> Vec<f32> {
+        buffer.clone()
+    }
+    fn gather_rows(&self, source: &Vec<f32>, width: usize, rows: &[u32]) -> Vec<f32> {
+        rows.iter().flat_map(|row| source[*row as usize * width..][..width].to_vec()).collect()
+    }
+    fn scatter_add_rows(&self, source: &Vec<f32>, width: usize, rows: &[u32], into: &mut Vec<f32>) {
+        for (i, row) in rows.iter().enumerate() {
+            for j in 0..width {
+                into[*row as usize * width + j] += source[i * width + j];
+            }
+        }
+    }
+    fn add(&self, x: &Vec<f32>, y: &mut Vec<f32>) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+    }
+    fn scale(&self, x: &mut Vec<f32>, factor: f32) {
+        x.iter_mut().for_each(|x| *x *= factor);
+    }
+
+    fn pack(&self, values: &Vec<f32>, rows: usize, columns: usize, _: WeightUse) -> Matrix {
+        Matrix { rows, columns, values: values.clone() }
+    }
+    fn repack(&self, weight: &mut Matrix, values: &Vec<f32>) {
+        weight.values.clone_from(values);
+    }
+    fn linear(&self, x: &Vec<f32>, w: &Matrix, y: &mut Vec<f32>, write: Write) {
+        for (x, y) in x.chunks_exact(w.columns).zip(y.chunks_exact_mut(w.rows)) {
+            for (y, row) in y.iter_mut().zip(w.values.chunks_exact(w.columns)) {
+                let sum: f64 = x.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                *y = if write == Write::Add { *y + sum as f32 } else { sum as f32 };
+            }
+        }
+    }
+    fn linear_input_grad(&self, dy: &Vec<f32>, w: &Matrix, dx: &mut Vec<f32>, write: Write) {
+        for (dy, dx) in dy.chunks_exact(w.rows).zip(dx.chunks_exact_mut(w.columns)) {
+            for j in 0..w.columns {
+                let sum: f64 = (0..w.rows).map(|i| f64::from(dy[i]) * f64::from(w.values[i * w.columns + j])).sum();
+                dx[j] = if write == Write::Add { dx[j] + sum as f32 } else { sum as f32 };
+            }
+        }
+    }
+    fn linear_weight_grad(&self, dy: &Vec<f32>, x: &Vec<f32>, rows: usize, columns: usize, dw: &mut Vec<f32>) {
+        for (dy, x) in dy.chunks_exact(rows).zip(x.chunks_exact(columns)) {
+            for i in 0..rows {
+                for j in 0..columns {
+                    dw[i * columns + j] += dy[i] * x[j];
+                }
+            }
+        }
+    }
+    fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>) {
+        y.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+    }
+    fn bias_grad(&self, dy: &Vec<f32>, db: &mut Vec<f32>) {
+        dy.chunks_exact(db.len()).for_each(|row| db.iter_mut().zip(row).for_each(|(b, d)| *b += d));
+    }
+
+    fn rms_norm(&self, x: &Vec<f32>, gain: &Vec<f32>, eps: f32) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        solon_kernels::reference::rms_norm(x, gain, eps, &mut y);
+        y
+    }
+    fn rms_norm_grad(
+        &self,
+        x: &Vec<f32>,
+        gain: &Vec<f32>,
+        eps: f32,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+        mut dgain: Option<&mut Vec<f32>>,
+    ) {
+        let width = gain.len();
+        for row in 0..x.len() / width {
+            let at = |v: &[f32], i: usize| f64::from(v[row * width + i]);
+            let mean = (0..width).map(|i| at(x, i) * at(x, i)).sum::<f64>() / width as f64;
+            let r = 1.0 / (mean + f64::from(eps)).sqrt();
+            let c = (0..width).map(|i| at(dy, i) * f64::from(gain[i]) * at(x, i)).sum::<f64>() * r.powi(3)
+                / width as f64;
+            for i in 0..width {
+                dx[row * width + i] += (r * f64::from(gain[i]) * at(dy, i) - at(x, i) * c) as f32;
+                if let Some(dgain) = &mut dgain {
+                    dgain[i] += (at(dy, i) * at(x, i) * r) as f32;
+                }
+            }
+        }
+    }
+
+    fn rope_table(&self, frequencies: &[f32], positions: usize) -> Self::Rope {
+        (frequencies.to_vec(), positions)
+    }
+    fn rope(&self, x: &mut Vec<f32>, width: usize, table: &Self::Rope, positions: &[u32], turn: Turn) {
+        let half = table.0.len();
+        for (row, position) in x.chunks_exact_mut(width).zip(positions) {
+            for head in row.chunks_exact_mut(2 * half) {
+                for i in 0..half {
+                    let mut angle = f64::from(*position as f32 * table.0[i]);
+                    if turn == Turn::Back {
+                        angle = -angle;
+                    }
+                    let (a, b) = (f64::from(head[i]), f64::from(head[i + half]));
+                    head[i] = (a * angle.cos() - b * angle.sin()) as f32;
+                    head[i + half] = (b * angle.cos() + a * angle.sin()) as f32;
+                }
+            }
+        }
+    }
+
+    fn attention(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        q: &Vec<f32>,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (q_width, kv_width) = (heads.queries * heads.dim, heads.keys * heads.dim);
+        let (mut out, mut logsum) = (vec![0.0; q.len()], vec![0.0; q.len() / heads.dim]);
+        for (s, span) in spans.iter().enumerate() {
+            for t in 0..span.len {
+                let seen = visible(spans, s, t);
+                for head in 0..heads.queries {
+                    let key_head = head * heads.keys / heads.queries;
+                    let at = (span.start + t) * q_width + head * heads.dim;
+                    let (mixed, sum) = attend_one(
+                        &q[at..at + heads.dim],
+                        &head_rows(k, kv_width, &seen, key_head, heads.dim),
+                        &head_rows(v, kv_width, &seen, key_head, heads.dim),
+                        1.0 / (heads.dim as f32).sqrt(),
+                    );
+                    out[at..at + heads.dim].copy_from_slice(&mixed);
+                    logsum[(span.start + t) * heads.queries + head] = sum;
+                }
+            }
+        }
+        (out, logsum)
+    }
+    fn attention_grad(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        (q, k, v): (&Vec<f32>, &Vec<f32>, &Vec<f32>),
+        out: &Vec<f32>,
+        logsum: &Vec<f32>,
+        dout: &Vec<f32>,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (q_width, kv_width, dim) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
+        let scale = 1.0 / (dim as f64).sqrt();
+        let (mut dq, mut dk, mut dv) = (vec![0.0_f32; q.len()], vec![0.0_f32; k.len()], vec![0.0_f32; v.len()]);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        for (s, span) in spans.iter().enumerate() {
+            for t in 0..span.len {
+                for head in 0..heads.queries {
+                    let at = (span.start + t) * q_width + head * dim;
+                    let sum = f64::from(logsum[(span.start + t) * heads.queries + head]);
+                    let delta = dot(&dout[at..at + dim], &out[at..at + dim]);
+                    for key in visible(spans, s, t) {
+                        let from = key * kv_width + head * heads.keys / heads.queries * dim;
+                        let p = (dot(&q[at..at + dim], &k[from..from + dim]) * scale - sum).exp();
+                        let ds = p * (dot(&dout[at..at + dim], &v[from..from + dim]) - delta) * scale;
+                        for i in 0..dim {
+                            dq[at + i] += (ds * f64::from(k[from + i])) as f32;
+                            dk[from + i] += (ds * f64::from(q[at + i])) as f32;
+                            dv[from + i] += (p * f64::from(dout[at + i])) as f32;
+                        }
+                    }
+                }
+            }
+        }
+        (dq, dk, dv)
+    }
+
+    fn swiglu(&self, gate: &Vec<f32>, up: &Vec<f32>) -> Vec<f32> {
+        let silu = each(gate, |g| g * sigmoid(g));
+        silu.iter().zip(up).map(|(s, u)| s * u).collect()
+    }
+    fn swiglu_grad(&self, gate: &Vec<f32>, up: &Vec<f32>, dout: &Vec<f32>) -> (Vec<f32>, Vec<f32>) {
+        let slope = each(gate, |g| sigmoid(g) * (1.0 + g * (1.0 - sigmoid(g))));
+        let silu = each(gate, |g| g * sigmoid(g));
+        let dgate = (0..gate.len()).map(|i| dout[i] * up[i] * slope[i]).collect();
+        let dup = (0..gate.len()).map(|i| dout[i] * silu[i]).collect();
+        (dgate, dup)
+    }
+
+    fn log_probs(&self, logits: &Vec<f32>, vocab: usize, targets: &[u32], inverse_temperature: f32) -> Vec<f32> {
+        logits
+            .chunks_exact(vocab)
+            .zip(targets)
+            .map(|(row, target)| log_softmax(row, inverse_temperature)[*target as usize] as f32)
+            .collect()
+    }
+    fn entropies(&self, logits: &Vec<f32>, vocab: usize, inverse_temperature: f32) -> Vec<f32> {
+        logits
+            .chunks_exact(vocab)
+            .map(|row| log_softmax(row, inverse_temperature).iter().map(|l| -l.exp() * l).sum::<f64>() as f32)
+            .collect()
+    }
+    fn log_probs_grad(
+        &self,
+        logits: &mut Vec<f32>,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+        dlogprobs: &[f32],
+    ) {
+        for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
+            let log_probs = log_softmax(row, inverse_temperature);
+            for (j, x) in row.iter_mut().enumerate() {
+                let hit = if j == targets[i] as usize { 1.0 } else { 0.0 };
+                *x = (f64::from(dlogprobs[i] * inverse_temperature) * (hit - log_probs[j].exp())) as f32;
+            }
+        }
+    }
+
+    fn adamw(&self, h: AdamW, param: &mut Vec<f32>, grad: &Vec<f32>, first: &mut Vec<f32>, second: &mut Vec<f32>) {
+        let (b1, b2) = (f64::from(h.beta1), f64::from(h.beta2));
+        for i in 0..param.len() {
+            let g = f64::from(grad[i] * h.gradient_scale);
+            let (m, v) = (b1 * f64::from(first[i]) + (1.0 - b1) * g, b2 * f64::from(second[i]) + (1.0 - b2) * g * g);
+            let (mh, vh) = (m / (1.0 - b1.powi(h.step as i32)), v / (1.0 - b2.powi(h.step as i32)));
+            let kept = f64::from(param[i]) * (1.0 - f64::from(h.learning_rate * h.weight_decay));
+            param[i] = (kept - f64::from(h.learning_rate) * mh / (vh.sqrt() + f64::from(h.eps))) as f32;
+            (first[i], second[i]) = (m as f32, v as f32);
+        }
+    }
+    fn sum_of_squares(&self, x: &Vec<f32>) -> f64 {
+        x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
+    }
+
+    fn new_cache(&self, layers: usize, heads: Heads) -> ReferenceCache {
+        ReferenceCache { heads, segments: Vec::new(), layers }
+    }
+    fn add_segment(&self, cache: &mut ReferenceCache, _capacity: usize) -> usize {
+        cache.segments.push(Some(vec![Default::default(); cache.layers]));
+        cache.segments.len() - 1
+    }
+    fn remove_segment(&self, cache: &mut ReferenceCache, segment: usize) {
+        cache.segments[segment] = None;
+    }
+    fn cached_attention(
+        &self,
+        cache: &mut ReferenceCache,
+        layer: usize,
+        runs: &[CachedRun],
+        q: &Vec<f32>,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+    ) -> Vec<f32> {
+        let heads = cache.heads;
+        let (q_width, kv_width) = (heads.queries * heads.dim, heads.keys * heads.dim);
+        let mut out = vec![0.0; q.len()];
+        let mut row = 0;
+        for run in runs {
+            for _ in 0..run.rows {
+                let own = &mut cache.segments[run.segment].as_mut().expect("a live segment")[layer];
+                own.0.extend_from_slice(&k[row * kv_width..][..kv_width]);
+                own.1.extend_from_slice(&v[row * kv_width..][..kv_width]);
+                let (mut keys, mut values) = (Vec::new(), Vec::new());
+                for segment in run.ancestors.iter().chain([&run.segment]) {
+                    let kept = &cache.segments[*segment].as_ref().expect("a live segment")[layer];
+                    keys.extend_from_slice(&kept.0);
+                    values.extend_from_slice(&kept.1);
+                }
+                let all: Vec<usize> = (0..keys.len() / kv_width).collect();
+                for head in 0..heads.queries {
+                    let key_head = head * heads.keys / heads.queries;
+                    let at = row * q_width + head * heads.dim;
+                    let (mixed, _) = attend_one(
+                        &q[at..at + heads.dim],
+                        &head_rows(&keys, kv_width, &all, key_head, heads.dim),
+                        &head_rows(&values, kv_width, &all, key_head, heads.dim),
+                        1.0 / (heads.dim as f32).sqrt(),
+                    );
+                    out[at..at + heads.dim].copy_from_slice(&mixed);
+                }
+                row += 1;
+            }
+        }
+        out
+    }
+}

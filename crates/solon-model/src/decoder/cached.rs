@@ -1,0 +1,35 @@
+//! New tokens against cached keys and values: prefill and decode, with the operations of the packed pass in their order.
+
+use super::Decoder;
+use crate::adapter::Adapter;
+use crate::backend::{Backend, CachedRun};
+
+/// New tokens of several sequences, run by run.
+#[derive(Clone, Debug, Default)]
+pub struct CachedRows {
+    /// Token ids, `[rows]`.
+    pub tokens: Vec<u32>,
+    /// Each token's position on its path, `[rows]`.
+    pub positions: Vec<u32>,
+    /// The runs, in row order.
+    pub runs: Vec<CachedRun>,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// An empty cache for this model.
+    pub fn new_cache(&self) -> B::Cache {
+        self.backend.new_cache(self.config.num_layers, self.heads())
+    }
+
+    /// Appends the rows to the cache and returns their hidden states after the final norm, `[rows, hidden]`.
+    pub fn forward_cached(&self, adapter: Option<&Adapter<B>>, cache: &mut B::Cache, rows: &CachedRows) -> B::Buffer {
+        let mut x = self.embed(&rows.tokens);
+        for layer in 0..self.config.num_layers {
+            let (_, [q, k, v], _) = self.queries_keys_values(layer, adapter, &x, &rows.positions);
+            let attention = self.backend.cached_attention(cache, layer, &rows.runs, &q, &k, &v);
+            let ([_, _, _, out], _) = self.after_attention(layer, adapter, &x, &attention);
+            x = out;
+        }
+        self.backend.rms_norm(&x, &self.values.final_norm, self.config.rms_norm_eps)
+    }
+}

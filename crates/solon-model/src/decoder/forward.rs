@@ -1,0 +1,126 @@
+//! The forward pass over a packed batch.
+
+use super::Decoder;
+use crate::adapter::Adapter;
+use crate::backend::{Backend, Turn};
+use crate::batch::PackedBatch;
+use crate::parameters::Projection;
+
+/// What one block keeps for its gradient. Norms and SwiGLU outputs are cheap and are computed again instead.
+pub(super) struct BlockActivations<B: Backend> {
+    /// The residual stream on entry, `[tokens, hidden]`.
+    pub x: B::Buffer,
+    /// q and k before their norm, where the model has one.
+    pub raw_qk: Option<(B::Buffer, B::Buffer)>,
+    /// q after norm and RoPE, `[tokens, q_width]`.
+    pub q: B::Buffer,
+    /// k after norm and RoPE, `[tokens, kv_width]`.
+    pub k: B::Buffer,
+    /// `[tokens, kv_width]`.
+    pub v: B::Buffer,
+    /// `[tokens, q_width]`.
+    pub attention: B::Buffer,
+    /// `[tokens, heads]`.
+    pub logsum: B::Buffer,
+    /// The residual stream after attention, `[tokens, hidden]`.
+    pub mid: B::Buffer,
+    /// `[tokens, intermediate]`.
+    pub gate: B::Buffer,
+    /// `[tokens, intermediate]`.
+    pub up: B::Buffer,
+    /// Scaled inner products of the LoRA pairs, `[tokens, rank]`.
+    pub inner: [Option<B::Buffer>; 7],
+}
+
+/// A finished forward pass.
+pub struct Forward<B: Backend> {
+    /// Hidden states after the final norm, `[tokens, hidden]`.
+    pub hidden: B::Buffer,
+    pub(super) last: B::Buffer,
+    pub(super) blocks: Vec<BlockActivations<B>>,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Runs a pack and keeps only the hidden states, `[tokens, hidden]`.
+    pub fn hidden_states(&self, adapter: Option<&Adapter<B>>, batch: &PackedBatch) -> B::Buffer {
+        let mut x = self.embed(&batch.tokens);
+        for layer in 0..self.config.num_layers {
+            x = self.block(layer, adapter, batch, x).0;
+        }
+        self.backend.rms_norm(&x, &self.values.final_norm, self.config.rms_norm_eps)
+    }
+
+    /// Runs a pack and keeps what [`Decoder::backward`] needs.
+    pub fn forward(&self, adapter: Option<&Adapter<B>>, batch: &PackedBatch) -> Forward<B> {
+        let mut x = self.embed(&batch.tokens);
+        let mut blocks = Vec::with_capacity(self.config.num_layers);
+        for layer in 0..self.config.num_layers {
+            let (next, activations) = self.block(layer, adapter, batch, x);
+            blocks.push(activations);
+            x = next;
+        }
+        let hidden = self.backend.rms_norm(&x, &self.values.final_norm, self.config.rms_norm_eps);
+        Forward { hidden, last: x, blocks }
+    }
+
+    pub(super) fn embed(&self, tokens: &[u32]) -> B::Buffer {
+        self.backend.gather_rows(&self.values.embedding, self.config.hidden_size, tokens)
+    }
+
+    /// Queries, keys and values of a block's input: `(raw q and k, q, k, v, LoRA inner products)`.
+    pub(super) fn queries_keys_values(
+        &self,
+        layer: usize,
+        adapter: Option<&Adapter<B>>,
+        x: &B::Buffer,
+        positions: &[u32],
+    ) -> (Option<(B::Buffer, B::Buffer)>, [B::Buffer; 3], [Option<B::Buffer>; 3]) {
+        let (values, eps) = (&self.values.blocks[layer], self.config.rms_norm_eps);
+        let normed = self.backend.rms_norm(x, &values.input_norm, eps);
+        let (mut q, inner_q) = self.project(layer, Projection::Q, adapter, &normed);
+        let (mut k, inner_k) = self.project(layer, Projection::K, adapter, &normed);
+        let (v, inner_v) = self.project(layer, Projection::V, adapter, &normed);
+        let mut raw = None;
+        if let (Some(q_norm), Some(k_norm)) = (&values.q_norm, &values.k_norm) {
+            let normed_q = self.backend.rms_norm(&q, q_norm, eps);
+            let normed_k = self.backend.rms_norm(&k, k_norm, eps);
+            raw = Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
+        }
+        self.backend.rope(&mut q, self.config.q_width(), &self.rope, positions, Turn::Forward);
+        self.backend.rope(&mut k, self.config.kv_width(), &self.rope, positions, Turn::Forward);
+        (raw, [q, k, v], [inner_q, inner_k, inner_v])
+    }
+
+    /// The block after attention: `(residual after attention, gate, up, output, LoRA inner products of o, gate, up, down)`.
+    pub(super) fn after_attention(
+        &self,
+        layer: usize,
+        adapter: Option<&Adapter<B>>,
+        x: &B::Buffer,
+        attention: &B::Buffer,
+    ) -> ([B::Buffer; 4], [Option<B::Buffer>; 4]) {
+        let (mut mid, inner_o) = self.project(layer, Projection::O, adapter, attention);
+        self.backend.add(x, &mut mid);
+        let normed = self.backend.rms_norm(&mid, &self.values.blocks[layer].post_norm, self.config.rms_norm_eps);
+        let (gate, inner_gate) = self.project(layer, Projection::Gate, adapter, &normed);
+        let (up, inner_up) = self.project(layer, Projection::Up, adapter, &normed);
+        let activated = self.backend.swiglu(&gate, &up);
+        let (mut out, inner_down) = self.project(layer, Projection::Down, adapter, &activated);
+        self.backend.add(&mid, &mut out);
+        ([mid, gate, up, out], [inner_o, inner_gate, inner_up, inner_down])
+    }
+
+    fn block(
+        &self,
+        layer: usize,
+        adapter: Option<&Adapter<B>>,
+        batch: &PackedBatch,
+        x: B::Buffer,
+    ) -> (B::Buffer, BlockActivations<B>) {
+        let (raw_qk, [q, k, v], [a, b, c]) = self.queries_keys_values(layer, adapter, &x, &batch.positions);
+        let (attention, logsum) = self.backend.attention(self.heads(), &batch.spans, &q, &k, &v);
+        let ([mid, gate, up, out], [d, e, f, g]) = self.after_attention(layer, adapter, &x, &attention);
+        let inner = [a, b, c, d, e, f, g];
+        (out, BlockActivations { x, raw_qk, q, k, v, attention, logsum, mid, gate, up, inner })
+    }
+}

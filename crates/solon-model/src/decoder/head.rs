@@ -1,0 +1,128 @@
+//! What is read off the hidden states: log-probs of scored tokens, and scalars (rewards and values).
+//!
+//! Logits exist for [`CHUNK`] rows at a time, only at scored positions.
+
+use super::{Decoder, Gradients};
+use crate::backend::{Backend, WeightUse, Write};
+use crate::batch::Scored;
+
+/// Rows of logits held at once: eight tiles of the widest GEMM.
+const CHUNK: usize = 112;
+
+/// A linear map from a hidden state to one number: a reward or a value.
+pub struct ScalarHead<B: Backend> {
+    /// `[hidden]`; call [`ScalarHead::repack`] after changing it.
+    pub weight: B::Buffer,
+    packed: B::Weight,
+}
+
+impl<B: Backend> ScalarHead<B> {
+    /// A head with this weight, `[hidden]`.
+    pub fn new(backend: &B, weight: Vec<f32>) -> Self {
+        let columns = weight.len();
+        let weight = backend.upload(weight);
+        let packed = backend.pack(&weight, 1, columns, WeightUse::Training);
+        Self { weight, packed }
+    }
+
+    /// Packs the weight again after it changed.
+    pub fn repack(&mut self, backend: &B) {
+        backend.repack(&mut self.packed, &self.weight);
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Logits of the given hidden states, `[rows, vocab]`.
+    pub fn logits(&self, hidden: &B::Buffer) -> B::Buffer {
+        let rows = self.backend.len(hidden) / self.config.hidden_size;
+        let mut logits = self.backend.zeros(rows * self.config.vocab_size);
+        self.backend.linear(hidden, &self.head, &mut logits, Write::Replace);
+        logits
+    }
+
+    /// Log-probs of scored tokens in nats, `[scored.len()]`, at softmax temperature `temperature`.
+    pub fn log_probs(&self, hidden: &B::Buffer, scored: &Scored, temperature: f32) -> Vec<f32> {
+        let mut out = Vec::with_capacity(scored.len());
+        for (rows, targets) in scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)) {
+            let logits = self.logits(&self.backend.gather_rows(hidden, self.config.hidden_size, rows));
+            out.extend(self.backend.log_probs(&logits, self.config.vocab_size, targets, 1.0 / temperature));
+        }
+        out
+    }
+
+    /// As [`Decoder::log_probs`], with the entropy of each scored position's distribution beside it.
+    pub fn log_probs_and_entropies(
+        &self,
+        hidden: &B::Buffer,
+        scored: &Scored,
+        temperature: f32,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (mut log_probs, mut entropies) = (Vec::with_capacity(scored.len()), Vec::with_capacity(scored.len()));
+        for (rows, targets) in scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)) {
+            let logits = self.logits(&self.backend.gather_rows(hidden, self.config.hidden_size, rows));
+            log_probs.extend(self.backend.log_probs(&logits, self.config.vocab_size, targets, 1.0 / temperature));
+            entropies.extend(self.backend.entropies(&logits, self.config.vocab_size, 1.0 / temperature));
+        }
+        (log_probs, entropies)
+    }
+
+    /// Adds the gradient of Σ dlogprob·logprob to `dhidden` and, where trained, to the head's weight. Returns the log-probs,
+    /// so that a loss whose gradient is known beforehand (SFT) needs the head once.
+    pub fn log_probs_grad(
+        &self,
+        hidden: &B::Buffer,
+        scored: &Scored,
+        temperature: f32,
+        dlogprobs: &[f32],
+        dhidden: &mut B::Buffer,
+        gradients: &mut Gradients<B>,
+    ) -> Vec<f32> {
+        let (backend, width, vocab) = (&self.backend, self.config.hidden_size, self.config.vocab_size);
+        let mut out = Vec::with_capacity(scored.len());
+        let chunks =
+            scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)).zip(dlogprobs.chunks(CHUNK));
+        for ((rows, targets), dlogprobs) in chunks {
+            let states = backend.gather_rows(hidden, width, rows);
+            let mut logits = self.logits(&states);
+            out.extend(backend.log_probs(&logits, vocab, targets, 1.0 / temperature));
+            backend.log_probs_grad(&mut logits, vocab, targets, 1.0 / temperature, dlogprobs);
+            let mut dstates = backend.zeros(rows.len() * width);
+            backend.linear_input_grad(&logits, &self.head, &mut dstates, Write::Replace);
+            backend.scatter_add_rows(&dstates, width, rows, dhidden);
+            if let Some(model) = &mut gradients.model {
+                let into = model.head.as_mut().unwrap_or(&mut model.embedding);
+                backend.linear_weight_grad(&logits, &states, vocab, width, into);
+            }
+        }
+        out
+    }
+
+    /// One number for each of the given rows of hidden states, `[rows.len()]`.
+    pub fn scalars(&self, hidden: &B::Buffer, rows: &[u32], head: &ScalarHead<B>) -> Vec<f32> {
+        let states = self.backend.gather_rows(hidden, self.config.hidden_size, rows);
+        let mut out = self.backend.zeros(rows.len());
+        self.backend.linear(&states, &head.packed, &mut out, Write::Replace);
+        self.backend.download(&out)
+    }
+
+    /// Adds the gradient of Σ dscalar·scalar to `dhidden` and to the head's weight.
+    pub fn scalars_grad(
+        &self,
+        hidden: &B::Buffer,
+        rows: &[u32],
+        head: &ScalarHead<B>,
+        dscalars: &[f32],
+        dhidden: &mut B::Buffer,
+        gradients: &mut Gradients<B>,
+    ) {
+        let (backend, width) = (&self.backend, self.config.hidden_size);
+        let dout = backend.upload(dscalars.to_vec());
+        let mut dstates = backend.zeros(rows.len() * width);
+        backend.linear_input_grad(&dout, &head.packed, &mut dstates, Write::Replace);
+        backend.scatter_add_rows(&dstates, width, rows, dhidden);
+        if let Some(into) = &mut gradients.scalar {
+            let states = backend.gather_rows(hidden, width, rows);
+            backend.linear_weight_grad(&dout, &states, 1, width, into);
+        }
+    }
+}

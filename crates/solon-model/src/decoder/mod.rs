@@ -1,0 +1,194 @@
+//! The decoder: one architecture with switches, written once over [`Backend`].
+//!
+//! Pre-norm blocks of grouped-query attention with RoPE and a SwiGLU MLP (Touvron et al. 2023), with biases on q, k, v
+//! (Qwen2) or norms on each head's q and k (Qwen3) where the configuration has them. Packed token ids go in; hidden
+//! states, log-probs and scalars come out. It knows no losses and no text.
+//!
+//! `forward.rs` runs a pack and keeps what the gradient needs, `backward.rs` walks it back, `cached.rs` runs new tokens
+//! against a cache with the same operations in the same order, and `head.rs` scores.
+
+mod backward;
+mod cached;
+mod forward;
+mod head;
+
+pub use cached::CachedRows;
+pub use forward::Forward;
+pub use head::ScalarHead;
+
+use crate::adapter::Adapter;
+use crate::backend::{Backend, Heads, WeightUse, Write};
+use crate::config::{ModelConfig, RopeScaling};
+use crate::parameters::{LoraTensors, ModelTensors, Projection};
+
+/// Whether the decoder's own weights are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Training {
+    /// Weights only run forward: sampling and scoring.
+    None,
+    /// Weights are frozen, gradients flow through them to an adapter or a scalar head.
+    Frozen,
+    /// Every weight is trained.
+    Full,
+}
+
+/// A decoder on a backend.
+pub struct Decoder<B: Backend> {
+    pub(crate) backend: B,
+    pub(crate) config: ModelConfig,
+    pub(crate) rope: B::Rope,
+    /// Values of embedding, norms and biases; of the matrices too when they are trained (empty otherwise).
+    pub(crate) values: ModelTensors<B::Buffer>,
+    pub(crate) packed: Vec<[B::Weight; 7]>,
+    pub(crate) head: B::Weight,
+    training: Training,
+}
+
+/// Where gradients are added. A part that is `None` is frozen and costs nothing.
+pub struct Gradients<B: Backend> {
+    /// Of the decoder's own tensors.
+    pub model: Option<ModelTensors<B::Buffer>>,
+    /// Of the adapter's factors.
+    pub lora: Option<LoraTensors<B::Buffer>>,
+    /// Of the scalar head, `[hidden]`.
+    pub scalar: Option<B::Buffer>,
+}
+
+/// RoPE frequencies, `[head_dim / 2]`, scaled as the configuration says (transformers `modeling_rope_utils.py`).
+pub fn rope_frequencies(config: &ModelConfig) -> Vec<f32> {
+    let half = config.head_dim / 2;
+    (0..half)
+        .map(|i| {
+            let frequency = 1.0 / config.rope_theta.powf((2 * i) as f32 / config.head_dim as f32);
+            match config.rope_scaling {
+                RopeScaling::None => frequency,
+                RopeScaling::Linear { factor } => frequency / factor,
+                RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                    let wavelength = 2.0 * std::f32::consts::PI / frequency;
+                    if wavelength < original_context / high_freq_factor {
+                        frequency
+                    } else if wavelength > original_context / low_freq_factor {
+                        frequency / factor
+                    } else {
+                        let smooth = (original_context / wavelength - low_freq_factor)
+                            / (high_freq_factor - low_freq_factor);
+                        (1.0 - smooth) * frequency / factor + smooth * frequency
+                    }
+                }
+            }
+        })
+        .collect()
+}
+
+impl<B: Backend> Decoder<B> {
+    /// A decoder from tensors by Hugging Face name; `take(name, shape)` gives each one's values once.
+    ///
+    /// `max_positions` bounds the longest path that will be run, in tokens.
+    pub fn build<E>(
+        backend: B,
+        config: ModelConfig,
+        training: Training,
+        max_positions: usize,
+        mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let mut values = ModelTensors::build(&config, |name, shape| take(name, shape).map(|v| backend.upload(v)))?;
+        let usage = if training == Training::None { WeightUse::Inference } else { WeightUse::Training };
+        let mut packed = Vec::with_capacity(config.num_layers);
+        for block in &mut values.blocks {
+            packed.push(Projection::ALL.map(|projection| {
+                let (rows, columns) = projection.shape(&config);
+                let values = &mut block.projections[projection as usize];
+                let weight = backend.pack(values, rows, columns, usage);
+                if training != Training::Full {
+                    *values = backend.zeros(0);
+                }
+                weight
+            }));
+        }
+        let head_values = values.head.as_ref().unwrap_or(&values.embedding);
+        let head = backend.pack(head_values, config.vocab_size, config.hidden_size, usage);
+        if training != Training::Full {
+            values.head = values.head.map(|_| backend.zeros(0));
+        }
+        let rope = backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
+        Ok(Self { backend, config, rope, values, packed, head, training })
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The backend it runs on.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Whether its own weights are trained.
+    pub fn training(&self) -> Training {
+        self.training
+    }
+
+    /// The trained values, or `None` where the weights are frozen.
+    pub fn trained_values(&self) -> Option<&ModelTensors<B::Buffer>> {
+        (self.training == Training::Full).then_some(&self.values)
+    }
+
+    /// The trained values to update; call [`Decoder::repack`] afterwards.
+    pub fn trained_values_mut(&mut self) -> Option<&mut ModelTensors<B::Buffer>> {
+        (self.training == Training::Full).then_some(&mut self.values)
+    }
+
+    /// Packs the matrices again after their values changed.
+    pub fn repack(&mut self) {
+        for (values, packed) in self.values.blocks.iter().zip(&mut self.packed) {
+            for (values, packed) in values.projections.iter().zip(packed) {
+                self.backend.repack(packed, values);
+            }
+        }
+        self.backend.repack(&mut self.head, self.values.head.as_ref().unwrap_or(&self.values.embedding));
+    }
+
+    /// Zero gradients for what is trained: the decoder itself, an adapter, a scalar head.
+    pub fn zero_gradients(&self, adapter: Option<&Adapter<B>>, scalar: Option<&ScalarHead<B>>) -> Gradients<B> {
+        let zeros = |shape: &[usize]| Ok::<_, std::convert::Infallible>(self.backend.zeros(shape.iter().product()));
+        let model = (self.training == Training::Full)
+            .then(|| ModelTensors::build(&self.config, |_, shape| zeros(shape)))
+            .map(|Ok(tensors)| tensors);
+        let lora = adapter
+            .map(|a| LoraTensors::build(&self.config, &a.settings.targets, a.settings.rank, |_, shape| zeros(shape)))
+            .map(|Ok(tensors)| tensors);
+        let scalar = scalar.map(|_| self.backend.zeros(self.config.hidden_size));
+        Gradients { model, lora, scalar }
+    }
+
+    pub(crate) fn heads(&self) -> Heads {
+        Heads { queries: self.config.num_heads, keys: self.config.num_kv_heads, dim: self.config.head_dim }
+    }
+
+    /// `x Wᵀ (+ bias) (+ LoRA)`, and the scaled inner product of the LoRA pair for the backward pass.
+    pub(crate) fn project(
+        &self,
+        layer: usize,
+        projection: Projection,
+        adapter: Option<&Adapter<B>>,
+        x: &B::Buffer,
+    ) -> (B::Buffer, Option<B::Buffer>) {
+        let (rows, columns) = projection.shape(&self.config);
+        let tokens = self.backend.len(x) / columns;
+        let mut y = self.backend.zeros(tokens * rows);
+        self.backend.linear(x, &self.packed[layer][projection as usize], &mut y, Write::Replace);
+        if let Some(Some(bias)) = self.values.blocks[layer].biases.get(projection as usize) {
+            self.backend.add_bias(&mut y, bias);
+        }
+        let inner = adapter.and_then(|adapter| {
+            let pair = adapter.packed.blocks[layer][projection as usize].as_ref()?;
+            let mut inner = self.backend.zeros(tokens * adapter.settings.rank);
+            self.backend.linear(x, &pair.a, &mut inner, Write::Replace);
+            self.backend.scale(&mut inner, adapter.settings.scale());
+            self.backend.linear(&inner, &pair.b, &mut y, Write::Add);
+            Some(inner)
+        });
+        (y, inner)
+    }
+}

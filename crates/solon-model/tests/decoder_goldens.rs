@@ -1,0 +1,267 @@
+//! The decoder against PyTorch and transformers: logits, loss, log-probs and every gradient of tiny random models
+//! (`goldens/make_decoder_goldens.py`), on both backends.
+
+use solon_model::backend::Cpu;
+use solon_model::weights::{Checkpoint, peft};
+use solon_model::{
+    Adapter, Backend, CachedRows, Decoder, Gradients, LoraSettings, PackedBatch, Reference, ScalarHead, Scored, Training,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+type Golden = BTreeMap<String, Vec<f32>>;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+fn golden(name: &str) -> Golden {
+    let bytes = std::fs::read(folder(name).join("golden.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let values = match view.dtype() {
+                safetensors::Dtype::F32 => {
+                    view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+                }
+                safetensors::Dtype::I32 => {
+                    view.data().as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect()
+                }
+                safetensors::Dtype::I64 => {
+                    view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()
+                }
+                other => panic!("{name}: {other:?}"),
+            };
+            (name, values)
+        })
+        .collect()
+}
+
+fn ids(golden: &Golden, name: &str) -> Vec<u32> {
+    golden[name].iter().map(|x| *x as u32).collect()
+}
+
+fn decoder<B: Backend>(backend: &B, name: &str, training: Training) -> (Decoder<B>, Checkpoint) {
+    let mut checkpoint = Checkpoint::open(&folder(name)).unwrap();
+    let mut tensors = std::mem::take(&mut checkpoint.tensors);
+    let decoder = Decoder::build(backend.clone(), checkpoint.config.clone(), training, 64, |name, _| {
+        tensors.remove(name).map(|t| t.data).ok_or_else(|| name.to_owned())
+    })
+    .unwrap();
+    (decoder, checkpoint)
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    let scale = expected.iter().fold(1e-3_f32, |a, b| a.max(b.abs()));
+    let worst = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance * scale, "{what}: largest difference {worst}, largest value {scale}");
+}
+
+/// Both golden sequences in one pack, each scored on every next token, with the golden loss weights.
+struct Case {
+    batch: PackedBatch,
+    scored: Scored,
+    weights: Vec<f32>,
+}
+
+fn case(golden: &Golden) -> Case {
+    let mut batch = PackedBatch::default();
+    let mut scored = Scored::default();
+    let mut weights = Vec::new();
+    for sequence in ["a", "b"] {
+        let tokens = ids(golden, &format!("{sequence}.input_ids"));
+        let root = batch.push_root(&tokens);
+        batch.score_masked(root, &vec![true; tokens.len()], &mut scored);
+        weights.extend(&golden[&format!("{sequence}.weights")]);
+    }
+    Case { batch, scored, weights }
+}
+
+fn check_language_model<B: Backend>(backend: &B, name: &str, adapter: Option<&str>, tolerance: f32) {
+    let golden = golden(adapter.unwrap_or(name));
+    let training = if adapter.is_some() { Training::Frozen } else { Training::Full };
+    let (decoder, checkpoint) = decoder(backend, name, training);
+    let adapter = adapter.map(|adapter| {
+        let file = peft::AdapterFile::open(&folder(adapter)).unwrap();
+        let settings = file.lora_settings();
+        let mut tensors = file.tensors;
+        Adapter::build(backend, &checkpoint.config, settings, |name, _| {
+            tensors.remove(name).map(|t| t.data).ok_or_else(|| name.to_owned())
+        })
+        .unwrap()
+    });
+    let Case { batch, scored, weights } = case(&golden);
+    let forward = decoder.forward(adapter.as_ref(), &batch);
+    let logits = backend.download(&decoder.logits(&forward.hidden));
+    let expected: Vec<f32> = [golden["a.logits"].clone(), golden["b.logits"].clone()].concat();
+    assert_close("logits", &logits, &expected, tolerance);
+
+    let mut gradients = decoder.zero_gradients(adapter.as_ref(), None);
+    let mut dhidden = backend.zeros(backend.len(&forward.hidden));
+    let dlogprobs: Vec<f32> = weights.iter().map(|w| -w).collect();
+    let log_probs = decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &dlogprobs, &mut dhidden, &mut gradients);
+    let expected: Vec<f32> = [golden["a.logprobs"].clone(), golden["b.logprobs"].clone()].concat();
+    assert_close("log-probs", &log_probs, &expected, tolerance);
+    decoder.backward(adapter.as_ref(), &batch, forward, &dhidden, &mut gradients);
+    check_gradients(backend, &golden, &gradients, tolerance);
+}
+
+fn check_gradients<B: Backend>(backend: &B, golden: &Golden, gradients: &Gradients<B>, tolerance: f32) {
+    let mut seen = 0;
+    let model = gradients.model.iter().flat_map(|m| m.named());
+    let lora = gradients.lora.iter().flat_map(|l| l.named());
+    for (name, gradient) in model.chain(lora) {
+        let key = match golden.contains_key(&format!("grad.{name}")) {
+            true => format!("grad.{name}"),
+            false => format!("grad.base_model.model.{name}.weight"),
+        };
+        assert_close(&name, &backend.download(gradient), &golden[&key], tolerance);
+        seen += 1;
+    }
+    let expected = golden.keys().filter(|k| k.starts_with("grad.") && !k.contains("score")).count();
+    assert_eq!(seen, expected, "every golden gradient was compared");
+}
+
+fn check_scalar_head<B: Backend>(backend: &B, tolerance: f32) {
+    let golden = golden("llama-score");
+    let (decoder, checkpoint) = decoder(backend, "llama-score", Training::Full);
+    let head = ScalarHead::new(backend, checkpoint.score.unwrap().data);
+    let mut batch = PackedBatch::default();
+    let (mut values, mut weights) = (Vec::new(), Vec::new());
+    let mut last = Vec::new();
+    for sequence in ["a", "b"] {
+        let root = batch.push_root(&ids(&golden, &format!("{sequence}.input_ids")));
+        last.push(batch.last_row(root));
+        values.extend(&golden[&format!("{sequence}.values")]);
+        weights.extend(&golden[&format!("{sequence}.weights")]);
+    }
+    let rows: Vec<u32> = (0..batch.len() as u32).collect();
+    let forward = decoder.forward(None, &batch);
+    assert_close("values", &decoder.scalars(&forward.hidden, &rows, &head), &values, tolerance);
+    let rewards = [golden["a.reward"][0], golden["b.reward"][0]];
+    assert_close("rewards", &decoder.scalars(&forward.hidden, &last, &head), &rewards, tolerance);
+    let mut gradients = decoder.zero_gradients(None, Some(&head));
+    let mut dhidden = backend.zeros(backend.len(&forward.hidden));
+    decoder.scalars_grad(&forward.hidden, &rows, &head, &weights, &mut dhidden, &mut gradients);
+    decoder.backward(None, &batch, forward, &dhidden, &mut gradients);
+    assert_close("score", &backend.download(gradients.scalar.as_ref().unwrap()), &golden["grad.score.weight"], tolerance);
+    check_gradients(backend, &golden, &gradients, tolerance);
+}
+
+/// f32 sums in another order than PyTorch's.
+const F32: f32 = 2e-5;
+
+#[test]
+fn llama_tied() {
+    check_language_model(&Reference, "llama-tied", None, F32);
+    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama-tied", None, F32);
+}
+
+#[test]
+fn llama3_scaled_rope_untied() {
+    check_language_model(&Reference, "llama3-untied", None, F32);
+    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama3-untied", None, F32);
+}
+
+#[test]
+fn qwen2_biases() {
+    check_language_model(&Reference, "qwen2", None, F32);
+    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "qwen2", None, F32);
+}
+
+#[test]
+fn qwen3_head_norms() {
+    check_language_model(&Reference, "qwen3", None, F32);
+    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "qwen3", None, F32);
+}
+
+#[test]
+fn lora_in_activation_space() {
+    check_language_model(&Reference, "llama-tied", Some("lora"), F32);
+    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama-tied", Some("lora"), F32);
+}
+
+#[test]
+fn scalar_head() {
+    check_scalar_head(&Reference, F32);
+    check_scalar_head(&Cpu::new(solon_kernels::Precision::F32), F32);
+}
+
+#[test]
+fn bf16_products_stay_within_their_rounding() {
+    for name in ["llama-tied", "qwen3"] {
+        check_language_model(&Cpu::new(solon_kernels::Precision::Bf16), name, None, 0.04);
+    }
+}
+
+/// A shared prompt with two answers gives the same bits as each sequence alone, and as a cache filled piece by piece.
+#[test]
+fn packing_sharing_and_caching_change_no_bit() {
+    for precision in [solon_kernels::Precision::F32, solon_kernels::Precision::Bf16] {
+        let backend = Cpu::new(precision);
+        let (decoder, _) = decoder(&backend, "qwen3", Training::None);
+        let (prompt, first, second) = ([5, 9, 3, 44, 7, 8, 21], [4, 2, 60], [33, 1]);
+        let width = decoder.config().hidden_size;
+
+        let mut shared = PackedBatch::default();
+        shared.push_root(&[1, 2, 3]);
+        let root = shared.push_root(&prompt);
+        shared.push_child(root, &first);
+        shared.push_child(root, &second);
+        let together = decoder.hidden_states(None, &shared);
+
+        let mut alone = PackedBatch::default();
+        alone.push_root(&[&prompt[..], &second[..]].concat());
+        let alone = decoder.hidden_states(None, &alone);
+        assert_eq!(together[13 * width..], alone[7 * width..], "{precision:?}: answer");
+        assert_eq!(together[3 * width..10 * width], alone[..7 * width], "{precision:?}: prompt");
+
+        let mut cache = decoder.new_cache();
+        let head = backend.add_segment(&mut cache, 7);
+        let tail = backend.add_segment(&mut cache, 2);
+        let mut last = Vec::new();
+        let steps: [(&[u32], u32, usize, Vec<usize>); 4] = [
+            (&prompt[..4], 0, head, vec![]),
+            (&prompt[4..], 4, head, vec![]),
+            (&second[..1], 7, tail, vec![head]),
+            (&second[1..], 8, tail, vec![head]),
+        ];
+        for (tokens, position, segment, ancestors) in steps {
+            let rows = CachedRows {
+                tokens: tokens.to_vec(),
+                positions: (position..position + tokens.len() as u32).collect(),
+                runs: vec![solon_model::backend::CachedRun { ancestors, segment, rows: tokens.len() }],
+            };
+            last = decoder.forward_cached(None, &mut cache, &rows);
+        }
+        assert_eq!(last, alone[8 * width..], "{precision:?}: cache");
+    }
+}
+
+/// Threads change no bit of any gradient.
+#[test]
+fn threads_change_no_gradient() {
+    let run = |threads| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+            let backend = Cpu::new(solon_kernels::Precision::auto());
+            let golden = golden("qwen2");
+            let (decoder, _) = decoder(&backend, "qwen2", Training::Full);
+            let Case { batch, scored, weights } = case(&golden);
+            let forward = decoder.forward(None, &batch);
+            let mut gradients = decoder.zero_gradients(None, None);
+            let mut dhidden = backend.zeros(forward.hidden.len());
+            decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &weights, &mut dhidden, &mut gradients);
+            decoder.backward(None, &batch, forward, &dhidden, &mut gradients);
+            gradients.model.unwrap().named().into_iter().map(|(_, g)| g.clone()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(run(1), run(2));
+}
+
+/// The settings a PEFT file describes.
+trait Lora {
+    fn lora_settings(&self) -> LoraSettings;
+}

@@ -1,0 +1,165 @@
+//! What is trained (a decoder's own weights, a LoRA adapter, a scalar head) with its gradients and its AdamW moments.
+//!
+//! Several learners may share one frozen decoder: policy, reward model and critic are adapters on the same weights.
+
+use solon_model::backend::AdamW;
+use solon_model::{Adapter, Backend, Decoder, Gradients, ScalarHead, Training};
+use std::sync::Arc;
+
+/// AdamW's settings that do not change with the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this global norm; infinite to leave them.
+    pub max_norm: f64,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, max_norm: 1.0 }
+    }
+}
+
+/// A set of parameters being trained.
+pub struct Learner<B: Backend> {
+    /// The decoder: shared where frozen, owned alone where it is trained itself.
+    pub decoder: Arc<Decoder<B>>,
+    /// The adapter on it.
+    pub adapter: Option<Adapter<B>>,
+    /// The scalar head on it, for reward models and critics.
+    pub scalar: Option<ScalarHead<B>>,
+    /// Gradients added up since the last update.
+    pub gradients: Gradients<B>,
+    optimizer: Optimizer,
+    first: Vec<B::Buffer>,
+    second: Vec<B::Buffer>,
+    updates: u32,
+}
+
+impl<B: Backend> Learner<B> {
+    /// Starts with zero moments.
+    ///
+    /// # Panics
+    /// If the decoder was built to be trained in full and somebody else holds it too.
+    pub fn new(
+        mut decoder: Arc<Decoder<B>>,
+        adapter: Option<Adapter<B>>,
+        scalar: Option<ScalarHead<B>>,
+        optimizer: Optimizer,
+    ) -> Self {
+        assert!(
+            decoder.training() != Training::Full || Arc::get_mut(&mut decoder).is_some(),
+            "a decoder that is trained has one owner"
+        );
+        let gradients = decoder.zero_gradients(adapter.as_ref(), scalar.as_ref());
+        let mut learner =
+            Self { decoder, adapter, scalar, gradients, optimizer, first: Vec::new(), second: Vec::new(), updates: 0 };
+        let lengths: Vec<usize> = learner.named().iter().map(|(_, p)| learner.decoder.backend().len(p)).collect();
+        let backend = learner.decoder.backend();
+        learner.first = lengths.iter().map(|len| backend.zeros(*len)).collect();
+        learner.second = lengths.iter().map(|len| backend.zeros(*len)).collect();
+        learner
+    }
+
+    /// Every trained parameter with its name, in a fixed order.
+    pub fn named(&self) -> Vec<(String, &B::Buffer)> {
+        let mut out = Vec::new();
+        out.extend(self.decoder.trained_values().into_iter().flat_map(|values| values.named()));
+        out.extend(self.adapter.iter().flat_map(|adapter| adapter.values.named()));
+        out.extend(self.scalar.iter().map(|head| ("score.weight".to_owned(), &head.weight)));
+        out
+    }
+
+    /// AdamW's moments, in the order of [`Learner::named`], and how many updates made them.
+    pub(crate) fn moments(&self) -> (&[B::Buffer], &[B::Buffer], u32) {
+        (&self.first, &self.second, self.updates)
+    }
+
+    /// Puts back parameters and moments, in the order of [`Learner::named`].
+    pub(crate) fn restore(&mut self, values: Vec<Vec<f32>>, first: Vec<Vec<f32>>, second: Vec<Vec<f32>>, updates: u32) {
+        let backend = self.decoder.backend().clone();
+        for (parameter, values) in self.parameters_mut().into_iter().zip(values) {
+            *parameter = backend.upload(values);
+        }
+        self.first = first.into_iter().map(|values| backend.upload(values)).collect();
+        self.second = second.into_iter().map(|values| backend.upload(values)).collect();
+        self.updates = updates;
+        self.repack();
+    }
+
+    /// One AdamW update from the gradients added up so far, which are then zero. Returns their global norm.
+    pub fn update(&mut self, learning_rate: f64) -> f64 {
+        let backend = self.decoder.backend().clone();
+        let norm = self.gradients_mut().iter().map(|g| backend.sum_of_squares(g)).sum::<f64>().sqrt();
+        let scale = if norm > self.optimizer.max_norm { self.optimizer.max_norm / norm } else { 1.0 };
+        self.updates += 1;
+        let hyper = AdamW {
+            learning_rate: learning_rate as f32,
+            beta1: self.optimizer.beta1,
+            beta2: self.optimizer.beta2,
+            eps: self.optimizer.eps,
+            weight_decay: self.optimizer.weight_decay,
+            step: self.updates,
+            gradient_scale: scale as f32,
+        };
+        let (mut first, mut second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
+        let mut gradients = std::mem::replace(
+            &mut self.gradients,
+            Gradients { model: None, lora: None, scalar: None },
+        );
+        let moments = first.iter_mut().zip(&mut second);
+        for ((parameter, gradient), (first, second)) in
+            self.parameters_mut().into_iter().zip(all_gradients(&mut gradients)).zip(moments)
+        {
+            backend.adamw(hyper, parameter, gradient, first, second);
+            backend.clear(gradient);
+        }
+        (self.first, self.second, self.gradients) = (first, second, gradients);
+        self.repack();
+        norm
+    }
+
+    fn parameters_mut(&mut self) -> Vec<&mut B::Buffer> {
+        let mut out = Vec::new();
+        if self.decoder.training() == Training::Full {
+            let decoder = Arc::get_mut(&mut self.decoder).expect("a decoder that is trained has one owner");
+            out.extend(decoder.trained_values_mut().into_iter().flat_map(|values| values.all_mut()));
+        }
+        out.extend(self.adapter.iter_mut().flat_map(|adapter| adapter.values.all_mut()));
+        out.extend(self.scalar.iter_mut().map(|head| &mut head.weight));
+        out
+    }
+
+    fn gradients_mut(&mut self) -> Vec<&mut B::Buffer> {
+        all_gradients(&mut self.gradients)
+    }
+
+    fn repack(&mut self) {
+        let backend = self.decoder.backend().clone();
+        if self.decoder.training() == Training::Full {
+            Arc::get_mut(&mut self.decoder).expect("a decoder that is trained has one owner").repack();
+        }
+        if let Some(adapter) = &mut self.adapter {
+            adapter.repack(&backend);
+        }
+        if let Some(head) = &mut self.scalar {
+            head.repack(&backend);
+        }
+    }
+}
+
+/// Every gradient, in the order of [`Learner::named`].
+fn all_gradients<B: Backend>(gradients: &mut Gradients<B>) -> Vec<&mut B::Buffer> {
+    let mut out = Vec::new();
+    out.extend(gradients.model.iter_mut().flat_map(|tensors| tensors.all_mut()));
+    out.extend(gradients.lora.iter_mut().flat_map(|tensors| tensors.all_mut()));
+    out.extend(gradients.scalar.iter_mut());
+    out
+}

@@ -1,0 +1,148 @@
+//! Supervised fine-tuning: mean negative log-likelihood of the scored tokens of a batch.
+
+use crate::learner::Learner;
+use crate::losses::sft::{SftMetrics, sft_loss};
+use crate::schedule::{Batches, Schedule};
+use crate::step::{AtStep, StepRecord, TrainError};
+use solon_kernels::Draws;
+use solon_model::{Backend, PackedBatch, Scored};
+
+/// A tokenised conversation.
+#[derive(Clone, Debug)]
+pub struct SftExample {
+    /// Where it came from.
+    pub id: String,
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Which tokens are learnt, `[tokens]`.
+    pub mask: Vec<bool>,
+}
+
+/// Settings of a run over batches of examples.
+#[derive(Clone, Copy, Debug)]
+pub struct Loop {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// Share of the steps spent rising to the peak.
+    pub warmup: f64,
+    /// Examples (or pairs) in a step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
+    pub tokens_per_pass: usize,
+}
+
+impl Loop {
+    pub(crate) fn batches(&self, items: usize, draws: Draws) -> Batches {
+        Batches { items, size: self.batch_size.max(1), epochs: self.epochs, draws }
+    }
+
+    pub(crate) fn rate(&self, step: usize, total: usize) -> f64 {
+        let warmup = (self.warmup * total as f64).ceil() as usize;
+        self.schedule.rate(self.learning_rate, step, total, warmup)
+    }
+}
+
+/// Cuts items into runs of about `budget` tokens; a run has at least one item.
+pub(crate) fn passes(items: &[usize], budget: usize, tokens: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let mut out: Vec<Vec<usize>> = Vec::new();
+    let mut used = 0;
+    for item in items {
+        let cost = tokens(*item);
+        if out.is_empty() || used + cost > budget {
+            out.push(Vec::new());
+            used = 0;
+        }
+        used += cost;
+        if let Some(run) = out.last_mut() {
+            run.push(*item);
+        }
+    }
+    out
+}
+
+/// SFT over a set of examples.
+pub struct SftTrainer<'a, B: Backend> {
+    learner: &'a mut Learner<B>,
+    examples: &'a [SftExample],
+    settings: Loop,
+    batches: Batches,
+}
+
+impl<'a, B: Backend> SftTrainer<'a, B> {
+    /// Refuses an empty set and examples in which nothing is learnt.
+    pub fn new(
+        learner: &'a mut Learner<B>,
+        examples: &'a [SftExample],
+        settings: Loop,
+        draws: Draws,
+    ) -> Result<Self, TrainError> {
+        if examples.is_empty() {
+            return Err(TrainError::Empty { what: "the set of demonstrations" });
+        }
+        for example in examples {
+            if !example.mask.iter().skip(1).any(|learnt| *learnt) {
+                return Err(TrainError::Example {
+                    id: example.id.clone(),
+                    reason: "its loss mask is empty: no assistant turn in it".to_owned(),
+                });
+            }
+        }
+        let batches = settings.batches(examples.len(), draws);
+        Ok(Self { learner, examples, settings, batches })
+    }
+
+    /// The learner.
+    pub fn learner(&self) -> &Learner<B> {
+        self.learner
+    }
+
+    /// Steps in all.
+    pub fn total_steps(&self) -> usize {
+        self.batches.total()
+    }
+
+    /// One optimizer step.
+    pub fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+        let batch = self.batches.batch(step);
+        let normaliser: usize =
+            batch.iter().map(|i| self.examples[*i].mask.iter().skip(1).filter(|m| **m).count()).sum();
+        let mut metrics = SftMetrics::default();
+        let mut tokens = 0;
+        for pass in passes(&batch, self.settings.tokens_per_pass, |i| self.examples[i].tokens.len()) {
+            let (mut pack, mut scored) = (PackedBatch::default(), Scored::default());
+            for item in &pass {
+                let root = pack.push_root(&self.examples[*item].tokens);
+                pack.score_masked(root, &self.examples[*item].mask, &mut scored);
+            }
+            tokens += pack.len();
+            let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;
+            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
+            // Every token's gradient is -1/normaliser whatever its log-prob, so the head runs once for both.
+            let known = vec![-1.0 / normaliser as f32; scored.len()];
+            let log_probs =
+                decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &known, &mut dhidden, gradients);
+            let output = sft_loss(&log_probs, normaliser as f64).at_step(step)?;
+            metrics.merge(&output.metrics);
+            decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
+        }
+        let rate = self.settings.rate(step, self.total_steps());
+        let norm = self.learner.update(rate);
+        Ok(StepRecord {
+            step,
+            metrics: [
+                ("loss", metrics.mean_nll()),
+                ("grad_norm", norm),
+                ("lr", rate),
+                ("tokens", metrics.tokens as f64),
+            ]
+            .into(),
+            items: batch.iter().map(|i| self.examples[*i].id.clone()).collect(),
+            tokens,
+        })
+    }
+}
