@@ -2,6 +2,7 @@
 //! (`goldens/make_decoder_goldens.py`), on both backends.
 
 use solon_model::backend::Cpu;
+use solon_model::parameters::Projection;
 use solon_model::weights::{Checkpoint, peft};
 use solon_model::{
     Adapter, Backend, CachedRows, Decoder, Gradients, LoraSettings, PackedBatch, Reference, ScalarHead, Scored, Training,
@@ -86,7 +87,11 @@ fn check_language_model<B: Backend>(backend: &B, name: &str, adapter: Option<&st
     let (decoder, checkpoint) = decoder(backend, name, training);
     let adapter = adapter.map(|adapter| {
         let file = peft::AdapterFile::open(&folder(adapter)).unwrap();
-        let settings = file.lora_settings();
+        let settings = LoraSettings {
+            rank: file.config.rank,
+            alpha: file.config.alpha,
+            targets: Projection::ALL.to_vec(),
+        };
         let mut tensors = file.tensors;
         Adapter::build(backend, &checkpoint.config, settings, |name, _| {
             tensors.remove(name).map(|t| t.data).ok_or_else(|| name.to_owned())
@@ -259,9 +264,4 @@ fn threads_change_no_gradient() {
         })
     };
     assert_eq!(run(1), run(2));
-}
-
-/// The settings a PEFT file describes.
-trait Lora {
-    fn lora_settings(&self) -> LoraSettings;
 }

@@ -66,7 +66,7 @@ pub(super) unsafe fn multiply(
         (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32) => by_rows!(avx512_f32, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Precision::F32) => by_rows!(avx2_f32, 1 2 3 4 5 6),
-        (Isa::Avx512Bf16 | Isa::Avx512, _) => {
+        (Isa::Avx512, _) => {
             // SAFETY: the caller's promise about `c`.
             unsafe { portable::<32>(a, b, c, stride, start_from_output, rows, tile_rows(), precision) }
         }

@@ -60,7 +60,7 @@ pub enum WeightsError {
 pub(super) const DAMAGED: &str = "the file is damaged or not what its name says; download or export it again";
 
 impl WeightsError {
-    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
     }

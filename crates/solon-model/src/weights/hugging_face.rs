@@ -84,9 +84,12 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
 }
 
 fn not_a_model(folder: &Path) -> WeightsError {
-    let gguf = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).find(|path| {
-        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-    });
+    let gguf = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")));
     let hint = match gguf {
         Some(file) => format!("to load the GGUF file, name it: {}", file.display()),
         None if folder.join("adapter_config.json").exists() => {

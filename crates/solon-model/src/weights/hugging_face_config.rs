@@ -33,8 +33,8 @@ pub(super) enum Head {
 
 /// Reads `config.json`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), WeightsError> {
-    let fields: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
+    let fields: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
     let fields = Fields { path, fields: &fields };
     let (architecture, head) = fields.architecture()?;
     let refuse = |field: &str, hint: &str| fields.unsupported(field, hint);
@@ -191,11 +191,12 @@ impl Fields<'_> {
                     None => self.integer("max_window_layers")?.unwrap_or(28) < num_layers,
                     Some(None) => return Err(self.wrong("layer_types", "list")),
                     Some(Some(types)) => {
-                        let known = |layer: &Value| {
-                            matches!(layer.as_str(), Some("full_attention" | "sliding_attention"))
-                        };
+                        let known =
+                            |layer: &Value| matches!(layer.as_str(), Some("full_attention" | "sliding_attention"));
                         if !types.iter().all(known) {
-                            return Err(self.unsupported("layer_types", "layers are full_attention or sliding_attention"));
+                            return Err(
+                                self.unsupported("layer_types", "layers are full_attention or sliding_attention")
+                            );
                         }
                         types.iter().any(|layer| layer == "sliding_attention")
                     }
@@ -376,8 +377,7 @@ mod tests {
         assert_eq!((llama.head_dim, llama.num_kv_heads, llama.max_position_embeddings), (8, 4, 2048));
         assert_eq!((llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings), (1e-6, 1e4, false));
         assert_eq!((llama.rope_scaling, head), (RopeScaling::None, Head::Language));
-        let (qwen3, _) =
-            read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
+        let (qwen3, _) = read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
         assert_eq!((qwen3.head_dim, qwen3.num_kv_heads, qwen3.qk_norm, qwen3.qkv_bias), (128, 4, true, false));
         let (qwen2, _) = read(json!({"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 2})).unwrap();
         assert_eq!((qwen2.max_position_embeddings, qwen2.qk_norm, qwen2.qkv_bias), (32768, false, true));
@@ -391,12 +391,8 @@ mod tests {
     fn rope_is_read_from_both_places() {
         let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192});
-        let expected = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192.0,
-        };
+        let expected =
+            RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
         let (old, _) = read(json!({"rope_theta": 500000.0, "rope_scaling": llama3})).unwrap();
         assert_eq!((old.rope_theta, old.rope_scaling), (500000.0, expected));
         let mut inside = llama3.clone();

@@ -171,7 +171,9 @@ fn check_tensors<'a>(
         Some((name, shape)) => Err(WeightsError::tensor(
             path,
             *name,
-            format!("no part of this architecture (shape {shape:?}); without it the model would compute something else"),
+            format!(
+                "no part of this architecture (shape {shape:?}); without it the model would compute something else"
+            ),
             "check that the configuration names the right architecture",
         )),
     }

@@ -78,14 +78,8 @@ impl DpoSettings {
                 let distance = h - 0.5 / beta;
                 (distance * distance, 2.0 * distance)
             }
-            DpoLoss::Hinge => {
-                let slack = 1.0 - beta * h;
-                if slack > 0.0 {
-                    (slack, -beta)
-                } else {
-                    (0.0, 0.0)
-                }
-            }
+            DpoLoss::Hinge if beta * h < 1.0 => (1.0 - beta * h, -beta),
+            DpoLoss::Hinge => (0.0, 0.0),
             DpoLoss::Robust => {
                 let (flip, (right, d_right), (wrong, d_wrong)) =
                     (self.label_smoothing, logistic(h), logistic(-h));

@@ -2,8 +2,8 @@
 //!
 //! Contract: each term is rounded once to a multiple of 2^-48 and added as an integer, and integer addition is
 //! associative. So merged metrics have the same bits however a step was split into micro-batches, threads or ranks;
-//! a sum of floats has not. Source: fixed-point reproducible summation (Demmel and Nguyen, 2013, section 1), with one
-//! bin, because [`LARGEST_TERM`](super::LARGEST_TERM) bounds what a loss may add.
+//! a sum of floats has not. Source: fixed-point accumulation, possible here because
+//! [`LARGEST_TERM`](super::LARGEST_TERM) bounds what a loss may add.
 
 /// 2^48: with 127 bits and terms up to 10^18 there is room for a hundred thousand of the largest terms, and 2^-48
 /// is far below what a metric shows.

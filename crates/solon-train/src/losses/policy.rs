@@ -4,7 +4,7 @@
 //! `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`, and its gradient with respect to the log-prob is
 //! `-ratio A` where the minimum is the unclipped term and zero where it is not.
 //! Source: PPO, 1707.06347 eq. 7; TRL `ppo_trainer.py`; the log-ratio's bound of 20 and the dual clip as in OpenRLHF
-//! `models/loss.py` (dual clip: 1912.09729 eq. 5). Temperature is the caller's: it must divide the logits of new, old
+//! `models/loss.py` (dual clip: 1912.09729). Temperature is the caller's: it must divide the logits of new, old
 //! and reference log-probs alike.
 
 use super::exact_sum::ExactSum;

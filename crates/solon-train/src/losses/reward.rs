@@ -3,7 +3,7 @@
 //! Contract: for each pair, with `d = chosen - rejected - margin`,
 //! `-p log sigmoid(d) - (1 - p) log sigmoid(-d) + centering (chosen + rejected)^2`.
 //! With `p = 1` it is TRL's `RewardTrainer`; `p` from log-probs of "(A)" and "(B)" is the preference-model target of
-//! Constitutional AI (2212.08073, section 4.1). Centering: 2312.09244, section 3, where 0.01 is suggested.
+//! Constitutional AI (2212.08073, section 4.1). Centering: 2312.09244; TRL suggests 0.01.
 
 use super::exact_sum::ExactSum;
 use super::{

@@ -2,7 +2,7 @@
 
 Run:
     pip install torch trl
-    pip install --no-deps --target DIR trl==0.26.2      # the last line of releases that still has PPO
+    pip install --no-deps --target DIR trl==0.26.2      # a release that still has PPO; TRL 1.16 has none
     python make_loss_goldens.py DIR/trl/experimental/ppo/ppo_trainer.py
 
 Each case says where its numbers come from:

@@ -1,0 +1,344 @@
+//! Files that are replaced whole or not at all, their SHA-256, and the lock on a run's folder.
+//!
+//! Contract: a write goes to a temporary file in the same folder, is flushed and synced, and is then renamed over the
+//! target; the folder is synced last, so that the rename itself survives a power cut. Whatever fails before the rename
+//! leaves the old file untouched and removes the temporary one. A kill may leave a temporary file behind;
+//! [`remove_stale_temporaries`] sweeps it away.
+//!
+//! Source: the sequence is the one SQLite and LevelDB use; see "All File Systems Are Not Created Equal" (OSDI 2014).
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::DataError;
+
+/// Temporary files are named `.{target}.{random}{TEMPORARY_SUFFIX}`.
+const TEMPORARY_SUFFIX: &str = ".solon-tmp";
+
+/// Replaces `path` by what `write` writes, or leaves it as it was.
+///
+/// A symbolic link is followed, and an existing file's permissions are kept.
+///
+/// # Errors
+/// [`DataError::Io`] when the system refuses or when `write` returns an error; then `path` is unchanged.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), DataError> {
+    let target = follow_links(path)?;
+    let folder = folder_of(&target);
+    let name = target.file_name().ok_or_else(|| DataError::Io {
+        action: "write",
+        path: path.to_path_buf(),
+        source: io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"),
+    })?;
+    let mut temporary = create_temporary(folder, &name.to_string_lossy())
+        .map_err(DataError::io("create a file beside", path))?;
+
+    let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+    write(&mut buffered)
+        .and_then(|()| buffered.flush())
+        .map_err(DataError::io("write", path))?;
+    drop(buffered);
+
+    if let Ok(existing) = fs::metadata(&target) {
+        temporary
+            .as_file()
+            .set_permissions(existing.permissions())
+            .map_err(DataError::io("keep permissions of", path))?;
+    }
+    temporary
+        .as_file()
+        .sync_all()
+        .map_err(DataError::io("sync", path))?;
+    temporary
+        .persist(&target)
+        .map_err(|failed| DataError::io("replace", path)(failed.error))?;
+    sync_folder(folder)
+}
+
+/// Replaces `path` by `bytes`, or leaves it as it was.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    write_atomically(path, |out| out.write_all(bytes))
+}
+
+/// Removes the temporary files a killed process left in `folder` (not in its sub-folders); returns how many.
+///
+/// Call it while holding the folder's [`FolderLock`]: a temporary file may belong to a living process otherwise.
+///
+/// # Errors
+/// [`DataError::Io`] when the folder cannot be read or a file cannot be removed.
+pub fn remove_stale_temporaries(folder: &Path) -> Result<usize, DataError> {
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
+        let entry = entry.map_err(DataError::io("read", folder))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
+            fs::remove_file(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// SHA-256 of a file's bytes, lowercase hex.
+///
+/// # Errors
+/// [`DataError::Io`] when the file cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String, DataError> {
+    let mut file = File::open(path).map_err(DataError::io("open", path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(DataError::io("read", path)(error)),
+        }
+    }
+}
+
+/// SHA-256 of bytes, lowercase hex.
+///
+/// ```
+/// let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// assert_eq!(solon_data::files::sha256_bytes(b""), empty);
+/// ```
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of several parts, each preceded by its length as 8 little-endian bytes, lowercase hex: `["ab", "c"]` and
+/// `["a", "bc"]` differ.
+pub fn sha256_parts<Part: AsRef<[u8]>>(parts: impl IntoIterator<Item = Part>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        let part = part.as_ref();
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hex(&hasher.finalize())
+}
+
+/// Holds a folder for this process; released when dropped, and by the system when the process dies.
+///
+/// The lock is on a file `.lock` in the folder and advisory: readers such as `solon explain` need not take it.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Takes the lock without waiting.
+    ///
+    /// # Errors
+    /// [`DataError::InUse`] when another process holds it; [`DataError::Io`] when the lock file cannot be made.
+    pub fn acquire(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join(".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(DataError::io("open the lock", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(DataError::InUse {
+                path: folder.to_path_buf(),
+            }),
+            Err(TryLockError::Error(error)) => Err(DataError::io("lock", &path)(error)),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
+/// Renaming over a link would replace the link and leave a file the user had put on another disk behind.
+fn follow_links(path: &Path) -> Result<PathBuf, DataError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_symlink() => {
+            fs::canonicalize(path).map_err(DataError::io("follow", path))
+        }
+        _ => Ok(path.to_path_buf()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn create_temporary(folder: &Path, name: &str) -> io::Result<tempfile::NamedTempFile> {
+    // A long target name plus what we add must still fit the usual 255 bytes.
+    let stem: String = name.chars().take(40).collect();
+    let prefix = format!(".{stem}.");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
+    // tempfile's default of 0600 would make a model folder unreadable to the user's group; 0666 is cut by the umask.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Windows has no way to sync a folder and needs none: its rename is journaled.
+fn sync_folder(folder: &Path) -> Result<(), DataError> {
+    if cfg!(unix) {
+        File::open(folder)
+            .and_then(|opened| opened.sync_all())
+            .map_err(DataError::io("sync the folder", folder))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_write_creates_and_then_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomically(&path, b"one").unwrap();
+        write_bytes_atomically(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomically(&path, b"old").unwrap();
+        let error = write_atomically(&path, |out| {
+            out.write_all(&vec![7; 3 << 20])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .unwrap_err();
+        assert!(error.to_string().starts_with("cannot write "), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_panicking_writer_leaves_the_old_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomically(&path, b"old").unwrap();
+        let panicked =
+            std::panic::catch_unwind(|| write_atomically(&path, |_| panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_kill_between_temporary_and_rename_leaves_the_old_file_and_is_swept_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomically(&path, b"old").unwrap();
+        // What SIGKILL leaves: the half-written temporary, never dropped.
+        let mut orphan = create_temporary(folder.path(), "a.bin").unwrap();
+        orphan.write_all(b"ne").unwrap();
+        orphan.keep().unwrap();
+        assert_eq!(names(folder.path()).len(), 2);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+
+        write_bytes_atomically(&path, b"new").unwrap();
+        fs::write(folder.path().join("notes.solon-tmp"), "the user's own").unwrap();
+        assert_eq!(remove_stale_temporaries(folder.path()).unwrap(), 1);
+        assert_eq!(names(folder.path()), ["a.bin", "notes.solon-tmp"]);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_bytes_atomically(&folder.path().join("no/such/a.bin"), b"x").unwrap_err();
+        assert!(error.to_string().contains("no/such/a.bin"), "{error}");
+        assert!(write_bytes_atomically(Path::new("/"), b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_are_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        write_bytes_atomically(&real, b"old").unwrap();
+        assert_ne!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o044,
+            0,
+            "others may read"
+        );
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&real, &link).unwrap();
+        write_bytes_atomically(&link, b"new").unwrap();
+        assert!(
+            fs::symlink_metadata(&link)
+                .unwrap()
+                .file_type()
+                .is_symlink()
+        );
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+    }
+
+    #[test]
+    fn hashes_are_the_published_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_file(&path).unwrap(), expected);
+        assert_eq!(sha256_bytes(b"abc"), expected);
+        assert_ne!(sha256_parts(["ab", "c"]), sha256_parts(["a", "bc"]));
+        assert!(
+            sha256_file(&folder.path().join("absent"))
+                .unwrap_err()
+                .to_string()
+                .contains("absent")
+        );
+    }
+
+    #[test]
+    fn a_folder_is_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = FolderLock::acquire(folder.path()).unwrap();
+        assert!(matches!(
+            FolderLock::acquire(folder.path()),
+            Err(DataError::InUse { .. })
+        ));
+        drop(held);
+        FolderLock::acquire(folder.path()).unwrap();
+    }
+}

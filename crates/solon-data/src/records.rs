@@ -1,0 +1,103 @@
+//! The records that training and generation start from, and the file formats they are read from.
+//!
+//! Contract: a file in any of TRL's formats (or HH-RLHF's) is normalised to one shape per purpose: [`PromptRecord`],
+//! [`Demonstration`], [`PreferencePair`]. Nothing is guessed: a row that could mean two things, or that would train on
+//! something else than the user expects, is refused with its file, line and field. Columns that Solon has no use for are
+//! ignored, because datasets carry many. Texts are kept to the byte (HH-RLHF's turns alone are trimmed).
+//!
+//! Source: <https://huggingface.co/docs/trl/dataset_formats>; <https://github.com/anthropics/hh-rlhf>.
+
+mod demonstration;
+mod hh;
+mod message;
+mod pair;
+mod prompt;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+pub use demonstration::{Demonstration, read_demonstrations};
+pub use message::{ChatMessage, ROLES};
+pub use pair::{PreferencePair, read_pairs};
+pub use prompt::{PromptRecord, read_prompts};
+
+use crate::DataError;
+use crate::jsonl::read_jsonl_numbered;
+
+/// A row as it stands in the file.
+trait Raw: DeserializeOwned {
+    type Record;
+    /// The id in the file, if any.
+    fn id(&mut self) -> Option<String>;
+    /// The record, or what is wrong with the row.
+    fn normalise(self, id: String) -> Result<Self::Record, String>;
+}
+
+/// Ids become keys in the ledger, so a file may not use one twice.
+fn read_records<R: Raw>(path: &Path) -> Result<Vec<R::Record>, DataError> {
+    let mut records = Vec::new();
+    let mut lines: HashMap<String, usize> = HashMap::new();
+    for row in read_jsonl_numbered::<R>(path)? {
+        let (line, mut raw) = (row.line, row.value);
+        let id = raw.id().unwrap_or_else(|| format!("line-{line}"));
+        if let Some(first) = lines.insert(id.clone(), line) {
+            let message =
+                format!("field `id`: `{id}` is already the id of line {first}; ids must differ");
+            return Err(DataError::line(path, line, message));
+        }
+        records.push(
+            raw.normalise(id)
+                .map_err(|message| DataError::line(path, line, message))?,
+        );
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Reads `text` as a file with `read`; errors without the folder's name.
+    pub(crate) fn from_text<T>(
+        read: impl FnOnce(&Path) -> Result<Vec<T>, DataError>,
+        text: &str,
+    ) -> Result<Vec<T>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read(&path).map_err(|error| {
+            error
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn ids_are_derived_from_the_line_and_may_not_repeat() {
+        let records = from_text(
+            read_prompts,
+            "\n{\"prompt\":\"a\"}\n{\"id\":7,\"prompt\":\"b\"}\n",
+        )
+        .unwrap();
+        assert_eq!(
+            records
+                .iter()
+                .map(|record| record.id.as_str())
+                .collect::<Vec<_>>(),
+            ["line-2", "7"]
+        );
+        let error = from_text(
+            read_prompts,
+            "{\"prompt\":\"a\"}\n{\"id\":\"line-1\",\"prompt\":\"b\"}",
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            "f.jsonl:2: field `id`: `line-1` is already the id of line 1; ids must differ"
+        );
+        let error = from_text(read_prompts, r#"{"id":"","prompt":"a"}"#).unwrap_err();
+        assert!(error.starts_with("f.jsonl:1: field `id`: "), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! One message of a conversation, and the two ways TRL writes a turn: plain text or a list of messages.
+
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The roles chat templates know.
+pub const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+/// One message: who speaks, and the text.
+///
+/// Reading refuses roles outside [`ROLES`], tool calls and content other than text: a chat template would drop them
+/// without a word.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "RawMessage")]
+pub struct ChatMessage {
+    /// One of [`ROLES`].
+    pub role: String,
+    /// The text, to the byte.
+    pub content: String,
+}
+
+impl ChatMessage {
+    /// A message of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: "user".into(),
+            content: content.into(),
+        }
+    }
+
+    /// A message of the assistant.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: "assistant".into(),
+            content: content.into(),
+        }
+    }
+
+    /// Whether the model wrote it.
+    pub fn is_assistant(&self) -> bool {
+        self.role == "assistant"
+    }
+}
+
+#[derive(Deserialize)]
+struct RawMessage {
+    #[serde(deserialize_with = "role")]
+    role: String,
+    #[serde(deserialize_with = "content")]
+    content: String,
+    #[serde(default, rename = "tool_calls", deserialize_with = "no_tool_calls")]
+    _tool_calls: (),
+}
+
+impl From<RawMessage> for ChatMessage {
+    fn from(raw: RawMessage) -> Self {
+        Self {
+            role: raw.role,
+            content: raw.content,
+        }
+    }
+}
+
+fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let role = String::deserialize(deserializer)?;
+    if ROLES.contains(&role.as_str()) {
+        return Ok(role);
+    }
+    let hint = match role.as_str() {
+        "human" | "Human" | "User" => "; write `user`",
+        "gpt" | "bot" | "model" | "Assistant" => "; write `assistant`",
+        _ => "",
+    };
+    Err(D::Error::custom(format!(
+        "unknown role `{role}`, expected one of {}{hint}",
+        ROLES.join(", ")
+    )))
+}
+
+fn no_tool_calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match Option::<Vec<serde::de::IgnoredAny>>::deserialize(deserializer)? {
+        Some(calls) if !calls.is_empty() => Err(D::Error::custom(
+            "tool calls are not supported; leave this row out",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A string, or a list of `{"type": "text", "text": …}` parts as multimodal datasets write it.
+fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Content;
+    #[derive(Deserialize)]
+    struct Part {
+        r#type: String,
+        text: Option<String>,
+    }
+    impl<'de> Visitor<'de> for Content {
+        type Value = String;
+        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            formatter.write_str("a string or a list of text parts")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
+            let mut joined = String::new();
+            while let Some(part) = parts.next_element::<Part>()? {
+                match part.text {
+                    Some(text) if part.r#type == "text" => joined += &text,
+                    _ => {
+                        return Err(A::Error::custom(format!(
+                            "a part of type `{}` is not text",
+                            part.r#type
+                        )));
+                    }
+                }
+            }
+            Ok(joined)
+        }
+    }
+    deserializer.deserialize_any(Content)
+}
+
+/// What TRL calls standard (a string) or conversational (a list of messages).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Turns {
+    Text(String),
+    Messages(Vec<ChatMessage>),
+}
+
+impl<'de> Deserialize<'de> for Turns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand, because serde's untagged enums forget where in the line the error was.
+        struct StringOrList;
+        impl<'de> Visitor<'de> for StringOrList {
+            type Value = Turns;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a string or a list of messages")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Turns, E> {
+                Ok(Turns::Text(text.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Turns, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(message) = list.next_element()? {
+                    messages.push(message);
+                }
+                Ok(Turns::Messages(messages))
+            }
+        }
+        deserializer.deserialize_any(StringOrList)
+    }
+}
+
+/// A row's `id`: a string that is not empty, or a whole number.
+pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Id;
+    impl Visitor<'_> for Id {
+        type Value = Option<String>;
+        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            formatter.write_str("a string that is not empty, or a whole number")
+        }
+        fn visit_str<E: Error>(self, id: &str) -> Result<Self::Value, E> {
+            if id.trim().is_empty() {
+                Err(E::invalid_value(serde::de::Unexpected::Str(id), &self))
+            } else {
+                Ok(Some(id.to_owned()))
+            }
+        }
+        fn visit_u64<E: Error>(self, id: u64) -> Result<Self::Value, E> {
+            Ok(Some(id.to_string()))
+        }
+        fn visit_i64<E: Error>(self, id: i64) -> Result<Self::Value, E> {
+            Ok(Some(id.to_string()))
+        }
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+    deserializer.deserialize_any(Id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: Result<ChatMessage, &str>) {
+        let read = serde_json::from_str::<ChatMessage>(json).map_err(|error| error.to_string());
+        match (read, expected) {
+            (Ok(read), Ok(expected)) => assert_eq!(read, expected),
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_are_read_or_refused_by_name() {
+        check(
+            r#"{"role":"user","content":" a "}"#,
+            Ok(ChatMessage::user(" a ")),
+        );
+        check(
+            r#"{"role":"user","content":"a","tool_calls":null,"weight":0}"#,
+            Ok(ChatMessage::user("a")),
+        );
+        check(
+            r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#,
+            Ok(ChatMessage::user("ab")),
+        );
+        check(
+            r#"{"role":"user","content":[{"type":"image"}]}"#,
+            Err("a part of type `image` is not text"),
+        );
+        check(
+            r#"{"role":"gpt","content":"a"}"#,
+            Err(
+                "unknown role `gpt`, expected one of system, developer, user, assistant, tool; write `assistant`",
+            ),
+        );
+        check(
+            r#"{"role":"assistant","content":null}"#,
+            Err("invalid type: null, expected a string or a list of text parts"),
+        );
+        check(
+            r#"{"role":"assistant","content":"","tool_calls":[{}]}"#,
+            Err("tool calls are not supported"),
+        );
+        check(r#"{"content":"a"}"#, Err("missing field `role`"));
+    }
+}

@@ -1,0 +1,387 @@
+//! A model from a GGUF file, in Hugging Face's names and layouts.
+//!
+//! Contract: metadata keys become a [`ModelConfig`], `blk.0.attn_q.weight` becomes
+//! `model.layers.0.self_attn.q_proj.weight`, and the rows of `llama` files' q and k go back to Hugging Face's order.
+//! Settings that would change the computation in a way the decoder does not know are refused by name.
+//!
+//! Source: llama.cpp, `convert_hf_to_gguf.py` (what it writes, undone here) and `src/llama-model.cpp` (what the keys
+//! mean).
+
+use std::collections::BTreeMap;
+use std::f32::consts::TAU;
+use std::path::Path;
+
+use super::gguf::{GgufFile, GgufMetadata};
+use super::hugging_face_config::check_scaling;
+use super::{Checkpoint, Tensor, TextSource, WeightsError, check_tensors};
+use crate::config::{Architecture, ModelConfig, RopeScaling};
+
+const EMBEDDING: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// Opens the file.
+pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
+    let mut file = GgufFile::open(path)?;
+    let family = Family::of(path, &file.metadata)?;
+    let mut config = family.config(path, &file)?;
+    if file.tensors.contains_key(ROPE_FACTORS) {
+        config.rope_scaling = scaling_from_factors(path, &config, &file.read(ROPE_FACTORS)?)?;
+    }
+    config.validate().map_err(|found| {
+        WeightsError::invalid(path, "metadata", found, "convert the model again with a current llama.cpp")
+    })?;
+
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for name in file.tensors.keys().filter(|name| *name != ROPE_FACTORS) {
+        let Some(to) = hugging_face_name(name) else {
+            return Err(WeightsError::tensor(
+                path,
+                name,
+                "no part of this architecture; without it the model would compute something else",
+                "check general.architecture, or choose another file",
+            ));
+        };
+        names.insert(to, name.clone());
+    }
+    check_tensors(path, &config, names.iter().map(|(to, from)| (to.as_str(), file.tensors[from].shape.as_slice())))?;
+    let mut tensors = BTreeMap::new();
+    for (to, from) in names {
+        let mut tensor = file.read(&from)?;
+        if family.interleaved && (to.ends_with(".q_proj.weight") || to.ends_with(".k_proj.weight")) {
+            tensor = halves_from_pairs(&tensor, config.head_dim);
+        }
+        tensors.insert(to, tensor);
+    }
+    let text = TextSource::Gguf(Box::new(file.metadata));
+    Ok(Checkpoint { config, tensors, text, score: None, path: path.to_path_buf() })
+}
+
+/// What `general.architecture` says.
+struct Family {
+    architecture: Architecture,
+    /// The prefix of the metadata keys.
+    prefix: String,
+    /// RoPE rotates neighbours `(2i, 2i+1)` in this architecture's runtime, where Hugging Face rotates `(i, i+d/2)`:
+    /// the converter permuted the rows of q and k.
+    interleaved: bool,
+}
+
+impl Family {
+    fn of(path: &Path, metadata: &GgufMetadata) -> Result<Self, WeightsError> {
+        let prefix = metadata.string("general.architecture")?.unwrap_or("absent").to_string();
+        let (architecture, interleaved) = match prefix.as_str() {
+            "llama" => (Architecture::Llama, true),
+            "mistral3" => (Architecture::Mistral, true),
+            "qwen2" => (Architecture::Qwen2, false),
+            "qwen3" => (Architecture::Qwen3, false),
+            other => {
+                return Err(WeightsError::unsupported(
+                    path,
+                    "general.architecture",
+                    other.chars().take(100).collect::<String>(),
+                    "supported are llama (with Mistral and SmolLM), mistral3, qwen2 and qwen3",
+                ));
+            }
+        };
+        Ok(Self { architecture, prefix, interleaved })
+    }
+
+    fn config(&self, path: &Path, file: &GgufFile) -> Result<ModelConfig, WeightsError> {
+        let metadata = &file.metadata;
+        self.refuse_unknown_computation(path, metadata)?;
+        let key = |field: &str| format!("{}.{field}", self.prefix);
+        let count = |field: &str| -> Result<Option<usize>, WeightsError> {
+            // Anything beyond usize is far beyond what validate() lets pass.
+            Ok(metadata.u64(&key(field))?.map(|value| usize::try_from(value).unwrap_or(usize::MAX)))
+        };
+        let absent = |field: &str| {
+            WeightsError::invalid(path, key(field), "absent", "convert the model again with a current llama.cpp")
+        };
+        let required = |field: &str| count(field)?.ok_or_else(|| absent(field));
+        let num_heads = required("attention.head_count")?;
+        let hidden_size = required("embedding_length")?;
+        let head_dim = match count("attention.key_length")? {
+            Some(length) => length,
+            None if num_heads > 0 && hidden_size % num_heads == 0 => hidden_size / num_heads,
+            None => return Err(absent("attention.key_length")),
+        };
+        for (field, meaning) in [("attention.value_length", "values"), ("rope.dimension_count", "rotated parts")] {
+            if let Some(other) = count(field)?
+                && other != head_dim
+            {
+                let hint = format!("heads and their {meaning} have one width here ({head_dim})");
+                return Err(WeightsError::unsupported(path, key(field), other.to_string(), hint));
+            }
+        }
+        let Some(embedding) = file.tensors.get(EMBEDDING) else {
+            return Err(WeightsError::tensor(path, EMBEDDING, "missing", "the file is incomplete; download it again"));
+        };
+        let context = required("context_length")?;
+        // As in hugging_face_config.rs: within the window, the limited attention is the full one.
+        let window = count("attention.sliding_window")?.filter(|&window| window > 0).unwrap_or(usize::MAX);
+        Ok(ModelConfig {
+            architecture: self.architecture,
+            // The vocabulary in the metadata may be shorter than the padded embedding.
+            vocab_size: embedding.shape[0],
+            hidden_size,
+            intermediate_size: required("feed_forward_length")?,
+            num_layers: required("block_count")?,
+            num_heads,
+            num_kv_heads: count("attention.head_count_kv")?.unwrap_or(num_heads),
+            head_dim,
+            rms_norm_eps: metadata
+                .f32(&key("attention.layer_norm_rms_epsilon"))?
+                .ok_or_else(|| absent("attention.layer_norm_rms_epsilon"))?,
+            rope_theta: metadata.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+            rope_scaling: self.rope_scaling(path, metadata)?,
+            max_position_embeddings: context.min(window),
+            tie_word_embeddings: !file.tensors.contains_key(HEAD),
+            qkv_bias: self.architecture == Architecture::Qwen2,
+            qk_norm: self.architecture == Architecture::Qwen3,
+        })
+    }
+
+    fn refuse_unknown_computation(&self, path: &Path, metadata: &GgufMetadata) -> Result<(), WeightsError> {
+        let refuse = |key: String, found: String, hint: &str| Err(WeightsError::unsupported(path, key, found, hint));
+        let split = "split.count".to_string();
+        if let Some(parts) = metadata.u64(&split)?.filter(|&parts| parts > 1) {
+            return refuse(split, format!("{parts} files"), "join them with llama-gguf-split --merge");
+        }
+        let experts = format!("{}.expert_count", self.prefix);
+        if let Some(count) = metadata.u64(&experts)?.filter(|&count| count > 0) {
+            return refuse(
+                experts,
+                format!("{count} experts"),
+                "mixtures of experts are not run; choose a dense model",
+            );
+        }
+        for field in
+            ["attention.scale", "attention.temperature_scale", "logit_scale", "embedding_scale", "residual_scale"]
+        {
+            let key = format!("{}.{field}", self.prefix);
+            if let Some(value) = metadata.f32(&key)?.filter(|&value| value != 0.0) {
+                return refuse(key, value.to_string(), "this scaling is not run; choose another model");
+            }
+        }
+        Ok(())
+    }
+
+    fn rope_scaling(&self, path: &Path, metadata: &GgufMetadata) -> Result<RopeScaling, WeightsError> {
+        let kind = format!("{}.rope.scaling.type", self.prefix);
+        let factor_key = format!("{}.rope.scaling.factor", self.prefix);
+        let old_key = format!("{}.rope.scale_linear", self.prefix);
+        // llama.cpp reads a factor without a type as linear.
+        let factor = metadata.f32(&factor_key)?.or(metadata.f32(&old_key)?).filter(|&factor| factor != 0.0);
+        let scaling = match (metadata.string(&kind)?, factor) {
+            (Some("none"), _) | (None, None) => RopeScaling::None,
+            (Some("linear") | None, Some(factor)) => RopeScaling::Linear { factor },
+            (Some("linear"), None) => {
+                return Err(WeightsError::invalid(path, factor_key, "absent", "convert the model again"));
+            }
+            (Some(other), _) => {
+                let found = other.chars().take(100).collect::<String>();
+                return Err(WeightsError::unsupported(path, kind, found, "supported are none, linear and Llama 3.1's"));
+            }
+        };
+        check_scaling(scaling).map_err(|found| WeightsError::invalid(path, factor_key, found, "convert it again"))?;
+        Ok(scaling)
+    }
+}
+
+/// Finds the Llama 3.1 scaling that a converter turned into `factors[i] = unscaled / scaled frequency`.
+///
+/// The largest factor is the scaling's own; the other three numbers are those of every published model, and all factors
+/// must come out again.
+fn scaling_from_factors(path: &Path, config: &ModelConfig, factors: &Tensor) -> Result<RopeScaling, WeightsError> {
+    const LOW: f32 = 1.0;
+    const HIGH: f32 = 4.0;
+    const ORIGINAL_CONTEXT: f32 = 8192.0;
+    let refuse = |found: String| {
+        let hint =
+            "only Llama 3.1's scaling (low 1, high 4, original context 8192) is known; use the Hugging Face folder";
+        Err(WeightsError::unsupported(path, ROPE_FACTORS, found, hint))
+    };
+    if factors.shape != [config.head_dim / 2] {
+        return refuse(format!("shape {:?} for heads of {}", factors.shape, config.head_dim));
+    }
+    if config.rope_scaling != RopeScaling::None {
+        return refuse(format!("factors beside {:?}", config.rope_scaling));
+    }
+    let factor = factors.data.iter().copied().fold(1.0, f32::max);
+    for (i, &found) in factors.data.iter().enumerate() {
+        let frequency = config.rope_theta.powf(-((2 * i) as f32) / config.head_dim as f32);
+        let wavelength = TAU / frequency;
+        let expected = if wavelength < ORIGINAL_CONTEXT / HIGH {
+            1.0
+        } else if wavelength > ORIGINAL_CONTEXT / LOW {
+            factor
+        } else {
+            let smooth = (ORIGINAL_CONTEXT / wavelength - LOW) / (HIGH - LOW);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        };
+        if (found - expected).abs() > 1e-3 * expected {
+            return refuse(format!("factor {i} is {found}, not {expected}"));
+        }
+    }
+    if factor == 1.0 {
+        return Ok(RopeScaling::None);
+    }
+    Ok(RopeScaling::Llama3 { factor, low_freq_factor: LOW, high_freq_factor: HIGH, original_context: ORIGINAL_CONTEXT })
+}
+
+/// The Hugging Face name of a tensor.
+fn hugging_face_name(name: &str) -> Option<String> {
+    match name {
+        EMBEDDING => return Some("model.embed_tokens.weight".to_string()),
+        HEAD => return Some("lm_head.weight".to_string()),
+        "output_norm.weight" => return Some("model.norm.weight".to_string()),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    // `blk.01` would be a second name of the same layer.
+    let canonical = layer.parse::<u32>().is_ok_and(|number| number.to_string() == layer);
+    let (module, kind) = rest.rsplit_once('.')?;
+    let module = match module {
+        "attn_norm" => "input_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_norm" => "post_attention_layernorm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        _ => return None,
+    };
+    (canonical && matches!(kind, "weight" | "bias")).then(|| format!("model.layers.{layer}.{module}.{kind}"))
+}
+
+/// Reorders each head's rows `0 d/2 1 d/2+1 …` (pairs that rotate together lie together) to `0 1 2 …`.
+fn halves_from_pairs(tensor: &Tensor, head_dim: usize) -> Tensor {
+    let width = tensor.shape[1];
+    let mut data = Vec::with_capacity(tensor.data.len());
+    for head in tensor.data.chunks_exact(head_dim * width) {
+        for half in 0..2 {
+            for pair in 0..head_dim / 2 {
+                data.extend_from_slice(&head[(2 * pair + half) * width..][..width]);
+            }
+        }
+    }
+    Tensor { shape: tensor.shape.clone(), data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_models::{GgufBuilder, gguf, random_tensors, tiny};
+    use super::*;
+
+    fn open_bytes(bytes: &[u8]) -> Result<Checkpoint, WeightsError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Checkpoint::open(file.path())
+    }
+
+    #[track_caller]
+    fn refuses(builder: &GgufBuilder, part: &str) {
+        let message = open_bytes(&builder.build()).expect_err("must be refused").to_string();
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+
+    #[test]
+    fn every_family_comes_back() {
+        for architecture in [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3] {
+            for tied in [false, true] {
+                let config = ModelConfig { tie_word_embeddings: tied, ..tiny(architecture) };
+                let tensors = random_tensors(&config);
+                let checkpoint = open_bytes(&gguf(&config, &tensors).build()).unwrap();
+                assert_eq!(checkpoint.config, config);
+                assert_eq!(checkpoint.tensors, tensors);
+                assert!(checkpoint.score.is_none() && matches!(checkpoint.text, TextSource::Gguf(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn row_order_is_undone() {
+        // Two heads of four rows, as convert_hf_to_gguf.py's `permute` leaves rows 0..8.
+        let permuted = Tensor { shape: vec![8, 1], data: vec![0., 2., 1., 3., 4., 6., 5., 7.] };
+        assert_eq!(halves_from_pairs(&permuted, 4).data, [0., 1., 2., 3., 4., 5., 6., 7.]);
+    }
+
+    #[test]
+    fn llama3_factors_are_recognised() {
+        // What convert_hf_to_gguf.py writes, in its own words.
+        let factors = |theta: f32, head_dim: usize, factor: f32| {
+            let values = (0..head_dim / 2).map(|i| {
+                let wavelength = TAU * theta.powf((2 * i) as f32 / head_dim as f32);
+                if wavelength < 2048.0 {
+                    return 1.0;
+                }
+                if wavelength > 8192.0 {
+                    return factor;
+                }
+                let smooth = (8192.0 / wavelength - 1.0) / 3.0;
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            });
+            Tensor { shape: vec![head_dim / 2], data: values.collect() }
+        };
+        let config = ModelConfig { head_dim: 64, rope_theta: 500_000.0, ..tiny(Architecture::Llama) };
+        for factor in [8.0, 32.0] {
+            let found = scaling_from_factors(Path::new("x"), &config, &factors(500_000.0, 64, factor)).unwrap();
+            let (low_freq_factor, high_freq_factor, original_context) = (1.0, 4.0, 8192.0);
+            let expected = RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context };
+            assert_eq!(found, expected);
+        }
+        let ones = Tensor { shape: vec![32], data: vec![1.0; 32] };
+        assert!(
+            scaling_from_factors(Path::new("x"), &ModelConfig { rope_theta: 2.0, ..config.clone() }, &ones)
+                .is_ok_and(|scaling| scaling == RopeScaling::None)
+        );
+        for wrong in [factors(10_000.0, 64, 8.0), factors(500_000.0, 32, 8.0)] {
+            assert!(scaling_from_factors(Path::new("x"), &config, &wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn refuses_what_the_decoder_would_compute_wrongly() {
+        let config = tiny(Architecture::Llama);
+        let tensors = random_tensors(&config);
+        let model = || gguf(&config, &tensors);
+        refuses(&model().u32("llama.expert_count", 8), "8 experts");
+        refuses(&model().u32("llama.attention.value_length", 4), "llama.attention.value_length: 4");
+        refuses(&model().u32("llama.rope.dimension_count", 4), "llama.rope.dimension_count: 4");
+        refuses(&model().text("llama.rope.scaling.type", "yarn"), "llama.rope.scaling.type: yarn");
+        refuses(&model().text("llama.rope.scaling.type", "linear"), "llama.rope.scaling.factor: absent");
+        refuses(&model().f32("llama.attention.scale", 0.5), "llama.attention.scale");
+        refuses(&model().raw_key("split.count", 2, &[3, 0]), "split.count: 3 files");
+        refuses(&GgufBuilder::default().text("general.architecture", "gpt2"), "general.architecture: gpt2");
+        refuses(&GgufBuilder::default(), "general.architecture: absent");
+        refuses(&GgufBuilder::default().text("general.architecture", "llama"), "attention.head_count: absent");
+
+        let mut extra = model();
+        extra.tensor("blk.0.attn_q.bias", &[config.q_width()], &vec![0.0; config.q_width()]);
+        refuses(&extra, "tensor model.layers.0.self_attn.q_proj.bias: no part");
+        let mut extra = model();
+        extra.tensor("blk.00.attn_norm.weight", &[1], &[0.0]);
+        refuses(&extra, "tensor blk.00.attn_norm.weight: no part");
+        let mut fewer = tensors.clone();
+        fewer.remove("model.layers.1.mlp.up_proj.weight");
+        refuses(&gguf(&config, &fewer), "tensor model.layers.1.mlp.up_proj.weight: missing");
+        let many = ModelConfig { num_layers: 1 << 24, ..config.clone() };
+        refuses(&gguf(&many, &tensors), "cannot make 16777216 layers");
+    }
+
+    #[test]
+    fn linear_scaling_and_windows() {
+        let config = tiny(Architecture::Llama);
+        let model = gguf(&config, &random_tensors(&config))
+            .f32("llama.rope.scaling.factor", 2.0)
+            .u32("llama.attention.sliding_window", 5);
+        let read = open_bytes(&model.build()).unwrap().config;
+        assert_eq!(read.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+        assert_eq!(read.max_position_embeddings, 5);
+    }
+}

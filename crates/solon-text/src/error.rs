@@ -1,0 +1,164 @@
+//! What can go wrong with text: each error says what was wrong, where, and what to do.
+
+use std::path::PathBuf;
+
+/// Any failure of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// A file of the tokenizer folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The folder has no `tokenizer.json`.
+    #[error(
+        "{} has no tokenizer.json; make one with transformers: \
+         AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        folder.display()
+    )]
+    NoTokenizerFile {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A JSON file is not JSON, or a field has the wrong type.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the field or line.
+        reason: String,
+    },
+    /// The tokenizer definition is not one the `tokenizers` library accepts.
+    #[error("the tokenizer in {origin} cannot be built: {reason}")]
+    Tokenizer {
+        /// The file it came from.
+        origin: String,
+        /// What the library said.
+        reason: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("the tokenizer failed on a text of {bytes} bytes: {reason}")]
+    Encode {
+        /// Length of the text.
+        bytes: usize,
+        /// What the library said.
+        reason: String,
+    },
+    /// A configured special token is not in the vocabulary.
+    #[error(
+        "{field} is `{token}`, which is not in the vocabulary; correct {field} in tokenizer_config.json"
+    )]
+    UnknownSpecialToken {
+        /// The configuration field, such as `eos_token`.
+        field: &'static str,
+        /// Its value.
+        token: String,
+    },
+    /// Neither the template nor the configuration says how a turn ends.
+    #[error(
+        "nothing says how an assistant's turn ends: the chat template writes no special token after it and no end-of-sequence token is set; \
+         set eos_token in tokenizer_config.json"
+    )]
+    NoEndOfTurn,
+    /// The GGUF vocabulary contradicts itself.
+    #[error("GGUF metadata `{field}`: {reason}")]
+    GgufField {
+        /// The metadata key.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The GGUF file's tokenizer is of a kind not supported.
+    #[error(
+        "GGUF metadata `{field}` is `{found}`; supported: {supported}. Use the model's Hugging Face folder (with tokenizer.json) instead"
+    )]
+    GgufUnsupported {
+        /// The metadata key.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// The values that are supported.
+        supported: String,
+    },
+    /// There is no chat template.
+    #[error(
+        "this tokenizer has no chat template; add chat_template.jinja to its folder, or choose one explicitly, \
+         for example ChatML with `with_template(CHATML_TEMPLATE)`"
+    )]
+    NoTemplate,
+    /// The chat template is not valid Jinja.
+    #[error("the chat template does not parse, line {line}: {reason}")]
+    TemplateSyntax {
+        /// Line in the template, from 1.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The chat template refused the conversation by calling `raise_exception`.
+    #[error("the chat template refused the conversation: {message}")]
+    TemplateRaised {
+        /// The template's own words.
+        message: String,
+    },
+    /// The chat template failed while running.
+    #[error("the chat template failed, line {line}: {reason}")]
+    TemplateFailed {
+        /// Line in the template, from 1; 0 where unknown.
+        line: usize,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The chat template used up its allowance of steps and memory.
+    #[error(
+        "the chat template used more than its allowance of steps and memory; \
+         it loops too long, or the conversation is far too long"
+    )]
+    TemplateTooExpensive,
+    /// A date given for `strftime_now` does not exist.
+    #[error("{year}-{month}-{day} is not a date")]
+    InvalidDate {
+        /// Year.
+        year: i32,
+        /// Month.
+        month: u32,
+        /// Day.
+        day: u32,
+    },
+    /// Rendering the start of a conversation does not give the start of its rendering.
+    #[error(
+        "the chat template renders the turns before message {index} differently once message {index} follows, \
+         so what is trained would not be what is sampled; train on single turns or change the template"
+    )]
+    NotPrefixPreserving {
+        /// Index of the assistant message, from 0.
+        index: usize,
+    },
+    /// The template does not write an assistant message's content as it is.
+    #[error(
+        "the chat template rewrites the content of message {index} (or writes no end of turn after it), \
+         so its tokens cannot be found; clean the content, or change the template"
+    )]
+    ContentRewritten {
+        /// Index of the assistant message, from 0.
+        index: usize,
+    },
+    /// A conversation without an assistant message trains nothing.
+    #[error(
+        "nothing in this conversation of {messages} messages would be trained on: it has no assistant message"
+    )]
+    EmptyLossMask {
+        /// How many messages there were.
+        messages: usize,
+    },
+    /// A file to export could not be written as JSON.
+    #[error("cannot write {file}: {reason}")]
+    Export {
+        /// The file's name.
+        file: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+}

@@ -1,0 +1,399 @@
+//! Builds a tokenizer from the vocabulary in a GGUF file's metadata.
+//!
+//! Contract: the same ids as the model's own `tokenizer.json`. A GGUF file keeps the tokens and merges but only names
+//! the pre-tokenizer; the definitions are repeated here and the result is a `tokenizer.json` like the one the model was published
+//! with, so loading and exporting have one path.
+//! Sources: the models' published `tokenizer.json` files; llama.cpp, `src/llama-vocab.cpp` (which name means which
+//! expression) and `gguf-py/gguf/constants.py` (token types); transformers, `convert_slow_tokenizer.py` (SentencePiece).
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::folder::build;
+use crate::tokenizer::{Parts, SpecialTokens};
+use crate::{ChatTokenizer, TextError};
+
+/// Values of `tokenizer.ggml.pre` that [`ChatTokenizer::from_gguf`] knows.
+pub const SUPPORTED_PRE_TOKENIZERS: [&str; 6] =
+    ["smollm", "llama-bpe", "qwen2", "gpt-2", "default", "tekken"];
+
+const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN_SPLIT: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// GGUF token types, `gguf-py/gguf/constants.py::TokenType`.
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+
+/// A tokenizer as GGUF metadata describes it: plain data, parsed by whoever reads the file. Keys are named beside each field.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GgufVocabulary {
+    /// `tokenizer.ggml.model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+    pub model: String,
+    /// `tokenizer.ggml.pre`: the pre-tokenizer's name; empty means `default`.
+    pub pre: String,
+    /// `tokenizer.ggml.tokens`: the token of each id.
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.token_type`: the kind of each id; empty means all normal.
+    pub token_types: Vec<i32>,
+    /// `tokenizer.ggml.merges`: `left right`, best first; empty for `llama`.
+    pub merges: Vec<String>,
+    /// `tokenizer.ggml.bos_token_id`.
+    pub bos: Option<u32>,
+    /// `tokenizer.ggml.eos_token_id`.
+    pub eos: Option<u32>,
+    /// `tokenizer.ggml.unknown_token_id`.
+    pub unk: Option<u32>,
+    /// `tokenizer.ggml.padding_token_id`.
+    pub pad: Option<u32>,
+    /// `tokenizer.ggml.add_bos_token`: kept for exports; [`ChatTokenizer::encode`] adds nothing.
+    pub add_bos: bool,
+    /// `tokenizer.ggml.add_space_prefix`: `llama` only.
+    pub add_space_prefix: bool,
+    /// `tokenizer.chat_template`.
+    pub chat_template: Option<String>,
+}
+
+impl ChatTokenizer {
+    /// Builds the tokenizer of a GGUF file.
+    ///
+    /// A `llama` vocabulary is read as BPE whose merges are ranked by token id: SentencePiece writes its pieces in that order, but a
+    /// vocabulary extended by hand may not keep it.
+    ///
+    /// # Errors
+    /// [`TextError::GgufUnsupported`] lists what is supported; [`TextError::GgufField`] names a field that contradicts
+    /// the others.
+    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+        vocabulary.check()?;
+        let definition = match vocabulary.model.as_str() {
+            "gpt2" => byte_level_definition(&vocabulary)?,
+            "llama" => sentencepiece_definition(&vocabulary)?,
+            other => {
+                return Err(TextError::GgufUnsupported {
+                    field: "tokenizer.ggml.model",
+                    found: other.to_owned(),
+                    supported: "gpt2, llama".to_owned(),
+                });
+            }
+        };
+        let definition = format!("{definition:#}");
+        let tokenizer = build(&definition, "the GGUF metadata")?;
+        let special = SpecialTokens {
+            bos: vocabulary.bos,
+            eos: vocabulary.eos,
+            unk: vocabulary.unk,
+            pad: vocabulary.pad,
+            extra_stops: Vec::new(),
+        };
+        let template = vocabulary.chat_template;
+        Self::from_parts(
+            tokenizer,
+            Parts {
+                definition,
+                configuration: Map::new(),
+                template,
+                special,
+            },
+        )
+    }
+}
+
+impl GgufVocabulary {
+    fn check(&self) -> Result<(), TextError> {
+        let (tokens, types) = (self.tokens.len(), self.token_types.len());
+        if types != 0 && types != tokens {
+            let reason = format!("{types} types for {tokens} tokens; the file is damaged");
+            return Err(TextError::GgufField {
+                field: "tokenizer.ggml.token_type",
+                reason,
+            });
+        }
+        let mut seen = HashMap::new();
+        for (id, token) in self.kept() {
+            if let Some(first) = seen.insert(token, id) {
+                let reason =
+                    format!("ids {first} and {id} are both `{token}`; the file is damaged");
+                return Err(TextError::GgufField {
+                    field: "tokenizer.ggml.tokens",
+                    reason,
+                });
+            }
+        }
+        for (field, id) in [
+            ("tokenizer.ggml.bos_token_id", self.bos),
+            ("tokenizer.ggml.eos_token_id", self.eos),
+            ("tokenizer.ggml.unknown_token_id", self.unk),
+            ("tokenizer.ggml.padding_token_id", self.pad),
+        ] {
+            if let Some(id) = id.filter(|id| *id as usize >= tokens) {
+                let reason = format!("id {id}, but there are {tokens} tokens; the file is damaged");
+                return Err(TextError::GgufField { field, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn token_type(&self, id: usize) -> i32 {
+        self.token_types.get(id).copied().unwrap_or(1)
+    }
+
+    /// Tokens by id, without those that only fill the embedding up.
+    fn kept(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.tokens
+            .iter()
+            .map(String::as_str)
+            .enumerate()
+            .filter(|(id, _)| self.token_type(*id) != UNUSED)
+    }
+
+    fn vocab(&self) -> Value {
+        Value::Object(
+            self.kept()
+                .map(|(id, token)| (token.to_owned(), json!(id)))
+                .collect(),
+        )
+    }
+
+    fn added_tokens(&self) -> Value {
+        let added = self
+            .kept()
+            .filter(|(id, _)| [UNKNOWN, CONTROL, USER_DEFINED].contains(&self.token_type(*id)));
+        added
+            .map(|(id, token)| {
+                json!({
+                    "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": self.token_type(id) != USER_DEFINED,
+                })
+            })
+            .collect()
+    }
+
+    fn post_processor(&self) -> Value {
+        let Some(bos) = self.bos.filter(|_| self.add_bos) else {
+            return Value::Null;
+        };
+        let token = &self.tokens[bos as usize];
+        let opening = json!({"SpecialToken": {"id": token, "type_id": 0}});
+        let text = |name: &str, kind: u8| json!({"Sequence": {"id": name, "type_id": kind}});
+        json!({
+            "type": "TemplateProcessing",
+            "single": [opening, text("A", 0)],
+            "pair": [opening, text("A", 0), opening, text("B", 1)],
+            "special_tokens": {token: {"id": token, "ids": [bos], "tokens": [token]}},
+        })
+    }
+
+    fn definition(
+        &self,
+        normalizer: Value,
+        pre_tokenizer: Value,
+        decoder: Value,
+        model: Value,
+    ) -> Value {
+        json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": self.added_tokens(),
+            "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": self.post_processor(),
+            "decoder": decoder,
+            "model": model,
+        })
+    }
+}
+
+fn byte_level_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
+    let mut normalizer = Value::Null;
+    let mut ignore_merges = false;
+    let pre_tokenizer = match vocabulary.pre.as_str() {
+        "smollm" => json!([{"type": "Digits", "individual_digits": true}, byte_level(true)]),
+        "gpt-2" | "default" | "" => json!([byte_level(true)]),
+        "qwen2" => {
+            normalizer = json!({"type": "NFC"});
+            json!([split(QWEN2_SPLIT), byte_level(false)])
+        }
+        "llama-bpe" => {
+            ignore_merges = true;
+            json!([split(LLAMA3_SPLIT), byte_level(false)])
+        }
+        "tekken" => {
+            ignore_merges = true;
+            json!([split(TEKKEN_SPLIT), byte_level(false)])
+        }
+        other => {
+            return Err(TextError::GgufUnsupported {
+                field: "tokenizer.ggml.pre",
+                found: other.to_owned(),
+                supported: SUPPORTED_PRE_TOKENIZERS.join(", "),
+            });
+        }
+    };
+    let merges: Result<Vec<Value>, TextError> = vocabulary
+        .merges
+        .iter()
+        .enumerate()
+        .map(|(rank, merge)| match merge.split_once(' ') {
+            Some((left, right)) => Ok(json!([left, right])),
+            None => {
+                let reason =
+                    format!("entry {rank} is `{merge}`, not two tokens with a space between");
+                Err(TextError::GgufField {
+                    field: "tokenizer.ggml.merges",
+                    reason,
+                })
+            }
+        })
+        .collect();
+    let model = json!({
+        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges,
+        "vocab": vocabulary.vocab(), "merges": merges?,
+    });
+    let pre_tokenizer = json!({"type": "Sequence", "pretokenizers": pre_tokenizer});
+    Ok(vocabulary.definition(normalizer, pre_tokenizer, byte_level(true), model))
+}
+
+fn byte_level(use_regex: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
+}
+
+fn split(expression: &str) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false})
+}
+
+fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
+    let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let mut normalizers = vec![space];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if vocabulary.add_space_prefix {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let model = json!({
+        "type": "BPE", "dropout": null, "unk_token": vocabulary.unk.map(|id| &vocabulary.tokens[id as usize]),
+        "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
+        "ignore_merges": false, "vocab": vocabulary.vocab(), "merges": merges_by_id(vocabulary),
+    });
+    let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
+    let decoder = json!({"type": "Sequence", "decoders": decoders});
+    Ok(vocabulary.definition(normalizer, Value::Null, decoder, model))
+}
+
+/// The merges a SentencePiece vocabulary implies: every way to put a piece together from two others, in the order of
+/// the pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
+fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
+    let normal = |id: &usize| vocabulary.token_type(*id) == 1;
+    let ids: HashMap<&str, usize> = vocabulary
+        .kept()
+        .filter(|(id, _)| normal(id))
+        .map(|(id, token)| (token, id))
+        .collect();
+    let mut merges = Vec::new();
+    for (_, piece) in vocabulary.kept().filter(|(id, _)| normal(id)) {
+        let cuts = piece
+            .char_indices()
+            .skip(1)
+            .map(|(at, _)| piece.split_at(at));
+        let mut ways: Vec<(usize, usize, [&str; 2])> = cuts
+            .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, [left, right])))
+            .collect();
+        ways.sort_unstable();
+        merges.extend(ways.into_iter().map(|(_, _, pair)| pair));
+    }
+    merges
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// GPT-2's spelling of a byte. Source: openai/gpt-2, `encoder.py::bytes_to_unicode`.
+    fn spell(byte: u8) -> String {
+        let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+        let code = match printable(byte) {
+            true => u32::from(byte),
+            false => 256 + (0..byte).filter(|other| !printable(*other)).count() as u32,
+        };
+        char::from_u32(code).into_iter().collect()
+    }
+
+    fn byte_vocabulary() -> GgufVocabulary {
+        let mut tokens: Vec<String> = (0..=255).map(spell).collect();
+        tokens.extend(["<|im_end|>", "<|im_start|>", "<tool>", "[PAD259]"].map(str::to_owned));
+        let mut token_types = vec![1; 256];
+        token_types.extend([CONTROL, CONTROL, USER_DEFINED, UNUSED]);
+        GgufVocabulary {
+            model: "gpt2".to_owned(),
+            pre: "gpt-2".to_owned(),
+            tokens,
+            token_types,
+            bos: Some(257),
+            eos: Some(256),
+            pad: Some(256),
+            chat_template: Some(crate::CHATML_TEMPLATE.to_owned()),
+            ..GgufVocabulary::default()
+        }
+    }
+
+    /// A tokenizer in which byte `b` is token `b`, with ChatML; `<|im_end|>` is 256 and also the pad token.
+    pub(crate) fn byte_tokenizer() -> ChatTokenizer {
+        ChatTokenizer::from_gguf(byte_vocabulary()).expect("a valid vocabulary")
+    }
+
+    #[test]
+    fn token_types_become_added_tokens() {
+        let tokenizer = byte_tokenizer();
+        assert_eq!(
+            tokenizer.vocab_size(),
+            259,
+            "an unused token only fills the embedding up"
+        );
+        let ids = tokenizer.encode("é<|im_end|><tool>[").expect("text");
+        assert_eq!(ids, [0xC3, 0xA9, 256, 258, u32::from(b'[')]);
+        assert_eq!(
+            tokenizer.decode(&ids),
+            "é<tool>[",
+            "control tokens are silent, user-defined ones are text"
+        );
+    }
+
+    fn check(change: impl FnOnce(&mut GgufVocabulary), expected: &str) {
+        let mut vocabulary = byte_vocabulary();
+        change(&mut vocabulary);
+        let error = ChatTokenizer::from_gguf(vocabulary)
+            .expect_err(expected)
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_or_unknown_vocabulary_is_refused_with_its_field() {
+        check(
+            |it| it.pre = "deepseek-llm".to_owned(),
+            "supported: smollm, llama-bpe, qwen2, gpt-2, default, tekken",
+        );
+        check(
+            |it| it.model = "bert".to_owned(),
+            "`tokenizer.ggml.model` is `bert`; supported: gpt2, llama",
+        );
+        check(|it| it.token_types.truncate(9), "tokenizer.ggml.token_type");
+        check(
+            |it| it.tokens[1] = it.tokens[0].clone(),
+            "ids 0 and 1 are both",
+        );
+        check(|it| it.eos = Some(1000), "tokenizer.ggml.eos_token_id");
+        check(|it| it.merges = vec!["ab".to_owned()], "entry 0 is `ab`");
+        check(|it| it.merges = vec!["a bc".to_owned()], "cannot be built");
+        check(
+            |it| (it.eos, it.chat_template) = (None, None),
+            "nothing says how an assistant's turn ends",
+        );
+    }
+}

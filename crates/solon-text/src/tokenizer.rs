@@ -1,0 +1,306 @@
+//! The tokenizer with its chat template: what every other crate holds.
+//!
+//! Contract: ids equal those of transformers' `AutoTokenizer` for the same files, with `add_special_tokens=False`. A
+//! `ChatTokenizer` never changes after it is built and can be shared between threads.
+
+use std::fmt;
+
+use tokenizers::Tokenizer;
+
+use crate::template::{ChatTemplate, TemplateTokens};
+use crate::{Message, StreamDecoder, TemplateDate, TextError};
+
+/// A tokenizer, its chat template, and how a turn ends.
+pub struct ChatTokenizer {
+    pub(crate) tokenizer: Tokenizer,
+    /// `tokenizer.json` as it was read or made, so that exporting changes nothing.
+    pub(crate) definition: String,
+    /// `tokenizer_config.json` as it was read; empty for GGUF.
+    pub(crate) configuration: serde_json::Map<String, serde_json::Value>,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) template_tokens: TemplateTokens,
+    date: TemplateDate,
+    special: SpecialTokens,
+    vocab_size: usize,
+    ending: TurnEnding,
+    stop_ids: Vec<u32>,
+    /// The ids of `"\n"` where this tokenizer puts a space before a text's first word, as SentencePiece's do.
+    newline_anchor: Option<Vec<u32>>,
+}
+
+/// The special tokens by id, and further ids the model's files say end a generation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpecialTokens {
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub unk: Option<u32>,
+    pub pad: Option<u32>,
+    pub extra_stops: Vec<u32>,
+}
+
+/// How an assistant's turn opens and ends, learned by rendering a probe conversation.
+#[derive(Debug, Clone)]
+pub(crate) struct TurnEnding {
+    pub id: u32,
+    /// The token's text, where the template itself writes it after the content.
+    pub written: Option<String>,
+    /// White space between the generation prompt and the content, which the model has to produce itself.
+    pub lead: String,
+}
+
+/// Everything the two loaders find out.
+pub(crate) struct Parts {
+    pub definition: String,
+    pub configuration: serde_json::Map<String, serde_json::Value>,
+    pub template: Option<String>,
+    pub special: SpecialTokens,
+}
+
+impl ChatTokenizer {
+    pub(crate) fn from_parts(tokenizer: Tokenizer, parts: Parts) -> Result<Self, TextError> {
+        let Parts {
+            definition,
+            configuration,
+            template,
+            special,
+        } = parts;
+        let vocab_size = tokenizer
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |largest| *largest as usize + 1);
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+        let template_tokens = TemplateTokens {
+            bos_token: text(special.bos),
+            eos_token: text(special.eos),
+            unk_token: text(special.unk),
+            pad_token: text(special.pad),
+        };
+        let date = TemplateDate::default();
+        let template = template
+            .map(|source| ChatTemplate::new(&source, date))
+            .transpose()?;
+        let mut this = Self {
+            tokenizer,
+            definition,
+            configuration,
+            template,
+            template_tokens,
+            date,
+            special,
+            vocab_size,
+            ending: TurnEnding {
+                id: 0,
+                written: None,
+                lead: String::new(),
+            },
+            stop_ids: Vec::new(),
+            newline_anchor: None,
+        };
+        this.newline_anchor = this.find_newline_anchor()?;
+        this.learn_ending()?;
+        Ok(this)
+    }
+
+    /// The same tokenizer with another chat template, such as [`CHATML_TEMPLATE`](crate::CHATML_TEMPLATE).
+    pub fn with_template(mut self, source: &str) -> Result<Self, TextError> {
+        self.template = Some(ChatTemplate::new(source, self.date)?);
+        self.learn_ending()?;
+        Ok(self)
+    }
+
+    /// The same tokenizer with another date for templates that ask for today's.
+    pub fn with_date(mut self, date: TemplateDate) -> Result<Self, TextError> {
+        self.date = date;
+        match self.template.take() {
+            Some(template) => self.with_template(template.source()),
+            None => Ok(self),
+        }
+    }
+
+    /// The ids of `text`, adding no special tokens. Special tokens spelled out in `text` become those tokens, as in
+    /// transformers.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        match self.tokenizer.encode_fast(text, false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(error) => Err(TextError::Encode {
+                bytes: text.len(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// The ids of `text` where it goes on from other tokens, so without a SentencePiece tokenizer's opening space.
+    /// Source of the newline: transformers, `chat_template_utils.py::_encode_chat_piece`.
+    pub(crate) fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let Some(newline) = &self.newline_anchor else {
+            return self.encode(text);
+        };
+        let ids = self.encode(&format!("\n{text}"))?;
+        match ids.strip_prefix(newline.as_slice()) {
+            Some(rest) => Ok(rest.to_vec()),
+            None => self.encode(text),
+        }
+    }
+
+    /// The text of `ids`, leaving special tokens out. Bytes that are not UTF-8 become U+FFFD. Spaces are never
+    /// "cleaned up", whatever `clean_up_tokenization_spaces` says, so that text survives the round trip.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        // The byte-level and byte-fallback decoders have no failing path; an unknown id decodes to nothing.
+        self.tokenizer.decode(ids, true).unwrap_or_default()
+    }
+
+    /// A decoder for ids that arrive one by one.
+    pub fn stream_decoder(&self) -> StreamDecoder<'_> {
+        StreamDecoder::new(self)
+    }
+
+    /// Renders a conversation with the chat template. The template is an untrusted program: it runs with a bound on
+    /// steps, memory and recursion.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
+        let template = self.template.as_ref().ok_or(TextError::NoTemplate)?;
+        template.render(messages, &self.template_tokens, add_generation_prompt)
+    }
+
+    /// The ids of a conversation and the opening of the assistant's next turn. The rendered text is encoded once and as it is;
+    /// a template that writes the beginning-of-sequence token writes the only one.
+    pub fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+        self.encode(&self.render(messages, true)?)
+    }
+
+    /// The ids of an assistant's turn after [`prompt_ids`](Self::prompt_ids): `text`, then the end of turn.
+    pub fn completion_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let lead = &self.ending.lead;
+        let mut ids = match text.starts_with(lead.as_str()) {
+            true => self.encode_continuation(text)?,
+            false => self.encode_continuation(&format!("{lead}{text}"))?,
+        };
+        ids.push(self.ending.id);
+        Ok(ids)
+    }
+
+    /// The token that ends an assistant's turn: the special token the template writes after its content, or the
+    /// end-of-sequence token where it writes none.
+    pub fn end_of_turn(&self) -> u32 {
+        self.ending.id
+    }
+
+    /// The tokens at which generation stops: the end of turn first, then the end of sequence, then those of
+    /// `generation_config.json`; each once.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.stop_ids
+    }
+
+    /// The beginning-of-sequence token.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The end-of-sequence token.
+    pub fn eos(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// The padding token. Often the end of turn as well, so never compare ids with it to build a mask.
+    pub fn pad(&self) -> Option<u32> {
+        self.special.pad
+    }
+
+    /// One more than the largest id. A model's embedding may be padded to more rows.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id of a token given as the vocabulary spells it.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// A token as the vocabulary spells it.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// The chat template's source, if there is one.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    pub(crate) fn ending(&self) -> &TurnEnding {
+        &self.ending
+    }
+
+    fn find_newline_anchor(&self) -> Result<Option<Vec<u32>>, TextError> {
+        let newline = self.encode("\n")?;
+        let apart = [newline.clone(), self.encode("a")?].concat();
+        Ok((self.encode("\na")? != apart).then_some(newline))
+    }
+
+    fn learn_ending(&mut self) -> Result<(), TextError> {
+        self.ending = match self.probe_ending() {
+            Some(ending) => ending,
+            None => {
+                let id = self
+                    .special
+                    .eos
+                    .or(self.special.extra_stops.first().copied());
+                TurnEnding {
+                    id: id.ok_or(TextError::NoEndOfTurn)?,
+                    written: None,
+                    lead: String::new(),
+                }
+            }
+        };
+        self.stop_ids.clear();
+        let candidates = [self.ending.id]
+            .into_iter()
+            .chain(self.special.eos)
+            .chain(self.special.extra_stops.clone());
+        for id in candidates {
+            if !self.stop_ids.contains(&id) {
+                self.stop_ids.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders a short conversation and looks at what surrounds the assistant's content. `None` where the template
+    /// refuses the probe or writes no added token after the content.
+    fn probe_ending(&self) -> Option<TurnEnding> {
+        const ANSWER: &str = "PROBE-ANSWER";
+        let messages = [Message::user("PROBE-QUESTION"), Message::assistant(ANSWER)];
+        let rendered = self.render(&messages, false).ok()?;
+        let (before, after) = rendered.split_once(ANSWER)?;
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let (id, token) = added
+            .iter()
+            .filter(|(_, token)| after.trim_start().starts_with(&token.content))
+            .max_by_key(|(id, token)| (token.content.len(), **id))?;
+        let prompt = self.render(&messages[..1], true).unwrap_or_default();
+        let lead = before
+            .strip_prefix(prompt.as_str())
+            .filter(|lead| lead.trim().is_empty())
+            .unwrap_or_default();
+        Some(TurnEnding {
+            id: *id,
+            written: Some(token.content.clone()),
+            lead: lead.to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for ChatTokenizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ChatTokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .field("special", &self.special)
+            .field("ending", &self.ending)
+            .field("stop_ids", &self.stop_ids)
+            .finish_non_exhaustive()
+    }
+}
