@@ -60,18 +60,10 @@ pub enum DataError {
 impl DataError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     pub(crate) fn line(path: &Path, line: usize, message: impl Into<String>) -> Self {
-        Self::Line {
-            path: path.to_path_buf(),
-            line,
-            message: message.into(),
-        }
+        Self::Line { path: path.to_path_buf(), line, message: message.into() }
     }
 }

@@ -40,12 +40,7 @@ pub fn write_demonstrations(
     }
     let mut rows = Vec::with_capacity(demonstrations.len());
     let mut rows_needing_assistant_only_loss = 0;
-    for Demonstration {
-        id,
-        messages,
-        prompt_len,
-    } in demonstrations
-    {
+    for Demonstration { id, messages, prompt_len } in demonstrations {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
         if !completion.iter().any(ChatMessage::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
@@ -61,17 +56,10 @@ pub fn write_demonstrations(
         if !completion.iter().all(ChatMessage::is_assistant) {
             rows_needing_assistant_only_loss += 1;
         }
-        rows.push(Row {
-            id,
-            prompt,
-            completion,
-        });
+        rows.push(Row { id, prompt, completion });
     }
     write_jsonl(path, &rows)?;
-    Ok(DemonstrationExport {
-        rows: rows.len(),
-        rows_needing_assistant_only_loss,
-    })
+    Ok(DemonstrationExport { rows: rows.len(), rows_needing_assistant_only_loss })
 }
 
 /// Writes pairs in TRL's conversational preference format with the extra columns `probability` and `source`.
@@ -93,47 +81,31 @@ pub fn write_pairs(path: &Path, pairs: &[PreferencePair]) -> Result<(), DataErro
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<&'a str>,
     }
-    let row = |pair: &PreferencePair| {
-        let PreferencePair {
-            id,
-            prompt,
-            chosen,
-            rejected,
-            probability,
-            source,
-        } = pair;
+    let mut rows = Vec::with_capacity(pairs.len());
+    for PreferencePair { id, prompt, chosen, rejected, probability, source } in pairs {
         let (better, worse, probability) = match *probability {
             p if (0.5..=1.0).contains(&p) => (chosen, rejected, p),
             p if (0.0..0.5).contains(&p) => (rejected, chosen, 1.0 - p),
             p => {
-                let message = format!(
-                    "its probability is {p}, which is not between 0 and 1; label it again or leave it out"
-                );
-                return Err((id.clone(), message));
+                return Err(DataError::Record {
+                    path: path.to_path_buf(),
+                    id: id.clone(),
+                    message: format!(
+                        "its probability is {p}, which is not between 0 and 1; label it again or leave it out"
+                    ),
+                });
             }
         };
-        // Serialised here, because the rows borrow from the pairs but not from each other.
-        serde_json::to_value(Row {
+        rows.push(Row {
             id,
             prompt,
             chosen: [ChatMessage::assistant(better)],
             rejected: [ChatMessage::assistant(worse)],
             probability,
             source: source.as_deref(),
-        })
-        .map_err(|error| (id.clone(), error.to_string()))
-    };
-    let rows: Vec<_> =
-        pairs
-            .iter()
-            .map(row)
-            .collect::<Result<_, _>>()
-            .map_err(|(id, message)| DataError::Record {
-                path: path.to_path_buf(),
-                id,
-                message,
-            })?;
-    write_jsonl(path, rows)
+        });
+    }
+    write_jsonl(path, &rows)
 }
 
 #[cfg(test)]
@@ -157,19 +129,11 @@ mod tests {
     fn pairs_are_read_back_and_the_likelier_answer_is_chosen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        write_pairs(
-            &path,
-            &[pair("a", 0.1 + 0.5), pair("b", 0.25), pair("c", 0.5)],
-        )
-        .unwrap();
+        write_pairs(&path, &[pair("a", 0.1 + 0.5), pair("b", 0.25), pair("c", 0.5)]).unwrap();
         let back = read_pairs(&path).unwrap();
         assert_eq!(back[0], pair("a", 0.1 + 0.5));
         assert_eq!(
-            (
-                back[1].chosen.as_str(),
-                back[1].rejected.as_str(),
-                back[1].probability
-            ),
+            (back[1].chosen.as_str(), back[1].rejected.as_str(), back[1].probability),
             ("", "A", 0.75)
         );
         assert_eq!(back[2], pair("c", 0.5));
@@ -195,12 +159,7 @@ mod tests {
         write_pairs(&path, &[pair("a", 1.0)]).unwrap();
         for probability in [f64::NAN, 1.5, -0.1] {
             let error = write_pairs(&path, &[pair("b", 1.0), pair("c", probability)]).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("record `c` cannot be written"),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with("record `c` cannot be written"), "{error}");
         }
         assert_eq!(read_pairs(&path).unwrap(), [pair("a", 1.0)]);
     }
@@ -209,31 +168,15 @@ mod tests {
     fn demonstrations_are_read_back_and_turns_needing_a_mask_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demonstrations.jsonl");
-        let turns = ["Q", "A", "R", "B"]
-            .iter()
-            .enumerate()
-            .map(|(index, text)| {
-                if index % 2 == 0 {
-                    ChatMessage::user(*text)
-                } else {
-                    ChatMessage::assistant(*text)
-                }
-            });
+        let turns = ["Q", "A", "R", "B"].iter().enumerate().map(|(index, text)| {
+            if index % 2 == 0 { ChatMessage::user(*text) } else { ChatMessage::assistant(*text) }
+        });
         let messages: Vec<_> = turns.collect();
-        let demonstration = |id: &str, prompt_len| Demonstration {
-            id: id.into(),
-            messages: messages.clone(),
-            prompt_len,
-        };
+        let demonstration =
+            |id: &str, prompt_len| Demonstration { id: id.into(), messages: messages.clone(), prompt_len };
         let all = [demonstration("a", 1), demonstration("b", 3)];
         let summary = write_demonstrations(&path, &all).unwrap();
-        assert_eq!(
-            summary,
-            DemonstrationExport {
-                rows: 2,
-                rows_needing_assistant_only_loss: 1
-            }
-        );
+        assert_eq!(summary, DemonstrationExport { rows: 2, rows_needing_assistant_only_loss: 1 });
         assert_eq!(read_demonstrations(&path).unwrap(), all);
         for prompt_len in [0, 4, 99] {
             let error = write_demonstrations(&path, &[demonstration("c", prompt_len)]).unwrap_err();

@@ -39,9 +39,7 @@ pub fn write_atomically(
         .map_err(DataError::io("create a file beside", path))?;
 
     let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    write(&mut buffered)
-        .and_then(|()| buffered.flush())
-        .map_err(DataError::io("write", path))?;
+    write(&mut buffered).and_then(|()| buffered.flush()).map_err(DataError::io("write", path))?;
     drop(buffered);
 
     if let Ok(existing) = fs::metadata(&target) {
@@ -50,13 +48,8 @@ pub fn write_atomically(
             .set_permissions(existing.permissions())
             .map_err(DataError::io("keep permissions of", path))?;
     }
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(DataError::io("sync", path))?;
-    temporary
-        .persist(&target)
-        .map_err(|failed| DataError::io("replace", path)(failed.error))?;
+    temporary.as_file().sync_all().map_err(DataError::io("sync", path))?;
+    temporary.persist(&target).map_err(|failed| DataError::io("replace", path)(failed.error))?;
     sync_folder(folder)
 }
 
@@ -151,9 +144,7 @@ impl FolderLock {
             .map_err(DataError::io("open the lock", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(DataError::InUse {
-                path: folder.to_path_buf(),
-            }),
+            Err(TryLockError::WouldBlock) => Err(DataError::InUse { path: folder.to_path_buf() }),
             Err(TryLockError::Error(error)) => Err(DataError::io("lock", &path)(error)),
         }
     }
@@ -250,8 +241,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.bin");
         write_bytes_atomically(&path, b"old").unwrap();
-        let panicked =
-            std::panic::catch_unwind(|| write_atomically(&path, |_| panic!("on purpose")));
+        let panicked = std::panic::catch_unwind(|| write_atomically(&path, |_| panic!("on purpose")));
         assert!(panicked.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["a.bin"]);
@@ -291,25 +281,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         write_bytes_atomically(&real, b"old").unwrap();
-        assert_ne!(
-            fs::metadata(&real).unwrap().permissions().mode() & 0o044,
-            0,
-            "others may read"
-        );
+        assert_ne!(fs::metadata(&real).unwrap().permissions().mode() & 0o044, 0, "others may read");
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         symlink(&real, &link).unwrap();
         write_bytes_atomically(&link, b"new").unwrap();
-        assert!(
-            fs::symlink_metadata(&link)
-                .unwrap()
-                .file_type()
-                .is_symlink()
-        );
+        assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
-        assert_eq!(
-            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
@@ -322,22 +300,14 @@ mod tests {
         assert_eq!(sha256_file(&path).unwrap(), expected);
         assert_eq!(sha256_bytes(b"abc"), expected);
         assert_ne!(sha256_parts(["ab", "c"]), sha256_parts(["a", "bc"]));
-        assert!(
-            sha256_file(&folder.path().join("absent"))
-                .unwrap_err()
-                .to_string()
-                .contains("absent")
-        );
+        assert!(sha256_file(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
     }
 
     #[test]
     fn a_folder_is_held_once() {
         let folder = tempfile::tempdir().unwrap();
         let held = FolderLock::acquire(folder.path()).unwrap();
-        assert!(matches!(
-            FolderLock::acquire(folder.path()),
-            Err(DataError::InUse { .. })
-        ));
+        assert!(matches!(FolderLock::acquire(folder.path()), Err(DataError::InUse { .. })));
         drop(held);
         FolderLock::acquire(folder.path()).unwrap();
     }

@@ -34,19 +34,14 @@ pub struct Numbered<T> {
 /// [`DataError::Io`] when the file cannot be read; [`DataError::Line`] for the first line that is too long, is not
 /// UTF-8, or is no `T`; [`DataError::Format`] for a gzip file or a JSON array.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError> {
-    Ok(read_jsonl_numbered(path)?
-        .into_iter()
-        .map(|numbered| numbered.value)
-        .collect())
+    Ok(read_jsonl_numbered(path)?.into_iter().map(|numbered| numbered.value).collect())
 }
 
 /// As [`read_jsonl`], with line numbers for the caller's own messages.
 ///
 /// # Errors
 /// As [`read_jsonl`].
-pub fn read_jsonl_numbered<T: DeserializeOwned>(
-    path: &Path,
-) -> Result<Vec<Numbered<T>>, DataError> {
+pub fn read_jsonl_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<Numbered<T>>, DataError> {
     let file = File::open(path).map_err(DataError::io("open", path))?;
     let mut reader = BufReader::new(file);
     let mut values = Vec::new();
@@ -54,10 +49,8 @@ pub fn read_jsonl_numbered<T: DeserializeOwned>(
     for line in 1.. {
         bytes.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
-        let read = (&mut reader)
-            .take(limit)
-            .read_until(b'\n', &mut bytes)
-            .map_err(DataError::io("read", path))?;
+        let read =
+            (&mut reader).take(limit).read_until(b'\n', &mut bytes).map_err(DataError::io("read", path))?;
         if read == 0 {
             break;
         }
@@ -65,25 +58,14 @@ pub fn read_jsonl_numbered<T: DeserializeOwned>(
             refuse_gzip(path, &bytes)?;
         }
         if bytes.len() > MAX_LINE_BYTES {
-            let message = format!(
-                "the line is longer than {} MiB; split the record",
-                MAX_LINE_BYTES >> 20
-            );
+            let message = format!("the line is longer than {} MiB; split the record", MAX_LINE_BYTES >> 20);
             return Err(DataError::line(path, line, message));
         }
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let at = error.valid_up_to() + 1;
-            DataError::line(
-                path,
-                line,
-                format!("byte {at} is not UTF-8; save the file as UTF-8"),
-            )
+            DataError::line(path, line, format!("byte {at} is not UTF-8; save the file as UTF-8"))
         })?;
-        let text = if line == 1 {
-            text.strip_prefix('\u{feff}').unwrap_or(text)
-        } else {
-            text
-        };
+        let text = if line == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
         if text.trim().is_empty() {
             continue;
         }
@@ -101,10 +83,7 @@ pub fn read_jsonl_numbered<T: DeserializeOwned>(
 ///
 /// # Errors
 /// [`DataError::Io`] when the system refuses or a value does not serialise; then `path` is unchanged.
-pub fn write_jsonl<T: Serialize>(
-    path: &Path,
-    values: impl IntoIterator<Item = T>,
-) -> Result<(), DataError> {
+pub fn write_jsonl<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T>) -> Result<(), DataError> {
     write_atomically(path, |out| {
         for value in values {
             serde_json::to_writer(&mut *out, &value)?;
@@ -131,8 +110,7 @@ fn refuse_array<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(), Data
     }
     Err(DataError::Format {
         path: path.to_path_buf(),
-        message: "is a JSON array, not JSON Lines; convert it (`jq --compact-output '.[]' FILE`)"
-            .into(),
+        message: "is a JSON array, not JSON Lines; convert it (`jq --compact-output '.[]' FILE`)".into(),
     })
 }
 
@@ -160,7 +138,9 @@ mod tests {
 
     #[test]
     fn marks_blank_lines_and_windows_endings_are_tolerated() {
-        let rows = read(b"\xef\xbb\xbf{\"name\":\"a\",\"scores\":[1]}\r\n\r\n  \n{\"name\":\"b\",\"scores\":[]}").unwrap();
+        let rows =
+            read(b"\xef\xbb\xbf{\"name\":\"a\",\"scores\":[1]}\r\n\r\n  \n{\"name\":\"b\",\"scores\":[]}")
+                .unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1].name, "b");
         assert_eq!(read(b"").unwrap(), []);
@@ -178,22 +158,13 @@ mod tests {
             b"{\"name\":3,\"scores\":[]}",
             "rows.jsonl:1: field `name`: invalid type: integer `3`, expected a string (column 9)",
         );
-        check(
-            b"{\"name\":\"a\"}",
-            "rows.jsonl:1: missing field `scores` (column 12)",
-        );
+        check(b"{\"name\":\"a\"}", "rows.jsonl:1: missing field `scores` (column 12)");
         check(
             b"{\"name\":\"a\",\"scores\":[NaN]}",
             "rows.jsonl:1: field `scores[0]`: expected value (column 23)",
         );
-        check(
-            b"{\"name\":\"a\",\"scor",
-            "rows.jsonl:1: EOF while parsing a string (column 17)",
-        );
-        check(
-            b"{\"name\":\"\xff\"}",
-            "rows.jsonl:1: byte 10 is not UTF-8; save the file as UTF-8",
-        );
+        check(b"{\"name\":\"a\",\"scor", "rows.jsonl:1: EOF while parsing a string (column 17)");
+        check(b"{\"name\":\"\xff\"}", "rows.jsonl:1: byte 10 is not UTF-8; save the file as UTF-8");
         check(
             b"[\n{}\n]",
             "rows.jsonl is a JSON array, not JSON Lines; convert it (`jq --compact-output '.[]' FILE`)",
@@ -214,10 +185,7 @@ mod tests {
         };
         assert_eq!(read(&row(MAX_LINE_BYTES)).unwrap().len(), 1);
         let error = read(&row(MAX_LINE_BYTES + 1)).unwrap_err();
-        assert_eq!(
-            error,
-            "rows.jsonl:1: the line is longer than 16 MiB; split the record"
-        );
+        assert_eq!(error, "rows.jsonl:1: the line is longer than 16 MiB; split the record");
     }
 
     #[test]
@@ -225,9 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep.jsonl");
         fs::write(&path, format!("{{\"a\":{}", "[".repeat(1 << 20))).unwrap();
-        let error = read_jsonl::<serde_json::Value>(&path)
-            .unwrap_err()
-            .to_string();
+        let error = read_jsonl::<serde_json::Value>(&path).unwrap_err().to_string();
         assert!(error.contains("recursion limit"), "{error}");
         assert!(read_jsonl::<Row>(&path).is_err());
     }
@@ -235,8 +201,7 @@ mod tests {
     #[test]
     fn a_message_does_not_repeat_a_long_value() {
         let error =
-            read(format!("{{\"name\":\"a\",\"scores\":\"{}\"}}", "é".repeat(10_000)).as_bytes())
-                .unwrap_err();
+            read(format!("{{\"name\":\"a\",\"scores\":\"{}\"}}", "é".repeat(10_000)).as_bytes()).unwrap_err();
         assert!(error.len() < 800 && error.contains("…"), "{error}");
     }
 
@@ -244,27 +209,13 @@ mod tests {
     fn what_is_written_is_read_back_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.jsonl");
-        let scores = vec![
-            0.1 + 0.2,
-            f64::MIN_POSITIVE,
-            -1.1415926535897931e-17,
-            5e-324,
-            f64::from(-7.3_f32),
-        ];
-        let rows = [Row {
-            name: "line\nbreak \u{2028} \u{0}".into(),
-            scores,
-        }];
+        let scores = vec![0.1 + 0.2, f64::MIN_POSITIVE, -1.1415926535897931e-17, 5e-324, f64::from(-7.3_f32)];
+        let rows = [Row { name: "line\nbreak \u{2028} \u{0}".into(), scores }];
         write_jsonl(&path, &rows).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches('\n').count(), 1);
         let back: Vec<Row> = read_jsonl(&path).unwrap();
-        let bits = |row: &Row| {
-            row.scores
-                .iter()
-                .map(|score| score.to_bits())
-                .collect::<Vec<_>>()
-        };
+        let bits = |row: &Row| row.scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back[0]), bits(&rows[0]));
         assert_eq!(back, rows);
     }

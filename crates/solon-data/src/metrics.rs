@@ -44,10 +44,7 @@ impl MetricsLog {
     /// [`DataError::Io`] when the system refuses.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = append_to(path)?;
-        let log = Self {
-            path: path.to_path_buf(),
-            file,
-        };
+        let log = Self { path: path.to_path_buf(), file };
         log.cut_torn_line()?;
         Ok(log)
     }
@@ -58,16 +55,8 @@ impl MetricsLog {
     ///
     /// # Errors
     /// [`DataError::Io`] when the system refuses; [`DataError::Record`] for a reserved key.
-    pub fn append(
-        &mut self,
-        stage: &str,
-        step: u64,
-        metrics: &Map<String, Value>,
-    ) -> Result<(), DataError> {
-        if let Some(key) = ["stage", "step"]
-            .into_iter()
-            .find(|key| metrics.contains_key(*key))
-        {
+    pub fn append(&mut self, stage: &str, step: u64, metrics: &Map<String, Value>) -> Result<(), DataError> {
+        if let Some(key) = ["stage", "step"].into_iter().find(|key| metrics.contains_key(*key)) {
             return Err(DataError::Record {
                 path: self.path.clone(),
                 id: format!("{stage} step {step}"),
@@ -82,11 +71,7 @@ impl MetricsLog {
             metrics: &'a Map<String, Value>,
         }
         let write = DataError::io("write", &self.path);
-        let mut bytes = match serde_json::to_vec(&Line {
-            stage,
-            step,
-            metrics,
-        }) {
+        let mut bytes = match serde_json::to_vec(&Line { stage, step, metrics }) {
             Ok(bytes) => bytes,
             Err(error) => return Err(write(error.into())),
         };
@@ -121,18 +106,13 @@ impl MetricsLog {
     /// # Errors
     /// [`DataError::Io`] when the system refuses.
     pub fn sync(&self) -> Result<(), DataError> {
-        self.file
-            .sync_data()
-            .map_err(DataError::io("sync", &self.path))
+        self.file.sync_data().map_err(DataError::io("sync", &self.path))
     }
 
     fn retain(&mut self, keep: impl Fn(&MetricsLine) -> bool) -> Result<usize, DataError> {
         let lines = read_jsonl_numbered::<MetricsLine>(&self.path)?;
-        let dropped: std::collections::HashSet<usize> = lines
-            .iter()
-            .filter(|line| !keep(&line.value))
-            .map(|line| line.line)
-            .collect();
+        let dropped: std::collections::HashSet<usize> =
+            lines.iter().filter(|line| !keep(&line.value)).map(|line| line.line).collect();
         if dropped.is_empty() {
             return Ok(0);
         }
@@ -151,11 +131,7 @@ impl MetricsLog {
     }
 
     fn length(&self) -> Result<u64, DataError> {
-        Ok(self
-            .file
-            .metadata()
-            .map_err(DataError::io("read", &self.path))?
-            .len())
+        Ok(self.file.metadata().map_err(DataError::io("read", &self.path))?.len())
     }
 
     /// Only the last line can be torn; it is found from the end, so that opening a long log stays cheap.
@@ -177,9 +153,7 @@ impl MetricsLog {
             end = start;
         }
         if end < length {
-            self.file
-                .set_len(end)
-                .map_err(DataError::io("cut the torn last line of", &self.path))?;
+            self.file.set_len(end).map_err(DataError::io("cut the torn last line of", &self.path))?;
         }
         Ok(())
     }
@@ -194,11 +168,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricsLine>, DataError> {
 }
 
 fn append_to(path: &Path) -> Result<File, DataError> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(DataError::io("open", path))
+    OpenOptions::new().create(true).append(true).open(path).map_err(DataError::io("open", path))
 }
 
 #[cfg(test)]
@@ -216,8 +186,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let mut log = MetricsLog::open(&path).unwrap();
         for step in 1..=3 {
-            log.append("sft", step, &metrics(1.0 / step as f64))
-                .unwrap();
+            log.append("sft", step, &metrics(1.0 / step as f64)).unwrap();
         }
         check(&path, log);
     }
@@ -232,14 +201,7 @@ mod tests {
             );
             log.sync().unwrap();
             let lines = read_metrics(path).unwrap();
-            assert_eq!(
-                lines[2],
-                MetricsLine {
-                    stage: "sft".into(),
-                    step: 3,
-                    metrics: metrics(1.0 / 3.0)
-                }
-            );
+            assert_eq!(lines[2], MetricsLine { stage: "sft".into(), step: 3, metrics: metrics(1.0 / 3.0) });
         });
     }
 
@@ -251,10 +213,7 @@ mod tests {
             for length in 0..=whole.len() {
                 fs::write(path, &whole[..length]).unwrap();
                 let mut log = MetricsLog::open(path).unwrap();
-                let kept = whole[..length]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count();
+                let kept = whole[..length].iter().filter(|byte| **byte == b'\n').count();
                 assert_eq!(read_metrics(path).unwrap().len(), kept);
                 log.append("sft", 9, &metrics(0.0)).unwrap();
                 assert_eq!(read_metrics(path).unwrap().last().unwrap().step, 9);
@@ -283,10 +242,7 @@ mod tests {
             log.append("sft", 2, &metrics(0.5)).unwrap();
             let after = fs::read_to_string(path).unwrap();
             let lines: Vec<&str> = before.lines().collect();
-            assert!(
-                after.starts_with(&format!("{}\n{}\n", lines[0], lines[3])),
-                "{after}"
-            );
+            assert!(after.starts_with(&format!("{}\n{}\n", lines[0], lines[3])), "{after}");
             assert_eq!(read_metrics(path).unwrap().len(), 3);
             assert_eq!(log.drop_stage("sft").unwrap(), 2);
             assert_eq!(read_metrics(path).unwrap()[0].stage, "dpo");
@@ -306,9 +262,7 @@ mod tests {
     #[test]
     fn reserved_keys_are_refused_and_nan_is_null() {
         with_log(|path, mut log| {
-            let error = log
-                .append("sft", 4, json!({"step": 4}).as_object().unwrap())
-                .unwrap_err();
+            let error = log.append("sft", 4, json!({"step": 4}).as_object().unwrap()).unwrap_err();
             assert!(error.to_string().contains("`step` is not free"), "{error}");
             log.append("sft", 4, &metrics(f64::NAN)).unwrap();
             assert_eq!(read_metrics(path).unwrap()[3].metrics["loss"], Value::Null);

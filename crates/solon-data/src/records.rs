@@ -43,14 +43,10 @@ fn read_records<R: Raw>(path: &Path) -> Result<Vec<R::Record>, DataError> {
         let (line, mut raw) = (row.line, row.value);
         let id = raw.id().unwrap_or_else(|| format!("line-{line}"));
         if let Some(first) = lines.insert(id.clone(), line) {
-            let message =
-                format!("field `id`: `{id}` is already the id of line {first}; ids must differ");
+            let message = format!("field `id`: `{id}` is already the id of line {first}; ids must differ");
             return Err(DataError::line(path, line, message));
         }
-        records.push(
-            raw.normalise(id)
-                .map_err(|message| DataError::line(path, line, message))?,
-        );
+        records.push(raw.normalise(id).map_err(|message| DataError::line(path, line, message))?);
     }
     Ok(records)
 }
@@ -67,36 +63,16 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path).map_err(|error| {
-            error
-                .to_string()
-                .replace(&format!("{}/", folder.path().display()), "")
-        })
+        read(&path).map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
     #[test]
     fn ids_are_derived_from_the_line_and_may_not_repeat() {
-        let records = from_text(
-            read_prompts,
-            "\n{\"prompt\":\"a\"}\n{\"id\":7,\"prompt\":\"b\"}\n",
-        )
-        .unwrap();
-        assert_eq!(
-            records
-                .iter()
-                .map(|record| record.id.as_str())
-                .collect::<Vec<_>>(),
-            ["line-2", "7"]
-        );
-        let error = from_text(
-            read_prompts,
-            "{\"prompt\":\"a\"}\n{\"id\":\"line-1\",\"prompt\":\"b\"}",
-        )
-        .unwrap_err();
-        assert_eq!(
-            error,
-            "f.jsonl:2: field `id`: `line-1` is already the id of line 1; ids must differ"
-        );
+        let records = from_text(read_prompts, "\n{\"prompt\":\"a\"}\n{\"id\":7,\"prompt\":\"b\"}\n").unwrap();
+        assert_eq!(records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["line-2", "7"]);
+        let error =
+            from_text(read_prompts, "{\"prompt\":\"a\"}\n{\"id\":\"line-1\",\"prompt\":\"b\"}").unwrap_err();
+        assert_eq!(error, "f.jsonl:2: field `id`: `line-1` is already the id of line 1; ids must differ");
         let error = from_text(read_prompts, r#"{"id":"","prompt":"a"}"#).unwrap_err();
         assert!(error.starts_with("f.jsonl:1: field `id`: "), "{error}");
     }

@@ -1,1 +1,20 @@
-fn main() {}
+//! `solon`: from a constitution to an aligned, evaluated model in one command.
+
+mod catalogue;
+mod cli;
+mod commands;
+mod progress;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = cli::Cli::parse();
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::print_error(&error);
+            ExitCode::from(cli::exit_code(&error))
+        }
+    }
+}

@@ -28,16 +28,8 @@ pub(super) fn describe(line: &str, error: &serde_json::Error) -> String {
     {
         *key = None;
     }
-    let path = if error.is_eof() {
-        String::new()
-    } else {
-        written(&path)
-    };
-    let field = if path.is_empty() {
-        String::new()
-    } else {
-        format!("field `{path}`: ")
-    };
+    let path = if error.is_eof() { String::new() } else { written(&path) };
+    let field = if path.is_empty() { String::new() } else { format!("field `{path}`: ") };
     match error.column() {
         0 => format!("{field}{message}"),
         column => format!("{field}{message} (column {column})"),
@@ -108,8 +100,7 @@ mod tests {
     #[test]
     fn paths_follow_keys_and_positions_at_every_column() {
         let line = r#"{"a":{"b\"{":[1,{"c":"],}"}]},"d":2}"#;
-        let at =
-            |needle: &str| written(&open_path(line.as_bytes(), line.find(needle).unwrap() + 1));
+        let at = |needle: &str| written(&open_path(line.as_bytes(), line.find(needle).unwrap() + 1));
         assert_eq!(at("1,"), r#"a.b\"{[0]"#);
         assert_eq!(at("],}"), r#"a.b\"{[1].c"#);
         assert_eq!(at("2}"), "d");

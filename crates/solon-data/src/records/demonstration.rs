@@ -104,11 +104,7 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":" A"}]}"#,
         ] {
             let records = from_text(read_demonstrations, row).unwrap();
-            assert_eq!(
-                records[0].messages,
-                [ChatMessage::user("Q"), ChatMessage::assistant(" A")],
-                "{row}"
-            );
+            assert_eq!(records[0].messages, [ChatMessage::user("Q"), ChatMessage::assistant(" A")], "{row}");
             assert_eq!(records[0].prompt_len, 1, "{row}");
         }
     }
@@ -117,9 +113,7 @@ mod tests {
     fn every_turn_of_a_conversation_is_completion_after_the_first_answer() {
         let row = r#"{"messages":[{"role":"system","content":"S"},{"role":"user","content":"Q"},
             {"role":"assistant","content":"A"},{"role":"user","content":"R"},{"role":"assistant","content":"B"}]}"#;
-        let record = from_text(read_demonstrations, &row.replace('\n', " "))
-            .unwrap()
-            .remove(0);
+        let record = from_text(read_demonstrations, &row.replace('\n', " ")).unwrap().remove(0);
         assert_eq!((record.messages.len(), record.prompt_len), (5, 2));
     }
 
@@ -127,10 +121,7 @@ mod tests {
     fn what_would_train_on_something_else_is_refused() {
         let check = |row: &str, expected: &str| {
             let error = from_text(read_demonstrations, row).unwrap_err();
-            assert!(
-                error.starts_with(&format!("f.jsonl:1: {expected}")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("f.jsonl:1: {expected}")), "{error}");
         };
         check(
             r#"{"prompt":"Q","completion":"A","label":false}"#,
@@ -144,23 +135,11 @@ mod tests {
             r#"{"prompt":"Q","completion":[{"role":"user","content":"A"}]}"#,
             "field `completion`: has no message",
         );
-        check(
-            r#"{"prompt":"Q","completion":[]}"#,
-            "field `completion`: has no message",
-        );
-        check(
-            r#"{"prompt":[],"completion":"A"}"#,
-            "field `prompt`: has no messages",
-        );
+        check(r#"{"prompt":"Q","completion":[]}"#, "field `completion`: has no message");
+        check(r#"{"prompt":[],"completion":"A"}"#, "field `prompt`: has no messages");
         check(r#"{"text":"The sky is blue."}"#, "has a `text` only");
-        check(
-            r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#,
-            "is a preference pair",
-        );
-        check(
-            r#"{"instruction":"Q","output":"A"}"#,
-            "has neither `messages` nor",
-        );
+        check(r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#, "is a preference pair");
+        check(r#"{"instruction":"Q","output":"A"}"#, "has neither `messages` nor");
         check(r#"{"messages":[],"prompt":"Q"}"#, "has both");
         check(r#"{"prompt":"Q","completion":null}"#, "has neither");
     }

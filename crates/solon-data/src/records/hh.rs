@@ -23,29 +23,19 @@ pub(super) fn prompt_turns(text: &str) -> Option<Result<Vec<ChatMessage>, String
 }
 
 /// The shared prompt and the two last answers of two transcripts.
-pub(super) fn split_pair(
-    chosen: &str,
-    rejected: &str,
-) -> Result<(Vec<ChatMessage>, String, String), String> {
-    let shared: usize = chosen
-        .chars()
-        .zip(rejected.chars())
-        .take_while(|(a, b)| a == b)
-        .map(|(a, _)| a.len_utf8())
-        .sum();
+pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<ChatMessage>, String, String), String> {
+    let shared: usize =
+        chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let prefix = &chosen[..shared];
     // The first mark after the last shared question, not the last mark: the answer may itself hold a doubled mark.
-    let split = prefix
-        .rfind(HUMAN)
-        .or(prefix.starts_with("Human:").then_some(0))
-        .and_then(|question| {
-            let answer = prefix[question..]
-                .find(ASSISTANT)
-                .map(|offset| question + offset);
-            answer.or_else(|| prefix.rfind(ASSISTANT))
-        });
+    let split = prefix.rfind(HUMAN).or(prefix.starts_with("Human:").then_some(0)).and_then(|question| {
+        let answer = prefix[question..].find(ASSISTANT).map(|offset| question + offset);
+        answer.or_else(|| prefix.rfind(ASSISTANT))
+    });
     let Some(split) = split else {
-        return Err("`chosen` and `rejected` share no prompt up to an `Assistant:` turn; add a `prompt` field".into());
+        return Err(
+            "`chosen` and `rejected` share no prompt up to an `Assistant:` turn; add a `prompt` field".into(),
+        );
     };
     let answer = |side: &str, text: &str| match turns(&text[split..])?.as_slice() {
         [only] => Ok(only.content.clone()),
@@ -54,11 +44,7 @@ pub(super) fn split_pair(
              a pair must differ in the assistant's last turn only"
         )),
     };
-    Ok((
-        turns(&chosen[..split])?,
-        answer("chosen", chosen)?,
-        answer("rejected", rejected)?,
-    ))
+    Ok((turns(&chosen[..split])?, answer("chosen", chosen)?, answer("rejected", rejected)?))
 }
 
 fn turns(text: &str) -> Result<Vec<ChatMessage>, String> {
@@ -66,19 +52,13 @@ fn turns(text: &str) -> Result<Vec<ChatMessage>, String> {
     let mut rest = text.trim_start();
     // `rest` starts behind the blank line of its mark, so marks are compared without it here.
     while !rest.is_empty() {
-        let (role, body) = match (
-            rest.strip_prefix(HUMAN.trim_start()),
-            rest.strip_prefix(ASSISTANT.trim_start()),
-        ) {
-            (Some(body), _) => ("user", body),
-            (_, Some(body)) => ("assistant", body),
-            _ => return Err("the text does not start with `Human:` or `Assistant:`".into()),
-        };
-        let end = [HUMAN, ASSISTANT]
-            .iter()
-            .filter_map(|mark| body.find(mark))
-            .min()
-            .unwrap_or(body.len());
+        let (role, body) =
+            match (rest.strip_prefix(HUMAN.trim_start()), rest.strip_prefix(ASSISTANT.trim_start())) {
+                (Some(body), _) => ("user", body),
+                (_, Some(body)) => ("assistant", body),
+                _ => return Err("the text does not start with `Human:` or `Assistant:`".into()),
+            };
+        let end = [HUMAN, ASSISTANT].iter().filter_map(|mark| body.find(mark)).min().unwrap_or(body.len());
         let content = body[..end].trim();
         match messages.last_mut() {
             Some(last) if last.role == role => {
@@ -87,10 +67,7 @@ fn turns(text: &str) -> Result<Vec<ChatMessage>, String> {
                 }
                 last.content += content;
             }
-            _ => messages.push(ChatMessage {
-                role: role.into(),
-                content: content.into(),
-            }),
+            _ => messages.push(ChatMessage { role: role.into(), content: content.into() }),
         }
         rest = body[end..].strip_prefix("\n\n").unwrap_or("");
     }
@@ -104,18 +81,12 @@ mod tests {
     #[test]
     fn a_pair_splits_at_the_last_shared_answer() {
         let prompt = "\n\nHuman: Hé?\n\nAssistant: Oui.\n\nHuman: Why?";
-        let (turns, chosen, rejected) = split_pair(
-            &format!("{prompt}\n\nAssistant: éa\n\nb"),
-            &format!("{prompt}\n\nAssistant: êa"),
-        )
-        .unwrap();
+        let (turns, chosen, rejected) =
+            split_pair(&format!("{prompt}\n\nAssistant: éa\n\nb"), &format!("{prompt}\n\nAssistant: êa"))
+                .unwrap();
         assert_eq!(
             turns,
-            [
-                ChatMessage::user("Hé?"),
-                ChatMessage::assistant("Oui."),
-                ChatMessage::user("Why?")
-            ]
+            [ChatMessage::user("Hé?"), ChatMessage::assistant("Oui."), ChatMessage::user("Why?")]
         );
         assert_eq!((chosen.as_str(), rejected.as_str()), ("éa\n\nb", "êa"));
     }
@@ -129,16 +100,8 @@ mod tests {
             assert_eq!((chosen.as_str(), rejected.as_str()), expected);
             assert_eq!(turns, [ChatMessage::user("q")]);
         };
-        check(
-            "\n\nAssistant: x\n\nAssistant:  y",
-            "\n\nAssistant: z",
-            ("x\n\ny", "z"),
-        );
-        check(
-            "\n\nAssistant: x\n\nAssistant: y",
-            "\n\nAssistant: x\n\nAssistant: z",
-            ("x\n\ny", "x\n\nz"),
-        );
+        check("\n\nAssistant: x\n\nAssistant:  y", "\n\nAssistant: z", ("x\n\ny", "z"));
+        check("\n\nAssistant: x\n\nAssistant: y", "\n\nAssistant: x\n\nAssistant: z", ("x\n\ny", "x\n\nz"));
         check("\n\nAssistant: ", "\n\nAssistant: z", ("", "z"));
         check("\n\nAssistant: x", "\n\nAssistant: x", ("x", "x"));
     }
@@ -149,11 +112,7 @@ mod tests {
             let error = split_pair(a, b).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
-        check(
-            "\n\nHuman: a\n\nAssistant: x",
-            "\n\nHuman: b\n\nAssistant: x",
-            "share no prompt",
-        );
+        check("\n\nHuman: a\n\nAssistant: x", "\n\nHuman: b\n\nAssistant: x", "share no prompt");
         check("", "", "share no prompt");
         check(
             "\n\nHuman: a\n\nAssistant: x\n\nHuman: b\n\nAssistant: y",
@@ -172,9 +131,6 @@ mod tests {
         assert!(prompt_turns("Write a dialogue:\n\nHuman: hi\n\nAssistant:").is_none());
         assert!(prompt_turns("\n\nHuman: hi").is_none());
         assert!(prompt_turns("Assistant:").is_none());
-        assert_eq!(
-            prompt_turns("Human: hi\n\nAssistant:\n").unwrap().unwrap(),
-            [ChatMessage::user("hi")]
-        );
+        assert_eq!(prompt_turns("Human: hi\n\nAssistant:\n").unwrap().unwrap(), [ChatMessage::user("hi")]);
     }
 }

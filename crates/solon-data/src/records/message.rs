@@ -24,18 +24,12 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: "user".into(),
-            content: content.into(),
-        }
+        Self { role: "user".into(), content: content.into() }
     }
 
     /// A message of the assistant.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Self {
-            role: "assistant".into(),
-            content: content.into(),
-        }
+        Self { role: "assistant".into(), content: content.into() }
     }
 
     /// Whether the model wrote it.
@@ -56,10 +50,7 @@ struct RawMessage {
 
 impl From<RawMessage> for ChatMessage {
     fn from(raw: RawMessage) -> Self {
-        Self {
-            role: raw.role,
-            content: raw.content,
-        }
+        Self { role: raw.role, content: raw.content }
     }
 }
 
@@ -73,17 +64,14 @@ fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
         "gpt" | "bot" | "model" | "Assistant" => "; write `assistant`",
         _ => "",
     };
-    Err(D::Error::custom(format!(
-        "unknown role `{role}`, expected one of {}{hint}",
-        ROLES.join(", ")
-    )))
+    Err(D::Error::custom(format!("unknown role `{role}`, expected one of {}{hint}", ROLES.join(", "))))
 }
 
 fn no_tool_calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     match Option::<Vec<serde::de::IgnoredAny>>::deserialize(deserializer)? {
-        Some(calls) if !calls.is_empty() => Err(D::Error::custom(
-            "tool calls are not supported; leave this row out",
-        )),
+        Some(calls) if !calls.is_empty() => {
+            Err(D::Error::custom("tool calls are not supported; leave this row out"))
+        }
         _ => Ok(()),
     }
 }
@@ -197,22 +185,13 @@ mod tests {
 
     #[test]
     fn messages_are_read_or_refused_by_name() {
-        check(
-            r#"{"role":"user","content":" a "}"#,
-            Ok(ChatMessage::user(" a ")),
-        );
-        check(
-            r#"{"role":"user","content":"a","tool_calls":null,"weight":0}"#,
-            Ok(ChatMessage::user("a")),
-        );
+        check(r#"{"role":"user","content":" a "}"#, Ok(ChatMessage::user(" a ")));
+        check(r#"{"role":"user","content":"a","tool_calls":null,"weight":0}"#, Ok(ChatMessage::user("a")));
         check(
             r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#,
             Ok(ChatMessage::user("ab")),
         );
-        check(
-            r#"{"role":"user","content":[{"type":"image"}]}"#,
-            Err("a part of type `image` is not text"),
-        );
+        check(r#"{"role":"user","content":[{"type":"image"}]}"#, Err("a part of type `image` is not text"));
         check(
             r#"{"role":"gpt","content":"a"}"#,
             Err(
@@ -223,10 +202,7 @@ mod tests {
             r#"{"role":"assistant","content":null}"#,
             Err("invalid type: null, expected a string or a list of text parts"),
         );
-        check(
-            r#"{"role":"assistant","content":"","tool_calls":[{}]}"#,
-            Err("tool calls are not supported"),
-        );
+        check(r#"{"role":"assistant","content":"","tool_calls":[{}]}"#, Err("tool calls are not supported"));
         check(r#"{"content":"a"}"#, Err("missing field `role`"));
     }
 }

@@ -61,9 +61,7 @@ fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     if (0.0..=1.0).contains(&probability) {
         return Ok(probability);
     }
-    Err(serde::de::Error::custom(format!(
-        "{probability} is no probability; give a number from 0 to 1"
-    )))
+    Err(serde::de::Error::custom(format!("{probability} is no probability; give a number from 0 to 1")))
 }
 
 impl Raw for RawPair {
@@ -74,32 +72,24 @@ impl Raw for RawPair {
     }
 
     fn normalise(self, id: String) -> Result<PreferencePair, String> {
-        let (prompt, chosen, rejected) =
-            match (self.prompt, self.chosen, self.rejected) {
-                (Some(prompt), chosen, rejected) => (
-                    prompt_messages("prompt", prompt)?,
-                    answer("chosen", chosen)?,
-                    answer("rejected", rejected)?,
-                ),
-                (None, Turns::Messages(chosen), Turns::Messages(rejected)) => {
-                    split_messages(chosen, rejected)?
-                }
-                (None, Turns::Text(chosen), Turns::Text(rejected))
-                    if hh::is_transcript(&chosen) && hh::is_transcript(&rejected) =>
-                {
-                    let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
-                    (
-                        prompt_messages("chosen", Turns::Messages(prompt))?,
-                        chosen,
-                        rejected,
-                    )
-                }
-                // TRL cuts plain texts at their longest common beginning; two good answers often begin alike, so we do not.
-                (None, ..) => return Err(
-                    "has no `prompt`, and `chosen` and `rejected` show none; add a `prompt` field"
-                        .into(),
-                ),
-            };
+        let (prompt, chosen, rejected) = match (self.prompt, self.chosen, self.rejected) {
+            (Some(prompt), chosen, rejected) => {
+                (prompt_messages("prompt", prompt)?, answer("chosen", chosen)?, answer("rejected", rejected)?)
+            }
+            (None, Turns::Messages(chosen), Turns::Messages(rejected)) => split_messages(chosen, rejected)?,
+            (None, Turns::Text(chosen), Turns::Text(rejected))
+                if hh::is_transcript(&chosen) && hh::is_transcript(&rejected) =>
+            {
+                let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
+                (prompt_messages("chosen", Turns::Messages(prompt))?, chosen, rejected)
+            }
+            // TRL cuts plain texts at their longest common beginning; two good answers often begin alike, so we do not.
+            (None, ..) => {
+                return Err(
+                    "has no `prompt`, and `chosen` and `rejected` show none; add a `prompt` field".into()
+                );
+            }
+        };
         Ok(PreferencePair {
             id,
             prompt,
@@ -130,20 +120,16 @@ fn split_messages(
 ) -> Result<(Vec<ChatMessage>, String, String), String> {
     let last = |field: &str, messages: &mut Vec<ChatMessage>| match messages.pop() {
         Some(message) if message.is_assistant() => Ok(message.content),
-        _ => Err(format!(
-            "field `{field}`: does not end with a message of the assistant"
-        )),
+        _ => Err(format!("field `{field}`: does not end with a message of the assistant")),
     };
     let chosen_answer = last("chosen", &mut chosen)?;
     let rejected_answer = last("rejected", &mut rejected)?;
     if chosen != rejected {
-        return Err("`chosen` and `rejected` differ before their last message; a pair must share its prompt".into());
+        return Err(
+            "`chosen` and `rejected` differ before their last message; a pair must share its prompt".into()
+        );
     }
-    Ok((
-        prompt_messages("chosen", Turns::Messages(chosen))?,
-        chosen_answer,
-        rejected_answer,
-    ))
+    Ok((prompt_messages("chosen", Turns::Messages(chosen))?, chosen_answer, rejected_answer))
 }
 
 #[cfg(test)]
@@ -163,11 +149,7 @@ mod tests {
             let pair = from_text(read_pairs, row).unwrap().remove(0);
             assert_eq!(pair.prompt, [ChatMessage::user("Q")], "{row}");
             assert_eq!(
-                (
-                    pair.chosen.as_str(),
-                    pair.rejected.as_str(),
-                    pair.probability
-                ),
+                (pair.chosen.as_str(), pair.rejected.as_str(), pair.probability),
                 ("A", "B", 1.0),
                 "{row}"
             );
@@ -190,24 +172,14 @@ mod tests {
 
     #[test]
     fn probabilities_that_are_none_are_refused() {
-        for value in [
-            "1.0001", "-1e-9", "null", "\"0.5\"", "NaN", "Infinity", "1e999", "[]",
-        ] {
-            let row =
-                format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
+        for value in ["1.0001", "-1e-9", "null", "\"0.5\"", "NaN", "Infinity", "1e999", "[]"] {
+            let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
             let error = from_text(read_pairs, &row).unwrap_err();
-            assert!(
-                error.starts_with("f.jsonl:1: field `probability`: "),
-                "{value}: {error}"
-            );
+            assert!(error.starts_with("f.jsonl:1: field `probability`: "), "{value}: {error}");
         }
         for (value, expected) in [("0", 0.0), ("1", 1.0), ("-0.0", 0.0), ("5e-1", 0.5)] {
-            let row =
-                format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
-            assert_eq!(
-                from_text(read_pairs, &row).unwrap()[0].probability,
-                expected
-            );
+            let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
+            assert_eq!(from_text(read_pairs, &row).unwrap()[0].probability, expected);
         }
     }
 
@@ -215,36 +187,18 @@ mod tests {
     fn rows_that_are_no_pair_are_refused() {
         let check = |row: &str, expected: &str| {
             let error = from_text(read_pairs, row).unwrap_err();
-            assert!(
-                error.starts_with(&format!("f.jsonl:1: {expected}")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("f.jsonl:1: {expected}")), "{error}");
         };
-        let (u, a) = (
-            r#"{"role":"user","content":"Q"}"#,
-            r#"{"role":"assistant","content":"A"}"#,
-        );
+        let (u, a) = (r#"{"role":"user","content":"Q"}"#, r#"{"role":"assistant","content":"A"}"#);
         check(r#"{"prompt":"Q","chosen":"A"}"#, "missing field `rejected`");
-        check(
-            r#"{"chosen":"The sky is blue.","rejected":"The sky is green."}"#,
-            "has no `prompt`",
-        );
+        check(r#"{"chosen":"The sky is blue.","rejected":"The sky is green."}"#, "has no `prompt`");
         check(
             &format!(r#"{{"chosen":[{u},{a}],"rejected":[{a}]}}"#),
             "`chosen` and `rejected` differ before",
         );
-        check(
-            &format!(r#"{{"chosen":[{u},{a}],"rejected":[{u}]}}"#),
-            "field `rejected`: does not end",
-        );
-        check(
-            r#"{"chosen":[],"rejected":[]}"#,
-            "field `chosen`: does not end",
-        );
-        check(
-            &format!(r#"{{"chosen":[{a}],"rejected":[{a}]}}"#),
-            "field `chosen`: has no messages",
-        );
+        check(&format!(r#"{{"chosen":[{u},{a}],"rejected":[{u}]}}"#), "field `rejected`: does not end");
+        check(r#"{"chosen":[],"rejected":[]}"#, "field `chosen`: does not end");
+        check(&format!(r#"{{"chosen":[{a}],"rejected":[{a}]}}"#), "field `chosen`: has no messages");
         check(
             &format!(r#"{{"prompt":"Q","chosen":[{u},{a}],"rejected":"B"}}"#),
             "field `chosen`: must be exactly one",
@@ -253,9 +207,6 @@ mod tests {
             &format!(r#"{{"prompt":[{u},{a}],"chosen":"A","rejected":"B"}}"#),
             "field `prompt`: ends with the assistant",
         );
-        check(
-            &format!(r#"{{"chosen":[{u},{a}],"rejected":"B"}}"#),
-            "has no `prompt`",
-        );
+        check(&format!(r#"{{"chosen":[{u},{a}],"rejected":"B"}}"#), "has no `prompt`");
     }
 }

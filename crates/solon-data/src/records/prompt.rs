@@ -106,23 +106,16 @@ mod tests {
             let records = from_text(read_prompts, form).unwrap();
             assert_eq!(records[0].messages, [ChatMessage::user("Hi")], "{form}");
         }
-        let record = &from_text(
-            read_prompts,
-            r#"{"prompt":" Hi\n","kind":"red_team","category":"x"}"#,
-        )
-        .unwrap()[0];
+        let record =
+            &from_text(read_prompts, r#"{"prompt":" Hi\n","kind":"red_team","category":"x"}"#).unwrap()[0];
         assert_eq!(record.messages[0].content, " Hi\n");
-        assert_eq!(
-            (record.kind.as_deref(), record.category.as_deref()),
-            (Some("red_team"), Some("x"))
-        );
+        assert_eq!((record.kind.as_deref(), record.category.as_deref()), (Some("red_team"), Some("x")));
     }
 
     #[test]
     fn a_record_written_as_json_is_read_back() {
-        let record = from_text(read_prompts, r#"{"id":"a","prompt":"Hi","kind":"helpful"}"#)
-            .unwrap()
-            .remove(0);
+        let record =
+            from_text(read_prompts, r#"{"id":"a","prompt":"Hi","kind":"helpful"}"#).unwrap().remove(0);
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(from_text(read_prompts, &json).unwrap(), [record]);
     }
@@ -131,16 +124,10 @@ mod tests {
     fn rows_without_a_prompt_are_refused() {
         let check = |row: &str, expected: &str| {
             let error = from_text(read_prompts, row).unwrap_err();
-            assert!(
-                error.starts_with(&format!("f.jsonl:1: {expected}")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("f.jsonl:1: {expected}")), "{error}");
         };
         check("{}", "has neither `prompt` nor `messages`");
-        check(
-            r#"{"prompt":"a","messages":[]}"#,
-            "has both `prompt` and `messages`",
-        );
+        check(r#"{"prompt":"a","messages":[]}"#, "has both `prompt` and `messages`");
         check(r#"{"prompt":" \n"}"#, "field `prompt`: is empty");
         check(r#"{"messages":[]}"#, "field `messages`: has no messages");
         check(
@@ -155,10 +142,7 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"a"},{"role":"usr","content":"a"}]}"#,
             "field `messages[1].role`: unknown role `usr`",
         );
-        check(
-            r#"{"messages":[{"role":"user"}]}"#,
-            "field `messages[0]`: missing field `content`",
-        );
+        check(r#"{"messages":[{"role":"user"}]}"#, "field `messages[0]`: missing field `content`");
         check("\"just text\"", "invalid type: string \"just text\"");
     }
 }

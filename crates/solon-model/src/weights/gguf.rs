@@ -1,6 +1,6 @@
 //! The GGUF container, versions 2 and 3: metadata, and tensors read one at a time.
 //!
-//! Contract: [`GgufFile::open`] checks the whole header (counts and lengths against the bytes that are left, no key or
+//! Contract: `GgufFile::open` checks the whole header (counts and lengths against the bytes that are left, no key or
 //! tensor twice, known types, whole blocks, aligned offsets, data inside the file and not shared) before any data is
 //! read. Nothing is allocated from a count in the file: lists grow as their elements are read. The file is not mapped;
 //! peak memory is the largest tensor twice.

@@ -264,3 +264,32 @@ fn opens_what_transformers_saved() {
         assert_eq!(Checkpoint::open(copy.path()).unwrap().config, opened.config);
     }
 }
+
+/// Sets each byte of `file` in turn to values that turn small numbers into large ones and text into noise.
+fn each_changed_byte(file: &Path, limit: usize, mut open: impl FnMut()) {
+    let good = std::fs::read(file).unwrap();
+    for place in 0..good.len().min(limit) {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[place] ^= change;
+            std::fs::write(file, bytes).unwrap();
+            open();
+        }
+    }
+    std::fs::write(file, good).unwrap();
+}
+
+#[test]
+fn no_changed_byte_makes_it_panic() {
+    let config = ModelConfig { num_layers: 1, ..tiny(Architecture::Qwen2) };
+    let tensors = random_tensors(&config);
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), &config, &tensors).unwrap();
+    // The header of 15 tensors is about 1,500 bytes; the data behind it has nothing to parse.
+    for name in ["config.json", "model.safetensors"] {
+        each_changed_byte(&folder.path().join(name), 1600, || drop(Checkpoint::open(folder.path())));
+    }
+    let gguf = folder.path().join("model.gguf");
+    std::fs::write(&gguf, test_models::gguf(&config, &tensors).build()).unwrap();
+    each_changed_byte(&gguf, 1600, || drop(Checkpoint::open(&gguf)));
+}

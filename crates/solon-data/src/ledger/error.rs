@@ -1,0 +1,127 @@
+//! What can go wrong with a ledger.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// What can go wrong with a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// SQLite or the operating system refused.
+    #[error("cannot {action} the ledger {}: {source}", path.display())]
+    Sqlite {
+        /// What was tried, as in "cannot ACTION the ledger".
+        action: &'static str,
+        /// The ledger's file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The file is something else.
+    #[error("{} is not a Solon ledger: {message}; name another file, or move this one away", path.display())]
+    NotALedger {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        message: String,
+    },
+    /// The file is damaged.
+    #[error(
+        "the ledger {} is damaged: {message}; restore it from a backup, or move the run's folder away and run again",
+        path.display()
+    )]
+    Damaged {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What was found.
+        message: String,
+    },
+    /// A newer Solon made the file.
+    #[error(
+        "the ledger {} has schema version {found}, and this Solon knows {supported}; use the newer Solon that made it",
+        path.display()
+    )]
+    NewerSchema {
+        /// The ledger's file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// [`crate::ledger::SCHEMA_VERSION`].
+        supported: i64,
+    },
+    /// The stage is not `running`, so nothing may be written to it.
+    #[error("stage `{stage}` is {status}; call begin_stage before writing to it")]
+    StageNotRunning {
+        /// The stage.
+        stage: String,
+        /// Its status, or "unknown".
+        status: String,
+    },
+    /// Another stage made an item of that id.
+    #[error(
+        "item `{id}` of stage `{stage}` already belongs to stage `{owner}`; ids must differ between stages"
+    )]
+    ItemOfAnotherStage {
+        /// The item.
+        id: String,
+        /// The stage that tried to insert it.
+        stage: String,
+        /// The stage it belongs to.
+        owner: String,
+    },
+    /// An item or a step names an item that is not in the ledger.
+    #[error("{what} names the item `{item}`, which is not in the ledger; insert it first")]
+    MissingReference {
+        /// The item or step that names it.
+        what: String,
+        /// The missing item.
+        item: String,
+    },
+    /// No such item.
+    #[error("there is no item `{id}` in the ledger{}", did_you_mean(nearest))]
+    UnknownItem {
+        /// What was asked for.
+        id: String,
+        /// The most similar ids, best first.
+        nearest: Vec<String>,
+    },
+    /// No such training step.
+    #[error("there is no step {step} of stage `{stage}` in the ledger; {recorded}")]
+    UnknownStep {
+        /// The stage.
+        stage: String,
+        /// The step.
+        step: u64,
+        /// Which steps there are, in words.
+        recorded: String,
+    },
+    /// A number that SQLite cannot hold.
+    #[error("{what} {number} is too large for the ledger; the largest is 9223372036854775807")]
+    TooLarge {
+        /// What the number is.
+        what: &'static str,
+        /// The number.
+        number: u64,
+    },
+}
+
+impl LedgerError {
+    /// Damage is told apart from refusal, because what to do differs.
+    pub(super) fn sqlite(action: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => {
+                Self::NotALedger { path, message: "it is no SQLite file".into() }
+            }
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, message: source.to_string() },
+            _ => Self::Sqlite { action, path, source },
+        }
+    }
+}
+
+fn did_you_mean(nearest: &[String]) -> String {
+    if nearest.is_empty() {
+        return String::new();
+    }
+    format!("; did you mean {}?", nearest.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" or "))
+}

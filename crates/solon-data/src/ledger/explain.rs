@@ -1,0 +1,206 @@
+//! The trail: from an item back to what it was made from, and on to the pairs, labels, training steps and checkpoints
+//! that came of it; and from a training step back to its items.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Checkpoint, Item, Ledger, LedgerError, Link, Step};
+
+/// No pipeline is this deep; a ledger from outside may be, or may go in circles.
+const MAX_DEPTH: usize = 64;
+
+/// An item with all that led to it and all that came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The item.
+    pub item: Item,
+    /// The principle it was made under, if the ledger holds it.
+    pub principle: Option<Item>,
+    /// Training steps whose batch held it.
+    pub used_by: Vec<StepUse>,
+    /// What it was made from.
+    pub ancestors: Vec<Branch>,
+    /// What was made from it.
+    pub descendants: Vec<Branch>,
+}
+
+/// A training step with the trails of its items.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepExplanation {
+    /// The step.
+    pub step: Step,
+    /// The first checkpoint that contains it.
+    pub checkpoint: Option<Checkpoint>,
+    /// Its items, each with what it was made from.
+    pub items: Vec<Branch>,
+}
+
+/// One item of a trail.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Branch {
+    /// The item's id.
+    pub id: String,
+    /// What the parent is to the child, such as `critique`.
+    pub role: String,
+    /// Why `item` or `branches` are left out, where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<BranchNote>,
+    /// The item.
+    pub item: Option<Item>,
+    /// The principle it was made under, if the ledger holds it.
+    pub principle: Option<Item>,
+    /// Training steps whose batch held it; for descendants only.
+    pub used_by: Vec<StepUse>,
+    /// The trail beyond.
+    pub branches: Vec<Branch>,
+}
+
+/// Why a branch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BranchNote {
+    /// Its stage began anew and has not made it again.
+    Missing,
+    /// It is shown in full elsewhere in the same trail.
+    ShownAbove,
+    /// The trail is deeper than is shown.
+    TooDeep,
+}
+
+/// A training step that used an item.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepUse {
+    /// The stage.
+    pub stage: String,
+    /// The step.
+    pub step: u64,
+    /// Loss and so on.
+    pub data: Value,
+    /// Hash of the weights after the step.
+    pub sha256: Option<String>,
+    /// The first checkpoint that contains it.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Ancestors,
+    Descendants,
+}
+
+impl Ledger {
+    /// An item's trail in both directions.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownItem`] with the most similar ids; [`LedgerError::Sqlite`].
+    pub fn explain(&self, id: &str) -> Result<Explanation, LedgerError> {
+        let item = self.item(id)?;
+        let walk = |direction, links: Vec<Link>| {
+            let mut seen = HashSet::from([id.to_owned()]);
+            links
+                .into_iter()
+                .map(|link| self.branch(direction, link, 1, &mut seen))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Explanation {
+            principle: self.principle_of(&item)?,
+            used_by: self.uses(id)?,
+            ancestors: walk(Direction::Ancestors, self.parents(id)?)?,
+            descendants: walk(Direction::Descendants, self.children(id)?)?,
+            item,
+        })
+    }
+
+    /// A training step back to the principles.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownStep`]; [`LedgerError::Sqlite`].
+    pub fn explain_step(&self, stage: &str, step: u64) -> Result<StepExplanation, LedgerError> {
+        let mut steps = self.steps(stage)?;
+        let Some(position) = steps.iter().position(|recorded| recorded.step == step) else {
+            let recorded = match (steps.first(), steps.last()) {
+                (Some(first), Some(last)) => {
+                    format!("it has steps {} to {}", first.step, last.step)
+                }
+                _ => "it has none".into(),
+            };
+            return Err(LedgerError::UnknownStep { stage: stage.to_owned(), step, recorded });
+        };
+        let found = steps.swap_remove(position);
+        let mut seen = HashSet::new();
+        let link = |id: &String| Link { id: id.clone(), role: "item".into() };
+        let items = found
+            .items
+            .iter()
+            .map(|id| self.branch(Direction::Ancestors, link(id), 1, &mut seen))
+            .collect::<Result<_, _>>()?;
+        Ok(StepExplanation { checkpoint: self.checkpoint_with(stage, step)?, step: found, items })
+    }
+
+    fn branch(
+        &self,
+        direction: Direction,
+        link: Link,
+        depth: usize,
+        seen: &mut HashSet<String>,
+    ) -> Result<Branch, LedgerError> {
+        let Link { id, role } = link;
+        let mut branch = Branch {
+            id,
+            role,
+            note: None,
+            item: None,
+            principle: None,
+            used_by: Vec::new(),
+            branches: Vec::new(),
+        };
+        if !seen.insert(branch.id.clone()) {
+            branch.note = Some(BranchNote::ShownAbove);
+            return Ok(branch);
+        }
+        let Some(item) = self.find_item(&branch.id)? else {
+            branch.note = Some(BranchNote::Missing);
+            return Ok(branch);
+        };
+        branch.principle = self.principle_of(&item)?;
+        branch.item = Some(item);
+        let links = match direction {
+            Direction::Ancestors => self.parents(&branch.id)?,
+            Direction::Descendants => {
+                branch.used_by = self.uses(&branch.id)?;
+                self.children(&branch.id)?
+            }
+        };
+        if depth == MAX_DEPTH && !links.is_empty() {
+            branch.note = Some(BranchNote::TooDeep);
+            return Ok(branch);
+        }
+        for link in links {
+            branch.branches.push(self.branch(direction, link, depth + 1, seen)?);
+        }
+        Ok(branch)
+    }
+
+    fn principle_of(&self, item: &Item) -> Result<Option<Item>, LedgerError> {
+        match &item.principle_id {
+            Some(id) => self.find_item(id),
+            None => Ok(None),
+        }
+    }
+
+    fn uses(&self, item: &str) -> Result<Vec<StepUse>, LedgerError> {
+        let with_checkpoint = |used: Step| {
+            let checkpoint = self.checkpoint_with(&used.stage, used.step)?;
+            Ok(StepUse {
+                stage: used.stage,
+                step: used.step,
+                data: used.data,
+                sha256: used.sha256,
+                checkpoint,
+            })
+        };
+        self.steps_using(item)?.into_iter().map(with_checkpoint).collect()
+    }
+}

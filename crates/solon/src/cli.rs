@@ -1,0 +1,381 @@
+//! What the user typed: commands and flags, their help, and how errors are printed.
+
+use anyhow::Error;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// From a constitution to an aligned, evaluated model in one command.
+#[derive(Parser)]
+#[command(name = "solon", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every subcommand.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a recipe: constitution and model in; aligned model, evaluation and report out
+    #[command(after_help = "Example:\n  solon run recipes/quickstart.toml --out runs/first --set seed=7")]
+    Run(RunArgs),
+    /// Fetch a model of the catalogue into the cache and print its path
+    #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]
+    Pull {
+        /// A catalogue name; lists the catalogue when left out
+        name: Option<String>,
+    },
+    /// Answer prompts: JSONL of {"prompt": …} or {"messages": […]} in, one JSON row out for each
+    #[command(
+        after_help = "Example:\n  solon generate --model smollm2-135m-instruct --prompts prompts.jsonl --max-new-tokens 64 --temperature 0"
+    )]
+    Generate(GenerateArgs),
+    /// Log-probs of given completions: JSONL of {"prompt", "completion"} in, one JSON row out for each
+    #[command(after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32")]
+    Score(ScoreArgs),
+    /// Talk to a model in the terminal
+    #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
+    Chat(ChatArgs),
+    /// Evaluate a model
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Critique and revise answers by a constitution: JSONL of {"prompt", "answer"} in, critiques and revisions out
+    #[command(after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl")]
+    Critique(CritiqueArgs),
+    /// Label preference pairs, by a model or by you
+    #[command(after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl")]
+    Label(LabelArgs),
+    /// Supervised fine-tuning on demonstrations (TRL's formats)
+    #[command(after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft")]
+    Sft(TrainArgs),
+    /// Train a reward model on preference pairs (TRL's formats, soft labels in \"probability\")
+    #[command(after_help = "Example:\n  solon reward --model smollm2-135m-instruct --data pairs.jsonl --out reward")]
+    Reward(TrainArgs),
+    /// Direct preference optimisation on preference pairs
+    #[command(after_help = "Example:\n  solon dpo --model smollm2-135m-instruct --data pairs.jsonl --out dpo")]
+    Dpo(DpoArgs),
+    /// PPO against a reward model, with a KL penalty to the starting model
+    #[command(after_help = "Example:\n  solon ppo --model smollm2-135m-instruct --reward-model reward --data prompts.jsonl --out ppo")]
+    Ppo(PpoArgs),
+    /// Walk the trail of an item: what it was made from, and what was made from it
+    #[command(after_help = "Example:\n  solon explain revise/rt-001/2 --run runs/first")]
+    Explain(ExplainArgs),
+    /// Write a run's demonstrations and preference pairs in TRL's formats
+    #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
+    Export(ExportArgs),
+    /// Say what this machine can do and whether everything Solon uses is there
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  solon completions bash > /etc/bash_completion.d/solon")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What products' inputs are rounded to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionFlag {
+    /// bf16 where the processor multiplies it in hardware, f32 elsewhere
+    #[default]
+    Auto,
+    /// Always bf16
+    Bf16,
+    /// Always f32
+    F32,
+}
+
+/// Flags of every command that runs a model.
+#[derive(Args, Clone)]
+pub struct ModelArgs {
+    /// Catalogue name, Hugging Face folder or GGUF file
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub model: String,
+    /// A PEFT adapter on it
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// What products' inputs are rounded to
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: PrecisionFlag,
+    /// Threads; all cores when left out. The result does not depend on it
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `solon run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// The recipe, a TOML file
+    pub recipe: PathBuf,
+    /// The run's folder; a run that was broken off goes on where it was
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Override a recipe key; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; all cores when left out. The result does not depend on it
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Args, Clone)]
+pub struct SamplingArgs {
+    /// Most new tokens of an answer
+    #[arg(long, default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// 0 is greedy
+    #[arg(long, default_value_t = 0.7)]
+    pub temperature: f32,
+    /// Keep the k likeliest tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Keep the likeliest tokens up to this probability
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Keep tokens at least this fraction as likely as the likeliest
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Seed of every draw
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// End an answer at this string; may be repeated
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Answers sampled at a time. The result does not depend on it
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+}
+
+/// `solon generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// JSONL of prompts; - reads standard input
+    #[arg(long)]
+    pub prompts: PathBuf,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// `solon score`.
+#[derive(Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// JSONL of {"prompt", "completion"}; - reads standard input
+    #[arg(long)]
+    pub input: PathBuf,
+}
+
+/// `solon chat`.
+#[derive(Args)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// The evaluations.
+#[derive(Subcommand)]
+pub enum EvalCommand {
+    /// Harmful compliance, harmless answers and over-refusal on the held-out prompts
+    #[command(after_help = "Example:\n  solon eval safety --model runs/first/model --json")]
+    Safety(SafetyArgs),
+}
+
+/// `solon eval safety`.
+#[derive(Args)]
+pub struct SafetyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// JSONL of {"id", "prompt", "kind", "category"}; the project's held-out set when left out
+    #[arg(long)]
+    pub prompts: Option<PathBuf>,
+    /// Most new tokens of an answer
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: usize,
+    /// Answers sampled at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// A folder with XSTest's human-labelled completions to measure the refusal rule on
+    #[arg(long)]
+    pub xstest: Option<PathBuf>,
+    /// Print JSON, every answer included
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `solon critique`.
+#[derive(Args)]
+pub struct CritiqueArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The constitution; the project's own when left out
+    #[arg(long)]
+    pub constitution: Option<PathBuf>,
+    /// JSONL of {"prompt", "answer"}
+    #[arg(long)]
+    pub input: PathBuf,
+    /// Rounds of critique and revision
+    #[arg(long, default_value_t = 1)]
+    pub rounds: usize,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// `solon label`.
+#[derive(Args)]
+pub struct LabelArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Ask you instead of the model
+    #[arg(long)]
+    pub human: bool,
+    /// JSONL of preference pairs; which of the two is called chosen does not matter
+    #[arg(long)]
+    pub input: PathBuf,
+    /// JSONL of labelled pairs
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The constitution; the project's own when left out
+    #[arg(long)]
+    pub constitution: Option<PathBuf>,
+    /// Seed of the order pairs are shown in and of the principles drawn
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MethodFlag {
+    /// Low-rank adapters on every matrix
+    #[default]
+    Lora,
+    /// Every weight
+    Full,
+}
+
+/// Flags of every trainer.
+#[derive(Args, Clone)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// JSONL of training data
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Folder for what is trained: a PEFT adapter, or a Hugging Face folder with --method full or --merge
+    #[arg(long)]
+    pub out: PathBuf,
+    /// What is trained
+    #[arg(long, value_enum, default_value_t)]
+    pub method: MethodFlag,
+    /// Save the whole model with the adapter merged in
+    #[arg(long)]
+    pub merge: bool,
+    /// LoRA rank; alpha is twice that
+    #[arg(long, default_value_t = 16)]
+    pub rank: usize,
+    /// Peak learning rate; a default for the method when left out
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Passes over the data
+    #[arg(long, default_value_t = 1)]
+    pub epochs: usize,
+    /// Examples, pairs or prompts in a step
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
+    /// Seed of every draw
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `solon dpo`.
+#[derive(Args)]
+pub struct DpoArgs {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// Strength of the pull towards the starting model
+    #[arg(long, default_value_t = 0.1)]
+    pub beta: f64,
+}
+
+/// `solon ppo`.
+#[derive(Args)]
+pub struct PpoArgs {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// The reward model's adapter, made by `solon reward` on the same model
+    #[arg(long)]
+    pub reward_model: PathBuf,
+    /// Weight of the per-token KL to the starting model
+    #[arg(long, default_value_t = 0.05)]
+    pub kl_coefficient: f64,
+    /// Most new tokens of an answer
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: usize,
+}
+
+/// `solon explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// An item of the ledger
+    pub item: String,
+    /// The run's folder
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `solon export`.
+#[derive(Args)]
+pub struct ExportArgs {
+    /// The run's folder
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Folder for demonstrations.jsonl and preferences.jsonl
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// An error that is the user's to mend before anything runs: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Prints an error with its causes; lines that begin with `hint:` stay lines of their own.
+pub fn print_error(error: &Error) {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    // A hint belongs last, whichever cause gave it.
+    let (hints, rest): (Vec<&str>, Vec<&str>) = line.split('\n').partition(|l| l.starts_with("hint:"));
+    eprintln!("error: {}", rest.join("\n"));
+    for hint in hints {
+        eprintln!("{hint}");
+    }
+}
+
+/// 2 for wrong usage, 1 for everything else.
+pub fn exit_code(error: &Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
+}

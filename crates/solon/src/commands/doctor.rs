@@ -1,0 +1,37 @@
+//! `solon doctor`: what this machine can do, and what is there.
+
+use crate::catalogue;
+use anyhow::Result;
+use serde_json::json;
+use solon_kernels::Precision;
+use solon_kernels::isa::isa;
+
+/// Prints the machine's means.
+pub fn run(as_json: bool) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let cache = catalogue::cache_folder()?;
+    let models: Vec<(&str, bool)> =
+        catalogue::CATALOGUE.iter().map(|entry| (entry.name, catalogue::is_cached(entry))).collect();
+    let pip = std::process::Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if as_json {
+        let report = json!({
+            "version": env!("CARGO_PKG_VERSION"), "isa": isa().name(), "precision": Precision::auto().name(),
+            "threads": threads, "cache": cache, "pip": pip,
+            "models": models.iter().map(|(name, there)| json!({"name": name, "cached": there})).collect::<Vec<_>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    println!("solon      {}", env!("CARGO_PKG_VERSION"));
+    println!("processor  {} ({threads} threads)", isa().name());
+    println!("precision  {} by default", Precision::auto().name());
+    println!("cache      {}", cache.display());
+    println!("pip        {}", if pip { "found" } else { "not found: models cannot be pulled from PyPI" });
+    for (name, there) in models {
+        println!("model      {name}: {}", if there { "in the cache" } else { "not pulled yet" });
+    }
+    Ok(())
+}

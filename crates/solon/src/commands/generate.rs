@@ -1,0 +1,62 @@
+//! `solon generate`: answers prompts, one JSON row out for each in.
+
+use super::{open, sampling};
+use crate::cli::GenerateArgs;
+use crate::progress;
+use anyhow::Result;
+use serde::Serialize;
+use solon_data::records::read_prompts;
+use solon_infer::chat::{AnswerSettings, ChatRequest};
+use solon_infer::generate::Finish;
+use solon_kernels::Draws;
+use solon_model::Training;
+use solon_text::Message;
+use std::io::Write;
+
+#[derive(Serialize)]
+struct Row {
+    completion: String,
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    finish_reason: Finish,
+}
+
+/// Answers every prompt of the file.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let sampling = sampling(&args.sampling)?;
+    let prompts = read_prompts(&args.prompts)?;
+    let model = open(&args.model, Training::None)?;
+    let draws = Draws::new(args.sampling.seed, "generate");
+    // Keyed by place, so that two rows with the same prompt are two samples.
+    let requests: Vec<ChatRequest> = prompts
+        .iter()
+        .enumerate()
+        .map(|(place, prompt)| ChatRequest {
+            id: prompt.id.clone(),
+            messages: prompt.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+            draws: draws.index(place as u64),
+        })
+        .collect();
+    let settings = AnswerSettings {
+        sampling,
+        max_new_tokens: args.sampling.max_new_tokens,
+        stop: args.sampling.stop.clone(),
+        slots: args.sampling.batch,
+    };
+    let bar = progress::bar("generating", requests.len(), "answers");
+    let answers = model.answer(model.adapter.as_ref(), &requests, &settings, &mut |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for answer in answers {
+        let row = Row {
+            completion: answer.text,
+            token_ids: answer.completion.token_ids,
+            logprobs: answer.completion.logprobs,
+            finish_reason: answer.completion.finish,
+        };
+        serde_json::to_writer(&mut out, &row)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}

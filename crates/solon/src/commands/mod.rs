@@ -1,0 +1,83 @@
+//! One file for each subcommand. Data goes to stdout, everything else to stderr.
+
+mod doctor;
+mod generate;
+mod score;
+
+use crate::catalogue;
+use crate::cli::{Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use solon_infer::chat::{ChatModel, OpenSettings};
+use solon_infer::sampling::Sampling;
+use solon_kernels::Precision;
+use solon_model::Training;
+
+/// Does what was asked.
+pub fn run(arguments: Cli) -> Result<()> {
+    match arguments.command {
+        Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
+        Command::Score(args) => with_threads(args.model.threads, || score::run(&args)),
+        Command::Pull { name } => pull(name.as_deref()),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "solon", &mut std::io::stdout());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` on a pool of this many threads; all cores where it is not said.
+pub fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if threads == Some(0) {
+        return Err(UsageError("--threads is 0; give at least 1".to_owned()).into());
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build()?;
+    pool.install(work)
+}
+
+/// The precision a flag asks for.
+pub fn precision(flag: PrecisionFlag) -> Precision {
+    match flag {
+        PrecisionFlag::Auto => Precision::auto(),
+        PrecisionFlag::Bf16 => Precision::Bf16,
+        PrecisionFlag::F32 => Precision::F32,
+    }
+}
+
+/// Opens the model a command was given.
+pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
+    let path = catalogue::resolve(&args.model)?;
+    let settings = OpenSettings { precision: precision(args.precision), training };
+    ChatModel::open(&path, args.adapter.as_deref(), settings).with_context(|| format!("model {}", args.model))
+}
+
+/// The sampling a command was given.
+pub fn sampling(args: &SamplingArgs) -> Result<Sampling> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+    };
+    sampling.validate().map_err(UsageError)?;
+    if args.max_new_tokens == 0 {
+        return Err(UsageError("--max-new-tokens is 0; give at least 1".to_owned()).into());
+    }
+    Ok(sampling)
+}
+
+fn pull(name: Option<&str>) -> Result<()> {
+    let Some(name) = name else {
+        for entry in catalogue::CATALOGUE {
+            println!("{:<24} {}", entry.name, entry.about);
+        }
+        return Ok(());
+    };
+    let entry = catalogue::CATALOGUE.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        UsageError(format!("the catalogue has no {name}\nhint: `solon pull` without a name lists it"))
+    })?;
+    println!("{}", catalogue::pull(entry)?.display());
+    Ok(())
+}

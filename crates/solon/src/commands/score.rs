@@ -1,0 +1,44 @@
+//! `solon score`: log-probs of given completions, one JSON row out for each in.
+
+use super::open;
+use crate::cli::ScoreArgs;
+use crate::progress;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use solon_data::jsonl::read_jsonl;
+use solon_model::Training;
+use solon_text::Message;
+use std::io::Write;
+
+#[derive(Deserialize)]
+struct Input {
+    prompt: String,
+    completion: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    completion_token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// Scores every row of the file.
+pub fn run(args: &ScoreArgs) -> Result<()> {
+    let rows: Vec<Input> = read_jsonl(&args.input)?;
+    let model = open(&args.model, Training::None)?;
+    let items: Vec<_> = rows
+        .into_iter()
+        .enumerate()
+        .map(|(i, row)| (format!("line {}", i + 1), vec![Message::user(row.prompt)], row.completion))
+        .collect();
+    let bar = progress::bar("scoring", items.len(), "rows");
+    let scored = model.score(model.adapter.as_ref(), &items, &mut |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for (completion_token_ids, logprobs) in scored {
+        serde_json::to_writer(&mut out, &Row { completion_token_ids, logprobs })?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
