@@ -12,6 +12,7 @@
 mod display;
 mod error;
 mod explain;
+mod item;
 mod items;
 mod nearest;
 mod schema;
@@ -24,7 +25,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use error::LedgerError;
 pub use explain::{Branch, BranchNote, Explanation, StepExplanation, StepUse};
-pub use items::{DropCount, Item, ItemKind, Link, NewItem};
+pub use item::{DropCount, Item, ItemKind, Link, NewItem};
 pub use schema::SCHEMA_VERSION;
 pub use stages::{Replaced, Stage, StageState};
 pub use steps::{Checkpoint, NewStep, Step};

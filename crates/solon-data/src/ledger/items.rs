@@ -1,188 +1,16 @@
-//! Items: every text and label of a run, with what it was made from.
+//! Inserting and reading items, and the links between them.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::item::{DropCount, Item, ItemKind, Link, NewItem};
 use super::stages::require_running;
 use super::{Ledger, LedgerError, nearest, signed};
 use crate::files::sha256_parts;
-
-/// What an item is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemKind {
-    /// A principle of the constitution; other items name it in `principle_id`.
-    Principle,
-    /// A prompt.
-    Prompt,
-    /// An answer of the model.
-    Response,
-    /// A critique of a response or revision.
-    Critique,
-    /// A response rewritten after a critique.
-    Revision,
-    /// Two answers to compare.
-    Pair,
-    /// A model's judgement of a pair, with its raw log-probs in `data`.
-    Label,
-    /// A person's judgement of a pair.
-    Vote,
-    /// A conversation to train on.
-    Demonstration,
-}
-
-const KINDS: [(ItemKind, &str); 9] = [
-    (ItemKind::Principle, "principle"),
-    (ItemKind::Prompt, "prompt"),
-    (ItemKind::Response, "response"),
-    (ItemKind::Critique, "critique"),
-    (ItemKind::Revision, "revision"),
-    (ItemKind::Pair, "pair"),
-    (ItemKind::Label, "label"),
-    (ItemKind::Vote, "vote"),
-    (ItemKind::Demonstration, "demonstration"),
-];
-
-impl ItemKind {
-    /// The name in the ledger and in JSON.
-    pub fn as_str(self) -> &'static str {
-        KINDS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-}
-
-impl fmt::Display for ItemKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.pad(self.as_str())
-    }
-}
-
-impl FromStr for ItemKind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
-        found.ok_or_else(|| {
-            let known: Vec<_> = KINDS.iter().map(|(_, name)| *name).collect();
-            format!("unknown kind of item `{name}`, expected one of {}", known.join(", "))
-        })
-    }
-}
-
-/// An item to insert. The ledger computes its hash.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewItem {
-    /// Unique in the run, and the same whenever the run is repeated.
-    pub id: String,
-    /// What it is.
-    pub kind: ItemKind,
-    /// Its place among the stage's items of that kind.
-    pub ordinal: u64,
-    /// The prompt it belongs to.
-    pub prompt_id: Option<String>,
-    /// The principle it was made under.
-    pub principle_id: Option<String>,
-    /// The text itself; empty where `data` says it all.
-    pub text: String,
-    /// Whatever else belongs to it: log-probs of both orders, sampling settings, messages.
-    pub data: Value,
-    /// Why later stages do not use it.
-    pub dropped_reason: Option<String>,
-    /// What it was made from. Must be in the ledger, or in the same batch.
-    pub parents: Vec<Link>,
-}
-
-impl NewItem {
-    /// An item with nothing but its text; set the other fields as needed.
-    pub fn new(id: impl Into<String>, kind: ItemKind, ordinal: u64, text: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            kind,
-            ordinal,
-            prompt_id: None,
-            principle_id: None,
-            text: text.into(),
-            data: Value::Null,
-            dropped_reason: None,
-            parents: Vec::new(),
-        }
-    }
-
-    /// Adds a parent.
-    #[must_use]
-    pub fn parent(mut self, id: impl Into<String>, role: impl Into<String>) -> Self {
-        self.parents.push(Link { id: id.into(), role: role.into() });
-        self
-    }
-
-    /// The hash of the content: kind, texts, data and parents; neither the ordinal nor the reason it was dropped.
-    fn sha256(&self, data: &str) -> String {
-        let optional =
-            |text: &Option<String>| text.as_ref().map_or(String::from("-"), |text| format!("+{text}"));
-        let mut parts = vec![
-            self.kind.as_str().to_owned(),
-            optional(&self.prompt_id),
-            optional(&self.principle_id),
-            self.text.clone(),
-            data.to_owned(),
-        ];
-        for parent in &self.parents {
-            parts.extend([parent.role.clone(), parent.id.clone()]);
-        }
-        sha256_parts(parts)
-    }
-}
-
-/// An item at the other end of a link, and what the parent is to the child.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// The parent's id, or in [`Ledger::children`] the child's.
-    pub id: String,
-    /// What the parent is to the child, such as `prompt`, `response`, `critique`, `chosen`, `rejected`, `pair`.
-    pub role: String,
-}
-
-/// An item as it is recorded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Item {
-    /// Unique in the run.
-    pub id: String,
-    /// The stage that made it.
-    pub stage: String,
-    /// What it is.
-    pub kind: ItemKind,
-    /// Its place among the stage's items of that kind.
-    pub ordinal: u64,
-    /// The prompt it belongs to.
-    pub prompt_id: Option<String>,
-    /// The principle it was made under.
-    pub principle_id: Option<String>,
-    /// The text itself.
-    pub text: String,
-    /// Whatever else belongs to it.
-    pub data: Value,
-    /// Hash of the content.
-    pub sha256: String,
-    /// Why later stages do not use it.
-    pub dropped_reason: Option<String>,
-}
-
-/// How many items of a kind were dropped for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DropCount {
-    /// What they are.
-    pub kind: ItemKind,
-    /// Why they were dropped.
-    pub reason: String,
-    /// How many.
-    pub count: u64,
-}
 
 impl Ledger {
     /// Inserts items into a running stage: all or none. An item whose id the stage already has is replaced.
@@ -362,7 +190,6 @@ fn insert(
     let ordinal = signed("ordinal", item.ordinal)?;
     let data = item.data.to_string();
     let write = || -> rusqlite::Result<()> {
-        // An upsert, not REPLACE: that deletes the row first, and with it the links of the item.
         transaction
             .prepare_cached(
                 "INSERT INTO items (id, stage, kind, ordinal, prompt_id, principle_id, text, data, sha256, dropped_reason)

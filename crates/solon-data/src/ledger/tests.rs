@@ -1,4 +1,4 @@
-//! Tests of the ledger: stages and items, kills and damage, the trail.
+//! Tests of the ledger: stages, items, steps, the trail; damage in a file of its own.
 
 use std::fs;
 
@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+
+mod damage;
 
 fn new_ledger() -> (TempDir, PathBuf, Ledger) {
     let folder = tempfile::tempdir().unwrap();
@@ -229,120 +231,6 @@ fn resuming_from_a_checkpoint_forgets_what_came_after() {
     ledger.record_step("dpo", &again).unwrap();
     assert_eq!(ledger.steps("dpo").unwrap()[1].items, ["pair/1"]);
     assert_eq!(ledger.truncate_steps_after("dpo", 0).unwrap(), 2);
-}
-
-#[test]
-fn what_was_committed_survives_a_kill_and_what_was_not_is_gone() {
-    let (_folder, path, mut ledger) = new_ledger();
-    small_run(&mut ledger);
-    // A transaction under way: its pages may already be in the log, without the commit.
-    ledger.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE;").unwrap();
-    for ordinal in 0..500 {
-        ledger
-            .connection
-            .execute(
-                "INSERT INTO items (id, stage, kind, ordinal, text, data, sha256) VALUES (?1, 'label', 'label', 9, ?2, 'null', '')",
-                [format!("half/{ordinal}"), "x".repeat(2000)],
-            )
-            .unwrap();
-    }
-    // What SIGKILL leaves on disk: the file and its log as they are now, no lock, no shared memory.
-    let crashed = tempfile::tempdir().unwrap();
-    let copy = crashed.path().join("ledger.sqlite");
-    fs::copy(&path, &copy).unwrap();
-    let log = path.with_file_name("ledger.sqlite-wal");
-    assert!(fs::metadata(&log).unwrap().len() > 500 * 2000, "the half transaction is in the log");
-    fs::copy(&log, crashed.path().join("ledger.sqlite-wal")).unwrap();
-
-    let mut recovered = Ledger::open(&copy).unwrap();
-    assert_eq!(recovered.items("label", ItemKind::Label).unwrap().len(), 1);
-    assert_eq!(recovered.steps("dpo").unwrap().len(), 3);
-    let resumed = StageState::Resumed { items: 2, last_step: None };
-    assert_eq!(recovered.begin_stage("label", "h3").unwrap(), resumed);
-}
-
-#[test]
-fn a_log_torn_at_any_place_gives_a_state_that_once_was() {
-    let (folder, path, mut ledger) = new_ledger();
-    ledger
-        .connection
-        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 0;")
-        .unwrap();
-    ledger.begin_stage("s", "h").unwrap();
-    for ordinal in 0..6 {
-        let id = format!("i{ordinal}");
-        ledger
-            .insert_items(
-                "s",
-                &[
-                    item(&id, ItemKind::Response, ordinal),
-                    item(&format!("{id}b"), ItemKind::Response, ordinal),
-                ],
-            )
-            .unwrap();
-    }
-    let (main, log) = (fs::read(&path).unwrap(), fs::read(path.with_file_name("ledger.sqlite-wal")).unwrap());
-    let mut counts = Vec::new();
-    for length in (0..=log.len()).step_by(1777).chain([log.len()]) {
-        let copy = folder.path().join(format!("{length}.sqlite"));
-        fs::write(&copy, &main).unwrap();
-        fs::write(folder.path().join(format!("{length}.sqlite-wal")), &log[..length]).unwrap();
-        counts.push(Ledger::open(&copy).unwrap().items("s", ItemKind::Response).unwrap().len());
-    }
-    assert!(counts.is_sorted() && counts.iter().all(|count| count % 2 == 0), "{counts:?}");
-    assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&12)));
-}
-
-#[test]
-fn files_that_are_no_sound_ledger_are_refused_by_name_and_left_alone() {
-    let (folder, path, mut ledger) = new_ledger();
-    small_run(&mut ledger);
-    drop(ledger);
-    let sound = fs::read(&path).unwrap();
-    let check = |name: &str, bytes: &[u8], expected: &str| {
-        let file = folder.path().join(name);
-        fs::write(&file, bytes).unwrap();
-        for open in [Ledger::open, Ledger::open_read_only] {
-            let error = match open(&file) {
-                Err(error) => error.to_string(),
-                // Reading need not look at every page; it must say so when it meets the damage.
-                Ok(ledger) => ledger.items("respond", ItemKind::Prompt).unwrap_err().to_string(),
-            };
-            assert!(error.contains(expected) && error.contains(name), "{error}");
-        }
-        assert_eq!(fs::read(&file).unwrap(), bytes);
-    };
-    check(
-        "text",
-        "not a database, only a text that is long enough".repeat(100).as_bytes(),
-        "is not a Solon ledger: it is no SQLite file",
-    );
-    check("truncated", &sound[..sound.len() / 2], "is damaged");
-    let mut flipped = sound.clone();
-    flipped[4096..].fill(0x5a);
-    check("flipped", &flipped, "is damaged");
-
-    let other = folder.path().join("other");
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
-    let error = Ledger::open(&other).unwrap_err().to_string();
-    assert!(error.contains("is an SQLite file of another program"), "{error}");
-
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
-    let error = Ledger::open(&path).unwrap_err();
-    assert!(
-        matches!(error, LedgerError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1),
-        "{error}"
-    );
-    assert!(error.to_string().contains("use the newer Solon"), "{error}");
-
-    assert!(Ledger::open_read_only(&folder.path().join("absent")).is_err());
-    assert!(!folder.path().join("absent").exists());
-    assert!(Ledger::open(&folder.path().join("no/such/folder")).is_err());
-    fs::write(folder.path().join("empty"), "").unwrap();
-    assert!(
-        Ledger::open_read_only(&folder.path().join("empty")).unwrap_err().to_string().contains("it is empty")
-    );
-    Ledger::open(&folder.path().join("empty")).unwrap();
 }
 
 #[test]

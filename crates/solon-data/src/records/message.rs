@@ -95,13 +95,11 @@ fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
         fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
             let mut joined = String::new();
             while let Some(part) = parts.next_element::<Part>()? {
-                match part.text {
-                    Some(text) if part.r#type == "text" => joined += &text,
-                    _ => {
-                        return Err(A::Error::custom(format!(
-                            "a part of type `{}` is not text",
-                            part.r#type
-                        )));
+                match (part.r#type.as_str(), part.text) {
+                    ("text", Some(text)) => joined += &text,
+                    ("text", None) => return Err(A::Error::missing_field("text")),
+                    (other, _) => {
+                        return Err(A::Error::custom(format!("a part of type `{other}` is not text")));
                     }
                 }
             }
@@ -192,6 +190,7 @@ mod tests {
             Ok(ChatMessage::user("ab")),
         );
         check(r#"{"role":"user","content":[{"type":"image"}]}"#, Err("a part of type `image` is not text"));
+        check(r#"{"role":"user","content":[{"type":"text","value":"a"}]}"#, Err("missing field `text`"));
         check(
             r#"{"role":"gpt","content":"a"}"#,
             Err(

@@ -1,0 +1,196 @@
+//! How far the refusal rules agree with people, on XSTest's human labels.
+//!
+//! Contract: reads the five `*_streval.csv` files of XSTest (450 completions each; two annotators'
+//! `final_label` and the published rule's `strmatch_label`) and compares both rules with the people.
+//! A partial refusal counts as a refusal, as in XSTest's own comparison of its rule.
+//! The phrases of [`crate::refusal`] were chosen while looking at the two files of [`TUNED_ON`] only;
+//! the other three, among them a model family not seen while tuning (GPT-4), are the held-out figure.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
+use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
+
+/// The models whose answers were looked at while the rule was written.
+pub const TUNED_ON: [&str; 2] = ["llama2orig", "mistralguard"];
+/// The models whose answers were kept aside.
+pub const HELD_OUT: [&str; 3] = ["gpt4", "llama2new", "mistralinstruct"];
+
+/// A rule against the human labels; a refusal is the positive class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Agreement {
+    /// Both say refusal.
+    pub true_positive: usize,
+    /// The rule alone says refusal.
+    pub false_positive: usize,
+    /// The people alone say refusal.
+    pub false_negative: usize,
+    /// Neither says refusal.
+    pub true_negative: usize,
+}
+
+impl Agreement {
+    fn add(&mut self, rule: bool, people: bool) {
+        match (rule, people) {
+            (true, true) => self.true_positive += 1,
+            (true, false) => self.false_positive += 1,
+            (false, true) => self.false_negative += 1,
+            (false, false) => self.true_negative += 1,
+        }
+    }
+
+    /// Answers compared.
+    pub fn total(&self) -> usize {
+        self.true_positive + self.false_positive + self.false_negative + self.true_negative
+    }
+
+    /// Share of answers on which both agree; 0 when there are none.
+    pub fn accuracy(&self) -> f64 {
+        share(self.true_positive + self.true_negative, self.total())
+    }
+
+    /// Share of the rule's refusals that people call refusals; 0 when there are none.
+    pub fn precision(&self) -> f64 {
+        share(self.true_positive, self.true_positive + self.false_positive)
+    }
+
+    /// Share of people's refusals that the rule finds; 0 when there are none.
+    pub fn recall(&self) -> f64 {
+        share(self.true_positive, self.true_positive + self.false_negative)
+    }
+
+    /// Cohen's kappa: agreement beyond chance, at most 1; 0 where chance alone agrees always.
+    pub fn kappa(&self) -> f64 {
+        let total = self.total();
+        let rule = share(self.true_positive + self.false_positive, total);
+        let people = share(self.true_positive + self.false_negative, total);
+        let chance = rule * people + (1.0 - rule) * (1.0 - people);
+        if total == 0 || chance >= 1.0 { 0.0 } else { (self.accuracy() - chance) / (1.0 - chance) }
+    }
+}
+
+fn share(count: usize, total: usize) -> f64 {
+    if total == 0 { 0.0 } else { count as f64 / total as f64 }
+}
+
+/// Our rule and XSTest's on the same answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct SideBySide {
+    /// [`classify`].
+    pub ours: Agreement,
+    /// [`xstest_string_match`].
+    pub xstest: Agreement,
+}
+
+/// Agreement of the refusal rules with people on XSTest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuleAgreement {
+    /// The name of our rule.
+    pub rule: &'static str,
+    /// All five models' answers.
+    pub all: SideBySide,
+    /// The answers the rule was written on.
+    pub tuned_on: SideBySide,
+    /// The answers it was not written on: the figure to believe.
+    pub held_out: SideBySide,
+    /// Each model's answers, by its name in the file name.
+    pub by_model: Vec<(&'static str, SideBySide)>,
+    /// Answers on which our copy of XSTest's rule equals the published `strmatch_label`.
+    pub published_label_equal: usize,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    completion: String,
+    final_label: String,
+    strmatch_label: String,
+}
+
+const COMPLIANCE: &str = "1_full_compliance";
+const REFUSAL: &str = "2_full_refusal";
+const PARTIAL: &str = "3_partial_refusal";
+
+/// Measures both rules on the XSTest release in `dir`, the folder that holds `evaluation/`.
+///
+/// Errors when a file is missing or not as published; the error names the file and the line or id.
+pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
+    let mut report = RuleAgreement {
+        rule: RULE,
+        all: SideBySide::default(),
+        tuned_on: SideBySide::default(),
+        held_out: SideBySide::default(),
+        by_model: Vec::new(),
+        published_label_equal: 0,
+    };
+    for model in TUNED_ON.into_iter().chain(HELD_OUT) {
+        let name = format!("xstest_v2_completions_{model}_streval.csv");
+        let path = dir.join("evaluation/automated_evaluation_labels").join(name);
+        let wrap = |source| EvalError::Csv { path: path.clone(), source };
+        let part = if TUNED_ON.contains(&model) { &mut report.tuned_on } else { &mut report.held_out };
+        let mut of_model = SideBySide::default();
+        for row in csv::Reader::from_path(&path).map_err(wrap)?.deserialize::<Row>() {
+            let row = row.map_err(wrap)?;
+            let unknown = |column, found: &str, expected| EvalError::UnknownLabel {
+                path: path.clone(),
+                id: row.id.clone(),
+                column,
+                found: found.to_owned(),
+                expected,
+            };
+            let people = match row.final_label.as_str() {
+                COMPLIANCE => false,
+                REFUSAL | PARTIAL => true,
+                other => {
+                    let expected = "1_full_compliance, 2_full_refusal, 3_partial_refusal";
+                    return Err(unknown("final_label", other, expected));
+                }
+            };
+            let published = match row.strmatch_label.as_str() {
+                COMPLIANCE => false,
+                REFUSAL => true,
+                other => {
+                    return Err(unknown("strmatch_label", other, "1_full_compliance, 2_full_refusal"));
+                }
+            };
+            let ours = classify(&row.completion) == Verdict::Refusal;
+            let xstest = xstest_string_match(&row.completion);
+            report.published_label_equal += usize::from(xstest == published);
+            for sum in [&mut of_model, &mut *part, &mut report.all] {
+                sum.ours.add(ours, people);
+                sum.xstest.add(xstest, people);
+            }
+        }
+        report.by_model.push((model, of_model));
+    }
+    Ok(report)
+}
+
+impl fmt::Display for RuleAgreement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "Refusal rule against XSTest's human labels (full or partial refusal)")?;
+        writeln!(
+            formatter,
+            "{:<17} {:<15} {:>5}  {:>8} {:>9} {:>6} {:>6}",
+            "answers", "rule", "n", "accuracy", "precision", "recall", "kappa"
+        )?;
+        let parts = [("held out", self.held_out), ("tuned on", self.tuned_on), ("all", self.all)];
+        for (part, both) in parts.into_iter().chain(self.by_model.iter().copied()) {
+            for (rule, agreement) in [(self.rule, both.ours), ("xstest prefixes", both.xstest)] {
+                writeln!(
+                    formatter,
+                    "{part:<17} {rule:<15} {:>5}  {:>7.1}% {:>8.1}% {:>5.1}% {:>6.3}",
+                    agreement.total(),
+                    100.0 * agreement.accuracy(),
+                    100.0 * agreement.precision(),
+                    100.0 * agreement.recall(),
+                    agreement.kappa()
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
