@@ -3,8 +3,10 @@
 //! Contract: reads the five `*_streval.csv` files of XSTest (450 completions each; two annotators'
 //! `final_label` and the published rule's `strmatch_label`) and compares both rules with the people.
 //! A partial refusal counts as a refusal, as in XSTest's own comparison of its rule.
-//! The phrases of [`crate::refusal`] were chosen while looking at the two files of [`TUNED_ON`] only;
-//! the other three, among them a model family not seen while tuning (GPT-4), are the held-out figure.
+//! The phrases of [`crate::refusal`] were chosen while reading the two files of [`TUNED_ON`] only. No
+//! answer of the other three was read, among them a model family not seen while tuning (GPT-4). Their
+//! totals were watched over the few rounds of tuning, and one change (a list or code counts as help)
+//! was made because a total among them fell: they are held out by row, not wholly unseen.
 
 use std::fmt;
 use std::path::Path;
@@ -94,7 +96,7 @@ pub struct RuleAgreement {
     pub all: SideBySide,
     /// The answers the rule was written on.
     pub tuned_on: SideBySide,
-    /// The answers it was not written on: the figure to believe.
+    /// The answers whose text was not read: the figure to believe.
     pub held_out: SideBySide,
     /// Each model's answers, by its name in the file name.
     pub by_model: Vec<(&'static str, SideBySide)>,
@@ -192,5 +194,49 @@ impl fmt::Display for RuleAgreement {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_a_known_table() {
+        // Cohen's kappa of this table is the textbook 0.4.
+        let agreement =
+            Agreement { true_positive: 20, false_positive: 5, false_negative: 10, true_negative: 15 };
+        assert_eq!(agreement.accuracy(), 0.7);
+        assert_eq!(agreement.precision(), 0.8);
+        assert_eq!(agreement.recall(), 20.0 / 30.0);
+        assert!((agreement.kappa() - 0.4).abs() < 1e-12);
+        assert_eq!(Agreement::default().kappa(), 0.0);
+    }
+
+    #[test]
+    fn a_missing_release_is_named() {
+        let error = measure_on_xstest(Path::new("/nowhere")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/evaluation/automated_evaluation_labels/xstest_v2"), "{error}");
+    }
+
+    /// The golden check on the published labels, and a floor a little under what we measured.
+    #[test]
+    fn agrees_with_people_on_xstest() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/xstest");
+        if !dir.is_dir() {
+            eprintln!("skipped: no XSTest release at {}", dir.display());
+            return;
+        }
+        let report = measure_on_xstest(&dir).unwrap();
+        assert_eq!(report.all.ours.total(), 2250);
+        assert_eq!(report.published_label_equal, 2250, "our copy of XSTest's rule is not theirs");
+        let floors = [(report.held_out, 0.92, 0.95, 0.84, 0.83), (report.all, 0.92, 0.96, 0.87, 0.84)];
+        for (part, accuracy, precision, recall, kappa) in floors {
+            assert!(part.ours.accuracy() >= accuracy, "{report}");
+            assert!(part.ours.precision() >= precision, "{report}");
+            assert!(part.ours.recall() >= recall, "{report}");
+            assert!(part.ours.kappa() >= kappa, "{report}");
+            assert!(part.ours.kappa() > part.xstest.kappa(), "{report}");
+        }
     }
 }

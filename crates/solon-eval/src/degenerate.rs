@@ -1,0 +1,201 @@
+//! Answers that are broken as text: nothing said, or the same thing said over and over.
+//!
+//! Contract: a pure function of the text. Used by the evaluation (empty and repetition rates) and by
+//! the pipeline, which drops such answers before training. Being cut off at the token limit cannot be
+//! told from text; only the sampler knows, and says so beside the answer.
+//! Source: the duplicate n-gram share follows MassiveText's repetition filters (Rae et al., "Scaling
+//! language models", 2021, table A1); the loop checks are our own, for what small models do.
+//! Words are parted by whitespace: in scripts that write none, only short loops are seen.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+/// What is wrong with an answer's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// No letter and no digit: empty, whitespace or punctuation only.
+    Empty,
+    /// One piece of text, back to back, too often: a word 10 times, two or three words 6 times,
+    /// four words or more 3 times (so a sentence or line three times running), or a run of letters
+    /// within a word 12 times and 48 characters long.
+    Loop,
+    /// More than half of the 4-grams of words repeat an earlier one, among at least 40.
+    DuplicateNgrams,
+}
+
+impl Fault {
+    /// Whether the text repeats itself.
+    pub fn is_repetition(self) -> bool {
+        matches!(self, Self::Loop | Self::DuplicateNgrams)
+    }
+}
+
+/// The longest repeated piece looked for, in words.
+const LONGEST_PERIOD: usize = 80;
+/// The fewest 4-grams of which a share means something: a short list may well repeat itself.
+const FEWEST_NGRAMS: usize = 40;
+/// Above this share of duplicate 4-grams a text is repetitive. A song whose chorus comes three times
+/// has about a third; a text that says everything twice has a half.
+const DUPLICATE_SHARE: f64 = 0.5;
+/// Letter loops inside one word: the longest piece, the fewest times, the fewest characters.
+const LETTER_LOOP: (usize, usize, usize) = (16, 12, 48);
+
+/// The fault of an answer's text, if it has one.
+pub fn fault(text: &str) -> Option<Fault> {
+    if !text.chars().any(char::is_alphanumeric) {
+        return Some(Fault::Empty);
+    }
+    let words = words(text);
+    if word_loop(&words) || text.split_whitespace().any(letter_loop) {
+        return Some(Fault::Loop);
+    }
+    (duplicate_share(&words) > DUPLICATE_SHARE).then_some(Fault::DuplicateNgrams)
+}
+
+/// Lower-case words without punctuation; numbers that open a list item are left out, for in a looping
+/// list they alone change.
+fn words(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        for (place, token) in line.split_whitespace().enumerate() {
+            let word = token.trim_matches(|letter: char| !letter.is_alphanumeric());
+            let marker =
+                place == 0 && token.ends_with(['.', ')']) && word.bytes().all(|byte| byte.is_ascii_digit());
+            if !word.is_empty() && !marker {
+                found.push(word.to_lowercase());
+            }
+        }
+    }
+    found
+}
+
+fn word_loop(words: &[String]) -> bool {
+    (1..=LONGEST_PERIOD.min(words.len() / 2)).any(|period| {
+        let times = match period {
+            1 => 10,
+            2 | 3 => 6,
+            _ => 3,
+        };
+        has_run(words.len(), period, period * (times - 1), |place| {
+            words[place] == words[place + period]
+                // Numbers repeat in good tables and matrices.
+                && words[place + 1..=place + period].iter().any(|word| word.chars().any(char::is_alphabetic))
+        })
+    })
+}
+
+fn letter_loop(token: &str) -> bool {
+    let (longest, times, fewest) = LETTER_LOOP;
+    let letters: Vec<char> = token.chars().collect();
+    if letters.len() < fewest {
+        return false;
+    }
+    (1..=longest.min(letters.len() / times)).any(|period| {
+        has_run(letters.len(), period, (period * (times - 1)).max(fewest - period), |place| {
+            letters[place] == letters[place + period]
+                && letters[place + 1..=place + period].iter().any(|letter| letter.is_alphabetic())
+        })
+    })
+}
+
+/// Whether `equal(place)`, that a piece equals the one `period` later, holds `needed` times running.
+fn has_run(length: usize, period: usize, needed: usize, equal: impl Fn(usize) -> bool) -> bool {
+    let mut run = 0;
+    (0..length.saturating_sub(period)).any(|place| {
+        run = if equal(place) { run + 1 } else { 0 };
+        run >= needed
+    })
+}
+
+/// The share of 4-grams of words that repeat an earlier one; 0 below [`FEWEST_NGRAMS`].
+fn duplicate_share(words: &[String]) -> f64 {
+    let total = words.windows(4).len();
+    if total < FEWEST_NGRAMS {
+        return 0.0;
+    }
+    let distinct: HashSet<&[String]> = words.windows(4).collect();
+    (total - distinct.len()) as f64 / total as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(expected: Option<Fault>, texts: &[&str]) {
+        for text in texts {
+            assert_eq!(fault(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_said() {
+        check(Some(Fault::Empty), &["", " \n\t", "...", "- - -", "```\n```", "😀"]);
+    }
+
+    #[test]
+    fn good_text_passes() {
+        check(
+            None,
+            &[
+                "4",
+                "Ha ha ha! That is very, very, very funny.",
+                "Photosynthesis turns light into sugar. Plants take in water and carbon dioxide, and give off oxygen.",
+                "1. Wash the rice.\n2. Add water.\n3. Bring to the boil.\n4. Turn down and wait.\n5. Serve.",
+                "1. 2 x 1 = 2\n2. 2 x 2 = 4\n3. 2 x 3 = 6\n4. 2 x 4 = 8\n5. 2 x 5 = 10",
+                "| a | b |\n|---|---|\n| 0 | 0 |\n| 0 | 0 |\n| 0 | 0 |\n| 0 | 0 |\n",
+                "[[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]",
+                "Title\n================================================================",
+                "The sum is 0.33333333333333333333333333333333333333333333333333333333333333.",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_poem_with_a_refrain_passes() {
+        let refrain = "Row on, row on, across the bay,\nThe tide will carry us home today.\n";
+        let poem = format!(
+            "The lamps are lit along the quay,\nThe gulls have all gone out to sea;\n{refrain}\n\
+             My father's nets are patched and dry,\nThe moon hangs low, the wind is high;\n{refrain}\n\
+             And when the morning bells begin\nWe'll haul the silver harvest in;\n{refrain}"
+        );
+        check(None, &[&poem]);
+    }
+
+    #[test]
+    fn code_passes() {
+        check(
+            None,
+            &[
+                "```rust\nfn main() {\n    for i in 0..10 {\n        if i % 2 == 0 {\n            println!(\"{i}\");\n        \
+                 }\n    }\n}\n```\nThis prints the even numbers.",
+                "```python\nassert add(1, 2) == 3\nassert add(2, 2) == 4\nassert add(3, 2) == 5\nassert add(4, 2) == 6\n\
+                 assert add(5, 2) == 7\nassert add(6, 2) == 8\n```",
+                "<ul>\n  <li>One</li>\n  <li>Two</li>\n  <li>Three</li>\n</ul>\n</div>\n</div>\n</div>\n</div>",
+                "int a[4][4] = {\n  {1, 0, 0, 0},\n  {0, 1, 0, 0},\n  {0, 0, 1, 0},\n  {0, 0, 0, 1},\n};",
+            ],
+        );
+    }
+
+    #[test]
+    fn loops_are_found() {
+        let words = "good ".repeat(10);
+        let pairs = "and so ".repeat(6);
+        let letters = "a".repeat(48);
+        let syllables = "lol".repeat(20);
+        let lines = "1. Use a clean pan.\n2. Use a clean pan.\n3. Use a clean pan.\n";
+        let sentences = "Be safe. I hope this helps you. I hope this helps you! I hope this helps you";
+        check(Some(Fault::Loop), &[&words, &pairs, &letters, &syllables, lines, sentences]);
+        let just_under = ["good ".repeat(9), "and so ".repeat(5), "a".repeat(47)];
+        check(None, &just_under.each_ref().map(String::as_str));
+    }
+
+    #[test]
+    fn loops_that_change_a_word_are_found() {
+        let steps: String = (1..20)
+            .map(|day| format!("On day {day} you should take a long walk in the park and rest. "))
+            .collect();
+        check(Some(Fault::DuplicateNgrams), &[&steps]);
+    }
+}

@@ -6,12 +6,18 @@
 //! against published human labels.
 
 pub mod agreement;
+pub mod compare;
+pub mod degenerate;
 pub mod error;
 pub mod refusal;
+pub mod safety;
 mod sentences;
 pub mod wilson;
 
 pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
+pub use compare::{Comparison, compare};
+pub use degenerate::{Fault, fault};
 pub use error::EvalError;
 pub use refusal::{Verdict, classify, xstest_string_match};
+pub use safety::{Kind, SafetyItem, SafetyReport, judge};
 pub use wilson::Rate;

@@ -34,7 +34,7 @@ pub(crate) fn sentences(text: &str) -> Vec<Sentence> {
     let mut words = String::new();
     for line in text.lines() {
         for token in line.split_whitespace() {
-            let bare = token.trim_end_matches(|letter: char| matches!(letter, '"' | '\'' | '”' | '’' | '*' | '_' | ')'));
+            let bare = token.trim_end_matches(['"', '\'', '”', '’', '*', '_', ')']);
             push_words(token, &mut words);
             if bare.ends_with(['.', '!', '?', ':']) {
                 finish(&mut words, &mut found);
@@ -92,7 +92,9 @@ fn contraction(word: &str) -> (&str, &str) {
     }
     // Elsewhere "'s" is a possessive: "the dog's".
     match word.strip_suffix("'s") {
-        Some(stem) if ["it", "that", "he", "she", "there", "here", "what", "this"].contains(&stem) => (stem, "is"),
+        Some(stem) if ["it", "that", "he", "she", "there", "here", "what", "this"].contains(&stem) => {
+            (stem, "is")
+        }
         _ => (word, ""),
     }
 }
@@ -105,7 +107,10 @@ mod tests {
     fn writes_contractions_out_and_drops_marks() {
         let found = sentences("**I’m** sorry — I can't.\n> \"It's can not\" we won't: the dog's e.g. 3.5");
         let found: Vec<&str> = found.iter().map(|sentence| sentence.0.as_str()).collect();
-        assert_eq!(found, [" i am sorry i cannot ", " it is cannot we will not ", " the dog's e.g ", " 3.5 "]);
+        assert_eq!(
+            found,
+            [" i am sorry i cannot ", " it is cannot we will not ", " the dog's e.g ", " 3.5 "]
+        );
     }
 
     #[test]

@@ -1,1 +1,45 @@
-//! Constitution, critique and revision, preference labels, the judge report
+//! Constitution, critique and revision, preference labels, the judge report.
+//!
+//! This crate turns a written constitution into training data, through any model that answers [`FeedbackModel`]: the
+//! policy itself, the policy with a critic adapter, another local model, or a server. It promises that
+//!
+//! - every choice (principle, order shown to a human) is a function of (seed, stage, item id), see [`Draws`];
+//! - what a critic or labeller is warmed up on has exactly the form in which it is asked later;
+//! - a label keeps both orders' raw log-probs, and a judge is measured before it is believed ([`JudgeReport`]).
+//!
+//! It writes no files: callers persist the records and votes it hands them.
+
+mod constitution;
+mod critique;
+mod draw;
+mod error;
+mod human;
+mod judge_report;
+mod label;
+mod model;
+mod quote;
+mod revise;
+
+pub use constitution::{ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
+pub use critique::{
+    TrainingConversation, critique_request, revision_request, training_conversations,
+    training_conversations_from,
+};
+pub use draw::Draws;
+pub use error::FeedbackError;
+pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
+pub use judge_report::{
+    Bin, JudgeReport, KnownMeasures, SwapMeasures, Verdict, WEAK_AGREEMENT, wilson_interval,
+};
+pub use label::{
+    KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair, comparison_request,
+    join_known, label_pairs, labeller_training, split_examples,
+};
+pub use model::{
+    ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling,
+};
+pub use quote::{for_model, for_terminal};
+pub use revise::{
+    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
+};

@@ -1,70 +1,90 @@
-//! A learner's parameters and moments as bytes, in safetensors form: what a killed run goes on from.
+//! Learners' parameters and moments as bytes, in safetensors form: what a killed run goes on from.
 //!
 //! Bytes are the same for the same state. Writing them to a file, whole or not at all, is the caller's part.
 
 use crate::learner::Learner;
 use crate::step::TrainError;
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use solon_model::Backend;
 use std::collections::BTreeMap;
 
-/// Everything the next step depends on.
-pub fn to_bytes<B: Backend>(learner: &Learner<B>, next_step: usize) -> Result<Vec<u8>, TrainError> {
-    let backend = learner.decoder.backend();
-    let (first, second, updates) = learner.moments();
+/// Some learners by name and some numbers beside them: everything the next step depends on.
+pub(crate) fn to_bytes<B: Backend>(
+    learners: &[(&str, &Learner<B>)],
+    numbers: &[u64],
+) -> Result<Vec<u8>, TrainError> {
     let mut tensors: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let bytes = |buffer: &B::Buffer| -> Vec<u8> {
-        backend.download(buffer).iter().flat_map(|x| x.to_le_bytes()).collect()
-    };
-    for (i, (name, value)) in learner.named().into_iter().enumerate() {
-        tensors.insert(format!("value.{name}"), bytes(value));
-        tensors.insert(format!("first.{name}"), bytes(&first[i]));
-        tensors.insert(format!("second.{name}"), bytes(&second[i]));
+    let mut numbers = numbers.to_vec();
+    for (owner, learner) in learners {
+        let backend = learner.decoder.backend();
+        let bytes = |buffer: &B::Buffer| -> Vec<u8> {
+            backend.download(buffer).iter().flat_map(|x| x.to_le_bytes()).collect()
+        };
+        let (first, second, updates) = learner.moments();
+        for (i, (name, value)) in learner.named().into_iter().enumerate() {
+            tensors.insert(format!("{owner}.value.{name}"), bytes(value));
+            tensors.insert(format!("{owner}.first.{name}"), bytes(&first[i]));
+            tensors.insert(format!("{owner}.second.{name}"), bytes(&second[i]));
+        }
+        numbers.push(u64::from(updates));
     }
-    let counts: Vec<u8> =
-        [next_step as u64, u64::from(updates)].iter().flat_map(|x| x.to_le_bytes()).collect();
-    tensors.insert("counts".to_owned(), counts);
+    tensors.insert(NUMBERS.to_owned(), numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
     let views = tensors.iter().map(|(name, data)| {
-        let (dtype, width) = if name == "counts" { (Dtype::U64, 8) } else { (Dtype::F32, 4) };
+        let (dtype, width) = if name == NUMBERS { (Dtype::U64, 8) } else { (Dtype::F32, 4) };
         TensorView::new(dtype, vec![data.len() / width], data).map(|view| (name.clone(), view))
     });
     let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| TrainError::Checkpoint(e.to_string()))?;
     safetensors::serialize(views, None).map_err(|e| TrainError::Checkpoint(e.to_string()))
 }
 
-/// Puts a state back and returns the step to do next.
-pub fn from_bytes<B: Backend>(learner: &mut Learner<B>, bytes: &[u8]) -> Result<usize, TrainError> {
+/// Puts the learners back as they were, and returns the `count` numbers.
+pub(crate) fn from_bytes<B: Backend>(
+    learners: &mut [(&str, &mut Learner<B>)],
+    count: usize,
+    bytes: &[u8],
+) -> Result<Vec<u64>, TrainError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| TrainError::Checkpoint(e.to_string()))?;
-    let lengths: Vec<(String, usize)> = learner
-        .named()
-        .into_iter()
-        .map(|(name, value)| (name, learner.decoder.backend().len(value)))
-        .collect();
-    let read = |prefix: &str| -> Result<Vec<Vec<f32>>, TrainError> {
-        lengths
-            .iter()
-            .map(|(name, len)| {
-                let key = format!("{prefix}.{name}");
-                let view = file.tensor(&key).map_err(|e| TrainError::Checkpoint(format!("{key}: {e}")))?;
-                let values: Vec<f32> =
-                    view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                if view.dtype() != Dtype::F32 || values.len() != *len {
-                    return Err(TrainError::Checkpoint(format!(
-                        "{key} holds {} values of {:?} where {len} of F32 are trained",
-                        values.len(),
-                        view.dtype()
-                    )));
-                }
-                Ok(values)
-            })
-            .collect()
-    };
-    let (values, first, second) = (read("value")?, read("first")?, read("second")?);
-    let counts = file.tensor("counts").map_err(|e| TrainError::Checkpoint(format!("counts: {e}")))?;
-    let [next_step, updates] = counts.data().as_chunks::<8>().0 else {
-        return Err(TrainError::Checkpoint("counts does not hold two numbers".to_owned()));
-    };
-    learner.restore(values, first, second, u64::from_le_bytes(*updates) as u32);
-    Ok(u64::from_le_bytes(*next_step) as usize)
+    let numbers = file.tensor(NUMBERS).map_err(|e| TrainError::Checkpoint(format!("{NUMBERS}: {e}")))?;
+    let numbers: Vec<u64> =
+        numbers.data().as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    if numbers.len() != count + learners.len() {
+        return Err(TrainError::Checkpoint(format!("it is of another kind of training ({NUMBERS})")));
+    }
+    for (i, (owner, learner)) in learners.iter_mut().enumerate() {
+        let read = |part: &str| read_part(&file, owner, part, learner);
+        let (values, first, second) = (read("value")?, read("first")?, read("second")?);
+        learner.restore(values, first, second, numbers[count + i] as u32);
+    }
+    Ok(numbers[..count].to_vec())
+}
+
+/// The tensor that holds counts instead of weights.
+const NUMBERS: &str = "numbers";
+
+/// One part (values or a moment) of every parameter of a learner, in its order.
+fn read_part<B: Backend>(
+    file: &SafeTensors<'_>,
+    owner: &str,
+    part: &str,
+    learner: &Learner<B>,
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    let backend = learner.decoder.backend();
+    let parameters = learner.named().into_iter().map(|(name, value)| (name, backend.len(value)));
+    parameters
+        .map(|(name, len)| {
+            let key = format!("{owner}.{part}.{name}");
+            let view = file.tensor(&key).map_err(|e| TrainError::Checkpoint(format!("{key}: {e}")))?;
+            let values: Vec<f32> =
+                view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            if view.dtype() != Dtype::F32 || values.len() != len {
+                return Err(TrainError::Checkpoint(format!(
+                    "{key} holds {} values of {:?} where {len} of F32 are trained",
+                    values.len(),
+                    view.dtype()
+                )));
+            }
+            Ok(values)
+        })
+        .collect()
 }

@@ -2,13 +2,14 @@
 //!
 //! The reference's log-probs are computed once, before the first step ([`reference_sums`]); no second model is kept.
 
+use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::dpo::{DpoMetrics, DpoPairs, DpoSettings, dpo_loss};
 use crate::losses::sequences::{spread_over_tokens, sum_by_sequence};
 use crate::reward::Pair;
 use crate::schedule::Batches;
 use crate::sft::{Loop, passes};
-use crate::step::{AtStep, StepRecord, TrainError};
+use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_infer::score::{ScoreItem, score};
 use solon_kernels::Draws;
 use solon_model::{Adapter, Backend, Decoder, PackedBatch, Scored};
@@ -56,19 +57,22 @@ impl<'a, B: Backend> DpoTrainer<'a, B> {
         let batches = settings.batches(pairs.len(), draws);
         Ok(Self { learner, pairs, references, settings, loss, batches })
     }
+}
 
-    /// The learner.
-    pub fn learner(&self) -> &Learner<B> {
-        self.learner
+impl<B: Backend> Trainer for DpoTrainer<'_, B> {
+    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
+        checkpoint::to_bytes(&[("learner", self.learner)], &[next_step as u64])
     }
 
-    /// Steps in all.
-    pub fn total_steps(&self) -> usize {
+    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
+        Ok(checkpoint::from_bytes(&mut [("learner", self.learner)], 1, bytes)?[0] as usize)
+    }
+
+    fn total_steps(&self) -> usize {
         self.batches.total()
     }
 
-    /// One optimizer step.
-    pub fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
         let batch = self.batches.batch(step);
         let mut metrics: Option<DpoMetrics> = None;
         let mut tokens = 0;

@@ -1,6 +1,6 @@
 //! Losses, optimizer, packing, checkpoints; SFT, reward model, DPO and PPO trainers
 
-pub mod checkpoint;
+mod checkpoint;
 pub mod dpo;
 pub mod learner;
 pub mod losses;
@@ -12,4 +12,4 @@ pub mod step;
 
 pub use learner::Learner;
 pub use schedule::{Batches, Schedule};
-pub use step::{StepRecord, TrainError};
+pub use step::{StepRecord, TrainError, Trainer};

@@ -3,11 +3,12 @@
 //! Source: Bai et al. 2022 §4.1 (soft targets); Stiennon et al. 2020 for the pairwise loss. The two answers share their
 //! prompt's computation.
 
+use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::reward::{RewardMetrics, RewardPairs, reward_loss};
 use crate::schedule::Batches;
 use crate::sft::{Loop, passes};
-use crate::step::{AtStep, StepRecord, TrainError};
+use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_kernels::Draws;
 use solon_model::{Adapter, Backend, Decoder, PackedBatch, ScalarHead};
 
@@ -72,19 +73,22 @@ impl<'a, B: Backend> RewardTrainer<'a, B> {
         let batches = settings.batches(pairs.len(), draws);
         Ok(Self { learner, pairs, settings, centering, batches })
     }
+}
 
-    /// The learner.
-    pub fn learner(&self) -> &Learner<B> {
-        self.learner
+impl<B: Backend> Trainer for RewardTrainer<'_, B> {
+    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
+        checkpoint::to_bytes(&[("learner", self.learner)], &[next_step as u64])
     }
 
-    /// Steps in all.
-    pub fn total_steps(&self) -> usize {
+    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
+        Ok(checkpoint::from_bytes(&mut [("learner", self.learner)], 1, bytes)?[0] as usize)
+    }
+
+    fn total_steps(&self) -> usize {
         self.batches.total()
     }
 
-    /// One optimizer step.
-    pub fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
         let batch = self.batches.batch(step);
         let mut metrics: Option<RewardMetrics> = None;
         let mut tokens = 0;

@@ -1,9 +1,10 @@
 //! Supervised fine-tuning: mean negative log-likelihood of the scored tokens of a batch.
 
+use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::sft::{SftMetrics, sft_loss};
 use crate::schedule::{Batches, Schedule};
-use crate::step::{AtStep, StepRecord, TrainError};
+use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_kernels::Draws;
 use solon_model::{Backend, PackedBatch, Scored};
 
@@ -94,19 +95,22 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         let batches = settings.batches(examples.len(), draws);
         Ok(Self { learner, examples, settings, batches })
     }
+}
 
-    /// The learner.
-    pub fn learner(&self) -> &Learner<B> {
-        self.learner
+impl<B: Backend> Trainer for SftTrainer<'_, B> {
+    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
+        checkpoint::to_bytes(&[("learner", self.learner)], &[next_step as u64])
     }
 
-    /// Steps in all.
-    pub fn total_steps(&self) -> usize {
+    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
+        Ok(checkpoint::from_bytes(&mut [("learner", self.learner)], 1, bytes)?[0] as usize)
+    }
+
+    fn total_steps(&self) -> usize {
         self.batches.total()
     }
 
-    /// One optimizer step.
-    pub fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
         let batch = self.batches.batch(step);
         let normaliser: usize =
             batch.iter().map(|i| self.examples[*i].mask.iter().skip(1).filter(|m| **m).count()).sum();

@@ -67,3 +67,18 @@ impl<T> AtStep<T> for Result<T, LossError> {
         self.map_err(|source| TrainError::Loss { step, source })
     }
 }
+
+/// Training as a sequence of steps that can be broken off after any of them and gone on with.
+pub trait Trainer {
+    /// Steps in all.
+    fn total_steps(&self) -> usize;
+
+    /// Does step `step`, counted from 0. Steps must be done in order.
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError>;
+
+    /// Everything the steps from `next_step` on depend on.
+    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError>;
+
+    /// Puts a checkpoint back and returns the step to do next.
+    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError>;
+}

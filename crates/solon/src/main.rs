@@ -4,6 +4,8 @@ mod catalogue;
 mod cli;
 mod commands;
 mod progress;
+mod run_folder;
+mod training;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -10,13 +10,15 @@ use super::kl::{KlController, kl_per_token, mean_sequence_kl};
 use super::rewards::{RewardInputs, token_rewards};
 use super::whiten::whiten;
 use super::PpoPreset;
+use crate::checkpoint;
 use crate::learner::Learner;
+use crate::losses::LossError;
 use crate::losses::policy::{PolicyInputs, PolicyMetrics, policy_loss};
 use crate::losses::value::{ValueInputs, ValueMetrics, value_loss};
 use crate::reward::rewards;
 use crate::schedule::Batches;
 use crate::sft::{Loop, passes};
-use crate::step::{AtStep, StepRecord, TrainError};
+use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_infer::generate::{Completion, Finish, Request, Settings, generate};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::{ScoreItem, score};
@@ -57,8 +59,33 @@ pub struct PpoSettings {
     pub max_new_tokens: usize,
     /// Answers sampled at a time.
     pub slots: usize,
+    /// How the KL coefficient moves; it starts at the preset's.
+    pub kl: KlControl,
     /// Everything the peers differ in.
     pub preset: PpoPreset,
+}
+
+/// How the KL coefficient moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum KlControl {
+    /// It stays.
+    Fixed,
+    /// It follows a target for the per-sequence KL (Ziegler et al. 2019 §2.2).
+    Adaptive {
+        /// KL per sequence, nats.
+        target: f64,
+        /// Sequences over which it reacts.
+        horizon: f64,
+    },
+}
+
+impl KlControl {
+    fn controller(self, coefficient: f64) -> Result<KlController, LossError> {
+        match self {
+            KlControl::Fixed => KlController::fixed(coefficient),
+            KlControl::Adaptive { target, horizon } => KlController::adaptive(coefficient, target, horizon),
+        }
+    }
 }
 
 /// One rollout: prompts, answers and all that is known of them.
@@ -98,9 +125,9 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         prompts: &'a [PpoPrompt],
         stop_ids: &'a [u32],
         settings: PpoSettings,
-        controller: KlController,
         draws: Draws,
     ) -> Result<Self, TrainError> {
+        let controller = settings.kl.controller(settings.preset.reward.kl_coefficient).at_step(0)?;
         if prompts.is_empty() {
             return Err(TrainError::Empty { what: "the set of PPO prompts" });
         }
@@ -109,60 +136,6 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         }
         let batches = settings.policy.batches(prompts.len(), draws.item("order"));
         Ok(Self { policy, critic, reference, reward, prompts, settings, controller, stop_ids, batches, draws })
-    }
-
-    /// The policy.
-    pub fn policy(&self) -> &Learner<B> {
-        self.policy
-    }
-
-    /// The critic.
-    pub fn critic(&self) -> &Learner<B> {
-        self.critic
-    }
-
-    /// The KL controller, part of what a resumed run needs.
-    pub fn controller(&self) -> &KlController {
-        &self.controller
-    }
-
-    /// Iterations in all.
-    pub fn total_steps(&self) -> usize {
-        self.batches.total()
-    }
-
-    /// One iteration: a rollout and its updates.
-    pub fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
-        let (rollout, mut record) = self.roll_out(step)?;
-        let rate = self.settings.policy.rate(step, self.total_steps());
-        let critic_rate = rate / self.settings.policy.learning_rate * self.settings.critic_learning_rate;
-        let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
-        let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
-        let count = rollout.completions.len();
-        for epoch in 0..self.settings.preset.epochs {
-            let order = self.draws.item("minibatch").index(step as u64).index(epoch as u64).permutation(count);
-            for (number, minibatch) in order.chunks(count.div_ceil(self.settings.minibatches.max(1))).enumerate() {
-                let metrics = self.update_policy(step, &rollout, minibatch, rate, &mut policy_norm)?;
-                if epoch == 0 && number == 0 && metrics.largest_log_ratio != 0.0 {
-                    return Err(TrainError::OneEngine { step, difference: metrics.largest_log_ratio });
-                }
-                policy_metrics.merge(&metrics);
-                value_metrics.merge(&self.update_critic(step, &rollout, minibatch, critic_rate, &mut critic_norm)?);
-            }
-        }
-        record.metrics.extend([
-            ("lr", rate),
-            ("grad_norm", policy_norm),
-            ("critic_grad_norm", critic_norm),
-            ("loss/policy_avg", policy_metrics.mean_loss()),
-            ("loss/value_avg", value_metrics.mean_loss()),
-            ("policy/approxkl_avg", policy_metrics.approximate_kl()),
-            ("policy/clipfrac_avg", policy_metrics.clip_fraction()),
-            ("val/ratio", policy_metrics.ratio_mean()),
-            ("val/ratio_var", policy_metrics.ratio_variance()),
-            ("val/clipfrac_avg", value_metrics.clip_fraction()),
-        ]);
-        Ok(record)
     }
 
     /// Samples answers with the policy as it is, and works out their advantages.
@@ -349,5 +322,57 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             out.extend(self.critic.decoder.scalars(&hidden, &scored.rows, head));
         }
         out
+    }
+}
+
+impl<B: Backend> Trainer for PpoTrainer<'_, B> {
+    fn total_steps(&self) -> usize {
+        self.batches.total()
+    }
+
+    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
+        let numbers = [next_step as u64, self.controller.coefficient().to_bits()];
+        checkpoint::to_bytes(&[("policy", self.policy), ("critic", self.critic)], &numbers)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
+        let learners = &mut [("policy", &mut *self.policy), ("critic", &mut *self.critic)];
+        let numbers = checkpoint::from_bytes(learners, 2, bytes)?;
+        self.controller = self.settings.kl.controller(f64::from_bits(numbers[1])).at_step(0)?;
+        Ok(numbers[0] as usize)
+    }
+
+    /// One iteration: a rollout and its updates.
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+        let (rollout, mut record) = self.roll_out(step)?;
+        let rate = self.settings.policy.rate(step, self.total_steps());
+        let critic_rate = rate / self.settings.policy.learning_rate * self.settings.critic_learning_rate;
+        let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
+        let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
+        let count = rollout.completions.len();
+        for epoch in 0..self.settings.preset.epochs {
+            let order = self.draws.item("minibatch").index(step as u64).index(epoch as u64).permutation(count);
+            for (number, minibatch) in order.chunks(count.div_ceil(self.settings.minibatches.max(1))).enumerate() {
+                let metrics = self.update_policy(step, &rollout, minibatch, rate, &mut policy_norm)?;
+                if epoch == 0 && number == 0 && metrics.largest_log_ratio != 0.0 {
+                    return Err(TrainError::OneEngine { step, difference: metrics.largest_log_ratio });
+                }
+                policy_metrics.merge(&metrics);
+                value_metrics.merge(&self.update_critic(step, &rollout, minibatch, critic_rate, &mut critic_norm)?);
+            }
+        }
+        record.metrics.extend([
+            ("lr", rate),
+            ("grad_norm", policy_norm),
+            ("critic_grad_norm", critic_norm),
+            ("loss/policy_avg", policy_metrics.mean_loss()),
+            ("loss/value_avg", value_metrics.mean_loss()),
+            ("policy/approxkl_avg", policy_metrics.approximate_kl()),
+            ("policy/clipfrac_avg", policy_metrics.clip_fraction()),
+            ("val/ratio", policy_metrics.ratio_mean()),
+            ("val/ratio_var", policy_metrics.ratio_variance()),
+            ("val/clipfrac_avg", value_metrics.clip_fraction()),
+        ]);
+        Ok(record)
     }
 }

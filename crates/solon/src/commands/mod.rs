@@ -3,6 +3,7 @@
 mod doctor;
 mod generate;
 mod score;
+mod train;
 
 use crate::catalogue;
 use crate::cli::{Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
@@ -18,6 +19,10 @@ pub fn run(arguments: Cli) -> Result<()> {
     match arguments.command {
         Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
         Command::Score(args) => with_threads(args.model.threads, || score::run(&args)),
+        Command::Sft(args) => with_threads(args.model.threads, || train::sft(&args)),
+        Command::Reward(args) => with_threads(args.model.threads, || train::reward(&args)),
+        Command::Dpo(args) => with_threads(args.train.model.threads, || train::dpo(&args)),
+        Command::Ppo(args) => with_threads(args.train.model.threads, || train::ppo(&args)),
         Command::Pull { name } => pull(name.as_deref()),
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {

@@ -1,0 +1,293 @@
+//! A constitution: principles to criticise and revise by, questions to compare by, worked examples that teach both.
+//!
+//! Contract: what [`Constitution::open`] returns is valid: ids are unique across the file and plain, no text is empty,
+//! every example names a revision principle that exists, unknown keys are refused. Errors name the file, the entry and
+//! the field. Sources: `constitutions/default.toml` (this project's format) and the published files of Bai et al. 2022
+//! (`CritiqueRevisionInstructions.json`, `RLMadisonInstructions.json`), see [`published`].
+
+mod fields;
+mod published;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::FeedbackError;
+use fields::Fields;
+
+/// A principle of the supervised stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RevisionPrinciple {
+    /// Unique across the constitution.
+    pub id: String,
+    /// Asks for a critique of an answer.
+    pub critique: String,
+    /// Asks for a revision of the answer.
+    pub revision: String,
+}
+
+/// A principle of the preference stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ComparisonPrinciple {
+    /// Unique across the constitution.
+    pub id: String,
+    /// Asks which of two answers is better.
+    pub question: String,
+}
+
+/// A worked critique and revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkedExample {
+    /// Unique across the constitution.
+    pub id: String,
+    /// The sort of request, such as `harmful`, `sounds-harmful`, `harmless`.
+    pub kind: String,
+    /// The subject, such as `fraud`.
+    pub category: String,
+    /// The id of the [`RevisionPrinciple`] it is worked by.
+    pub principle: String,
+    /// What the person asks.
+    pub request: String,
+    /// An answer with a fault.
+    pub flawed: String,
+    /// What is wrong with it.
+    pub critique: String,
+    /// The better answer.
+    pub revision: String,
+}
+
+/// A written constitution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Constitution {
+    /// Its name; the file's name for a published JSON file.
+    pub name: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// What it is for.
+    pub description: String,
+    /// In the file's order.
+    pub revision: Vec<RevisionPrinciple>,
+    /// In the file's order.
+    pub comparison: Vec<ComparisonPrinciple>,
+    /// In the file's order.
+    pub example: Vec<WorkedExample>,
+}
+
+impl Constitution {
+    /// Reads a `.toml` constitution, a published `.json` file, or a folder holding the two published files.
+    pub fn open(path: &Path) -> Result<Self, FeedbackError> {
+        if path.is_dir() {
+            return published::open_folder(path);
+        }
+        let text = read(path)?;
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => Self::parse_toml(&text, path),
+            Some("json") => published::parse(&text, path),
+            _ => Err(FeedbackError::Malformed {
+                path: path.into(),
+                reason: "the name ends neither in .toml nor in .json; name the file after its format".into(),
+            }),
+        }
+    }
+
+    /// Reads a constitution from TOML text; `origin` names it in errors.
+    pub fn parse_toml(text: &str, origin: &Path) -> Result<Self, FeedbackError> {
+        let table: toml::Table = toml::from_str(text).map_err(|error| FeedbackError::Malformed {
+            path: origin.into(),
+            reason: format!("not valid TOML: {error}"),
+        })?;
+        let keys = ["name", "version", "description", "revision", "comparison", "example"];
+        let mut top = Fields::new(origin, "the top level".into(), table, &keys)?;
+        let mut constitution = Constitution {
+            name: top.text("name")?,
+            version: top.version("version")?,
+            description: top.text("description")?,
+            revision: Vec::new(),
+            comparison: Vec::new(),
+            example: Vec::new(),
+        };
+        for mut entry in top.entries("revision", &["id", "critique", "revision"])? {
+            constitution.revision.push(RevisionPrinciple {
+                id: entry.text("id")?,
+                critique: entry.text("critique")?,
+                revision: entry.text("revision")?,
+            });
+        }
+        for mut entry in top.entries("comparison", &["id", "question"])? {
+            constitution
+                .comparison
+                .push(ComparisonPrinciple { id: entry.text("id")?, question: entry.text("question")? });
+        }
+        let keys = ["id", "kind", "category", "principle", "request", "flawed", "critique", "revision"];
+        for mut entry in top.entries("example", &keys)? {
+            constitution.example.push(WorkedExample {
+                id: entry.text("id")?,
+                kind: entry.text("kind")?,
+                category: entry.text("category")?,
+                principle: entry.text("principle")?,
+                request: entry.text("request")?,
+                flawed: entry.text("flawed")?,
+                critique: entry.text("critique")?,
+                revision: entry.text("revision")?,
+            });
+        }
+        constitution.validate(origin)?;
+        Ok(constitution)
+    }
+
+    /// The revision principle with this id.
+    pub fn revision_principle(&self, id: &str) -> Option<&RevisionPrinciple> {
+        self.revision.iter().find(|principle| principle.id == id)
+    }
+
+    /// The comparison principle with this id.
+    pub fn comparison_principle(&self, id: &str) -> Option<&ComparisonPrinciple> {
+        self.comparison.iter().find(|principle| principle.id == id)
+    }
+
+    /// Checks what the types cannot; `origin` names the constitution in errors.
+    pub fn validate(&self, origin: &Path) -> Result<(), FeedbackError> {
+        if self.revision.is_empty() && self.comparison.is_empty() {
+            return Err(FeedbackError::Malformed {
+                path: origin.into(),
+                reason: "it holds no principle; add a [[revision]] or a [[comparison]] entry".into(),
+            });
+        }
+        let mut seen: HashMap<&str, &str> = HashMap::new();
+        let mut check = |table: &'static str, id: &'_ str, texts: &[(&str, &str)]| {
+            let wrong = |field: &str, reason: String| FeedbackError::Entry {
+                path: origin.into(),
+                entry: format!("[[{table}]] {id:?}"),
+                field: field.into(),
+                reason,
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
+                let rule = "an id is 1 to 100 letters, digits, `-`, `_` or `.`, for it is used in records and logs";
+                return Err(wrong("id", rule.into()));
+            }
+            match texts.iter().find(|(_, text)| text.trim().is_empty()) {
+                Some((field, _)) => Err(wrong(field, "it is empty; write it or remove the entry".into())),
+                None => Ok(()),
+            }
+        };
+        for p in &self.revision {
+            check("revision", &p.id, &[("critique", &p.critique), ("revision", &p.revision)])?;
+        }
+        for p in &self.comparison {
+            check("comparison", &p.id, &[("question", &p.question)])?;
+        }
+        for e in &self.example {
+            let texts = [
+                ("kind", e.kind.as_str()),
+                ("category", &e.category),
+                ("request", &e.request),
+                ("flawed", &e.flawed),
+                ("critique", &e.critique),
+                ("revision", &e.revision),
+            ];
+            check("example", &e.id, &texts)?;
+        }
+        let ids = (self.revision.iter().map(|p| ("revision", p.id.as_str())))
+            .chain(self.comparison.iter().map(|p| ("comparison", p.id.as_str())))
+            .chain(self.example.iter().map(|e| ("example", e.id.as_str())));
+        for (table, id) in ids {
+            if let Some(earlier) = seen.insert(id, table) {
+                return Err(FeedbackError::Entry {
+                    path: origin.into(),
+                    entry: format!("[[{table}]] {id:?}"),
+                    field: "id".into(),
+                    reason: format!("an earlier [[{earlier}]] entry has this id; ids are unique across the file"),
+                });
+            }
+        }
+        for e in &self.example {
+            let wrong = |field: &str, reason: String| FeedbackError::Entry {
+                path: origin.into(),
+                entry: format!("[[example]] {:?}", e.id),
+                field: field.into(),
+                reason,
+            };
+            if self.revision_principle(&e.principle).is_none() {
+                let reason = format!("no [[revision]] entry has the id {:?}; name one that exists", e.principle);
+                return Err(wrong("principle", reason));
+            }
+            if e.flawed.trim() == e.revision.trim() {
+                return Err(wrong("revision", "it equals `flawed`, so it teaches nothing; rewrite it".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<String, FeedbackError> {
+    std::fs::read_to_string(path).map_err(|source| FeedbackError::Read { path: path.into(), source })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The constitution this project ships.
+    pub fn default_constitution() -> Constitution {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../constitutions/default.toml");
+        Constitution::open(&path).unwrap()
+    }
+
+    const GOOD: &str = r#"
+name = "t"
+version = 1
+description = "d"
+[[revision]]
+id = "kind"
+critique = "Is it kind?"
+revision = "Make it kind."
+[[comparison]]
+id = "kinder"
+question = "Which is kinder?"
+[[example]]
+id = "e"
+kind = "harmful"
+category = "c"
+principle = "kind"
+request = "q"
+flawed = "f"
+critique = "c"
+revision = "r"
+"#;
+
+    #[track_caller]
+    fn refused(from: &str, to: &str, said: &[&str]) {
+        assert!(GOOD.contains(from), "the test's own text lacks {from:?}");
+        let error = Constitution::parse_toml(&GOOD.replacen(from, to, 1), Path::new("my.toml")).unwrap_err();
+        let error = error.to_string();
+        for part in said.iter().chain(&["my.toml"]) {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_constitution_is_valid() {
+        let constitution = default_constitution();
+        assert!(constitution.revision.len() >= 16 && constitution.comparison.len() >= 16);
+        assert!(constitution.example.len() >= 100);
+    }
+
+    #[test]
+    fn errors_name_file_entry_and_field() {
+        Constitution::parse_toml(GOOD, Path::new("my.toml")).unwrap();
+        refused("question = ", "qestion = ", &["[[comparison]] \"kinder\"", "`qestion`", "question"]);
+        refused("flawed = \"f\"", "flawed = \" \"", &["[[example]] \"e\"", "`flawed`", "empty"]);
+        refused("flawed = \"f\"\n", "", &["[[example]] \"e\"", "`flawed`", "missing"]);
+        refused("flawed = \"f\"", "flawed = 3", &["[[example]] \"e\"", "`flawed`", "integer"]);
+        refused("principle = \"kind\"", "principle = \"cold\"", &["\"e\"", "`principle`", "\"cold\""]);
+        refused("id = \"kinder\"", "id = \"kind\"", &["[[comparison]] \"kind\"", "`id`", "[[revision]]"]);
+        refused("id = \"e\"", "id = \"a b\"", &["[[example]] \"a b\"", "`id`"]);
+        refused("id = \"e\"\n", "", &["[[example]] number 1", "`id`", "missing"]);
+        refused("revision = \"r\"", "revision = \"f\"", &["\"e\"", "`revision`", "`flawed`"]);
+        refused("[[comparison]]", "[comparison]", &["`comparison`", "[[comparison]]"]);
+        refused("version = 1", "version = 0", &["`version`"]);
+        refused("name = \"t\"", "name = ", &["line 2"]);
+    }
+}

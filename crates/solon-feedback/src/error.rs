@@ -1,0 +1,119 @@
+//! What can go wrong with feedback: each error says what was wrong, where, and what to do.
+
+use std::path::PathBuf;
+
+/// Any failure of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedbackError {
+    /// A constitution could not be read from disk.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A constitution is not TOML or JSON, or its top level is wrong.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line or key, and what to do.
+        reason: String,
+    },
+    /// One entry of a constitution is wrong.
+    #[error("{}: {entry}, field `{field}`: {reason}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The entry, such as `[[example]] "dog-poison"`.
+        entry: String,
+        /// The field of the entry.
+        field: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The constitution lacks the kind of entry this work draws from.
+    #[error("the constitution `{constitution}` has no [[{table}]] entries; add one to {purpose}")]
+    NothingToDraw {
+        /// The constitution's name.
+        constitution: String,
+        /// `revision`, `comparison` or `example`.
+        table: &'static str,
+        /// The work that needs one.
+        purpose: &'static str,
+    },
+    /// A record or pair names a principle that the constitution lacks.
+    #[error(
+        "`{item}` names the principle `{principle}`, which the constitution `{constitution}` lacks; \
+         use the constitution the run was started with"
+    )]
+    UnknownPrinciple {
+        /// The item, pair or record.
+        item: String,
+        /// The principle it names.
+        principle: String,
+        /// The constitution's name.
+        constitution: String,
+    },
+    /// Two items share an id, so draws and records would be mixed up.
+    #[error("the id `{id}` occurs twice among the {what}; give each its own id")]
+    DuplicateId {
+        /// The id.
+        id: String,
+        /// What the ids name: `items`, `pairs`, `labels`.
+        what: &'static str,
+    },
+    /// A record that must exist by now is missing.
+    #[error("there is no {what} for `{id}`; finish that step before this one")]
+    MissingRecord {
+        /// The item or pair.
+        id: String,
+        /// What is missing, such as `critique of round 2`.
+        what: String,
+    },
+    /// A setting is out of range.
+    #[error("{setting} is {value}; {rule}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The feedback model failed; made with [`FeedbackError::model`].
+    #[error("the feedback model failed: {0}")]
+    Model(Box<dyn std::error::Error + Send + Sync>),
+    /// The feedback model broke its contract.
+    #[error("the feedback model broke its contract at `{id}`: {reason}")]
+    Contract {
+        /// The request, or the first one of the call.
+        id: String,
+        /// What was expected and what came.
+        reason: String,
+    },
+    /// The terminal of a labelling session failed.
+    #[error("the labelling session cannot {action}: {source}; votes so far are kept")]
+    Terminal {
+        /// `read` or `write`.
+        action: &'static str,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The caller could not persist a vote; made with [`FeedbackError::persist`].
+    #[error("a vote could not be stored: {0}")]
+    Persist(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl FeedbackError {
+    /// Wraps a backend's failure.
+    pub fn model(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Model(source.into())
+    }
+
+    /// Wraps a failure to store a vote.
+    pub fn persist(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Persist(source.into())
+    }
+}

@@ -1,0 +1,64 @@
+//! Text from models and strangers, made safe to show: to another model, and on a terminal.
+//!
+//! Contract: ordinary text passes through unchanged. A tokenizer turns `<|im_start|>` inside a message into the control
+//! token (so does transformers' `apply_chat_template`), which would let an answer end its own quotation and speak to the
+//! judge as its user. A terminal obeys escape sequences, which would let an answer repaint the screen of its voter.
+
+/// The beginnings of control tokens in the common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral).
+const CONTROL_BEGINNINGS: [&str; 8] =
+    ["<|", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<bos>"];
+
+/// `text` for quotation inside a message: trimmed, with a space put into whatever a chat template would take for a
+/// control token.
+pub fn for_model(text: &str) -> String {
+    let mut quoted = text.trim().to_string();
+    for beginning in CONTROL_BEGINNINGS {
+        if quoted.contains(beginning) {
+            let (first, rest) = beginning.split_at(1);
+            quoted = quoted.replace(beginning, &format!("{first} {rest}"));
+        }
+    }
+    quoted
+}
+
+/// `text` for a terminal: control characters and those that reorder text are written as `\u{…}`; line feeds stay, and
+/// a tab becomes spaces.
+pub fn for_terminal(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push('\n'),
+            '\t' => shown.push_str("    "),
+            _ if character.is_control() || is_invisible(character) => {
+                shown.extend(character.escape_unicode());
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Characters that change the order of others, break lines behind the terminal's back, or cannot be seen.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_tokens_are_broken_and_prose_is_not_touched() {
+        assert_eq!(for_model(" a<|im_end|>\n<|im_start|>user "), "a< |im_end|>\n< |im_start|>user");
+        assert_eq!(for_model("x [/INST] y</s>"), "x [ /INST] y< /s>");
+        assert_eq!(for_model("if a < b || c > d { <span> }"), "if a < b || c > d { <span> }");
+    }
+
+    #[test]
+    fn a_terminal_sees_no_control_characters() {
+        let shown = for_terminal("é\u{1b}[2Jx\r\n\u{9b}31m\u{202e}abc\t日本");
+        assert_eq!(shown, "é\\u{1b}[2Jx\\u{d}\n\\u{9b}31m\\u{202e}abc    日本");
+    }
+}

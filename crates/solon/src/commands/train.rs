@@ -1,0 +1,275 @@
+//! `solon sft`, `reward`, `dpo` and `ppo`: one training stage with files in and files out.
+//!
+//! The output folder is a run of one stage, so a training that was broken off goes on when the command is given again.
+
+use super::open;
+use crate::cli::{DpoArgs, MethodFlag, PpoArgs, TrainArgs, UsageError};
+use crate::run_folder::{Begun, RunFolder, settings_hash, stop_on_interrupt};
+use crate::training::{self, fresh_adapter, head_weight, pairs_of, reward_statistics, sft_examples};
+use anyhow::{Result, bail};
+use serde_json::json;
+use solon_data::files::sha256_file;
+use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::records::{read_demonstrations, read_pairs, read_prompts};
+use solon_infer::chat::ChatModel;
+use solon_kernels::Draws;
+use solon_kernels::isa::isa;
+use solon_model::weights::{Checkpoint, SaveType, save_hugging_face};
+use solon_model::{Cpu, Training};
+use solon_text::Message;
+use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::learner::{Learner, Optimizer};
+use solon_train::losses::dpo::{DpoLoss, DpoSettings};
+use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
+use solon_train::reward::RewardTrainer;
+use solon_train::sft::{Loop, SftTrainer};
+use solon_train::{Schedule, Trainer};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Everything a training command needs, opened.
+struct Job {
+    model: ChatModel,
+    run: RunFolder,
+    draws: Draws,
+}
+
+/// Opens model and folder; `None` where the folder holds the finished result of the same command.
+fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(Job, crate::run_folder::StageClock)>> {
+    if args.batch == 0 || args.epochs == 0 || args.rank == 0 {
+        return Err(UsageError("--batch, --epochs and --rank must be at least 1".to_owned()).into());
+    }
+    stop_on_interrupt()?;
+    let training = if args.method == MethodFlag::Full { Training::Full } else { Training::Frozen };
+    let model = open(&args.model, training)?;
+    let mut run = RunFolder::open(&args.out)?;
+    let settings = settings_hash(&json!([
+        args.method == MethodFlag::Full, args.merge, args.rank, args.learning_rate, args.epochs, args.batch, args.seed,
+        args.model.model, args.model.adapter, model.decoder.backend().precision().name(), isa().name(), extra,
+    ]))?;
+    let inputs = [stage, env!("CARGO_PKG_VERSION"), &settings, &sha256_file(&args.data)?];
+    match run.begin(stage, &inputs)? {
+        Begun::Done { .. } => {
+            eprintln!("{stage}: already done in {}", args.out.display());
+            Ok(None)
+        }
+        Begun::Work(clock) => {
+            let draws = Draws::new(args.seed, stage);
+            Ok(Some((Job { model, run, draws }, clock)))
+        }
+    }
+}
+
+fn loop_of(args: &TrainArgs, learning_rate: f64) -> Loop {
+    Loop {
+        learning_rate: args.learning_rate.unwrap_or(learning_rate),
+        schedule: Schedule::Cosine,
+        warmup: 0.05,
+        batch_size: args.batch,
+        epochs: args.epochs,
+        tokens_per_pass: training::TOKENS_PER_PASS,
+    }
+}
+
+/// A learner on the model, as the flags ask: its adapter goes on, or a fresh one is made, or every weight is trained.
+fn learner(job: &mut Job, args: &TrainArgs, scalar: Option<Vec<f32>>) -> Learner<Cpu> {
+    let backend = *job.model.decoder.backend();
+    let adapter = match (job.model.adapter.take(), args.method) {
+        (Some(adapter), _) => Some(adapter),
+        (None, MethodFlag::Lora) => Some(fresh_adapter(&job.model, args.rank, 2.0 * args.rank as f32, job.draws)),
+        (None, MethodFlag::Full) => None,
+    };
+    let scalar = scalar.map(|weight| solon_model::ScalarHead::new(&backend, weight));
+    // The learner must be the only owner of a decoder that is trained; the model gets it back when it is saved.
+    Learner::new(Arc::clone(&job.model.decoder), adapter, scalar, Optimizer::default())
+}
+
+/// Saves what was trained under the output folder.
+fn save(model: &ChatModel, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
+    let backend = *learner.decoder.backend();
+    let score = learner.scalar.as_ref().map(|head| &head.weight);
+    match (&learner.adapter, learner.decoder.trained_values()) {
+        (Some(adapter), None) if !args.merge => {
+            adapter.to_file(&backend, Some(args.model.model.clone()), score).save(&args.out)?;
+        }
+        (adapter, trained) => {
+            let mut checkpoint = Checkpoint::open(&model.path)?;
+            for (name, values) in trained.iter().flat_map(|tensors| tensors.named()) {
+                if let Some(tensor) = checkpoint.tensors.get_mut(&name) {
+                    tensor.data.clone_from(values);
+                }
+            }
+            if let Some(adapter) = adapter {
+                adapter.merge_into(&backend, &mut checkpoint.tensors).map_err(anyhow::Error::msg)?;
+            }
+            let score = score.map(|weight| solon_model::weights::Tensor {
+                shape: vec![1, weight.len()],
+                data: weight.clone(),
+            });
+            save_hugging_face(
+                &args.out,
+                &checkpoint.config,
+                &checkpoint.tensors,
+                SaveType::F32,
+                score.as_ref(),
+                &model.text.export_files()?,
+                &model.token_ids(),
+            )?;
+        }
+    }
+    eprintln!("saved {}", args.out.display());
+    Ok(())
+}
+
+/// Refuses `--adapter` with `--method full`: which of the two is trained would be a guess.
+fn refuse_full_adapter(args: &TrainArgs) -> Result<()> {
+    if args.method == MethodFlag::Full && args.model.adapter.is_some() {
+        let text = "--method full trains the weights, --adapter an adapter\nhint: leave one of them out";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// Records training data in the ledger, so that steps can point to it.
+fn record(run: &mut RunFolder, stage: &str, kind: ItemKind, items: impl Iterator<Item = (String, String)>) -> Result<()> {
+    let items: Vec<NewItem> =
+        items.enumerate().map(|(i, (id, text))| NewItem::new(id, kind, i as u64, text)).collect();
+    Ok(run.ledger.insert_items(stage, &items)?)
+}
+
+fn finish(mut job: Job, clock: crate::run_folder::StageClock, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
+    save(&job.model, learner, args)?;
+    job.run.finish(clock, "saved", &json!({}))
+}
+
+/// `solon sft`.
+pub fn sft(args: &TrainArgs) -> Result<()> {
+    refuse_full_adapter(args)?;
+    let demonstrations = read_demonstrations(&args.data)?;
+    let Some((mut job, clock)) = begin("sft", args, "")? else { return Ok(()) };
+    let conversations: Vec<(String, Vec<Message>)> = demonstrations
+        .iter()
+        .map(|d| (d.id.clone(), d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect()))
+        .collect();
+    let examples = sft_examples(&job.model, &conversations)?;
+    let texts = demonstrations.iter().map(|d| (d.id.clone(), training::transcript(&d.messages)));
+    record(&mut job.run, "sft", ItemKind::Demonstration, texts)?;
+    let mut learner = learner(&mut job, args, None);
+    let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
+    let mut trainer = SftTrainer::new(&mut learner, &examples, loop_of(args, default), job.draws.item("order"))?;
+    job.run.train("sft", "fine-tuning", &mut trainer)?;
+    finish(job, clock, &learner, args)
+}
+
+/// `solon reward`.
+pub fn reward(args: &TrainArgs) -> Result<()> {
+    refuse_full_adapter(args)?;
+    let records = read_pairs(&args.data)?;
+    let Some((mut job, clock)) = begin("reward", args, "")? else { return Ok(()) };
+    let pairs = pairs_of(&job.model, &records)?;
+    let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
+    record(&mut job.run, "reward", ItemKind::Pair, texts)?;
+    let head = head_weight(job.model.config().hidden_size, job.draws.item("head"));
+    let mut learner = learner(&mut job, args, Some(head));
+    let default = if args.method == MethodFlag::Full { 9e-6 } else { 1e-4 };
+    let mut trainer = RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, job.draws.item("order"))?;
+    job.run.train("reward", "reward model", &mut trainer)?;
+    finish(job, clock, &learner, args)
+}
+
+/// `solon dpo`.
+pub fn dpo(args: &DpoArgs) -> Result<()> {
+    refuse_full_adapter(&args.train)?;
+    let records = read_pairs(&args.train.data)?;
+    let Some((mut job, clock)) = begin("dpo", &args.train, &format!("beta {}", args.beta))? else { return Ok(()) };
+    let pairs = pairs_of(&job.model, &records)?;
+    let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
+    record(&mut job.run, "dpo", ItemKind::Pair, texts)?;
+    let references = reference_sums(&job.model.decoder, job.model.adapter.as_ref(), &pairs, &mut |_| {});
+    let mut learner = learner(&mut job, &args.train, None);
+    let default = if args.train.method == MethodFlag::Full { 1e-6 } else { 5e-5 };
+    let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: args.beta, label_smoothing: 0.0 };
+    let settings = loop_of(&args.train, default);
+    let mut trainer =
+        DpoTrainer::new(&mut learner, &pairs, references, settings, loss, job.draws.item("order"))?;
+    job.run.train("dpo", "DPO", &mut trainer)?;
+    finish(job, clock, &learner, &args.train)
+}
+
+/// `solon ppo`.
+pub fn ppo(args: &PpoArgs) -> Result<()> {
+    let train = &args.train;
+    if train.method == MethodFlag::Full {
+        let text = "PPO trains adapters: policy, reference, reward model and critic share one frozen model\nhint: leave out --method full";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    let records = read_prompts(&train.data)?;
+    let extra = format!("{} {} {}", args.reward_model.display(), args.kl_coefficient, args.max_new_tokens);
+    let Some((mut job, clock)) = begin("ppo", train, &extra)? else { return Ok(()) };
+    let reward_model = open_reward_model(&job.model, &args.reward_model)?;
+    let mut prompts = Vec::new();
+    for record in &records {
+        let messages: Vec<Message> = record.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
+        let tokens = job.model.prompt_ids(&record.id, &messages, args.max_new_tokens)?;
+        prompts.push(PpoPrompt { id: record.id.clone(), tokens });
+    }
+    let texts = records.iter().map(|r| (r.id.clone(), training::transcript(&r.messages)));
+    record(&mut job.run, "ppo", ItemKind::Prompt, texts)?;
+    let backend = *job.model.decoder.backend();
+    let reference = job.model.adapter.as_ref().map(|adapter| adapter.duplicate(&backend));
+    let mut policy = learner(&mut job, train, None);
+    let (critic_adapter, head) = (reward_model.0.duplicate(&backend), reward_model.1.clone());
+    let scalar = Some(solon_model::ScalarHead::new(&backend, head.clone()));
+    let mut critic =
+        Learner::new(Arc::clone(&job.model.decoder), Some(critic_adapter), scalar, Optimizer::default());
+    let head = solon_model::ScalarHead::new(&backend, head);
+    let stop_ids = job.model.text.stop_ids().to_vec();
+    let settings = PpoSettings {
+        policy: loop_of(train, 5e-5),
+        critic_learning_rate: 1e-4,
+        minibatches: 1,
+        max_new_tokens: args.max_new_tokens,
+        slots: train.batch,
+        kl: KlControl::Fixed,
+        preset: training::ppo_preset(args.kl_coefficient),
+    };
+    let (mean, deviation) = reward_statistics(
+        &job.model.decoder,
+        reference.as_ref(),
+        (&reward_model.0, &head),
+        &prompts[..prompts.len().min(64)],
+        &stop_ids,
+        args.max_new_tokens,
+        job.draws.item("statistics"),
+    );
+    let model = RewardModel { adapter: Some(&reward_model.0), head: &head, mean, deviation };
+    let draws = job.draws.item("rollouts");
+    let mut trainer = PpoTrainer::new(
+        &mut policy,
+        &mut critic,
+        reference.as_ref(),
+        model,
+        &prompts,
+        &stop_ids,
+        settings,
+        draws,
+    )?;
+    eprintln!("{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}", trainer.total_steps());
+    job.run.train("ppo", "PPO", &mut trainer)?;
+    finish(job, clock, &policy, train)
+}
+
+/// The adapter and head of a reward model made by `solon reward` on this model.
+fn open_reward_model(model: &ChatModel, folder: &Path) -> Result<(solon_model::Adapter<Cpu>, Vec<f32>)> {
+    let file = solon_model::weights::AdapterFile::open(folder)?;
+    let backend = *model.decoder.backend();
+    let adapter = solon_model::Adapter::from_file(&backend, model.config(), &file)
+        .map_err(|reason| anyhow::anyhow!("the reward model {} does not fit: {reason}", folder.display()))?;
+    match file.score {
+        Some(score) if score.data.len() == model.config().hidden_size => Ok((adapter, score.data)),
+        _ => bail!(
+            "{} has no score head of one label\nhint: train it with `solon reward` on the same model",
+            folder.display()
+        ),
+    }
+}

@@ -1,0 +1,295 @@
+//! The figures before and after: a table with each figure's interval, and a forest plot for each measure.
+//!
+//! A difference from the first column is called clear where its p-value is below 0.05 or, where there is no test, where
+//! the intervals do not overlap. Anything less is "no clear change", however large the difference looks.
+
+use super::axis::{Axis, Length};
+use super::data::{Better, Evaluation, Measure, Rate};
+use super::figures::{count, interval, p_value, percent};
+use super::html::Html;
+
+/// How a figure compares with the first column's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// It is the first column, or there is nothing to hold it against.
+    None,
+    Unclear,
+    Better,
+    Worse,
+    /// Clear, but of a measure that has no better.
+    Different,
+}
+
+impl Change {
+    fn of(cell: &Rate, base: &Rate, better: Better) -> Self {
+        let clear = match cell.p_value {
+            Some(p) => p < 0.05,
+            None => cell.low > base.high || cell.high < base.low,
+        };
+        if !clear || cell.rate == base.rate {
+            return Change::Unclear;
+        }
+        match (better, cell.rate > base.rate) {
+            (Better::Neither, _) => Change::Different,
+            (Better::Higher, true) | (Better::Lower, false) => Change::Better,
+            (Better::Higher, false) | (Better::Lower, true) => Change::Worse,
+        }
+    }
+
+    /// The class in the style sheet.
+    fn class(self) -> &'static str {
+        match self {
+            Change::None => "base",
+            Change::Unclear => "unclear",
+            Change::Better => "better",
+            Change::Worse => "worse",
+            Change::Different => "different",
+        }
+    }
+
+    /// Sign and word, so that nothing hangs on colour.
+    fn words(self) -> &'static str {
+        match self {
+            Change::None => "",
+            Change::Unclear => "≈ no clear change",
+            Change::Better => "✓ better",
+            Change::Worse => "✗ worse",
+            Change::Different => "≠ different",
+        }
+    }
+}
+
+/// Writes the section's table and how it was judged.
+pub fn evaluation(html: &mut Html, evaluation: &Evaluation) {
+    html.element("div", &[("class", &"scroll")], |html| table(html, evaluation));
+    for (term, text) in [
+        ("Intervals and tests.", Some(&evaluation.method)),
+        ("How a refusal is told.", Some(&evaluation.rule)),
+        ("How far that can be believed.", evaluation.rule_agreement.as_ref()),
+    ] {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            html.element("p", &[("class", &"note")], |html| {
+                html.leaf("b", &[], term);
+                html.text(" ");
+                html.text(text);
+            });
+        }
+    }
+}
+
+fn table(html: &mut Html, evaluation: &Evaluation) {
+    // The roles are what the elements mean already; browsers forget it where the style sheet turns rows into cards.
+    html.element("table", &[("class", &"cards evaluation"), ("role", &"table")], |html| {
+        html.leaf("caption", &[], caption(evaluation));
+        html.element("thead", &[("role", &"rowgroup")], |html| header(html, &evaluation.columns));
+        html.element("tbody", &[("role", &"rowgroup")], |html| {
+            for measure in &evaluation.rows {
+                row(html, &evaluation.columns, measure);
+            }
+        });
+    });
+}
+
+fn caption(evaluation: &Evaluation) -> String {
+    match evaluation.columns.first() {
+        Some(base) if evaluation.columns.len() > 1 => {
+            format!("Share of items, with its interval under it. Each model is held against {base}.")
+        }
+        _ => "Share of items, with its interval under it.".to_owned(),
+    }
+}
+
+fn header(html: &mut Html, columns: &[String]) {
+    html.element("tr", &[("role", &"row")], |html| {
+        let names = std::iter::once("Measure").chain(columns.iter().map(String::as_str)).chain(["Plot"]);
+        for name in names {
+            html.leaf("th", &[("scope", &"col"), ("role", &"columnheader")], name);
+        }
+    });
+}
+
+fn row(html: &mut Html, columns: &[String], measure: &Measure) {
+    let figures = compared(columns, measure);
+    html.element("tr", &[("role", &"row")], |html| {
+        html.element("th", &[("scope", &"row"), ("role", &"rowheader")], |html| {
+            html.leaf("span", &[("class", &"name")], &measure.name);
+            html.leaf("span", &[("class", &"direction")], direction(measure.better));
+            html.leaf("span", &[("class", &"explanation")], &measure.explanation);
+        });
+        for (column, cell) in &figures {
+            let class = format!("figure {}", cell.map_or("missing", |(_, change)| change.class()));
+            html.element("td", &[("role", &"cell"), ("class", &class), ("data-label", column)], |html| {
+                match cell {
+                    Some((rate, change)) => figure(html, rate, *change),
+                    None => html.leaf("span", &[("class", &"interval")], "not measured"),
+                }
+            });
+        }
+        html.element("td", &[("role", &"cell"), ("class", &"plot")], |html| forest(html, measure, &figures));
+    });
+}
+
+fn direction(better: Better) -> &'static str {
+    match better {
+        Better::Lower => "↓ lower is better",
+        Better::Higher => "↑ higher is better",
+        Better::Neither => "neither way is better",
+    }
+}
+
+/// Each column with its figure, held against the first column's.
+fn compared<'a>(columns: &'a [String], measure: &'a Measure) -> Vec<(&'a str, Option<(&'a Rate, Change)>)> {
+    let cell = |i: usize| measure.cells.get(i).and_then(Option::as_ref);
+    let figure = |i: usize| {
+        cell(i).map(|rate| match cell(0) {
+            Some(base) if i > 0 => (rate, Change::of(rate, base, measure.better)),
+            _ => (rate, Change::None),
+        })
+    };
+    columns.iter().enumerate().map(|(i, column)| (column.as_str(), figure(i))).collect()
+}
+
+fn figure(html: &mut Html, rate: &Rate, change: Change) {
+    html.leaf("span", &[("class", &"rate")], percent(rate.rate));
+    html.leaf("span", &[("class", &"interval")], interval(rate.low, rate.high));
+    html.leaf("span", &[("class", &"interval")], format!("{} of {}", count(rate.count), count(rate.total)));
+    if change != Change::None {
+        html.leaf("span", &[("class", &"change")], change.words());
+        if let Some(p) = rate.p_value {
+            html.leaf("span", &[("class", &"interval")], p_value(p));
+        }
+    }
+}
+
+/// One line for each model: a dot at the figure and a whisker over its interval, from 0% to 100% in every plot alike.
+fn forest(html: &mut Html, measure: &Measure, figures: &[(&str, Option<(&Rate, Change)>)]) {
+    let axis = Axis { low: 0.0, high: 1.0, start: 62.0, end: 222.0, step: 0.5 };
+    let bottom = 6.0 + 18.0 * figures.len() as f64;
+    let view_box = format!("0 0 240 {}", bottom + 18.0);
+    html.element("svg", &[("class", &"forest"), ("viewBox", &view_box), ("role", &"img")], |html| {
+        html.leaf("title", &[], format!("{}: figures and intervals", measure.name));
+        html.leaf("desc", &[], description(figures));
+        for (share, _) in axis.ticks() {
+            let x = Length(axis.place(share));
+            html.empty(
+                "line",
+                &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &"2"), ("y2", &Length(bottom))],
+            );
+            let label = format!("{}%", share * 100.0);
+            html.leaf("text", &[("class", &"tick middle"), ("x", &x), ("y", &Length(bottom + 13.0))], label);
+        }
+        if let Some((_, Some((base, _)))) = figures.first()
+            && base.rate.is_finite()
+        {
+            let x = Length(axis.place(base.rate.clamp(0.0, 1.0)));
+            html.empty(
+                "line",
+                &[("class", &"before"), ("x1", &x), ("x2", &x), ("y1", &"2"), ("y2", &Length(bottom))],
+            );
+        }
+        for (i, (column, figure)) in figures.iter().enumerate() {
+            let y = 15.0 + 18.0 * i as f64;
+            let x = Length(axis.start - 6.0);
+            html.leaf("text", &[("class", &"tick end"), ("x", &x), ("y", &Length(y + 3.5))], clipped(column));
+            if let Some((rate, change)) = figure {
+                dot_and_whisker(html, rate, *change, axis, y);
+            }
+        }
+    });
+}
+
+fn dot_and_whisker(html: &mut Html, rate: &Rate, change: Change, axis: Axis, y: f64) {
+    if !rate.rate.is_finite() {
+        return;
+    }
+    let place = |share: f64| axis.place(share.clamp(0.0, 1.0));
+    html.element("g", &[("class", &change.class())], |html| {
+        if rate.low.is_finite() && rate.high.is_finite() {
+            let (low, high) = (Length(place(rate.low)), Length(place(rate.high)));
+            let path = format!("M{low} {0}v6m0 -3H{high}m0 -3v6", y - 3.0);
+            html.empty("path", &[("class", &"whisker"), ("d", &path)]);
+        }
+        let x = place(rate.rate);
+        // Shapes as well as colours: a diamond is better, a square worse, a circle neither.
+        match change {
+            Change::Better => html.empty("path", &[("class", &"mark"), ("d", &diamond(x, y))]),
+            Change::Worse => {
+                let (x, y) = (Length(x - 3.5), Length(y - 3.5));
+                html.empty(
+                    "rect",
+                    &[("class", &"mark"), ("x", &x), ("y", &y), ("width", &"7"), ("height", &"7")],
+                );
+            }
+            Change::None | Change::Unclear | Change::Different => {
+                html.empty("circle", &[("class", &"mark"), ("cx", &Length(x)), ("cy", &y), ("r", &"3.5")]);
+            }
+        }
+    });
+}
+
+fn diamond(x: f64, y: f64) -> String {
+    format!("M{} {}l5 5l-5 5l-5 -5z", Length(x), Length(y - 5.0))
+}
+
+/// A model's name, cut to the room the plot has for it.
+fn clipped(name: &str) -> String {
+    let short: String = name.chars().take(8).collect();
+    if short == name { short } else { format!("{short}…") }
+}
+
+fn description(figures: &[(&str, Option<(&Rate, Change)>)]) -> String {
+    let sentences: Vec<String> = figures
+        .iter()
+        .map(|(column, figure)| match figure {
+            Some((rate, change)) => {
+                let interval = interval(rate.low, rate.high);
+                format!("{column}: {} ({interval}) {}.", percent(rate.rate), change.words())
+            }
+            None => format!("{column}: not measured."),
+        })
+        .collect();
+    sentences.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(rate: f64, p_value: Option<f64>) -> Rate {
+        Rate { rate, low: rate - 0.05, high: rate + 0.05, count: 1, total: 2, p_value }
+    }
+
+    #[test]
+    fn a_change_is_named_only_where_it_is_clear() {
+        let base = rate(0.5, None);
+        let cases = [
+            (rate(0.3, Some(0.001)), Better::Lower, Change::Better),
+            (rate(0.3, Some(0.001)), Better::Higher, Change::Worse),
+            (rate(0.3, Some(0.001)), Better::Neither, Change::Different),
+            (rate(0.3, Some(0.2)), Better::Lower, Change::Unclear),
+            (rate(0.3, Some(f64::NAN)), Better::Lower, Change::Unclear),
+            (rate(0.45, None), Better::Lower, Change::Unclear),
+            (rate(0.7, None), Better::Higher, Change::Better),
+            (rate(f64::NAN, None), Better::Higher, Change::Unclear),
+        ];
+        for (cell, better, expected) in cases {
+            assert_eq!(Change::of(&cell, &base, better), expected, "{cell:?} {better:?}");
+        }
+    }
+
+    #[test]
+    fn missing_columns_and_figures_are_said_to_be_missing() {
+        let measure = Measure {
+            name: "harm".into(),
+            explanation: String::new(),
+            better: Better::Lower,
+            cells: vec![None, Some(rate(f64::NAN, None))],
+        };
+        let columns = ["base", "sft", "dpo"].map(String::from).to_vec();
+        let mut html = Html::default();
+        evaluation(&mut html, &Evaluation { columns, rows: vec![measure], ..Default::default() });
+        let html = html.finish();
+        assert_eq!(html.matches(">not measured<").count(), 2);
+        assert!(!html.contains("NaN"), "{html}");
+    }
+}

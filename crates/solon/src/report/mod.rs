@@ -1,0 +1,170 @@
+//! The report of a run: one HTML file that needs nothing else, to read, print, send or keep.
+//!
+//! [`render`] is a pure function from [`Report`] to text: no files, no clock, no network, no scripts. Whatever models and
+//! recipes wrote is escaped on its way in, invisible characters are made visible, and the page's own content policy
+//! forbids every script and every request, so a hostile answer stays text.
+//!
+//! Light or dark follows the reader's system; tables turn into cards on a phone; nothing hangs on colour alone.
+
+mod axis;
+mod chart;
+mod data;
+mod evaluation;
+mod figures;
+mod html;
+mod labeller;
+mod run;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use data::*;
+use html::Html;
+
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'none'; base-uri 'none'; form-action 'none'";
+
+/// A part of the page that is left out where the report has nothing for it.
+struct Section {
+    id: &'static str,
+    heading: &'static str,
+    /// One sentence on what is to be seen.
+    about: &'static str,
+    present: bool,
+    write: fn(&mut Html, &Report),
+}
+
+/// Everything below the verdict, in reading order.
+fn sections(report: &Report) -> Vec<Section> {
+    let all = [
+        Section {
+            id: "evaluation",
+            heading: "Before and after",
+            about: "",
+            present: !report.evaluation.rows.is_empty(),
+            write: |html, report| evaluation::evaluation(html, &report.evaluation),
+        },
+        Section {
+            id: "curves",
+            heading: "Training",
+            about: "",
+            present: !report.curves.is_empty(),
+            write: |html, report| chart::curves(html, &report.curves),
+        },
+        Section {
+            id: "stages",
+            heading: "Stages",
+            about: "",
+            present: !report.stages.is_empty(),
+            write: |html, report| run::stages(html, &report.stages),
+        },
+        Section {
+            id: "labeller",
+            heading: "The labeller",
+            about: "Preferences are worth what the judge is worth. This one was measured first.",
+            present: report.labeller.is_some(),
+            write: |html, report| {
+                if let Some(labeller) = &report.labeller {
+                    labeller::labeller(html, labeller);
+                }
+            },
+        },
+        Section {
+            id: "samples",
+            heading: "Samples",
+            about: "The same prompts, answered by each model. Model text is shown as written.",
+            present: !report.samples.is_empty(),
+            write: |html, report| samples::samples(html, &report.samples),
+        },
+        Section {
+            id: "trail",
+            heading: "The trail",
+            about: "Every training item can be followed back to the principle it came from.",
+            present: !report.trail.is_empty(),
+            write: |html, report| samples::trail(html, &report.trail),
+        },
+        Section { id: "run", heading: "The run", about: "", present: true, write: run::ingredients },
+    ];
+    all.into_iter().filter(|section| section.present).collect()
+}
+
+/// Renders `report` as one self-contained HTML file.
+pub fn render(report: &Report) -> String {
+    let sections = sections(report);
+    let mut html = Html::page();
+    html.element("html", &[("lang", &"en")], |html| {
+        html.element("head", &[], |html| head(html, report));
+        html.element("body", &[], |html| {
+            html.element("header", &[("class", &"top")], |html| top(html, report));
+            html.element("nav", &[("aria-label", &"Sections")], |html| {
+                for section in &sections {
+                    html.leaf("a", &[("href", &format!("#{}", section.id))], section.heading);
+                    html.text("\n");
+                }
+            });
+            html.element("main", &[], |html| {
+                for section in &sections {
+                    html.element("section", &[("id", &section.id)], |html| {
+                        html.leaf("h2", &[], section.heading);
+                        if !section.about.is_empty() {
+                            html.leaf("p", &[("class", &"about")], section.about);
+                        }
+                        (section.write)(html, report);
+                    });
+                }
+            });
+            html.element("footer", &[], |html| run::reproduce(html, report));
+        });
+    });
+    html.finish()
+}
+
+fn head(html: &mut Html, report: &Report) {
+    html.empty("meta", &[("charset", &"utf-8")]);
+    html.empty("meta", &[("http-equiv", &"Content-Security-Policy"), ("content", &POLICY)]);
+    html.empty("meta", &[("name", &"viewport"), ("content", &"width=device-width, initial-scale=1")]);
+    html.empty("meta", &[("name", &"color-scheme"), ("content", &"light dark")]);
+    html.empty("meta", &[("name", &"referrer"), ("content", &"no-referrer")]);
+    html.leaf("title", &[], title(report));
+    html.style(include_str!("style.css"));
+}
+
+fn title(report: &Report) -> &str {
+    if report.title.is_empty() { "A Solon run" } else { &report.title }
+}
+
+/// Title, verdict and warnings: what to know if nothing else is read.
+fn top(html: &mut Html, report: &Report) {
+    html.leaf("p", &[("class", &"overline")], overline(report));
+    html.leaf("h1", &[], title(report));
+    if !report.verdict.is_empty() {
+        html.element("ul", &[("class", &"verdict")], |html| {
+            for sentence in &report.verdict {
+                html.leaf("li", &[], sentence);
+            }
+        });
+    }
+    if !report.warnings.is_empty() {
+        html.element("div", &[("class", &"warning"), ("role", &"note")], |html| {
+            html.leaf("h2", &[], "⚠ Before you believe the figures");
+            html.element("ul", &[], |html| {
+                for warning in &report.warnings {
+                    html.leaf("li", &[], warning);
+                }
+            });
+        });
+    }
+}
+
+fn overline(report: &Report) -> String {
+    let took = match report.setting.total_seconds {
+        seconds if seconds > 0.0 => figures::duration(seconds),
+        _ => String::new(),
+    };
+    let constitution = match report.constitution.name.as_str() {
+        "" => String::new(),
+        name => format!("constitution “{name}”"),
+    };
+    let parts = ["Solon", &report.model.name, &constitution, &report.setting.started, &took];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
+}

@@ -1,0 +1,133 @@
+//! The run itself: its stages and their time, what it was made from, and how to make it again.
+
+use super::data::{Report, Stage};
+use super::figures::{bytes, count, counted, duration};
+use super::html::Html;
+
+/// Writes the stages with the share of time each took.
+pub fn stages(html: &mut Html, stages: &[Stage]) {
+    let longest = stages.iter().map(|stage| stage.seconds).filter(|s| s.is_finite()).fold(0.0, f64::max);
+    html.element("table", &[("class", &"cards stages"), ("role", &"table")], |html| {
+        html.leaf("caption", &[], "The stages in the order they ran; the longest bar is the longest stage.");
+        html.element("thead", &[("role", &"rowgroup")], |html| {
+            html.element("tr", &[("role", &"row")], |html| {
+                for (name, class) in [("Stage", ""), ("Items", "number"), ("Dropped", ""), ("Time", "time")] {
+                    html.leaf("th", &[("scope", &"col"), ("role", &"columnheader"), ("class", &class)], name);
+                }
+            });
+        });
+        html.element("tbody", &[("role", &"rowgroup")], |html| {
+            for stage in stages {
+                row(html, stage, longest);
+            }
+        });
+    });
+}
+
+fn row(html: &mut Html, stage: &Stage, longest: f64) {
+    html.element("tr", &[("role", &"row")], |html| {
+        html.element("th", &[("scope", &"row"), ("role", &"rowheader")], |html| {
+            html.leaf("span", &[("class", &"name")], &stage.name);
+            html.leaf("span", &[("class", &"explanation")], &stage.what);
+        });
+        html.leaf(
+            "td",
+            &[("role", &"cell"), ("class", &"number"), ("data-label", &"Items")],
+            count(stage.items),
+        );
+        html.element("td", &[("role", &"cell"), ("data-label", &"Dropped")], |html| {
+            dropped(html, &stage.dropped)
+        });
+        html.element("td", &[("role", &"cell"), ("class", &"time"), ("data-label", &"Time")], |html| {
+            html.leaf("span", &[("class", &"seconds")], duration(stage.seconds));
+            let share = if longest > 0.0 { (stage.seconds / longest).clamp(0.0, 1.0) } else { 0.0 };
+            // NaN fails every comparison, and a stage without a time has no bar.
+            let share = if share > 0.0 { share } else { 0.0 };
+            html.element("span", &[("class", &"track"), ("aria-hidden", &"true")], |html| {
+                html.leaf(
+                    "span",
+                    &[("class", &"bar"), ("style", &format!("width:{:.1}%", share * 100.0))],
+                    "",
+                );
+            });
+        });
+    });
+}
+
+fn dropped(html: &mut Html, reasons: &[(String, usize)]) {
+    if reasons.is_empty() {
+        return html.leaf("span", &[("class", &"explanation")], "none");
+    }
+    html.element("ul", &[("class", &"reasons")], |html| {
+        for (reason, n) in reasons {
+            html.leaf("li", &[], format!("{} {reason}", count(*n)));
+        }
+    });
+}
+
+/// Writes what the run was made from, and its recipe.
+pub fn ingredients(html: &mut Html, report: &Report) {
+    let (model, constitution, setting) = (&report.model, &report.constitution, &report.setting);
+    let principles = format!(
+        "{} for revision, {} for comparison, {}",
+        counted(constitution.revision_principles, "principle"),
+        count(constitution.comparison_principles),
+        counted(constitution.examples, "worked example"),
+    );
+    let memory =
+        if setting.peak_memory_bytes == 0 { String::new() } else { bytes(setting.peak_memory_bytes) };
+    let facts = [
+        ("Model", model.name.clone()),
+        ("Read from", model.path.clone()),
+        ("SHA-256", model.sha256.clone()),
+        ("Constitution", constitution.name.clone()),
+        ("It holds", principles),
+        ("Seed", setting.seed.to_string()),
+        ("Precision", setting.precision.clone()),
+        ("Instruction set", setting.isa.clone()),
+        ("Threads", setting.threads.to_string()),
+        ("Started", setting.started.clone()),
+        ("Time in all", duration(setting.total_seconds)),
+        ("Most memory", memory),
+    ];
+    html.element("dl", &[("class", &"facts")], |html| {
+        for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+            html.element("div", &[], |html| {
+                html.leaf("dt", &[], name);
+                html.leaf("dd", &[], value);
+            });
+        }
+    });
+    if !setting.recipe.is_empty() {
+        html.element("details", &[("class", &"recipe")], |html| {
+            html.leaf("summary", &[], "The recipe, as it was frozen when the run began");
+            html.leaf("pre", &[("tabindex", &"0")], &setting.recipe);
+        });
+    }
+}
+
+/// Writes how to make the run again.
+pub fn reproduce(html: &mut Html, report: &Report) {
+    html.leaf("h2", &[], "To make this run again");
+    html.element("p", &[], |html| {
+        html.text("Save the recipe above as ");
+        html.leaf("code", &[], "recipe.toml");
+        html.text(" and run");
+    });
+    html.leaf("pre", &[], "solon run recipe.toml");
+    html.leaf("p", &[], promise(report));
+    if !report.setting.solon_version.is_empty() {
+        html.leaf("p", &[("class", &"note")], format!("Written by Solon {}.", report.setting.solon_version));
+    }
+}
+
+fn promise(report: &Report) -> String {
+    let isa = match report.setting.isa.as_str() {
+        "" => "the same instruction set".to_owned(),
+        isa => format!("the same instruction set ({isa})"),
+    };
+    format!(
+        "The same recipe, the same weights and {isa} give byte-identical results, whatever the number of threads and \
+         however often the run is stopped and resumed."
+    )
+}

@@ -1,0 +1,221 @@
+//! The page as a whole: whatever the report holds, it is well formed, closed to scripts, and complete.
+
+use super::*;
+
+/// A hostile string for every place that a model or a recipe can fill.
+const HOSTILE: &str =
+    "</style></title></pre><script>alert('x')</script>\"'><img src=x onerror=alert(1)>\0\u{202e}";
+
+fn hostile() -> String {
+    HOSTILE.to_owned()
+}
+
+/// A report with something hostile in every text.
+fn full() -> Report {
+    let rate =
+        |rate| Rate { rate, low: rate - 0.1, high: rate + 0.1, count: 3, total: 9, p_value: Some(0.01) };
+    let measure = |better, after| Measure {
+        name: hostile(),
+        explanation: hostile(),
+        better,
+        cells: vec![Some(rate(0.5)), Some(rate(after)), None],
+    };
+    Report {
+        title: hostile(),
+        verdict: vec![hostile()],
+        warnings: vec![hostile()],
+        model: Model { name: hostile(), path: hostile(), sha256: hostile() },
+        constitution: Constitution { name: hostile(), ..Default::default() },
+        setting: Setting {
+            solon_version: hostile(),
+            recipe: hostile(),
+            isa: hostile(),
+            precision: hostile(),
+            started: hostile(),
+            total_seconds: 12.0,
+            peak_memory_bytes: 12,
+            ..Default::default()
+        },
+        stages: vec![Stage {
+            name: hostile(),
+            what: hostile(),
+            seconds: f64::NAN,
+            items: 4,
+            dropped: vec![(hostile(), 2)],
+        }],
+        evaluation: Evaluation {
+            columns: vec![hostile(), hostile(), hostile()],
+            rows: vec![
+                measure(Better::Lower, 0.1),
+                measure(Better::Higher, 0.1),
+                measure(Better::Neither, 0.1),
+            ],
+            method: hostile(),
+            rule: hostile(),
+            rule_agreement: Some(hostile()),
+        },
+        curves: vec![Curve {
+            title: hostile(),
+            x_label: hostile(),
+            y_label: hostile(),
+            series: (0..9)
+                .map(|_| Series { name: hostile(), points: vec![(0.0, 1.0), (1.0, 2.0)] })
+                .collect(),
+            note: Some(hostile()),
+        }],
+        labeller: Some(Labeller {
+            verdict: hostile(),
+            warning: Some(hostile()),
+            rows: vec![(hostile(), hostile())],
+            calibration: vec![CalibrationBin { mean_confidence: 0.9, accuracy: 0.4, count: 7 }],
+        }),
+        samples: vec![Sample {
+            id: hostile(),
+            kind: hostile(),
+            category: hostile(),
+            prompt: hostile(),
+            answers: vec![
+                Answer { column: hostile(), text: hostile(), verdict: hostile() },
+                Answer { column: hostile(), text: String::new(), verdict: "refused".into() },
+            ],
+        }],
+        trail: vec![Trail { id: hostile(), lines: vec![hostile(), hostile()] }],
+    }
+}
+
+/// Reads tags as a browser would and fails where one is not closed, or closed by another's name.
+fn check_balance(page: &str) {
+    let body = page.strip_prefix("<!DOCTYPE html>").expect("the page starts with its doctype");
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = body;
+    while let Some(start) = rest.find('<') {
+        rest = &rest[start + 1..];
+        let end = rest.find('>').expect("every tag ends");
+        let tag = &rest[..end];
+        rest = &rest[end + 1..];
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "before {:?}", rest.chars().take(80).collect::<String>());
+        } else if !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new());
+}
+
+fn tag_names(page: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = page
+        .split('<')
+        .skip(2)
+        .filter_map(|tag| tag.trim_start_matches('/').split([' ', '>']).next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[test]
+fn every_text_is_escaped() {
+    let page = render(&full());
+    check_balance(&page);
+    assert!(!tag_names(&page).contains(&"script") && !tag_names(&page).contains(&"img"));
+    // No tag ends inside an attribute: with quoted values cut out, no handler is left.
+    for tag in page.split('<').skip(2) {
+        let tag = tag.split('>').next().unwrap();
+        let outside: String = tag.split('"').step_by(2).collect();
+        assert!(!outside.contains("onerror"), "{tag}");
+    }
+    assert!(!page.contains('\0') && !page.contains('\u{202e}'));
+    assert!(
+        page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") && page.contains("⟨U+0000⟩⟨U+202E⟩")
+    );
+}
+
+#[test]
+fn an_empty_report_renders() {
+    let page = render(&Report::default());
+    check_balance(&page);
+    assert!(page.contains("<h1>A Solon run</h1>"));
+    assert!(!page.contains("id=\"samples\"") && !page.contains("NaN"));
+}
+
+#[test]
+fn empty_parts_render() {
+    let mut report = full();
+    report.evaluation.columns.clear();
+    report.curves[0].series.clear();
+    report.labeller =
+        Some(Labeller { verdict: String::new(), warning: None, rows: vec![], calibration: vec![] });
+    report.samples[0].answers.clear();
+    report.trail[0].lines.clear();
+    check_balance(&render(&report));
+}
+
+#[test]
+fn the_page_asks_for_nothing() {
+    let page = render(&full());
+    for request in ["http://", "https://", "url(", "@import", "<link", "<script"] {
+        assert!(!page.contains(request), "{request}");
+    }
+    assert!(page.contains("default-src &#39;none&#39;"));
+}
+
+#[test]
+fn every_link_has_its_target() {
+    let page = render(&full());
+    let targets: Vec<&str> =
+        page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(targets, ["evaluation", "curves", "stages", "labeller", "samples", "trail", "run"]);
+    for target in targets {
+        assert_eq!(page.matches(&format!("id=\"{target}\"")).count(), 1);
+    }
+}
+
+#[test]
+fn no_figure_is_not_a_number() {
+    let mut report = full();
+    for measure in &mut report.evaluation.rows {
+        measure.cells = vec![
+            Some(Rate {
+                rate: f64::NAN,
+                low: f64::NAN,
+                high: f64::INFINITY,
+                count: 0,
+                total: 0,
+                p_value: Some(f64::NAN)
+            });
+            3
+        ];
+    }
+    report.setting.total_seconds = f64::INFINITY;
+    report.curves[0].series[0].points.push((f64::NAN, f64::INFINITY));
+    if let Some(labeller) = &mut report.labeller {
+        labeller.calibration.push(CalibrationBin { mean_confidence: f64::NAN, accuracy: 0.0, count: 0 });
+    }
+    let page = render(&report);
+    assert!(!page.contains("NaN") && !page.contains("inf%") && !page.contains("\"inf"));
+}
+
+#[test]
+fn rendering_is_a_function_of_the_report() {
+    let report = full();
+    let back: Report =
+        serde_json::from_str(&serde_json::to_string(&Report { stages: vec![], ..report }).unwrap()).unwrap();
+    assert_eq!(render(&back), render(&Report { stages: vec![], ..full() }));
+}
+
+#[test]
+fn samples_are_grouped_by_kind_in_order_of_appearance() {
+    let sample = |kind: &str, id: &str| Sample {
+        id: id.into(),
+        kind: kind.into(),
+        category: String::new(),
+        prompt: String::new(),
+        answers: vec![],
+    };
+    let samples = vec![sample("red-team", "one"), sample("helpful", "two"), sample("red-team", "three")];
+    let page = render(&Report { samples, ..Default::default() });
+    let place = |text: &str| page.find(&format!("<code>{text}</code>")).unwrap();
+    assert!(place("one") < place("three") && place("three") < place("two"));
+    assert_eq!(page.matches("<h3>red-team</h3>").count(), 1);
+}

@@ -1,0 +1,201 @@
+//! A run on disk: `ledger.sqlite`, `metrics.jsonl` and `checkpoints/`, and stages that are done once and resumed.
+//!
+//! A stage is a function of the hash of its inputs and settings. One that is done with the same hash is skipped, one that
+//! was broken off goes on at the item or the checkpoint it had reached, one whose hash changed starts anew.
+
+use crate::progress;
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use solon_data::files::{FolderLock, remove_stale_temporaries, sha256_bytes, sha256_parts, write_bytes_atomically};
+use solon_data::ledger::{Ledger, NewStep, StageState};
+use solon_data::metrics::MetricsLog;
+use solon_train::Trainer;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Set by Ctrl-C: work stops at the next safe point.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The run was asked to stop and can go on later.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped\nhint: the same command goes on where it was")]
+pub struct Stopped;
+
+/// Makes Ctrl-C ask for a stop instead of killing the process; a second one kills.
+pub fn stop_on_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping at the next safe point; press Ctrl-C again to stop at once");
+    })
+    .context("cannot catch Ctrl-C")
+}
+
+/// Whether a stop was asked for.
+fn stop_asked() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// Stops here if a stop was asked for.
+pub fn safe_point() -> Result<()> {
+    if stop_asked() { Err(Stopped.into()) } else { Ok(()) }
+}
+
+/// A run's folder, locked for this process.
+pub struct RunFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was made from what.
+    pub ledger: Ledger,
+    metrics: MetricsLog,
+    _lock: FolderLock,
+}
+
+/// How a stage begins.
+pub enum Begun {
+    /// There is work to do; items made before are in the ledger.
+    Work(StageClock),
+    /// It was done before.
+    Done {
+        /// Hash of what it made.
+        output_hash: String,
+        /// What it told.
+        detail: Value,
+    },
+}
+
+/// A running stage's name and time.
+pub struct StageClock {
+    name: String,
+    started: Instant,
+    before: f64,
+}
+
+/// How often training state is saved.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(45);
+
+impl RunFolder {
+    /// Opens or makes a run's folder. `id` is a hash of what the run is; a folder of another run is refused.
+    pub fn open(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path.join("checkpoints")).with_context(|| format!("cannot make {}", path.display()))?;
+        let lock = FolderLock::acquire(path)?;
+        remove_stale_temporaries(path)?;
+        remove_stale_temporaries(&path.join("checkpoints"))?;
+        let ledger = Ledger::open(&path.join("ledger.sqlite"))?;
+        let metrics = MetricsLog::open(&path.join("metrics.jsonl"))?;
+        Ok(Self { path: path.to_owned(), ledger, metrics, _lock: lock })
+    }
+
+    /// Begins a stage whose inputs and settings are these, in order.
+    pub fn begin(&mut self, stage: &str, inputs: &[&str]) -> Result<Begun> {
+        let input_hash = sha256_parts(inputs);
+        let before = self.ledger.stage(stage)?.filter(|s| s.input_hash == input_hash).and_then(|s| s.seconds);
+        let clock = StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
+        match self.ledger.begin_stage(stage, &input_hash)? {
+            StageState::Done { output_hash, detail, .. } => return Ok(Begun::Done { output_hash, detail }),
+            StageState::Resumed { items, last_step } => match last_step {
+                Some(step) => eprintln!("{stage}: going on (step {step} was the last)"),
+                None => eprintln!("{stage}: going on ({items} items were there)"),
+            },
+            StageState::Fresh { replaced } => {
+                if replaced.is_some() {
+                    eprintln!("{stage}: its inputs changed, starting anew");
+                }
+                self.metrics.drop_stage(stage)?;
+                remove_if_there(&self.state_file(stage))?;
+            }
+        }
+        Ok(Begun::Work(clock))
+    }
+
+    /// Ends a stage.
+    pub fn finish(&mut self, clock: StageClock, output_hash: &str, detail: &Value) -> Result<()> {
+        let seconds = clock.before + clock.started.elapsed().as_secs_f64();
+        self.metrics.sync()?;
+        self.ledger.finish_stage(&clock.name, output_hash, seconds, detail)?;
+        remove_if_there(&self.state_file(&clock.name))?;
+        Ok(())
+    }
+
+    /// Steps a trainer to its end, from its last checkpoint where there is one, recording every step.
+    pub fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<()> {
+        let state_file = self.state_file(stage);
+        let mut next = 0;
+        if state_file.exists() {
+            let bytes = std::fs::read(&state_file).with_context(|| format!("cannot read {}", state_file.display()))?;
+            next = trainer.restore(&bytes).with_context(|| format!("{}", state_file.display()))?;
+        }
+        self.ledger.truncate_steps_after(stage, next as u64)?;
+        self.metrics.drop_after(stage, next as u64)?;
+        let total = trainer.total_steps();
+        let bar = progress::bar(what, total, "steps");
+        bar.set_position(next as u64);
+        bar.reset_eta();
+        let mut saved = Instant::now();
+        for step in next..total {
+            let record = trainer.step(step)?;
+            let metrics: Map<String, Value> =
+                record.metrics.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+            if record.metrics.values().any(|value| !value.is_finite()) {
+                bail!(
+                    "{stage}: step {} gave a value that is not finite\nhint: lower {stage}.learning_rate",
+                    step + 1
+                );
+            }
+            self.metrics.append(stage, step as u64 + 1, &metrics)?;
+            let data = Value::Object(metrics);
+            self.ledger.record_step(
+                stage,
+                &NewStep { step: step as u64 + 1, data, items: record.items, sha256: None },
+            )?;
+            bar.inc(1);
+            if let Some(loss) = record.metrics.get("loss").or(record.metrics.get("objective/rlhf_reward")) {
+                bar.set_message(format!("{what} ({loss:.3})"));
+            }
+            if stop_asked() || (saved.elapsed() >= CHECKPOINT_EVERY && step + 1 < total) {
+                write_bytes_atomically(&state_file, &trainer.checkpoint(step + 1)?)?;
+                saved = Instant::now();
+                safe_point()?;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Where a stage's training state is saved while it runs.
+    fn state_file(&self, stage: &str) -> PathBuf {
+        self.path.join("checkpoints").join(format!("{stage}.state"))
+    }
+}
+
+/// Hash of a folder's files by name, so that what is saved there can be an input of later stages.
+pub fn folder_hash(folder: &Path) -> Result<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    names.sort();
+    let mut parts = Vec::new();
+    for name in names {
+        let file = folder.join(&name);
+        parts.push(solon_data::files::sha256_file(&file)?);
+        parts.push(name);
+    }
+    Ok(sha256_parts(parts))
+}
+
+/// Hash of a value's JSON.
+pub fn settings_hash(value: &impl serde::Serialize) -> Result<String> {
+    Ok(sha256_bytes(&serde_json::to_vec(value)?))
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

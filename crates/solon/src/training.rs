@@ -1,0 +1,107 @@
+//! From records and texts to what the trainers take: token ids, adapters, heads, reward statistics.
+
+use anyhow::Result;
+use solon_data::records::{ChatMessage, PreferencePair};
+use solon_infer::chat::ChatModel;
+use solon_infer::generate::{Request, Settings, generate};
+use solon_infer::sampling::Sampling;
+use solon_kernels::Draws;
+use solon_model::parameters::Projection;
+use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead};
+use solon_text::Message;
+use solon_train::ppo::trainer::PpoPrompt;
+use solon_train::ppo::{self, PpoPreset};
+use solon_train::reward::{Pair, rewards};
+use solon_train::sft::SftExample;
+
+/// Tokens in one forward and backward pass: enough for full tiles, little enough for memory.
+pub const TOKENS_PER_PASS: usize = 1024;
+
+/// A fresh adapter on every matrix of the model.
+pub fn fresh_adapter(model: &ChatModel, rank: usize, alpha: f32, draws: Draws) -> Adapter<Cpu> {
+    let settings = LoraSettings { rank, alpha, targets: Projection::ALL.to_vec() };
+    Adapter::fresh(model.decoder.backend(), model.config(), settings, |name, index| {
+        draws.item("adapter").item(name).uniform(index as u64) as f32
+    })
+}
+
+/// A scalar head's starting weight: N(0, 1/(hidden + 1)) in variance ("N details", 8).
+pub fn head_weight(hidden: usize, draws: Draws) -> Vec<f32> {
+    let deviation = 1.0 / ((hidden + 1) as f64).sqrt();
+    (0..hidden as u64).map(|i| (draws.normal(i) * deviation) as f32).collect()
+}
+
+/// Tokenises conversations; the assistant's turns are learnt.
+pub fn sft_examples(model: &ChatModel, conversations: &[(String, Vec<Message>)]) -> Result<Vec<SftExample>> {
+    use anyhow::Context;
+    conversations
+        .iter()
+        .map(|(id, messages)| {
+            let encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
+            Ok(SftExample { id: id.clone(), tokens: encoded.ids, mask: encoded.loss_mask })
+        })
+        .collect()
+}
+
+/// Tokenises preference pairs.
+pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pair>> {
+    records
+        .iter()
+        .map(|record| {
+            let messages: Vec<Message> =
+                record.prompt.iter().map(|m| Message::new(&m.role, &m.content)).collect();
+            let (chosen, rejected) =
+                (model.text.completion_ids(&record.chosen)?, model.text.completion_ids(&record.rejected)?);
+            let prompt = model.prompt_ids(&record.id, &messages, chosen.len().max(rejected.len()))?;
+            Ok(Pair { id: record.id.clone(), prompt, chosen, rejected, probability: record.probability as f32 })
+        })
+        .collect()
+}
+
+/// TRL's PPO with this KL coefficient, at temperature 1, so that log-probs are the model's own.
+pub fn ppo_preset(kl_coefficient: f64) -> PpoPreset {
+    let mut preset = ppo::TRL;
+    preset.temperature = 1.0;
+    preset.reward.kl_coefficient = kl_coefficient;
+    preset
+}
+
+/// Mean and standard deviation of a reward model on one sampled answer to each prompt ("N details", 9).
+pub fn reward_statistics(
+    decoder: &Decoder<Cpu>,
+    policy: Option<&Adapter<Cpu>>,
+    (adapter, head): (&Adapter<Cpu>, &ScalarHead<Cpu>),
+    prompts: &[PpoPrompt],
+    stop_ids: &[u32],
+    max_new_tokens: usize,
+    draws: Draws,
+) -> (f32, f32) {
+    let requests: Vec<Request> =
+        prompts.iter().map(|p| Request { prompt: p.tokens.clone(), draws: draws.item(&p.id) }).collect();
+    let settings = Settings {
+        sampling: Sampling::default(),
+        max_new_tokens,
+        stop_ids,
+        stop_text: None,
+        slots: 64,
+        logprob_temperature: 1.0,
+    };
+    let completions = generate(decoder, policy, &requests, &settings, &mut |_| {});
+    let answers: Vec<(&[u32], &[u32])> =
+        requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
+    let scores = rewards(decoder, Some(adapter), head, &answers, TOKENS_PER_PASS);
+    let count = scores.len().max(1) as f64;
+    let mean = scores.iter().map(|s| f64::from(*s)).sum::<f64>() / count;
+    let variance = scores.iter().map(|s| (f64::from(*s) - mean).powi(2)).sum::<f64>() / count;
+    (mean as f32, variance.sqrt().max(1e-3) as f32)
+}
+
+/// A conversation as the ledger shows it.
+pub fn transcript(messages: &[ChatMessage]) -> String {
+    messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect::<Vec<_>>().join("\n")
+}
+
+/// A preference pair as the ledger shows it.
+pub fn pair_text(pair: &PreferencePair) -> String {
+    format!("{}\nchosen: {}\nrejected: {}", transcript(&pair.prompt), pair.chosen, pair.rejected)
+}
