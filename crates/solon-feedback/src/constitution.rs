@@ -155,7 +155,7 @@ impl Constitution {
             });
         }
         let mut seen: HashMap<&str, &str> = HashMap::new();
-        let mut check = |table: &'static str, id: &'_ str, texts: &[(&str, &str)]| {
+        let check = |table: &'static str, id: &str, texts: &[(&str, &str)]| {
             let wrong = |field: &str, reason: String| FeedbackError::Entry {
                 path: origin.into(),
                 entry: format!("[[{table}]] {id:?}"),
@@ -164,7 +164,8 @@ impl Constitution {
             };
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
-                let rule = "an id is 1 to 100 letters, digits, `-`, `_` or `.`, for it is used in records and logs";
+                let rule =
+                    "an id is 1 to 100 letters, digits, `-`, `_` or `.`, for it is used in records and logs";
                 return Err(wrong("id", rule.into()));
             }
             match texts.iter().find(|(_, text)| text.trim().is_empty()) {
@@ -198,7 +199,9 @@ impl Constitution {
                     path: origin.into(),
                     entry: format!("[[{table}]] {id:?}"),
                     field: "id".into(),
-                    reason: format!("an earlier [[{earlier}]] entry has this id; ids are unique across the file"),
+                    reason: format!(
+                        "an earlier [[{earlier}]] entry has this id; ids are unique across the file"
+                    ),
                 });
             }
         }
@@ -210,11 +213,15 @@ impl Constitution {
                 reason,
             };
             if self.revision_principle(&e.principle).is_none() {
-                let reason = format!("no [[revision]] entry has the id {:?}; name one that exists", e.principle);
+                let reason =
+                    format!("no [[revision]] entry has the id {:?}; name one that exists", e.principle);
                 return Err(wrong("principle", reason));
             }
             if e.flawed.trim() == e.revision.trim() {
-                return Err(wrong("revision", "it equals `flawed`, so it teaches nothing; rewrite it".into()));
+                return Err(wrong(
+                    "revision",
+                    "it equals `flawed`, so it teaches nothing; rewrite it".into(),
+                ));
             }
         }
         Ok(())

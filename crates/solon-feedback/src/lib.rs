@@ -28,18 +28,14 @@ pub use critique::{
 pub use draw::Draws;
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
-pub use judge_report::{
-    Bin, JudgeReport, KnownMeasures, SwapMeasures, Verdict, WEAK_AGREEMENT, wilson_interval,
-};
+pub use judge_report::{Bin, JudgeReport, KnownMeasures, SwapMeasures, Verdict, wilson_interval};
 pub use label::{
-    KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair, comparison_request,
-    join_known, label_pairs, labeller_training, split_examples,
+    KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair, comparison_request, join_known,
+    label_pairs, labeller_training, split_examples,
 };
-pub use model::{
-    ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling,
-};
+pub use model::{ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling};
 pub use quote::{for_model, for_terminal};
 pub use revise::{
-    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
-    RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
+    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
+    Step, apply_round, critique_round, revision_principle_for, revision_round,
 };

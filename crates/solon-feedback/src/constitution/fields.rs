@@ -44,7 +44,8 @@ impl Fields {
         match self.table.remove(field) {
             Some(Value::String(text)) => Ok(text),
             Some(other) => {
-                Err(self.wrong(field, format!("it is of type {}; write a string in quotes", other.type_str())))
+                Err(self
+                    .wrong(field, format!("it is of type {}; write a string in quotes", other.type_str())))
             }
             None => Err(self.wrong(field, "it is missing; add it")),
         }

@@ -1,0 +1,321 @@
+//! The judge report: a labeller is measured before it is believed.
+//!
+//! Measures: swap consistency and position bias over all labels (Lee et al. 2023, §2.4: the same position picked after a
+//! swap); accuracy with Wilson's 95 % interval and expected calibration error (Guo et al. 2017, 10 bins) over pairs whose
+//! better answer is known; and whether the labeller merely likes the longer answer.
+//!
+//! Contract: the verdict is never `Trustworthy` without known pairs. Thresholds are the constants below.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::label::{KnownLabel, Label};
+
+/// Trustworthy: the lower end of the accuracy's interval reaches this.
+const TRUSTED_ACCURACY: f64 = 0.70;
+/// Trustworthy: both orders agree at least this often.
+const TRUSTED_AGREEMENT: f64 = 0.80;
+/// Trustworthy: the calibration error is at most this.
+const TRUSTED_CALIBRATION: f64 = 0.15;
+/// Below this share of pairs on which both orders agree, a labeller is near chance: one that answers at random agrees
+/// with itself on half.
+const WEAK_AGREEMENT: f64 = 0.60;
+/// Choosing the longer of two unlabelled answers this often, a labeller may be judging length.
+const LENGTH_SUSPECT: f64 = 0.80;
+/// Bins of the calibration curve over [0, 1].
+const BINS: usize = 10;
+/// The 97.5 % point of the standard normal.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// How far the labels may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Accuracy's lower end ≥ 0.70, agreement ≥ 0.80, calibration error ≤ 0.15, and length explains neither.
+    Trustworthy,
+    /// Better than chance, short of trustworthy.
+    Weak,
+    /// Accuracy's lower end ≤ 0.50, or agreement < 0.60, or nothing was measured.
+    NearChance,
+}
+
+/// What the two orders say; shares of pairs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SwapMeasures {
+    /// Pairs measured; not 0.
+    pub pairs: usize,
+    /// Both orders prefer the same answer.
+    pub swap_consistency: f64,
+    /// A is chosen in both orders.
+    pub always_a: f64,
+    /// B is chosen in both orders.
+    pub always_b: f64,
+    /// Mean of max(p, 1 − p).
+    pub mean_confidence: f64,
+    /// The longer answer is preferred, of the pairs with a longer answer and a preference; `None` without such.
+    pub prefers_longer: Option<f64>,
+}
+
+/// A bin of the calibration curve.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bin {
+    /// Pairs whose probability falls in the bin.
+    pub pairs: usize,
+    /// Their mean P(first is better).
+    pub mean_probability: f64,
+    /// How often the first truly was better.
+    pub first_is_better: f64,
+}
+
+/// What is known where the better answer is known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KnownMeasures {
+    /// Pairs measured; not 0.
+    pub pairs: usize,
+    /// Labels on the right side of ½; ½ itself counts as wrong.
+    pub correct: usize,
+    /// `correct / pairs`.
+    pub accuracy: f64,
+    /// Wilson's 95 % interval of the accuracy.
+    pub accuracy_interval: [f64; 2],
+    /// Mean over pairs of |bin's mean probability − bin's frequency|.
+    pub expected_calibration_error: f64,
+    /// `[10]`, of equal width over P(first is better) in [0, 1].
+    pub bins: Vec<Bin>,
+    /// The accuracy of always choosing the longer answer, on the same pairs.
+    pub longer_answer_accuracy: f64,
+}
+
+/// Measures of a labeller and the verdict they lead to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgeReport {
+    /// Over the pairs to be labelled.
+    pub unlabelled: Option<SwapMeasures>,
+    /// Over the known pairs.
+    pub known_swap: Option<SwapMeasures>,
+    /// Over the known pairs.
+    pub known: Option<KnownMeasures>,
+    /// How far the labels may be believed.
+    pub verdict: Verdict,
+    /// The verdict and its grounds in plain words.
+    pub warning: String,
+}
+
+/// Wilson's 95 % interval of a share (Wilson 1927); [0, 1] for no trials.
+pub fn wilson_interval(successes: usize, trials: usize) -> [f64; 2] {
+    if trials == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, share) = (trials as f64, successes as f64 / trials as f64);
+    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
+impl SwapMeasures {
+    /// Measures the labels; `None` where there are none.
+    pub fn new<'a>(labels: impl Iterator<Item = &'a Label>) -> Option<Self> {
+        let (mut pairs, mut consistent, mut a, mut b, mut confidence) = (0, 0, 0, 0, 0.0);
+        let (mut decided, mut longer) = (0_usize, 0_usize);
+        for label in labels {
+            pairs += 1;
+            consistent += usize::from(label.consistent);
+            a += usize::from(label.same_letter_twice() == Some('A'));
+            b += usize::from(label.same_letter_twice() == Some('B'));
+            confidence += label.probability.max(1.0 - label.probability);
+            let [first, second] = label.characters;
+            if first != second && label.probability != 0.5 {
+                decided += 1;
+                longer += usize::from((first > second) == (label.probability > 0.5));
+            }
+        }
+        let share = |count: usize| count as f64 / pairs as f64;
+        (pairs > 0).then(|| Self {
+            pairs,
+            swap_consistency: share(consistent),
+            always_a: share(a),
+            always_b: share(b),
+            mean_confidence: confidence / pairs as f64,
+            prefers_longer: (decided > 0).then(|| longer as f64 / decided as f64),
+        })
+    }
+}
+
+impl KnownMeasures {
+    /// Measures the labels against the truth; `None` where there are none.
+    pub fn new(known: &[KnownLabel]) -> Option<Self> {
+        if known.is_empty() {
+            return None;
+        }
+        let n = known.len() as f64;
+        let (mut correct, mut longer) = (0, 0.0);
+        let mut sums = [(0_usize, 0.0, 0_usize); BINS];
+        for KnownLabel { label, first_is_better } in known {
+            let p = label.probability;
+            correct += usize::from(if *first_is_better { p > 0.5 } else { p < 0.5 });
+            let [first, second] = label.characters;
+            longer += if first == second { 0.5 } else { f64::from((first > second) == *first_is_better) };
+            let bin = &mut sums[((p * BINS as f64) as usize).min(BINS - 1)];
+            *bin = (bin.0 + 1, bin.1 + p, bin.2 + usize::from(*first_is_better));
+        }
+        let error = sums.iter().map(|(_, p, better)| (p - *better as f64).abs()).sum::<f64>() / n;
+        let bins = sums.map(|(pairs, p, better)| {
+            let pairs_or_one = pairs.max(1) as f64;
+            Bin { pairs, mean_probability: p / pairs_or_one, first_is_better: better as f64 / pairs_or_one }
+        });
+        Some(Self {
+            pairs: known.len(),
+            correct,
+            accuracy: correct as f64 / n,
+            accuracy_interval: wilson_interval(correct, known.len()),
+            expected_calibration_error: error,
+            bins: bins.to_vec(),
+            longer_answer_accuracy: longer / n,
+        })
+    }
+}
+
+impl JudgeReport {
+    /// Measures a labeller on pairs with known answers and on the pairs it is to label. Either may be empty.
+    pub fn new(known: &[KnownLabel], unlabelled: &[Label]) -> Self {
+        let unlabelled = SwapMeasures::new(unlabelled.iter());
+        let known_swap = SwapMeasures::new(known.iter().map(|known| &known.label));
+        let known = KnownMeasures::new(known);
+        let (verdict, grounds) = judge(unlabelled.as_ref(), known_swap.as_ref(), known.as_ref());
+        let opening = match verdict {
+            Verdict::Trustworthy => "These labels may be used as they are",
+            Verdict::Weak => {
+                "Use these labels with care: what is trained on them will carry the labeller's mistakes"
+            }
+            Verdict::NearChance => {
+                "Do not rely on these labels: they are close to coin flips, and what is trained on them \
+                 learns noise or the labeller's habits"
+            }
+        };
+        Self {
+            unlabelled,
+            known_swap,
+            known,
+            verdict,
+            warning: format!("{opening}. {}.", grounds.join("; ")),
+        }
+    }
+}
+
+/// The verdict and each of its grounds.
+fn judge(
+    unlabelled: Option<&SwapMeasures>,
+    known_swap: Option<&SwapMeasures>,
+    known: Option<&KnownMeasures>,
+) -> (Verdict, Vec<String>) {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let (mut chance, mut weak) = (Vec::new(), Vec::new());
+    // The worse of the two sets counts: agreement on easy known pairs says little of the pairs at hand.
+    let agreement =
+        [unlabelled, known_swap].into_iter().flatten().map(|m| m.swap_consistency).reduce(f64::min);
+    match agreement {
+        None => chance.push("nothing was measured".to_string()),
+        Some(share) if share < WEAK_AGREEMENT => chance.push(format!(
+            "when the two answers change places it stands by its choice on only {} of pairs",
+            percent(share)
+        )),
+        Some(share) if share < TRUSTED_AGREEMENT => weak.push(format!(
+            "when the two answers change places it changes its mind on {} of pairs",
+            percent(1.0 - share)
+        )),
+        Some(_) => {}
+    }
+    if let Some(known) = known {
+        let [low, high] = known.accuracy_interval;
+        let measured = format!(
+            "it is right on {} of {} known pairs (95 % interval {} to {})",
+            known.correct,
+            known.pairs,
+            percent(low),
+            percent(high)
+        );
+        if low <= 0.5 {
+            chance.push(format!("{measured}, which cannot be told from guessing"));
+        } else if low < TRUSTED_ACCURACY {
+            weak.push(measured);
+        }
+        if known.expected_calibration_error > TRUSTED_CALIBRATION {
+            let error = percent(known.expected_calibration_error);
+            weak.push(format!("its confidence is off by {error} on average"));
+        }
+        // Where length alone does as well, only the unlabelled pairs can show that the labeller judges something else.
+        let habit = unlabelled.and_then(|measures| measures.prefers_longer);
+        if known.longer_answer_accuracy >= known.accuracy && habit.is_none_or(|share| share >= LENGTH_SUSPECT)
+        {
+            weak.push(format!(
+                "always choosing the longer answer would be right on {} of the known pairs, so its accuracy may be \
+                 a taste for length",
+                percent(known.longer_answer_accuracy)
+            ));
+        }
+    } else if agreement.is_some() {
+        weak.push("it was not tested on pairs whose better answer is known".to_string());
+    }
+    if !chance.is_empty() {
+        chance.extend(weak);
+        return (Verdict::NearChance, chance);
+    }
+    if !weak.is_empty() {
+        return (Verdict::Weak, weak);
+    }
+    let known = known.map_or(0.0, |known| known.accuracy);
+    let held = format!(
+        "It is right on {} of known pairs and stands by its choice on {} when the answers change places",
+        percent(known),
+        percent(agreement.unwrap_or(0.0))
+    );
+    (Verdict::Trustworthy, vec![held])
+}
+
+impl fmt::Display for SwapMeasures {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let [agree, a, b, sure] =
+            [self.swap_consistency, self.always_a, self.always_b, self.mean_confidence].map(|x| 100.0 * x);
+        write!(out, "{} pairs: same answer in both orders {agree:.1} %, ", self.pairs)?;
+        write!(out, "A in both {a:.1} %, B in both {b:.1} %, mean confidence {sure:.1} %")?;
+        match self.prefers_longer {
+            Some(share) => write!(out, ", longer answer preferred {:.1} %", 100.0 * share),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for JudgeReport {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Trustworthy => "trustworthy",
+            Verdict::Weak => "weak",
+            Verdict::NearChance => "near chance",
+        };
+        writeln!(out, "judge: {verdict}")?;
+        if let Some(known) = &self.known {
+            let [low, high] = known.accuracy_interval.map(|x| 100.0 * x);
+            writeln!(
+                out,
+                "  known: accuracy {:.1} % ({} of {}; 95 % interval {low:.1} to {high:.1}), calibration error {:.3}, \
+                 longer answer alone {:.1} %",
+                100.0 * known.accuracy,
+                known.correct,
+                known.pairs,
+                known.expected_calibration_error,
+                100.0 * known.longer_answer_accuracy
+            )?;
+        }
+        if let Some(measures) = &self.known_swap {
+            writeln!(out, "  known: {measures}")?;
+        }
+        if let Some(measures) = &self.unlabelled {
+            writeln!(out, "  unlabelled: {measures}")?;
+        }
+        write!(out, "  {}", self.warning)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The report on labellers made up for the purpose.
+
+use super::*;
+use crate::label::Pair;
+
+/// A label whose two orders give these probabilities of the first answer being better.
+fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
+    let [first, second] = lengths.map(|n| "x".repeat(n));
+    let pair = Pair { id: format!("p{place}"), prompt: "q".into(), first, second, principle_id: None };
+    Label::new(&pair, "q", [ab.ln(), (1.0 - ab).ln()], [(1.0 - ba).ln(), ba.ln()], None)
+}
+
+/// `right` known pairs judged well and `wrong` judged badly, all with confidence `p`; the longer answer is right on half.
+fn known(right: usize, wrong: usize, p: f64) -> Vec<KnownLabel> {
+    let make = |place: usize| {
+        let first_is_better = place.is_multiple_of(2);
+        let says_first = first_is_better == (place < right);
+        let q = if says_first { p } else { 1.0 - p };
+        let lengths = if place % 4 < 2 { [5, 3] } else { [3, 5] };
+        KnownLabel { label: label(place, q, q, lengths), first_is_better }
+    };
+    (0..right + wrong).map(make).collect()
+}
+
+#[test]
+fn wilson_matches_published_values() {
+    // Newcombe 1998, table I: 81 of 263, and 0 of 20.
+    let [low, high] = wilson_interval(81, 263);
+    assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
+    let [low, high] = wilson_interval(0, 20);
+    assert!(low == 0.0 && (high - 0.1611).abs() < 5e-5, "{high}");
+    assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
+}
+
+#[test]
+fn a_good_labeller_is_trustworthy() {
+    let report = JudgeReport::new(&known(90, 10, 0.9), &[]);
+    let measures = report.known.as_ref().unwrap();
+    assert_eq!((measures.correct, measures.pairs), (90, 100));
+    assert!(measures.expected_calibration_error < 1e-9, "{measures:?}");
+    assert_eq!(measures.longer_answer_accuracy, 0.5);
+    assert_eq!(measures.bins.iter().map(|bin| bin.pairs).sum::<usize>(), 100);
+    assert_eq!(report.verdict, Verdict::Trustworthy, "{report}");
+}
+
+#[test]
+fn calibration_error_is_the_gap_between_confidence_and_accuracy() {
+    let report = JudgeReport::new(&known(80, 20, 0.99), &[]);
+    let error = report.known.as_ref().unwrap().expected_calibration_error;
+    assert!((error - 0.19).abs() < 1e-9, "{error}");
+    assert_eq!(report.verdict, Verdict::Weak);
+    assert!(report.warning.contains("off by 19 %"), "{report}");
+}
+
+#[test]
+fn a_guesser_is_near_chance_and_so_is_a_small_sample() {
+    for (right, wrong) in [(50, 50), (58, 42), (5, 1)] {
+        let report = JudgeReport::new(&known(right, wrong, 0.6), &[]);
+        assert_eq!(report.verdict, Verdict::NearChance, "{report}");
+        assert!(report.warning.contains("cannot be told from guessing"), "{report}");
+    }
+    assert_eq!(JudgeReport::new(&known(65, 35, 0.65), &[]).verdict, Verdict::Weak);
+}
+
+#[test]
+fn position_bias_on_the_pairs_at_hand_outweighs_known_accuracy() {
+    let mut labels: Vec<Label> = (0..6).map(|place| label(place, 0.9, 0.1, [4, 4])).collect();
+    labels.extend((6..10).map(|place| label(place, 0.8, 0.8, [4, 4])));
+    let report = JudgeReport::new(&known(95, 5, 0.95), &labels);
+    let measures = report.unlabelled.as_ref().unwrap();
+    assert_eq!((measures.always_a, measures.always_b, measures.swap_consistency), (0.6, 0.0, 0.4));
+    assert_eq!(measures.prefers_longer, None);
+    assert_eq!(report.verdict, Verdict::NearChance);
+    assert!(report.to_string().contains("A in both 60.0 %"), "{report}");
+}
+
+#[test]
+fn accuracy_that_length_explains_is_not_trusted() {
+    let mut all = known(95, 5, 0.95);
+    for one in &mut all {
+        one.label.characters = if one.first_is_better { [9, 4] } else { [4, 9] };
+    }
+    let report = JudgeReport::new(&all, &[]);
+    assert_eq!(report.verdict, Verdict::Weak);
+    assert!(report.warning.contains("taste for length"), "{report}");
+    // On the pairs at hand it chooses the longer answer half of the time: so it is not length that it likes.
+    let lengths = |place: usize| if place.is_multiple_of(2) { [9, 4] } else { [4, 9] };
+    let labels: Vec<Label> = (0..20).map(|place| label(place, 0.9, 0.9, lengths(place))).collect();
+    let report = JudgeReport::new(&all, &labels);
+    assert_eq!(report.unlabelled.as_ref().unwrap().prefers_longer, Some(0.5));
+    assert_eq!(report.verdict, Verdict::Trustworthy, "{report}");
+}
+
+#[test]
+fn without_known_pairs_or_labels_nothing_is_believed() {
+    let labels: Vec<Label> = (0..50).map(|place| label(place, 0.9, 0.9, [4, 4])).collect();
+    let report = JudgeReport::new(&[], &labels);
+    assert_eq!(report.verdict, Verdict::Weak);
+    assert!(report.warning.contains("not tested"), "{report}");
+    assert_eq!(JudgeReport::new(&[], &[]).verdict, Verdict::NearChance);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["verdict"], "weak");
+}

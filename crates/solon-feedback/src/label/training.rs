@@ -1,0 +1,240 @@
+//! Warming a labeller up on the worked examples, and keeping some of them back to measure it.
+//!
+//! Every fourth example is held out, so accuracy on those pairs is honest. In the shipped constitution every revision is
+//! longer than its flawed answer; a labeller trained on that alone would learn to choose the longer answer and still
+//! score 100 %. So every second flawed answer is lengthened with other flawed answers until it is the longer one.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{KnownPair, Pair, comparison_request};
+use crate::constitution::{ComparisonPrinciple, Constitution, WorkedExample};
+use crate::critique::{TrainingConversation, by_kind, spread_kinds};
+use crate::error::FeedbackError;
+use crate::model::ChatMessage;
+
+/// One example in this many is held out.
+const HELD_OUT_EVERY: usize = 4;
+
+/// What a labeller learns from, and what it is measured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabellerTraining {
+    /// Two conversations an example, one per order: half are answered A, half B.
+    pub training: Vec<TrainingConversation>,
+    /// Pairs of examples that `training` holds nothing of; the better answer is the first of every other two.
+    pub held_out: Vec<KnownPair>,
+}
+
+/// The worked examples as (for training, held out): every fourth is held out, counted kind by kind.
+pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<&WorkedExample>) {
+    let all: Vec<&WorkedExample> = constitution.example.iter().collect();
+    let (mut training, mut held_out) = (Vec::new(), Vec::new());
+    for (place, example) in by_kind(&all).into_iter().flatten().enumerate() {
+        let held = place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
+        (if held { &mut held_out } else { &mut training }).push(example);
+    }
+    (training, held_out)
+}
+
+/// Comparison conversations for a labeller adapter, and the held-out pairs.
+pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining, FeedbackError> {
+    let nothing = |table| FeedbackError::NothingToDraw {
+        constitution: constitution.name.clone(),
+        table,
+        purpose: "warm a labeller up",
+    };
+    if constitution.comparison.is_empty() {
+        return Err(nothing("comparison"));
+    }
+    if constitution.example.is_empty() {
+        return Err(nothing("example"));
+    }
+    let questions = Questions::new(constitution);
+    let (training_examples, held_out_examples) = split_examples(constitution);
+    let worse = flawed_answers(&training_examples);
+    let mut training = Vec::with_capacity(2 * training_examples.len());
+    for example in spread_kinds(&training_examples) {
+        let principle = questions.closest(example);
+        let (better, worse) = (example.revision.as_str(), worse[example.id.as_str()].as_str());
+        for (order, first, second, answer) in [("ab", better, worse, "A"), ("ba", worse, better, "B")] {
+            let (mut messages, _) = comparison_request(principle, &example.request, first, second);
+            messages.push(ChatMessage::assistant(answer));
+            training
+                .push(TrainingConversation { id: format!("{}/comparison-{order}", example.id), messages });
+        }
+    }
+    let worse = flawed_answers(&held_out_examples);
+    let mut held_out = Vec::with_capacity(held_out_examples.len());
+    for (place, example) in held_out_examples.iter().enumerate() {
+        // By twos, because every other flawed answer is the lengthened one.
+        let first_is_better = (place / 2).is_multiple_of(2);
+        let (mut first, mut second) = (example.revision.clone(), worse[example.id.as_str()].clone());
+        if !first_is_better {
+            std::mem::swap(&mut first, &mut second);
+        }
+        let pair = Pair {
+            id: format!("{}/held-out", example.id),
+            prompt: example.request.clone(),
+            first,
+            second,
+            principle_id: Some(questions.closest(example).id.clone()),
+        };
+        held_out.push(KnownPair { pair, first_is_better });
+    }
+    Ok(LabellerTraining { training, held_out })
+}
+
+/// Each example's flawed answer by example id, every second one lengthened with those that follow in `examples` until
+/// it is longer than the revision.
+fn flawed_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, String> {
+    let mut answers = HashMap::with_capacity(examples.len());
+    for (place, example) in examples.iter().enumerate() {
+        let mut flawed = example.flawed.trim().to_string();
+        if place % 2 == 1 {
+            for step in 1..examples.len() {
+                if flawed.chars().count() > example.revision.trim().chars().count() {
+                    break;
+                }
+                flawed.push(' ');
+                flawed.push_str(examples[(place + step) % examples.len()].flawed.trim());
+            }
+        }
+        answers.insert(example.id.as_str(), flawed);
+    }
+    answers
+}
+
+/// Finds the comparison question that fits a worked example, for the file names none.
+///
+/// A question that does not fit would teach a wrong label: a good refusal is not "more on point". The question shares
+/// most words with the example's revision principle, each word weighing ln(entries / entries that have it), divided by
+/// the root of the question's own weight. Ties go to the earlier question.
+struct Questions<'a> {
+    constitution: &'a Constitution,
+    words: Vec<BTreeSet<String>>,
+    weights: HashMap<String, f64>,
+}
+
+impl<'a> Questions<'a> {
+    fn new(constitution: &'a Constitution) -> Self {
+        let words: Vec<_> = constitution.comparison.iter().map(|p| stems(&[&p.id, &p.question])).collect();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let principles = constitution.revision.iter().map(|p| stems(&[&p.id, &p.critique, &p.revision]));
+        for stem in words.iter().cloned().chain(principles).flatten() {
+            *counts.entry(stem).or_default() += 1;
+        }
+        let entries = (constitution.comparison.len() + constitution.revision.len()) as f64;
+        let weights = counts.into_iter().map(|(stem, n)| (stem, (entries / n as f64).ln())).collect();
+        Self { constitution, words, weights }
+    }
+
+    fn closest(&self, example: &WorkedExample) -> &'a ComparisonPrinciple {
+        let own = match self.constitution.revision_principle(&example.principle) {
+            Some(p) => stems(&[&p.id, &p.critique, &p.revision]),
+            None => BTreeSet::new(),
+        };
+        // Sets in order, so that the sums are the same to the bit on every run.
+        let weight = |stem: &String| self.weights.get(stem).copied().unwrap_or(0.0);
+        let (mut best, mut best_score) = (0, f64::NEG_INFINITY);
+        for (place, words) in self.words.iter().enumerate() {
+            let whole: f64 = words.iter().map(weight).sum();
+            let shared: f64 = words.intersection(&own).map(weight).sum();
+            let score = if whole > 0.0 { shared / whole.sqrt() } else { 0.0 };
+            if score > best_score {
+                (best, best_score) = (place, score);
+            }
+        }
+        &self.constitution.comparison[best]
+    }
+}
+
+/// The first four letters of every word of at least four; "-less" turns a word's sense, so it makes another stem.
+fn stems(texts: &[&str]) -> BTreeSet<String> {
+    let mut stems = BTreeSet::new();
+    for word in texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphabetic())) {
+        let word = word.to_lowercase();
+        let mut stem: String = word.chars().take(4).collect();
+        if stem.chars().count() < 4 {
+            continue;
+        }
+        if word.len() > 4 && word.ends_with("less") {
+            stem.push('-');
+        }
+        stems.insert(stem);
+    }
+    stems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::constitution::tests::default_constitution;
+
+    #[test]
+    fn half_are_a_and_the_held_out_are_not_seen() {
+        let constitution = default_constitution();
+        let LabellerTraining { training, held_out } = labeller_training(&constitution).unwrap();
+        let answered = |letter: &str| training.iter().filter(|c| c.messages[1].content == letter).count();
+        assert_eq!((answered("A"), answered("B")), (training.len() / 2, training.len() / 2));
+        assert_eq!(held_out.len(), constitution.example.len() / 4);
+        assert_eq!(training.len() / 2 + held_out.len(), constitution.example.len());
+        let (_, kept_back) = split_examples(&constitution);
+        for example in kept_back {
+            let seen = |c: &TrainingConversation| {
+                let text = &c.messages[0].content;
+                text.contains(&example.flawed)
+                    || text.contains(&example.revision)
+                    || text.contains(&example.request)
+            };
+            assert!(!training.iter().any(seen), "{} is in the training half", example.id);
+        }
+        let kinds: BTreeSet<_> = split_examples(&constitution).1.iter().map(|e| &e.kind).collect();
+        assert_eq!(kinds.len(), 3);
+        let firsts = held_out.iter().filter(|known| known.first_is_better).count();
+        assert!(firsts.abs_diff(held_out.len() - firsts) <= 2);
+    }
+
+    #[test]
+    fn length_does_not_give_the_better_answer_away() {
+        let constitution = default_constitution();
+        let training = labeller_training(&constitution).unwrap();
+        let longer_first = training.held_out.iter().filter(|known| {
+            (known.pair.first.chars().count() > known.pair.second.chars().count()) == known.first_is_better
+        });
+        let share = longer_first.count() as f64 / training.held_out.len() as f64;
+        assert!((0.4..=0.6).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn questions_fit_the_principles_of_the_shipped_constitution() {
+        let constitution = default_constitution();
+        let questions = Questions::new(&constitution);
+        for (principle, question) in [
+            ("no-crime", "less-crime"),
+            ("no-weapons", "fewer-dangerous-details"),
+            ("no-hate", "fairer-to-groups"),
+            ("self-harm-care", "better-care"),
+            ("protect-children", "safer-for-children"),
+            ("no-invention", "more-truthful"),
+            ("no-needless-refusal", "less-needless-refusal"),
+            ("answer-the-question", "more-on-point"),
+            ("be-clear", "easier-to-read"),
+            ("be-concrete", "more-concrete"),
+        ] {
+            let example = constitution.example.iter().find(|e| e.principle == principle).unwrap();
+            assert_eq!(questions.closest(example).id, question, "{principle}");
+        }
+        for example in constitution.example.iter().filter(|e| e.kind == "harmful") {
+            let question = &questions.closest(example).question;
+            assert!(!question.contains("harmless"), "{}: {question}", example.id);
+        }
+    }
+
+    #[test]
+    fn a_constitution_without_questions_or_examples_is_told_so() {
+        let whole = default_constitution();
+        let without = Constitution { comparison: Vec::new(), ..whole.clone() };
+        assert!(labeller_training(&without).unwrap_err().to_string().contains("[[comparison]]"));
+        let without = Constitution { example: Vec::new(), ..whole };
+        assert!(labeller_training(&without).unwrap_err().to_string().contains("[[example]]"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Critique and revision, one step at a time.
+//!
+//! Source: Bai et al. 2022, §3.1: for each item and round a principle is drawn, the answer is criticised by it, then
+//! rewritten by it; the next round goes on from the revision.
+//!
+//! Contract: [`critique_round`] and [`revision_round`] are pure functions of their items, the model and the settings,
+//! and the record of an item does not depend on which others are in the slice. So a caller may cut a round into
+//! batches, persist each batch's records, and after a stop ask only for the items that have none.
+//! [`apply_round`] then carries the items forward. An item that fails stops there: it keeps its last good revision
+//! where it has one, and is dropped, with the reason, where it has none.
+
+mod faults;
+mod records;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::constitution::{Constitution, RevisionPrinciple};
+use crate::critique::{critique_request, revision_request};
+use crate::draw::Draws;
+use crate::error::FeedbackError;
+use crate::model::{FeedbackModel, GenerateRequest, Generated, generate};
+
+pub use records::{
+    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
+    Step,
+};
+
+/// The principle of an item's round: drawn by (seed, item, round), whatever else is in the run.
+pub fn revision_principle_for<'a>(
+    constitution: &'a Constitution,
+    seed: u64,
+    item_id: &str,
+    round: u32,
+) -> Result<&'a RevisionPrinciple, FeedbackError> {
+    let drawn = Draws::new(seed, "revise/principle").item(item_id).index(u64::from(round));
+    constitution.revision.get(drawn.below(constitution.revision.len())).ok_or_else(|| {
+        FeedbackError::NothingToDraw {
+            constitution: constitution.name.clone(),
+            table: "revision",
+            purpose: "criticise and revise answers",
+        }
+    })
+}
+
+/// Critiques of the items that still run, in their order. `fault` says why a text is degenerate, or `None`.
+pub fn critique_round(
+    model: &dyn FeedbackModel,
+    constitution: &Constitution,
+    items: &[ReviseItem],
+    round: u32,
+    settings: &ReviseSettings,
+    fault: &dyn Fn(&str) -> Option<String>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<CritiqueRecord>, FeedbackError> {
+    let (mut requests, mut records, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut principles = Vec::new();
+    for item in items {
+        if !seen.insert(&item.id) {
+            return Err(FeedbackError::DuplicateId { id: item.id.clone(), what: "items" });
+        }
+        if item.stopped.is_some() {
+            continue;
+        }
+        let principle = revision_principle_for(constitution, settings.seed, &item.id, round)?;
+        let id = format!("{}/round-{round}/critique", item.id);
+        let messages = critique_request(principle, &item.request, item.answer());
+        requests.push(GenerateRequest { id: id.clone(), messages });
+        principles.push(principle);
+        records.push(CritiqueRecord {
+            id,
+            item_id: item.id.clone(),
+            prompt_id: item.prompt_id.clone(),
+            round,
+            principle_id: principle.id.clone(),
+            critique: String::new(),
+            dropped: None,
+        });
+    }
+    let answers = generate(model, &requests, &settings.critique, progress)?;
+    for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+        record.dropped = check(Step::Critique, &answer, principle, None, fault);
+        record.critique = answer.text.trim().to_string();
+    }
+    Ok(records)
+}
+
+/// Revisions of the items whose critique of this round is good, in the items' order.
+pub fn revision_round(
+    model: &dyn FeedbackModel,
+    constitution: &Constitution,
+    items: &[ReviseItem],
+    critiques: &[CritiqueRecord],
+    round: u32,
+    settings: &ReviseSettings,
+    fault: &dyn Fn(&str) -> Option<String>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<RevisionRecord>, FeedbackError> {
+    let critiques = critiques_of(critiques, round);
+    let (mut requests, mut records, mut principles) = (Vec::new(), Vec::new(), Vec::new());
+    for item in items.iter().filter(|item| item.stopped.is_none()) {
+        let critique = critique_of(&critiques, item, round)?;
+        if critique.dropped.is_some() {
+            continue;
+        }
+        let principle = constitution.revision_principle(&critique.principle_id).ok_or_else(|| {
+            FeedbackError::UnknownPrinciple {
+                item: critique.id.clone(),
+                principle: critique.principle_id.clone(),
+                constitution: constitution.name.clone(),
+            }
+        })?;
+        let id = format!("{}/round-{round}/revision", item.id);
+        let messages = revision_request(principle, &item.request, item.answer(), &critique.critique);
+        requests.push(GenerateRequest { id: id.clone(), messages });
+        principles.push(principle);
+        records.push(RevisionRecord {
+            id,
+            item_id: item.id.clone(),
+            prompt_id: item.prompt_id.clone(),
+            round,
+            principle_id: principle.id.clone(),
+            critique: critique.critique.clone(),
+            revision: String::new(),
+            dropped: None,
+        });
+    }
+    let answers = generate(model, &requests, &settings.revision, progress)?;
+    for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+        record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), fault);
+        record.revision = answer.text.trim().to_string();
+    }
+    Ok(records)
+}
+
+/// Carries the items over one round, from its records, fresh or read back. Nothing is changed where it errs.
+pub fn apply_round(
+    items: &mut [ReviseItem],
+    round: u32,
+    critiques: &[CritiqueRecord],
+    revisions: &[RevisionRecord],
+) -> Result<RoundCounts, FeedbackError> {
+    let critiques = critiques_of(critiques, round);
+    let revisions: HashMap<&str, &RevisionRecord> = (revisions.iter().filter(|record| record.round == round))
+        .map(|record| (record.item_id.as_str(), record))
+        .collect();
+    let mut steps: Vec<(usize, Result<String, Dropped>)> = Vec::new();
+    for (place, item) in items.iter().enumerate().filter(|(_, item)| item.stopped.is_none()) {
+        let result = match &critique_of(&critiques, item, round)?.dropped {
+            Some(dropped) => Err(dropped.clone()),
+            None => {
+                let record = revisions.get(item.id.as_str()).ok_or_else(|| FeedbackError::MissingRecord {
+                    id: item.id.clone(),
+                    what: format!("revision of round {round}"),
+                })?;
+                record.dropped.clone().map_or_else(|| Ok(record.revision.clone()), Err)
+            }
+        };
+        steps.push((place, result));
+    }
+    let mut counts = RoundCounts { entered: steps.len(), ..RoundCounts::default() };
+    for (place, result) in steps {
+        let item = &mut items[place];
+        match result {
+            Ok(revision) => {
+                counts.revised += 1;
+                counts.unchanged += usize::from(item.answer().trim() == revision);
+                item.revised = Some(revision);
+                item.rounds += 1;
+            }
+            Err(dropped) => {
+                *counts.reasons.entry(dropped.key()).or_default() += 1;
+                *(if item.revised.is_some() { &mut counts.kept_earlier } else { &mut counts.lost }) += 1;
+                item.stopped = Some(dropped);
+            }
+        }
+    }
+    Ok(counts)
+}
+
+fn critiques_of(records: &[CritiqueRecord], round: u32) -> HashMap<&str, &CritiqueRecord> {
+    let of_round = records.iter().filter(|record| record.round == round);
+    of_round.map(|record| (record.item_id.as_str(), record)).collect()
+}
+
+fn critique_of<'a>(
+    critiques: &HashMap<&str, &'a CritiqueRecord>,
+    item: &ReviseItem,
+    round: u32,
+) -> Result<&'a CritiqueRecord, FeedbackError> {
+    critiques.get(item.id.as_str()).copied().ok_or_else(|| FeedbackError::MissingRecord {
+        id: item.id.clone(),
+        what: format!("critique of round {round}"),
+    })
+}
+
+/// Why an answer is of no use, if it is not. The cheapest and clearest reason comes first.
+fn check(
+    step: Step,
+    answer: &Generated,
+    principle: &RevisionPrinciple,
+    critique: Option<&str>,
+    fault: &dyn Fn(&str) -> Option<String>,
+) -> Option<Dropped> {
+    let text = answer.text.trim();
+    let dropped = |reason, detail| Some(Dropped { step, reason, detail });
+    if text.is_empty() {
+        return dropped(DropReason::Empty, "no text".into());
+    }
+    if answer.truncated {
+        return dropped(DropReason::Truncated, "cut off at the token limit".into());
+    }
+    if let Some(detail) = fault(text) {
+        return dropped(DropReason::Degenerate, detail);
+    }
+    if let Some(detail) = faults::repeats_instructions(text, principle) {
+        return dropped(DropReason::RepeatsInstructions, detail);
+    }
+    if let Some(detail) = critique.and_then(|critique| faults::copies(text, critique)) {
+        return dropped(DropReason::CopiesCritique, detail);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! What the rounds of critique and revision work on and leave behind: items, records, reasons, counts.
+//!
+//! Contract: a record is written once and never changed; an item is what its records make of it, see
+//! [`super::apply_round`]. All but the settings are serialised, so that a caller can persist them after every batch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Sampling;
+
+/// An answer on its way through the rounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviseItem {
+    /// Unique among the items; keys every draw.
+    pub id: String,
+    /// The prompt it answers.
+    pub prompt_id: String,
+    /// The prompt's text.
+    pub request: String,
+    /// The policy's own answer.
+    pub initial: String,
+    /// The last good revision.
+    pub revised: Option<String>,
+    /// Rounds that ended in a good revision.
+    pub rounds: u32,
+    /// Why the item went no further.
+    pub stopped: Option<Dropped>,
+}
+
+/// How an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// No round has been applied yet.
+    Untouched,
+    /// There is a good revision.
+    Revised(&'a str),
+    /// It failed before there was one.
+    Dropped(&'a Dropped),
+}
+
+impl ReviseItem {
+    /// An item before its first round.
+    pub fn new(
+        id: impl Into<String>,
+        prompt_id: impl Into<String>,
+        request: impl Into<String>,
+        initial: impl Into<String>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            prompt_id: prompt_id.into(),
+            request: request.into(),
+            initial: initial.into(),
+            revised: None,
+            rounds: 0,
+            stopped: None,
+        }
+    }
+
+    /// The text the next round works on.
+    pub fn answer(&self) -> &str {
+        self.revised.as_deref().unwrap_or(&self.initial)
+    }
+
+    /// How the item stands.
+    pub fn outcome(&self) -> Outcome<'_> {
+        match (&self.revised, &self.stopped) {
+            (Some(text), _) => Outcome::Revised(text),
+            (None, Some(dropped)) => Outcome::Dropped(dropped),
+            (None, None) => Outcome::Untouched,
+        }
+    }
+}
+
+/// Which of the two texts failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The critique.
+    Critique,
+    /// The revision.
+    Revision,
+}
+
+/// Why a text is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// There is no text.
+    Empty,
+    /// It was cut off at the token limit.
+    Truncated,
+    /// The caller's `fault` found it degenerate, such as endless repetition.
+    Degenerate,
+    /// It repeats the instructions it was given.
+    RepeatsInstructions,
+    /// The revision is the critique, or mostly made of it.
+    CopiesCritique,
+}
+
+/// A text that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Which text.
+    pub step: Step,
+    /// Why.
+    pub reason: DropReason,
+    /// The measure or phrase behind the reason.
+    pub detail: String,
+}
+
+impl Dropped {
+    /// The name it is counted under, such as `revision/copies_critique`.
+    pub fn key(&self) -> String {
+        let step = match self.step {
+            Step::Critique => "critique",
+            Step::Revision => "revision",
+        };
+        let reason = match self.reason {
+            DropReason::Empty => "empty",
+            DropReason::Truncated => "truncated",
+            DropReason::Degenerate => "degenerate",
+            DropReason::RepeatsInstructions => "repeats_instructions",
+            DropReason::CopiesCritique => "copies_critique",
+        };
+        format!("{step}/{reason}")
+    }
+}
+
+/// A critique, good or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CritiqueRecord {
+    /// `ITEM/round-R/critique`.
+    pub id: String,
+    /// The item.
+    pub item_id: String,
+    /// The item's prompt.
+    pub prompt_id: String,
+    /// From 1.
+    pub round: u32,
+    /// The principle drawn for this item and round.
+    pub principle_id: String,
+    /// The critique as sampled.
+    pub critique: String,
+    /// Why it is of no use, if it is not.
+    pub dropped: Option<Dropped>,
+}
+
+/// A revision, good or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionRecord {
+    /// `ITEM/round-R/revision`.
+    pub id: String,
+    /// The item.
+    pub item_id: String,
+    /// The item's prompt.
+    pub prompt_id: String,
+    /// From 1.
+    pub round: u32,
+    /// The principle drawn for this item and round.
+    pub principle_id: String,
+    /// The critique it was asked with.
+    pub critique: String,
+    /// The revision as sampled.
+    pub revision: String,
+    /// Why it is of no use, if it is not.
+    pub dropped: Option<Dropped>,
+}
+
+/// How critiques and revisions are sampled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReviseSettings {
+    /// Keys the draw of principles.
+    pub seed: u64,
+    /// For critiques.
+    pub critique: Sampling,
+    /// For revisions.
+    pub revision: Sampling,
+}
+
+/// What became of a round's items.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundCounts {
+    /// Items that entered the round.
+    pub entered: usize,
+    /// Items with a good revision of this round.
+    pub revised: usize,
+    /// Of those, revisions equal to the answer they revise: the critic changed nothing.
+    pub unchanged: usize,
+    /// Items that stopped here with an earlier round's revision.
+    pub kept_earlier: usize,
+    /// Items that stopped here with nothing.
+    pub lost: usize,
+    /// Items that stopped here, by [`Dropped::key`].
+    pub reasons: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for RoundCounts {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let Self { entered, revised, unchanged, kept_earlier, lost, reasons } = self;
+        write!(out, "{entered} entered, {revised} revised ({unchanged} unchanged), ")?;
+        write!(out, "{kept_earlier} kept an earlier revision, {lost} dropped")?;
+        for (reason, count) in reasons {
+            write!(out, "; {reason}: {count}")?;
+        }
+        Ok(())
+    }
+}

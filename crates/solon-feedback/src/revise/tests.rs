@@ -1,0 +1,137 @@
+//! Rounds against a scripted critic.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::constitution::tests::default_constitution;
+use crate::model::scripted::{Scripted, finished, sampling};
+
+fn settings(seed: u64) -> ReviseSettings {
+    ReviseSettings { seed, critique: sampling(), revision: sampling() }
+}
+
+fn items(ids: &[&str]) -> Vec<ReviseItem> {
+    ids.iter().map(|id| ReviseItem::new(*id, format!("p-{id}"), format!("ask {id}"), "bad answer")).collect()
+}
+
+/// One whole round.
+fn step(model: &Scripted, items: &mut [ReviseItem], round: u32) -> (RoundCounts, Vec<RevisionRecord>) {
+    let constitution = default_constitution();
+    let fault = |text: &str| text.contains("la la la la").then(|| "repeats `la`".to_string());
+    let settings = settings(5);
+    let critiques =
+        critique_round(model, &constitution, items, round, &settings, &fault, &mut |_| {}).unwrap();
+    let revisions =
+        revision_round(model, &constitution, items, &critiques, round, &settings, &fault, &mut |_| {})
+            .unwrap();
+    (apply_round(items, round, &critiques, &revisions).unwrap(), revisions)
+}
+
+#[test]
+fn a_failed_item_keeps_its_last_good_revision_or_is_dropped() {
+    let model = Scripted::answering(|request| match request.id.as_str() {
+        "lost/round-1/critique" => finished("  "),
+        "kept/round-2/revision" => finished("la la la la la"),
+        id if id.ends_with("critique") => finished("It is unkind."),
+        id => finished(&format!("A kinder answer, {}", &id[..12])),
+    });
+    let mut items = items(&["good", "lost", "kept"]);
+    let (first, _) = step(&model, &mut items, 1);
+    assert_eq!((first.entered, first.revised, first.lost, first.kept_earlier), (3, 2, 1, 0));
+    assert_eq!(first.reasons, BTreeMap::from([("critique/empty".to_string(), 1)]));
+    let (second, records) = step(&model, &mut items, 2);
+    assert_eq!((second.entered, second.revised, second.lost, second.kept_earlier), (2, 1, 0, 1));
+    assert_eq!(second.reasons, BTreeMap::from([("revision/degenerate".to_string(), 1)]));
+    assert_eq!(records[0].id, "good/round-2/revision");
+    assert_eq!(items[0].outcome(), Outcome::Revised("A kinder answer, good/round-2"[..29].trim()));
+    assert!(matches!(items[1].outcome(), Outcome::Dropped(d) if d.key() == "critique/empty"));
+    assert_eq!(items[2].outcome(), Outcome::Revised("A kinder answer, kept/round-1"[..29].trim()));
+    assert_eq!((items[0].rounds, items[2].rounds), (2, 1));
+    // A third round goes on with the one item that still runs.
+    assert_eq!(step(&model, &mut items, 3).0.entered, 1);
+}
+
+#[test]
+fn every_reason_is_found() {
+    let constitution = default_constitution();
+    let long = "It tells the person to mix things that give off a deadly gas indoors.";
+    for (critique, revision, key) in [
+        ("bad", "", "revision/empty"),
+        (long, long, "revision/copies_critique"),
+        ("bad", "Write the revised answer. Hm.", "revision/repeats_instructions"),
+        ("Write a critique. Say", "x", "critique/repeats_instructions"),
+        ("CUT", "x", "critique/truncated"),
+        ("bad", "CUT", "revision/truncated"),
+        ("la la la la", "x", "critique/degenerate"),
+    ] {
+        let model = Scripted::answering(move |request| {
+            let text = if request.id.ends_with("critique") { critique } else { revision };
+            Generated { truncated: text == "CUT", ..finished(text) }
+        });
+        let mut one = items(&["a"]);
+        assert_eq!(step(&model, &mut one, 1).0.reasons, BTreeMap::from([(key.to_string(), 1)]), "{key}");
+    }
+    let principle = revision_principle_for(&constitution, 5, "a", 1).unwrap().revision.clone();
+    let model = Scripted::answering(move |_| finished(&principle));
+    assert!(step(&model, &mut items(&["a"]), 1).0.reasons.contains_key("critique/repeats_instructions"));
+}
+
+#[test]
+fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
+    let constitution = default_constitution();
+    let model = Scripted::answering(|request| finished(&request.messages[0].content[..20]));
+    let all = items(&["a", "b", "c", "d"]);
+    let run = |items: &[ReviseItem], round, seed| {
+        critique_round(&model, &constitution, items, round, &settings(seed), &|_| None, &mut |_| {}).unwrap()
+    };
+    let whole = run(&all, 1, 5);
+    let split = [run(&all[..1], 1, 5), run(&all[1..], 1, 5)].concat();
+    assert_eq!(whole, split);
+    let drawn = |round, seed| {
+        (0..60)
+            .map(|i| revision_principle_for(&constitution, seed, &format!("i{i}"), round).unwrap().id.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_ne!(drawn(1, 5), drawn(2, 5));
+    assert_ne!(drawn(1, 5), drawn(1, 6));
+    let distinct: HashSet<_> = drawn(1, 5).into_iter().collect();
+    assert!(distinct.len() > constitution.revision.len() / 2, "{distinct:?}");
+}
+
+#[test]
+fn a_later_round_works_on_the_revision() {
+    let model = Scripted::answering(|request| {
+        let shown = request.messages[0].content.split("Answer: ").nth(1).unwrap_or_default();
+        finished(shown.split("\n\n").next().unwrap_or_default().strip_suffix('!').unwrap_or("bad answer!!"))
+    });
+    let mut one = items(&["a"]);
+    one[0].revised = Some("second text!!".into());
+    let constitution = default_constitution();
+    let records =
+        critique_round(&model, &constitution, &one, 2, &settings(1), &|_| None, &mut |_| {}).unwrap();
+    assert_eq!(records[0].critique, "second text!");
+}
+
+#[test]
+fn missing_records_and_shared_ids_are_errors() {
+    let constitution = default_constitution();
+    let model = Scripted::answering(|_| finished("fine words"));
+    let mut twins = items(&["a", "a"]);
+    let error =
+        critique_round(&model, &constitution, &twins, 1, &settings(1), &|_| None, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("`a` occurs twice"), "{error}");
+    twins[1].id = "b".into();
+    let critiques =
+        critique_round(&model, &constitution, &twins[..1], 1, &settings(1), &|_| None, &mut |_| {}).unwrap();
+    let before = twins.clone();
+    let error = apply_round(&mut twins, 1, &critiques, &[]).unwrap_err();
+    assert!(error.to_string().contains("revision of round 1"), "{error}");
+    assert_eq!(twins, before);
+    let error =
+        revision_round(&model, &constitution, &twins, &critiques, 1, &settings(1), &|_| None, &mut |_| {})
+            .unwrap_err();
+    assert!(error.to_string().contains("critique of round 1 for `b`"), "{error}");
+    let empty = Constitution { revision: Vec::new(), ..constitution };
+    let error = critique_round(&model, &empty, &twins, 1, &settings(1), &|_| None, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("[[revision]]"), "{error}");
+}
