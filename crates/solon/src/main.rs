@@ -1,9 +1,14 @@
 //! `solon`: from a constitution to an aligned, evaluated model in one command.
 
+mod assets;
 mod catalogue;
 mod cli;
 mod commands;
+mod feedback_model;
+mod pipeline;
 mod progress;
+mod recipe;
+mod report;
 mod run_folder;
 mod training;
 

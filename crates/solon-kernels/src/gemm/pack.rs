@@ -167,12 +167,13 @@ multiversion! {
                 }
             }
             Precision::F32 => {
-                for lane in 0..lanes {
-                    let row = &data[lane * row_stride..];
-                    for (step, out) in out.chunks_exact_mut(width).enumerate() {
-                        out[lane] = row[step * column_stride].to_bits();
+                debug_assert_eq!(column_stride, 1, "one of the strides is 1");
+                transpose_rows(lanes, width, k, out, |lane, from, block| {
+                    let row = &data[lane * row_stride + from..lane * row_stride + k.min(from + BLOCK)];
+                    for (out, x) in block.iter_mut().zip(row) {
+                        *out = x.to_bits();
                     }
-                }
+                });
             }
             Precision::Bf16 if row_stride == 1 => {
                 for (step, out) in out.chunks_exact_mut(width).enumerate() {
@@ -190,14 +191,44 @@ multiversion! {
                 }
             }
             Precision::Bf16 => {
-                for lane in 0..lanes {
-                    let row = &data[lane * row_stride..];
-                    for (step, out) in out.chunks_exact_mut(width).enumerate() {
-                        let low = bf16_bits(row[2 * step * column_stride]);
-                        let high = if 2 * step + 1 < k { bf16_bits(row[(2 * step + 1) * column_stride]) } else { 0 };
-                        out[lane] = low | high << 16;
+                debug_assert_eq!(column_stride, 1, "one of the strides is 1");
+                transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
+                    let row = &data[lane * row_stride + 2 * from..lane * row_stride + k.min(2 * (from + BLOCK))];
+                    let (pairs, last) = row.as_chunks::<2>();
+                    for (out, [low, high]) in block.iter_mut().zip(pairs) {
+                        *out = bf16_bits(*low) | bf16_bits(*high) << 16;
                     }
-                }
+                    if let [low] = last {
+                        block[pairs.len()] = bf16_bits(*low);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Steps converted at a time before they are laid out step by step.
+const BLOCK: usize = 64;
+
+/// Fills `out` (`[steps][width]`) from rows that `convert(lane, first step, block)` gives in runs of [`BLOCK`] steps.
+#[inline(always)]
+fn transpose_rows(
+    lanes: usize,
+    width: usize,
+    steps: usize,
+    out: &mut [u32],
+    convert: impl Fn(usize, usize, &mut [u32; BLOCK]),
+) {
+    let mut blocks = [[0_u32; BLOCK]; tile::MAX_COLUMNS];
+    for from in (0..steps).step_by(BLOCK) {
+        let count = BLOCK.min(steps - from);
+        for (lane, block) in blocks[..lanes].iter_mut().enumerate() {
+            convert(lane, from, block);
+        }
+        for step in 0..count {
+            let out = &mut out[(from + step) * width..][..lanes];
+            for (out, block) in out.iter_mut().zip(&blocks) {
+                *out = block[step];
             }
         }
     }

@@ -1,12 +1,13 @@
 //! One file for each subcommand. Data goes to stdout, everything else to stderr.
 
 mod doctor;
+pub mod eval;
 mod generate;
 mod score;
 mod train;
 
 use crate::catalogue;
-use crate::cli::{Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
+use crate::cli::{Cli, Command, EvalCommand, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use solon_infer::chat::{ChatModel, OpenSettings};
@@ -19,6 +20,11 @@ pub fn run(arguments: Cli) -> Result<()> {
     match arguments.command {
         Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
         Command::Score(args) => with_threads(args.model.threads, || score::run(&args)),
+        Command::Run(args) => crate::pipeline::run(&args),
+        Command::Eval(command) => {
+            let EvalCommand::Safety(args) = &command;
+            with_threads(args.model.threads, || eval::run(&command))
+        }
         Command::Sft(args) => with_threads(args.model.threads, || train::sft(&args)),
         Command::Reward(args) => with_threads(args.model.threads, || train::reward(&args)),
         Command::Dpo(args) => with_threads(args.train.model.threads, || train::dpo(&args)),

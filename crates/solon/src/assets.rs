@@ -1,0 +1,48 @@
+//! The texts the project ships, found beside a recipe, in the working folder, or taken out of the program itself.
+
+use anyhow::{Context, Result, bail};
+use solon_data::files::write_bytes_atomically;
+use std::path::{Path, PathBuf};
+
+/// The default constitution.
+pub const CONSTITUTION: &str = "constitutions/default.toml";
+/// The held-out evaluation prompts.
+pub const EVALUATION_PROMPTS: &str = "prompts/eval.jsonl";
+
+/// What the program carries with it.
+const SHIPPED: &[(&str, &str)] = &[
+    (CONSTITUTION, include_str!("../../../constitutions/default.toml")),
+    (EVALUATION_PROMPTS, include_str!("../../../prompts/eval.jsonl")),
+    ("prompts/red-team.jsonl", include_str!("../../../prompts/red-team.jsonl")),
+    ("prompts/helpful.jsonl", include_str!("../../../prompts/helpful.jsonl")),
+];
+
+/// The file the user gave, or the shipped one of this name.
+pub fn path_or_default(given: Option<&Path>, shipped: &str) -> Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
+        None => find(Path::new(shipped), &[]),
+    }
+}
+
+/// A file named in a recipe: beside the recipe, in a folder above it, in the working folder, or shipped.
+pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
+    let mut tried = Vec::new();
+    for folder in folders.iter().flat_map(|f| f.ancestors()).chain([Path::new("")]) {
+        let candidate = folder.join(name);
+        if candidate.is_file() {
+            return Ok(candidate);
+        }
+        tried.push(candidate.display().to_string());
+    }
+    let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| Path::new(shipped) == name) else {
+        bail!("no file {}\nhint: looked for {}", name.display(), tried.join(", "));
+    };
+    let target = crate::catalogue::cache_folder()?.join("shipped").join(env!("CARGO_PKG_VERSION")).join(name);
+    if std::fs::read(&target).ok().as_deref() != Some(text.as_bytes()) {
+        let folder = target.parent().context("a shipped file lies in a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        write_bytes_atomically(&target, text.as_bytes())?;
+    }
+    Ok(target)
+}

@@ -1,0 +1,89 @@
+//! The engine as a feedback model: `solon-feedback` asks, an adapter on the shared decoder answers.
+
+use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, Sampling};
+use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
+use solon_infer::sampling::Sampling as Choose;
+use solon_infer::score::{ScoreItem, score};
+use solon_kernels::Draws;
+use solon_model::{Adapter, Cpu};
+use solon_text::Message;
+
+/// A model with one of its adapters.
+pub struct LocalModel<'a> {
+    /// Decoder and text.
+    pub model: &'a ChatModel,
+    /// The adapter that answers.
+    pub adapter: Option<&'a Adapter<Cpu>>,
+    /// Answers sampled at a time.
+    pub slots: usize,
+}
+
+fn messages(from: &[solon_feedback::ChatMessage]) -> Vec<Message> {
+    from.iter().map(|m| Message::new(&m.role, &m.content)).collect()
+}
+
+impl FeedbackModel for LocalModel<'_> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        sampling: &Sampling,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Generated>, FeedbackError> {
+        let draws = Draws::new(sampling.seed, &sampling.stage);
+        let requests: Vec<ChatRequest> = requests
+            .iter()
+            .map(|request| ChatRequest {
+                id: request.id.clone(),
+                messages: messages(&request.messages),
+                draws: draws.item(&request.id),
+            })
+            .collect();
+        let settings = AnswerSettings {
+            sampling: Choose {
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+            },
+            max_new_tokens: sampling.max_new_tokens,
+            stop: sampling.stop.clone(),
+            slots: self.slots,
+        };
+        let answers =
+            self.model.answer(self.adapter, &requests, &settings, progress).map_err(FeedbackError::model)?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| Generated {
+                truncated: answer.truncated(),
+                text: answer.text,
+                token_ids: answer.completion.token_ids,
+                logprobs: answer.completion.logprobs,
+            })
+            .collect())
+    }
+
+    fn choose(
+        &self,
+        requests: &[ChoiceRequest],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, FeedbackError> {
+        let mut items = Vec::with_capacity(requests.len());
+        for request in requests {
+            let completions: Vec<Vec<u32>> = request
+                .options
+                .iter()
+                .map(|option| self.model.text.completion_ids(option))
+                .collect::<Result<_, _>>()
+                .map_err(FeedbackError::model)?;
+            let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
+            let prompt = self
+                .model
+                .prompt_ids(&request.id, &messages(&request.messages), longest)
+                .map_err(FeedbackError::model)?;
+            items.push(ScoreItem { prompt, completions });
+        }
+        let scores = score(&self.model.decoder, self.adapter, &items, 1.0, progress);
+        let sum = |logprobs: &Vec<f32>| logprobs.iter().map(|l| f64::from(*l)).sum();
+        Ok(scores.iter().map(|options| options.iter().map(sum).collect()).collect())
+    }
+}

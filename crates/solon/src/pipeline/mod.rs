@@ -1,0 +1,117 @@
+//! `solon run`: the stages of Constitutional AI (Bai et al. 2022), each a function of its inputs' hashes and its settings.
+//!
+//! ```text
+//! critic ─▶ respond ─▶ revise ─▶ sft ─▶ sample ─▶ label ─▶ reward ─▶ ppo
+//!                                                    └────▶ dpo
+//!                        evaluate after each ─▶ report.html, summary.json, model/
+//! ```
+//!
+//! Every trained role (critic, labeller, policy, reward model) is a LoRA adapter on one frozen decoder.
+
+mod phase1;
+mod phase2;
+mod results;
+mod stages;
+
+use crate::catalogue;
+use crate::cli::RunArgs;
+use crate::commands::{precision, with_threads};
+use crate::recipe::Recipe;
+use crate::run_folder::{RunFolder, settings_hash, stop_on_interrupt};
+use anyhow::{Context, Result};
+use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
+use solon_data::records::{PromptRecord, read_prompts};
+use solon_feedback::Constitution;
+use solon_infer::chat::{ChatModel, OpenSettings};
+use solon_kernels::Draws;
+use solon_kernels::isa::isa;
+use solon_model::{Adapter, Cpu, Training};
+use std::path::{Path, PathBuf};
+
+/// Everything the stages share.
+pub struct Pipeline {
+    recipe: Recipe,
+    constitution: Constitution,
+    model: ChatModel,
+    run: RunFolder,
+    red_team: Vec<PromptRecord>,
+    helpful: Vec<PromptRecord>,
+    evaluation: Vec<PromptRecord>,
+    /// Hash of what every stage depends on: weights, program version, instruction set, precision, seed, adapter shape.
+    base_hash: String,
+    model_sha256: String,
+}
+
+/// An adapter a stage trained, with the hash of its file.
+pub struct Trained {
+    adapter: Adapter<Cpu>,
+    score: Option<Vec<f32>>,
+    hash: String,
+}
+
+/// Runs a recipe to its end.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let recipe = Recipe::open(&args.recipe, &args.set)?;
+    stop_on_interrupt()?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    with_threads(args.threads, || {
+        let mut pipeline = Pipeline::open(recipe, &out)?;
+        let summary = pipeline.run_stages()?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        }
+        Ok(())
+    })
+}
+
+impl Pipeline {
+    fn open(recipe: Recipe, out: &Path) -> Result<Self> {
+        let constitution = Constitution::open(&recipe.constitution)?;
+        let red_team = read_prompts(&recipe.prompts.red_team)?;
+        let helpful = read_prompts(&recipe.prompts.helpful)?;
+        let evaluation = limit_each(read_prompts(&recipe.prompts.evaluation)?, recipe.evaluate.limit_each);
+        let path = catalogue::resolve(&recipe.model)?;
+        let settings = OpenSettings {
+            precision: precision(recipe.precision().map_err(anyhow::Error::msg)?),
+            training: Training::Frozen,
+        };
+        let model = ChatModel::open(&path, None, settings)?;
+        let model_sha256 = model_hash(&path)?;
+        let run = RunFolder::open(out)?;
+        let frozen = toml::to_string_pretty(&recipe).context("the recipe cannot be written as TOML")?;
+        write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
+        let precision = settings.precision.name();
+        let base_hash = sha256_parts([
+            env!("CARGO_PKG_VERSION"),
+            isa().name(),
+            precision,
+            &model_sha256,
+            &recipe.seed.to_string(),
+            &settings_hash(&recipe.lora)?,
+        ]);
+        Ok(Self { recipe, constitution, model, run, red_team, helpful, evaluation, base_hash, model_sha256 })
+    }
+
+    /// The key of a stage's draws.
+    fn draws(&self, stage: &str) -> Draws {
+        Draws::new(self.recipe.seed, stage)
+    }
+}
+
+/// The first `limit` prompts of each kind; 0 takes all.
+fn limit_each(prompts: Vec<PromptRecord>, limit: usize) -> Vec<PromptRecord> {
+    let mut counts = std::collections::BTreeMap::new();
+    prompts
+        .into_iter()
+        .filter(|prompt| {
+            let count = counts.entry(prompt.kind.clone()).or_insert(0);
+            *count += 1;
+            limit == 0 || *count <= limit
+        })
+        .collect()
+}
+
+/// Hash of a model file, or of all files of a model folder.
+fn model_hash(path: &Path) -> Result<String> {
+    if path.is_dir() { crate::run_folder::folder_hash(path) } else { Ok(sha256_file(path)?) }
+}

@@ -1,0 +1,384 @@
+//! Phase 1 of Constitutional AI (Bai et al. 2022 §3): critic, respond, critique and revise, fine-tune.
+//!
+//! The policy is small, so its critic is an adapter warmed up on the constitution's worked examples. Red-team prompts
+//! are answered, criticised and revised; helpful prompts are answered by the model as it is, so that what it could do
+//! stays in the mix.
+
+use super::stages::loop_of;
+use super::{Pipeline, Trained};
+use crate::feedback_model::LocalModel;
+use crate::progress;
+use crate::recipe::Sample;
+use crate::run_folder::{safe_point, settings_hash};
+use crate::training::sft_examples;
+use anyhow::Result;
+use serde_json::{Value, json};
+use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::records::PromptRecord;
+use solon_feedback::{
+    CritiqueRecord, FeedbackModel, GenerateRequest, Outcome, ReviseItem, ReviseSettings, RevisionRecord, Sampling,
+    TrainingConversation, apply_round, critique_round, revision_round, training_conversations,
+};
+use solon_text::Message;
+use solon_train::sft::SftTrainer;
+
+/// Requests between two visits to the ledger: what a killed run loses at most.
+pub(super) const CHUNK: usize = 32;
+/// Answers sampled at a time.
+pub(super) const SLOTS: usize = 64;
+
+/// Says why an answer must not be learnt from, if it must not.
+pub(super) fn fault(text: &str) -> Option<String> {
+    solon_eval::fault(text).map(|fault| format!("{fault:?}").to_lowercase())
+}
+
+/// The text of a prompt's last turn.
+pub(super) fn text_of(prompt: &PromptRecord) -> &str {
+    prompt.messages.last().map(|m| m.content.as_str()).unwrap_or_default()
+}
+
+/// Up to the last full sentence of a text that was cut off; `None` where no sentence is whole.
+pub(super) fn whole_sentences(text: &str) -> Option<&str> {
+    let end = text
+        .char_indices()
+        .filter(|(at, c)| matches!(c, '.' | '!' | '?') && text[at + 1..].starts_with([' ', '\n']))
+        .map(|(at, _)| at + 1)
+        .last()?;
+    Some(&text[..end])
+}
+
+impl Pipeline {
+    /// Puts principles and prompts into the ledger, so that every trail begins there.
+    pub(super) fn record_sources(&mut self) -> Result<String> {
+        let constitution = self.constitution.clone();
+        let prompts: Vec<PromptRecord> = self.used_prompts().cloned().collect();
+        let hash = settings_hash(&json!([
+            constitution.revision.iter().map(|p| (&p.id, &p.critique, &p.revision)).collect::<Vec<_>>(),
+            constitution.comparison.iter().map(|p| (&p.id, &p.question)).collect::<Vec<_>>(),
+            prompts.iter().map(|p| (&p.id, text_of(p))).collect::<Vec<_>>(),
+        ]))?;
+        let (hash, _) = self.stage("sources", &[&hash], |this| {
+            let mut items = Vec::new();
+            for (i, principle) in constitution.revision.iter().enumerate() {
+                let text = format!("{}\n{}", principle.critique, principle.revision);
+                let id = format!("principle/{}", principle.id);
+                items.push(NewItem::new(id, ItemKind::Principle, i as u64, text));
+            }
+            for (i, principle) in constitution.comparison.iter().enumerate() {
+                let id = format!("principle/{}", principle.id);
+                let ordinal = (constitution.revision.len() + i) as u64;
+                items.push(NewItem::new(id, ItemKind::Principle, ordinal, principle.question.clone()));
+            }
+            for (i, prompt) in prompts.iter().enumerate() {
+                items.push(NewItem::new(prompt.id.clone(), ItemKind::Prompt, i as u64, text_of(prompt)));
+            }
+            this.insert("sources", &items)?;
+            Ok(json!({"principles": constitution.revision.len() + constitution.comparison.len(), "prompts": prompts.len()}))
+        })?;
+        Ok(hash)
+    }
+
+    /// Trains an adapter on conversations.
+    pub(super) fn warm_up(
+        &mut self,
+        stage: &str,
+        what: &str,
+        conversations: Vec<TrainingConversation>,
+        settings: crate::recipe::Training,
+    ) -> Result<Trained> {
+        let inputs = settings_hash(&json!([conversations, settings]))?;
+        self.stage(stage, &[&inputs], |this| {
+            let conversations: Vec<(String, Vec<Message>)> = conversations
+                .iter()
+                .map(|c| {
+                    let messages = c.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
+                    (format!("{stage}/{}", c.id), messages)
+                })
+                .collect();
+            this.fine_tune(stage, what, &conversations, None, settings)
+        })?;
+        self.trained(stage)
+    }
+
+    /// SFT of a fresh adapter (or one that goes on) on conversations, which are recorded as demonstrations.
+    fn fine_tune(
+        &mut self,
+        stage: &str,
+        what: &str,
+        conversations: &[(String, Vec<Message>)],
+        parents: Option<&[Vec<String>]>,
+        settings: crate::recipe::Training,
+    ) -> Result<Value> {
+        let items: Vec<NewItem> = conversations
+            .iter()
+            .enumerate()
+            .map(|(i, (id, messages))| {
+                let text = messages.last().map(|m| m.content.clone()).unwrap_or_default();
+                let mut item = NewItem::new(id.clone(), ItemKind::Demonstration, i as u64, text);
+                item.data = json!({"messages": messages});
+                for parent in parents.map(|p| p[i].as_slice()).unwrap_or_default() {
+                    item = item.parent(parent.clone(), "learnt from");
+                }
+                item
+            })
+            .collect();
+        self.insert(stage, &items)?;
+        let examples = sft_examples(&self.model, conversations)?;
+        let mut learner = self.learner(stage, None, None);
+        let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+        let draws = self.draws(stage).item("order");
+        let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;
+        self.train(stage, what, &mut trainer)?;
+        let steps = solon_train::Trainer::total_steps(&trainer);
+        self.save_adapter(stage, &learner, steps)?;
+        Ok(json!({"examples": examples.len(), "steps": steps}))
+    }
+
+    /// The critic adapter.
+    pub(super) fn critic(&mut self) -> Result<Trained> {
+        let conversations = training_conversations(&self.constitution);
+        self.warm_up("critic", "warming up the critic", conversations, self.recipe.critic)
+    }
+
+    /// The base model's answers to red-team and helpful prompts.
+    pub(super) fn respond(&mut self, sources: &str) -> Result<String> {
+        let sample = self.recipe.respond;
+        let settings = settings_hash(&json!([sample, self.recipe.prompts.red_team_count, self.recipe.prompts.helpful_count]))?;
+        let (hash, _) = self.stage("respond", &[sources, &settings], |this| {
+            let prompts: Vec<PromptRecord> = this.phase1_prompts().cloned().collect();
+            let made = this.made("respond", ItemKind::Response)?;
+            let bar = progress::bar("responding", prompts.len(), "answers");
+            for (chunk, prompts) in prompts.chunks(CHUNK).enumerate() {
+                safe_point()?;
+                let todo: Vec<(usize, &PromptRecord)> = prompts
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| !made.contains(&format!("respond/{}", p.id)))
+                    .map(|(i, p)| (chunk * CHUNK + i, p))
+                    .collect();
+                bar.inc((prompts.len() - todo.len()) as u64);
+                let requests: Vec<GenerateRequest> = todo
+                    .iter()
+                    .map(|(_, p)| GenerateRequest {
+                        id: p.id.clone(),
+                        messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
+                    })
+                    .collect();
+                let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
+                let sampling = sampling(sample, this.recipe.seed, "respond");
+                let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                let items: Vec<NewItem> = todo
+                    .iter()
+                    .zip(answers)
+                    .map(|((place, prompt), answer)| {
+                        // An answer that ran into the limit is kept up to its last whole sentence.
+                        let text = match answer.truncated {
+                            true => whole_sentences(&answer.text).unwrap_or(&answer.text).to_owned(),
+                            false => answer.text,
+                        };
+                        let mut item =
+                            NewItem::new(format!("respond/{}", prompt.id), ItemKind::Response, *place as u64, &text)
+                                .parent(prompt.id.clone(), "prompt");
+                        item.prompt_id = Some(prompt.id.clone());
+                        item.dropped_reason = fault(&text);
+                        item
+                    })
+                    .collect();
+                this.insert("respond", &items)?;
+            }
+            bar.finish_and_clear();
+            Ok(json!({"answers": prompts.len(), "dropped": this.dropped("respond")?}))
+        })?;
+        Ok(hash)
+    }
+
+    /// Rounds of critique and revision of the answers to red-team prompts.
+    pub(super) fn revise(&mut self, respond: &str, critic: &Trained) -> Result<String> {
+        let revise = self.recipe.revise;
+        let constitution = settings_hash(&json!(
+            self.constitution.revision.iter().map(|p| (&p.id, &p.critique, &p.revision)).collect::<Vec<_>>()
+        ))?;
+        let settings = settings_hash(&revise)?;
+        let (hash, _) = self.stage("revise", &[respond, &critic.hash, &constitution, &settings], |this| {
+            let items = this.revise_items()?;
+            let settings = ReviseSettings {
+                seed: this.recipe.seed,
+                critique: sampling(revise.critique, this.recipe.seed, "critique"),
+                revision: sampling(revise.revision, this.recipe.seed, "revise"),
+            };
+            let bar = progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
+            // A chunk goes through all its rounds before the next begins, and is recorded when each round ends.
+            for chunk in items.chunks(CHUNK) {
+                let mut chunk = chunk.to_vec();
+                for round in 1..=revise.rounds {
+                    safe_point()?;
+                    let (critiques, revisions) = match this.recorded_round(&chunk, round)? {
+                        Some(records) => records,
+                        None => {
+                            let model = LocalModel { model: &this.model, adapter: Some(&critic.adapter), slots: SLOTS };
+                            let constitution = &this.constitution;
+                            let critiques = critique_round(&model, constitution, &chunk, round, &settings, &fault, &mut |_| {})?;
+                            let revisions = revision_round(
+                                &model, constitution, &chunk, &critiques, round, &settings, &fault, &mut |_| {},
+                            )?;
+                            this.record_round(&critiques, &revisions)?;
+                            (critiques, revisions)
+                        }
+                    };
+                    apply_round(&mut chunk, round, &critiques, &revisions)?;
+                    bar.inc(chunk.len() as u64);
+                }
+            }
+            bar.finish_and_clear();
+            Ok(json!({"items": items.len(), "rounds": revise.rounds, "dropped": this.dropped("revise")?}))
+        })?;
+        Ok(hash)
+    }
+
+    /// Fine-tuning on the last good revisions and on helpful answers.
+    pub(super) fn sft(&mut self, revise: &str) -> Result<Trained> {
+        let settings = self.recipe.sft;
+        let hash = settings_hash(&settings)?;
+        self.stage("sft", &[revise, &hash], |this| {
+            let (conversations, parents) = this.demonstrations()?;
+            this.fine_tune("sft", "fine-tuning", &conversations, Some(&parents), settings)
+        })?;
+        self.trained("sft")
+    }
+
+    /// What SFT learns from, and each conversation's parents in the ledger.
+    fn demonstrations(&self) -> Result<(Vec<(String, Vec<Message>)>, Vec<Vec<String>>)> {
+        let mut items = self.revise_items()?;
+        for round in 1..=self.recipe.revise.rounds {
+            let (critiques, revisions) = self.recorded_round(&items, round)?.unwrap_or_default();
+            apply_round(&mut items, round, &critiques, &revisions)?;
+        }
+        let mut conversations = Vec::new();
+        let mut parents = Vec::new();
+        for item in &items {
+            let Outcome::Revised(revision) = item.outcome() else { continue };
+            conversations.push((
+                format!("sft/{}", item.prompt_id),
+                vec![Message::user(&item.request), Message::assistant(revision)],
+            ));
+            let last = (1..=self.recipe.revise.rounds).rev().map(|round| format!("revise/{}/{round}", item.id));
+            let made = self.made("revise", ItemKind::Revision)?;
+            let kept: Vec<String> = last.filter(|id| made.contains(id)).take(1).collect();
+            parents.push([vec![item.prompt_id.clone()], kept].concat());
+        }
+        for response in self.run.ledger.kept_items("respond", ItemKind::Response)? {
+            let Some(prompt) = self.helpful.iter().find(|p| Some(&p.id) == response.prompt_id.as_ref()) else {
+                continue;
+            };
+            let messages = vec![Message::user(text_of(prompt)), Message::assistant(&response.text)];
+            conversations.push((format!("sft/{}", prompt.id), messages));
+            parents.push(vec![prompt.id.clone(), response.id.clone()]);
+        }
+        Ok((conversations, parents))
+    }
+
+    /// The answers to red-team prompts, as items to revise.
+    fn revise_items(&self) -> Result<Vec<ReviseItem>> {
+        let responses = self.run.ledger.kept_items("respond", ItemKind::Response)?;
+        Ok(responses
+            .iter()
+            .filter_map(|response| {
+                let prompt_id = response.prompt_id.as_ref()?;
+                let prompt = self.red_team.iter().find(|p| &p.id == prompt_id)?;
+                Some(ReviseItem::new(prompt_id.clone(), prompt_id.clone(), text_of(prompt), response.text.clone()))
+            })
+            .collect())
+    }
+
+    fn record_round(&mut self, critiques: &[CritiqueRecord], revisions: &[RevisionRecord]) -> Result<()> {
+        let mut items = Vec::new();
+        for (i, record) in critiques.iter().enumerate() {
+            let id = format!("critique/{}/{}", record.item_id, record.round);
+            let ordinal = u64::from(record.round) * 1_000_000 + i as u64;
+            let before = answer_before(&record.item_id, record.round);
+            let mut item = NewItem::new(id, ItemKind::Critique, ordinal, record.critique.clone())
+                .parent(record.prompt_id.clone(), "prompt")
+                .parent(before, "answer")
+                .parent(format!("principle/{}", record.principle_id), "principle");
+            item.prompt_id = Some(record.prompt_id.clone());
+            item.principle_id = Some(record.principle_id.clone());
+            item.dropped_reason = record.dropped.as_ref().map(|d| d.key());
+            item.data = serde_json::to_value(record)?;
+            items.push(item);
+        }
+        for (i, record) in revisions.iter().enumerate() {
+            let id = format!("revise/{}/{}", record.item_id, record.round);
+            let ordinal = u64::from(record.round) * 1_000_000 + i as u64;
+            let mut item = NewItem::new(id, ItemKind::Revision, ordinal, record.revision.clone())
+                .parent(format!("critique/{}/{}", record.item_id, record.round), "critique");
+            item.prompt_id = Some(record.prompt_id.clone());
+            item.principle_id = Some(record.principle_id.clone());
+            item.dropped_reason = record.dropped.as_ref().map(|d| d.key());
+            item.data = serde_json::to_value(record)?;
+            items.push(item);
+        }
+        self.insert("revise", &items)
+    }
+
+    /// A round of these items as it was recorded, or `None` where it was not.
+    fn recorded_round(
+        &self,
+        items: &[ReviseItem],
+        round: u32,
+    ) -> Result<Option<(Vec<CritiqueRecord>, Vec<RevisionRecord>)>> {
+        let (mut critiques, mut revisions) = (Vec::new(), Vec::new());
+        for item in items {
+            if let Some(made) = self.run.ledger.find_item(&format!("critique/{}/{round}", item.id))? {
+                critiques.push(serde_json::from_value::<CritiqueRecord>(made.data)?);
+            }
+            if let Some(made) = self.run.ledger.find_item(&format!("revise/{}/{round}", item.id))? {
+                revisions.push(serde_json::from_value::<RevisionRecord>(made.data)?);
+            }
+        }
+        Ok((!critiques.is_empty()).then_some((critiques, revisions)))
+    }
+
+    /// Phase 1's prompts: red-team, then helpful.
+    fn phase1_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
+        let counts = &self.recipe.prompts;
+        self.red_team.iter().take(counts.red_team_count).chain(self.helpful.iter().take(counts.helpful_count))
+    }
+
+    /// Every prompt either phase may use.
+    fn used_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
+        self.red_team.iter().chain(&self.helpful)
+    }
+}
+
+/// The ledger's id of the answer that a round criticises.
+fn answer_before(item: &str, round: u32) -> String {
+    match round {
+        1 => format!("respond/{item}"),
+        _ => format!("revise/{item}/{}", round - 1),
+    }
+}
+
+/// Feedback's sampling settings for a stage.
+pub(super) fn sampling(sample: Sample, seed: u64, stage: &str) -> Sampling {
+    Sampling {
+        max_new_tokens: sample.max_new_tokens,
+        temperature: sample.temperature,
+        top_p: sample.top_p,
+        top_k: 0,
+        min_p: 0.0,
+        seed,
+        stage: stage.to_owned(),
+        stop: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_answer_ends_with_its_last_whole_sentence() {
+        assert_eq!(whole_sentences("One. Two is 2.5 long! Three and"), Some("One. Two is 2.5 long!"));
+        assert_eq!(whole_sentences("no end in sight"), None);
+    }
+}

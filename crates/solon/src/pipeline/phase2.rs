@@ -1,0 +1,320 @@
+//! Phase 2 (Bai et al. 2022 §4; Lee et al. 2023): pairs from the SFT model, AI labels, reward model, PPO, DPO.
+
+use super::phase1::{CHUNK, SLOTS, fault, sampling, text_of};
+use super::stages::loop_of;
+use super::{Pipeline, Trained};
+use crate::feedback_model::LocalModel;
+use crate::progress;
+use crate::recipe::Preferences;
+use crate::run_folder::{safe_point, settings_hash};
+use crate::training::{head_weight, pairs_of, ppo_preset, reward_statistics};
+use anyhow::{Context, Result};
+use serde_json::json;
+use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
+use solon_feedback::{
+    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known, label_pairs,
+    labeller_training,
+};
+use solon_model::ScalarHead;
+use solon_train::Trainer;
+use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::losses::dpo::{DpoLoss, DpoSettings};
+use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
+use solon_train::reward::RewardTrainer;
+
+/// Labels and what their maker is worth.
+pub(super) struct Labels {
+    pub(super) hash: String,
+    pub(super) report: JudgeReport,
+    records: Vec<PreferencePair>,
+}
+
+impl Pipeline {
+    /// The labeller adapter and the worked examples it has not seen.
+    pub(super) fn labeller(&mut self, settings: Preferences) -> Result<(Trained, Vec<KnownPair>)> {
+        let made = labeller_training(&self.constitution)?;
+        let trained = self.warm_up("labeller", "warming up the labeller", made.training, settings.labeller)?;
+        Ok((trained, made.held_out))
+    }
+
+    /// Two answers of the SFT model to each prompt.
+    pub(super) fn sample(&mut self, sources: &str, sft: &Trained, settings: Preferences) -> Result<String> {
+        let hash = settings_hash(&json!([settings.sample, settings.prompts_each]))?;
+        let (hash, _) = self.stage("sample", &[sources, &sft.hash, &hash], |this| {
+            let prompts = this.phase2_prompts(settings.prompts_each);
+            let made = this.made("sample", ItemKind::Pair)?;
+            let bar = progress::bar("sampling pairs", 2 * prompts.len(), "answers");
+            for (chunk, prompts) in prompts.chunks(CHUNK).enumerate() {
+                safe_point()?;
+                let todo: Vec<(usize, &PromptRecord)> = prompts
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| !made.contains(&format!("pair/{}", p.id)))
+                    .map(|(i, p)| (chunk * CHUNK + i, p))
+                    .collect();
+                bar.inc(2 * (prompts.len() - todo.len()) as u64);
+                let requests: Vec<GenerateRequest> = todo
+                    .iter()
+                    .flat_map(|(_, p)| ["a", "b"].map(|side| (p, side)))
+                    .map(|(p, side)| GenerateRequest {
+                        id: format!("{}/{side}", p.id),
+                        messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
+                    })
+                    .collect();
+                let model = LocalModel { model: &this.model, adapter: Some(&sft.adapter), slots: SLOTS };
+                let sampling = sampling(settings.sample, this.recipe.seed, "sample");
+                let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                let mut items = Vec::new();
+                for ((place, prompt), both) in todo.iter().zip(answers.chunks(2)) {
+                    let mut texts = Vec::new();
+                    for (answer, side) in both.iter().zip(["a", "b"]) {
+                        let id = format!("sample/{}/{side}", prompt.id);
+                        let mut item = NewItem::new(id, ItemKind::Response, *place as u64, answer.text.clone())
+                            .parent(prompt.id.clone(), "prompt");
+                        item.prompt_id = Some(prompt.id.clone());
+                        items.push(item);
+                        texts.push(answer.text.clone());
+                    }
+                    let (first, second) = (&texts[0], &texts[1]);
+                    let id = format!("pair/{}", prompt.id);
+                    let mut item = NewItem::new(id, ItemKind::Pair, *place as u64, format!("(1) {first}\n(2) {second}"))
+                        .parent(format!("sample/{}/a", prompt.id), "first")
+                        .parent(format!("sample/{}/b", prompt.id), "second");
+                    item.prompt_id = Some(prompt.id.clone());
+                    item.data = json!({"prompt": text_of(prompt), "first": first, "second": second});
+                    item.dropped_reason = match (fault(first), fault(second)) {
+                        _ if first == second => Some("identical".to_owned()),
+                        (Some(_), Some(_)) => Some("both degenerate".to_owned()),
+                        _ => None,
+                    };
+                    items.push(item);
+                }
+                this.insert("sample", &items)?;
+            }
+            bar.finish_and_clear();
+            Ok(json!({"pairs": prompts.len(), "dropped": this.dropped("sample")?}))
+        })?;
+        Ok(hash)
+    }
+
+    /// Labels every pair in both orders, and the labeller's held-out examples, by which it is measured.
+    pub(super) fn label(&mut self, sample: &str, labeller: &Trained, held_out: &[KnownPair]) -> Result<Labels> {
+        let settings =
+            LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), clamp: None };
+        let known = settings_hash(&held_out)?;
+        let (hash, _) = self.stage("label", &[sample, &labeller.hash, &known], |this| {
+            let pairs = this.sampled_pairs()?;
+            let known = held_out.iter().map(|k| (k.pair.clone(), true));
+            let all: Vec<(Pair, bool)> = pairs.into_iter().map(|p| (p, false)).chain(known).collect();
+            let made = this.made("label", ItemKind::Label)?;
+            let bar = progress::bar("labelling", 2 * all.len(), "judgements");
+            for (chunk, pairs) in all.chunks(CHUNK).enumerate() {
+                safe_point()?;
+                let todo: Vec<(usize, &(Pair, bool))> = pairs
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, (pair, _))| !made.contains(&format!("label/{}", pair.id)))
+                    .map(|(i, pair)| (chunk * CHUNK + i, pair))
+                    .collect();
+                bar.inc(2 * (pairs.len() - todo.len()) as u64);
+                let asked: Vec<Pair> = todo.iter().map(|(_, (pair, _))| pair.clone()).collect();
+                let model = LocalModel { model: &this.model, adapter: Some(&labeller.adapter), slots: SLOTS };
+                let labels =
+                    label_pairs(&model, &this.constitution, &asked, &settings, &mut |n| bar.inc(n as u64))?;
+                let mut items = Vec::new();
+                for ((place, (pair, known)), label) in todo.iter().zip(&labels) {
+                    let text = format!("P(first is better) = {:.3}", label.probability);
+                    let mut item =
+                        NewItem::new(format!("label/{}", pair.id), ItemKind::Label, *place as u64, text)
+                            .parent(format!("principle/{}", label.principle_id), "principle");
+                    if !known {
+                        item = item.parent(format!("pair/{}", pair.id), "pair");
+                        item.prompt_id = Some(pair.id.clone());
+                    }
+                    item.principle_id = Some(label.principle_id.clone());
+                    item.dropped_reason = known.then(|| "a worked example: it measures the labeller".to_owned());
+                    item.data = json!({
+                        "prompt": pair.prompt, "first": pair.first, "second": pair.second,
+                        "probability": label.probability, "label": label,
+                    });
+                    items.push(item);
+                }
+                this.insert("label", &items)?;
+            }
+            bar.finish_and_clear();
+            let report = this.judge_report(held_out)?;
+            Ok(json!({"labels": all.len() - held_out.len(), "report": report}))
+        })?;
+        let report = self.judge_report(held_out)?;
+        let records = self
+            .run
+            .ledger
+            .kept_items("label", ItemKind::Label)?
+            .into_iter()
+            .map(|item| {
+                let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
+                PreferencePair {
+                    id: item.id.clone(),
+                    prompt: vec![ChatMessage::user(text("prompt"))],
+                    chosen: text("first"),
+                    rejected: text("second"),
+                    probability: item.data["probability"].as_f64().unwrap_or(0.5),
+                    source: Some("ai".to_owned()),
+                }
+            })
+            .collect();
+        Ok(Labels { hash, report, records })
+    }
+
+    /// The reward model on soft labels.
+    pub(super) fn reward(&mut self, labels: &Labels, settings: crate::recipe::Training) -> Result<Trained> {
+        let hash = settings_hash(&settings)?;
+        self.stage("reward", &[&labels.hash, &hash], |this| {
+            let pairs = pairs_of(&this.model, &labels.records)?;
+            let head = head_weight(this.model.config().hidden_size, this.draws("reward").item("head"));
+            let mut learner = this.learner("reward", None, Some(head));
+            let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+            let draws = this.draws("reward").item("order");
+            let mut trainer = RewardTrainer::new(&mut learner, &pairs, settings, 0.01, draws)?;
+            this.train("reward", "reward model", &mut trainer)?;
+            let steps = trainer.total_steps();
+            this.save_adapter("reward", &learner, steps)?;
+            Ok(json!({"pairs": pairs.len(), "steps": steps}))
+        })?;
+        self.trained("reward")
+    }
+
+    /// DPO from the SFT model on the same labels.
+    pub(super) fn dpo(&mut self, labels: &Labels, sft: &Trained, settings: crate::recipe::Dpo) -> Result<Trained> {
+        let hash = settings_hash(&settings)?;
+        self.stage("dpo", &[&labels.hash, &sft.hash, &hash], |this| {
+            let pairs = pairs_of(&this.model, &labels.records)?;
+            let references = reference_sums(&this.model.decoder, Some(&sft.adapter), &pairs, &mut |_| {});
+            let mut learner = this.learner("dpo", Some(&sft.adapter), None);
+            let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: settings.beta, label_smoothing: 0.0 };
+            let steps = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+            let draws = this.draws("dpo").item("order");
+            let mut trainer = DpoTrainer::new(&mut learner, &pairs, references, steps, loss, draws)?;
+            this.train("dpo", "DPO", &mut trainer)?;
+            let steps = trainer.total_steps();
+            this.save_adapter("dpo", &learner, steps)?;
+            Ok(json!({"pairs": pairs.len(), "steps": steps}))
+        })?;
+        self.trained("dpo")
+    }
+
+    /// PPO from the SFT model against the reward model; the critic starts from the reward model.
+    pub(super) fn ppo(
+        &mut self,
+        sources: &str,
+        reward: &Trained,
+        sft: &Trained,
+        settings: crate::recipe::Ppo,
+    ) -> Result<Trained> {
+        let hash = settings_hash(&settings)?;
+        self.stage("ppo", &[sources, &reward.hash, &sft.hash, &hash], |this| {
+            let mut prompts = Vec::new();
+            for prompt in this.phase2_prompts(settings.prompts_each) {
+                let messages = [solon_text::Message::user(text_of(&prompt))];
+                let tokens = this.model.prompt_ids(&prompt.id, &messages, settings.max_new_tokens)?;
+                prompts.push(PpoPrompt { id: prompt.id.clone(), tokens });
+            }
+            let head = reward.score.clone().context("the reward model has a score head")?;
+            let mut policy = this.learner("ppo", Some(&sft.adapter), None);
+            let mut critic = this.learner("ppo", Some(&reward.adapter), Some(head.clone()));
+            let head = ScalarHead::new(this.model.decoder.backend(), head);
+            let stop_ids = this.model.text.stop_ids().to_vec();
+            let (mean, deviation) = reward_statistics(
+                &this.model.decoder,
+                Some(&sft.adapter),
+                (&reward.adapter, &head),
+                &prompts[..prompts.len().min(48)],
+                &stop_ids,
+                settings.max_new_tokens,
+                this.draws("ppo").item("statistics"),
+            );
+            let mut preset = ppo_preset(settings.kl_coefficient);
+            preset.epochs = 2;
+            let ppo = PpoSettings {
+                policy: loop_of(settings.learning_rate, settings.epochs, settings.rollouts),
+                critic_learning_rate: settings.critic_learning_rate,
+                minibatches: 1,
+                max_new_tokens: settings.max_new_tokens,
+                slots: SLOTS,
+                kl: KlControl::Fixed,
+                preset,
+            };
+            let model = RewardModel { adapter: Some(&reward.adapter), head: &head, mean, deviation };
+            let draws = this.draws("ppo").item("rollouts");
+            let mut trainer = PpoTrainer::new(
+                &mut policy,
+                &mut critic,
+                Some(&sft.adapter),
+                model,
+                &prompts,
+                &stop_ids,
+                ppo,
+                draws,
+            )?;
+            this.train("ppo", "PPO", &mut trainer)?;
+            let steps = trainer.total_steps();
+            this.save_adapter("ppo", &policy, steps)?;
+            Ok(json!({"prompts": prompts.len(), "iterations": steps}))
+        })?;
+        self.trained("ppo")
+    }
+
+    /// Prompts of phase 2: those phase 1 did not use first, from both files alike.
+    fn phase2_prompts(&self, each: usize) -> Vec<PromptRecord> {
+        let counts = &self.recipe.prompts;
+        let take = |prompts: &[PromptRecord], used: usize| -> Vec<PromptRecord> {
+            let start = used.min(prompts.len());
+            prompts[start..].iter().chain(&prompts[..start]).take(each).cloned().collect()
+        };
+        let red_team = take(&self.red_team, counts.red_team_count);
+        let helpful = take(&self.helpful, counts.helpful_count);
+        // One of each in turn, so that every part of the list holds both.
+        let mut out = Vec::new();
+        let (mut red_team, mut helpful) = (red_team.into_iter(), helpful.into_iter());
+        loop {
+            let (r, h) = (red_team.next(), helpful.next());
+            if r.is_none() && h.is_none() {
+                return out;
+            }
+            out.extend(r.into_iter().chain(h));
+        }
+    }
+
+    fn sampled_pairs(&self) -> Result<Vec<Pair>> {
+        let items = self.run.ledger.kept_items("sample", ItemKind::Pair)?;
+        Ok(items
+            .into_iter()
+            .map(|item| {
+                let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
+                Pair {
+                    id: item.prompt_id.clone().unwrap_or_default(),
+                    prompt: text("prompt"),
+                    first: text("first"),
+                    second: text("second"),
+                    principle_id: None,
+                }
+            })
+            .collect())
+    }
+
+    /// What the recorded labels say of their maker.
+    fn judge_report(&self, held_out: &[KnownPair]) -> Result<JudgeReport> {
+        let all: Vec<Label> = self
+            .run
+            .ledger
+            .items("label", ItemKind::Label)?
+            .into_iter()
+            .map(|item| Ok(serde_json::from_value(item.data["label"].clone())?))
+            .collect::<Result<_>>()?;
+        let known_ids: Vec<&str> = held_out.iter().map(|k| k.pair.id.as_str()).collect();
+        let (known, unlabelled): (Vec<Label>, Vec<Label>) =
+            all.into_iter().partition(|label| known_ids.contains(&label.pair_id.as_str()));
+        Ok(JudgeReport::new(&join_known(held_out, &known)?, &unlabelled))
+    }
+}

@@ -1,0 +1,298 @@
+//! Recipes: a TOML file says what to do; every key is typed, unknown ones are refused, `--set a.b=c` overrides any.
+
+use crate::assets;
+use crate::cli::{PrecisionFlag, UsageError};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A recipe as it is written.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The run's name; its folder is `runs/NAME` unless `--out` says otherwise.
+    pub name: String,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Catalogue name, Hugging Face folder or GGUF file.
+    pub model: String,
+    /// The constitution's file.
+    pub constitution: PathBuf,
+    /// What products' inputs are rounded to: auto, bf16 or f32.
+    #[serde(default = "auto")]
+    pub precision: String,
+    /// Prompts to learn from and to be judged by.
+    pub prompts: Prompts,
+    /// Low-rank adapters, one for each trained role.
+    pub lora: Lora,
+    /// The critic adapter, warmed up on the constitution's worked examples.
+    pub critic: Training,
+    /// The policy's first answers.
+    pub respond: Sample,
+    /// Critique and revision.
+    pub revise: Revise,
+    /// Fine-tuning on revisions and helpful answers.
+    pub sft: Training,
+    /// Phase 2; left out, the run ends after SFT.
+    pub preferences: Option<Preferences>,
+    /// DPO on the labels; left out, it is not run.
+    pub dpo: Option<Dpo>,
+    /// The reward model PPO needs.
+    pub reward: Option<Training>,
+    /// PPO against the reward model; left out, it is not run.
+    pub ppo: Option<Ppo>,
+    /// The safety evaluation.
+    pub evaluate: Evaluate,
+    /// What is saved as `model/`: sft, dpo or ppo.
+    pub deliver: String,
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+/// Prompt files, and how many of each are taken from the start.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// Red-team prompts.
+    pub red_team: PathBuf,
+    /// Helpful prompts.
+    pub helpful: PathBuf,
+    /// Held-out prompts with kinds.
+    pub evaluation: PathBuf,
+    /// Red-team prompts used.
+    pub red_team_count: usize,
+    /// Helpful prompts used.
+    pub helpful_count: usize,
+}
+
+/// Shape of every adapter.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Inner width.
+    pub rank: usize,
+    /// The update is scaled by alpha / rank.
+    pub alpha: f32,
+}
+
+/// A pass over data.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Examples or pairs in a step.
+    pub batch_size: usize,
+}
+
+/// How answers are sampled.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Keep the likeliest up to this probability.
+    #[serde(default = "one")]
+    pub top_p: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// Critique and revision.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revise {
+    /// Rounds of critique and revision.
+    pub rounds: u32,
+    /// How critiques are sampled.
+    pub critique: Sample,
+    /// How revisions are sampled.
+    pub revision: Sample,
+}
+
+/// Sampling and labelling pairs.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preferences {
+    /// Warm-up of the labeller on the constitution's worked examples.
+    pub labeller: Training,
+    /// How the two answers of a pair are sampled.
+    pub sample: Sample,
+    /// Prompts from each of the two files, after those used before, as far as there are any.
+    pub prompts_each: usize,
+}
+
+/// DPO.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dpo {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Passes over the pairs.
+    pub epochs: usize,
+    /// Pairs in a step.
+    pub batch_size: usize,
+    /// Strength of the pull towards the SFT model.
+    pub beta: f64,
+}
+
+/// PPO.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ppo {
+    /// The policy's peak learning rate.
+    pub learning_rate: f64,
+    /// The critic's.
+    pub critic_learning_rate: f64,
+    /// Rollouts in an iteration.
+    pub rollouts: usize,
+    /// Passes over the prompts.
+    pub epochs: usize,
+    /// Prompts from each of the two files.
+    pub prompts_each: usize,
+    /// Most new tokens of an answer.
+    pub max_new_tokens: usize,
+    /// Weight of the per-token KL to the SFT model.
+    pub kl_coefficient: f64,
+}
+
+/// The safety evaluation.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// Most new tokens of an answer.
+    pub max_new_tokens: usize,
+    /// Held-out prompts of each kind, from the start; 0 takes all.
+    #[serde(default)]
+    pub limit_each: usize,
+}
+
+impl Recipe {
+    /// Reads a recipe, applies `key=value` overrides and finds its files.
+    pub fn open(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
+        for item in overrides {
+            apply_override(&mut table, item)?;
+        }
+        let mut recipe: Recipe = table
+            .try_into()
+            .map_err(|error| UsageError(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+        let here = path.canonicalize().with_context(|| format!("{}", path.display()))?;
+        let folder = here.parent().unwrap_or(Path::new("."));
+        let files = [
+            &mut recipe.constitution,
+            &mut recipe.prompts.red_team,
+            &mut recipe.prompts.helpful,
+            &mut recipe.prompts.evaluation,
+        ];
+        for file in files {
+            *file = assets::find(file, &[folder])?;
+        }
+        recipe.check().map_err(|what| UsageError(format!("{}: {what}", path.display())))?;
+        Ok(recipe)
+    }
+
+    /// The precision it asks for.
+    pub fn precision(&self) -> Result<PrecisionFlag, String> {
+        match self.precision.as_str() {
+            "auto" => Ok(PrecisionFlag::Auto),
+            "bf16" => Ok(PrecisionFlag::Bf16),
+            "f32" => Ok(PrecisionFlag::F32),
+            other => Err(format!("precision is {other:?}; give auto, bf16 or f32")),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.precision()?;
+        let made = match self.deliver.as_str() {
+            "sft" => true,
+            "dpo" => self.dpo.is_some(),
+            "ppo" => self.ppo.is_some(),
+            other => return Err(format!("deliver is {other:?}; give sft, dpo or ppo")),
+        };
+        if !made {
+            return Err(format!("deliver is {:?} but there is no [{}]", self.deliver, self.deliver));
+        }
+        if (self.dpo.is_some() || self.reward.is_some()) && self.preferences.is_none() {
+            return Err("[dpo] and [reward] need the labels that [preferences] makes; add it".to_owned());
+        }
+        if self.ppo.is_some() && self.reward.is_none() {
+            return Err("[ppo] needs a reward model; add [reward]".to_owned());
+        }
+        let sizes = [
+            ("lora.rank", self.lora.rank),
+            ("critic.batch_size", self.critic.batch_size),
+            ("sft.batch_size", self.sft.batch_size),
+            ("prompts.red_team_count", self.prompts.red_team_count),
+            ("respond.max_new_tokens", self.respond.max_new_tokens),
+            ("revise.rounds", self.revise.rounds as usize),
+            ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
+        ];
+        match sizes.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} is 0; give at least 1")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Sets `a.b=c`; `c` is read as TOML where it is TOML, else as text.
+fn apply_override(table: &mut toml::Table, item: &str) -> Result<()> {
+    let (key, value) = item
+        .split_once('=')
+        .ok_or_else(|| UsageError(format!("--set {item} has no =\nhint: --set sft.epochs=2")))?;
+    let value = match format!("value = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("value").unwrap_or(toml::Value::String(value.to_owned())),
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut at = table;
+    let parts: Vec<&str> = key.split('.').collect();
+    for part in &parts[..parts.len() - 1] {
+        let next = at.entry(*part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = next.as_table_mut().ok_or_else(|| UsageError(format!("--set {key}: {part} is no table")))?;
+    }
+    at.insert(parts[parts.len() - 1].to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quickstart() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/quickstart.toml")
+    }
+
+    #[test]
+    fn shipped_recipes_are_valid() {
+        for name in ["quickstart.toml", "ci.toml"] {
+            Recipe::open(&quickstart().with_file_name(name), &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn overrides_reach_nested_keys_and_keep_types() {
+        let set = ["sft.epochs=7".to_owned(), "model=some/folder".to_owned(), "seed=3".to_owned()];
+        let recipe = Recipe::open(&quickstart(), &set).unwrap();
+        assert_eq!((recipe.sft.epochs, recipe.model.as_str(), recipe.seed), (7, "some/folder", 3));
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        let error = |set: &str| Recipe::open(&quickstart(), &[set.to_owned()]).unwrap_err().to_string();
+        assert!(error("sft.epoch=7").contains("epoch"));
+        assert!(error("deliver=rloo").contains("deliver"));
+        assert!(error("lora.rank=0").contains("lora.rank"));
+        assert!(error("sft.epochs").contains("="));
+    }
+}
