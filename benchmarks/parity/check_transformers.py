@@ -11,9 +11,9 @@ Run: python check_transformers.py --solon target/release/solon --model SmolLM2-1
    whatever --threads and whatever the order of the rows.
 
 transformers reads the weights from the GGUF file itself. Its tokenizer for such a file is not used: it ignores
-`tokenizer.ggml.pre`, and so does not cut digits off as SmolLM2's own tokenizer does (two spaces and a digit, or "½",
-become other ids). The tokenizer is built here with the `tokenizers` package, and the chat template rendered with jinja2,
-both from the file's metadata.
+`tokenizer.ggml.pre`, and so does not cut digits off as SmolLM2's own tokenizer does: two spaces and a digit, for one,
+become other ids. The tokenizer is built here with the `tokenizers` package, and the chat template is rendered with
+jinja2, both from the file's metadata.
 Exits with 1 where a check fails.
 """
 
@@ -59,7 +59,10 @@ SCORE_ROWS = [
         "`s` was moved into `t`.\n\tlet t = s.clone();\nkeeps both: `s: String`, `t: String` // 2 allocations",
     ),
     ("Give me a small JSON object.", '{"name": "Ada", "born": 1815, "tags": ["maths", null, true], "π": 3.14159e+00}'),
-    ("Compare cats and dogs in a table.", "| Animal | Legs |\n|---|---:|\n| Cat | 4 |\n| Dog | 4 |\n\n- *soft*\n- **loud**\n"),
+    (
+        "Compare cats and dogs in a table.",
+        "| Animal | Legs |\n|---|---:|\n| Cat | 4 |\n| Dog | 4 |\n\n- *soft*\n- **loud**\n",
+    ),
     ("请用中文介绍一下长城。", "长城是中国古代的防御工程，全长约21196公里，始建于公元前7世纪。"),
     ("富士山の高さは？", "富士山の高さは３７７６メートルです。日本で一番高い山だよ！"),
     ("ما هي أيام الأسبوع؟", "أيام الأسبوع ٧: السبت، الأحد، الاثنين، الثلاثاء، الأربعاء، الخميس، الجمعة."),
@@ -74,7 +77,10 @@ SCORE_ROWS = [
     ("  \t ", "   It seems your message is empty.   "),
     ("What does <|im_end|> mean?", "<|im_end|> ends a turn, as <|im_start|>user begins one; <|endoftext|> ends all."),
     ("Shorten: I will not, you are, they have", "I won't, you're, they've; she'll, it's, I'd, I'm. “Don’t,” he said. I'LL WE'RE"),
-    ("a\r\nb\r\n\tc \u00a0d\u200be\u0000f", "\tTab,\r\nreturn, \u00a0hard space,\u3000wide space, \u200bnone,\u2028line\u0007bell\u007f"),
+    (
+        "a\r\nb\r\n\tc \u00a0d\u200be\u0000f",
+        "\tTab,\r\nreturn, \u00a0hard space,\u3000wide space, \u200bnone,\u2028line\u0007bell\u007f",
+    ),
     (f"Read this ledger and say what came in on day 40.\n\n{LEDGER}", "280 apples and 20 pears."),
     ("Tell me a long story about a lighthouse.", STORY),
 ]  # fmt: skip
@@ -96,7 +102,8 @@ GENERATE_PROMPTS = [
     "Correct the grammar: she go to school yesterday",
     "🙂 What does this emoji mean?",
     "Write an SQL query that counts the rows of the table `orders` for 2023.",
-    "Summarise in one sentence.\n\nBees visit flowers to collect nectar.\nOn the way they carry pollen.\n\nPlants need this.",
+    "Summarise in one sentence.\n\nBees visit flowers to collect nectar.\nOn the way they carry pollen.\n\n"
+    "Plants need this.",
     f"How many apples came in on day 5?\n\n{LEDGER[:1200]}",
     [
         {"role": "system", "content": "You answer in one short sentence."},
@@ -328,7 +335,7 @@ def main():
     """Runs every check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--solon", type=pathlib.Path, required=True, help="the program")
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="a SmolLM2 GGUF file; `solon pull` prints one")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a GGUF file of SmolLM2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)

@@ -28,7 +28,9 @@ pub enum ChatError {
         reason: String,
     },
     /// More tokens than the model can see.
-    #[error("{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}; shorten the prompt")]
+    #[error(
+        "{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}; shorten the prompt"
+    )]
     TooLong {
         /// Which request.
         id: String,
@@ -44,7 +46,9 @@ pub enum ChatError {
         id: String,
     },
     /// The tokenizer knows ids that the model does not.
-    #[error("the tokenizer has {tokenizer} tokens but the model's embedding {model}: they do not belong together")]
+    #[error(
+        "the tokenizer has {tokenizer} tokens but the model's embedding {model}: they do not belong together"
+    )]
     Vocabulary {
         /// Ids of the tokenizer.
         tokenizer: usize,

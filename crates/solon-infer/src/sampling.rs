@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn filters_keep_what_they_say() {
         let reachable = |sampling: Sampling| -> Vec<u32> {
-            let mut seen: Vec<u32> = (0..1000).map(|i| sampling.choose(&LOGITS, f64::from(i) / 1000.0)).collect();
+            let mut seen: Vec<u32> =
+                (0..1000).map(|i| sampling.choose(&LOGITS, f64::from(i) / 1000.0)).collect();
             seen.sort_unstable();
             seen.dedup();
             seen

@@ -44,7 +44,11 @@ pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &[f32], first: &mut [f32], s
     let len = param.len();
     assert!(grad.len() == len && first.len() == len && second.len() == len);
     const RUN: usize = 64 * 1024;
-    let (p, m, v) = (SharedOutput(param.as_mut_ptr()), SharedOutput(first.as_mut_ptr()), SharedOutput(second.as_mut_ptr()));
+    let (p, m, v) = (
+        SharedOutput(param.as_mut_ptr()),
+        SharedOutput(first.as_mut_ptr()),
+        SharedOutput(second.as_mut_ptr()),
+    );
     (0..len.div_ceil(RUN)).into_par_iter().for_each(|run| {
         let (p, m, v) = (p, m, v);
         let (from, count) = (run * RUN, RUN.min(len - run * RUN));
@@ -93,8 +97,10 @@ mod tests {
                 let g = f64::from(g[i]);
                 m64[i] = 0.9 * m64[i] + 0.1 * g;
                 v64[i] = 0.999 * v64[i] + 0.001 * g * g;
-                let (mh, vh) =
-                    (m64[i] / (1.0 - 0.9_f64.powi(t as i32 + 1)), v64[i] / (1.0 - 0.999_f64.powi(t as i32 + 1)));
+                let (mh, vh) = (
+                    m64[i] / (1.0 - 0.9_f64.powi(t as i32 + 1)),
+                    v64[i] / (1.0 - 0.999_f64.powi(t as i32 + 1)),
+                );
                 p64[i] = p64[i] * (1.0 - 0.1 * 0.01) - 0.1 * mh / (vh.sqrt() + 1e-8);
             }
         }

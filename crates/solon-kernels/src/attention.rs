@@ -119,7 +119,13 @@ fn scores_of<const R: usize>(
 
 /// `out[r] = Σ_t weights[r][t] * rows[t]` over several blocks, keys in order.
 #[inline(always)]
-fn mix<const R: usize>(weights: &[f32], stride: usize, blocks: &[(&Keys, usize)], out: &mut [[f32; LANES]; R], chunk: usize) {
+fn mix<const R: usize>(
+    weights: &[f32],
+    stride: usize,
+    blocks: &[(&Keys, usize)],
+    out: &mut [[f32; LANES]; R],
+    chunk: usize,
+) {
     let mut at = 0;
     for (keys, count) in blocks {
         let padded = keys.padded;
@@ -285,8 +291,17 @@ fn for_trees(heads: Heads, spans: &[Span], f: impl Fn(std::ops::Range<usize>, us
 /// Attention of every packed token over its path.
 ///
 /// `q`, `out`: `[tokens, heads.queries * dim]`; `k`, `v`: `[tokens, heads.keys * dim]`; `logsum`: `[tokens, heads.queries]`.
-pub fn packed(heads: Heads, spans: &[Span], q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], logsum: &mut [f32]) {
-    let (q_width, kv_width, dim, group) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
+pub fn packed(
+    heads: Heads,
+    spans: &[Span],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    logsum: &mut [f32],
+) {
+    let (q_width, kv_width, dim, group) =
+        (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
     let tokens = q.len() / q_width;
     assert!(out.len() == q.len() && k.len() == tokens * kv_width && v.len() == k.len());
     assert_eq!(logsum.len(), tokens * heads.queries);
@@ -316,9 +331,18 @@ pub fn packed(heads: Heads, spans: &[Span], q: &[f32], k: &[f32], v: &[f32], out
                     limits[r] = span.prefix + token + 1;
                 }
                 let seen = limits[count - 1];
-                attend(&queries[..count], &limits[..count], &[(&keys, seen)], heads.scale(), &mut scratch.scores, &mut mixed, &mut sums);
+                attend(
+                    &queries[..count],
+                    &limits[..count],
+                    &[(&keys, seen)],
+                    heads.scale(),
+                    &mut scratch.scores,
+                    &mut mixed,
+                    &mut sums,
+                );
                 for r in 0..count {
-                    let (token, query_head) = (span.start + (first + r) / group, head * group + (first + r) % group);
+                    let (token, query_head) =
+                        (span.start + (first + r) / group, head * group + (first + r) % group);
                     // SAFETY: token < tokens and query_head < heads.queries, so both places are inside the outputs, and this
                     // (tree, key head) task alone writes its tokens' query heads.
                     unsafe {
@@ -432,14 +456,18 @@ pub fn packed_grad(
     dout: &[f32],
     (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
 ) {
-    let (q_width, kv_width, dim, group) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
+    let (q_width, kv_width, dim, group) =
+        (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
     let tokens = q.len() / q_width;
     assert!(dq.len() == q.len() && out.len() == q.len() && dout.len() == q.len());
-    assert!(dk.len() == tokens * kv_width && dv.len() == dk.len() && k.len() == dk.len() && v.len() == dk.len());
+    assert!(
+        dk.len() == tokens * kv_width && dv.len() == dk.len() && k.len() == dk.len() && v.len() == dk.len()
+    );
     assert_eq!(logsum.len(), tokens * heads.queries);
     dk.fill(0.0);
     dv.fill(0.0);
-    let (dq, dk, dv) = (SharedOutput(dq.as_mut_ptr()), SharedOutput(dk.as_mut_ptr()), SharedOutput(dv.as_mut_ptr()));
+    let (dq, dk, dv) =
+        (SharedOutput(dq.as_mut_ptr()), SharedOutput(dk.as_mut_ptr()), SharedOutput(dv.as_mut_ptr()));
     for_trees(heads, spans, |tree, head| {
         let (dq, dk, dv) = (dq, dk, dv);
         let mut scratch = Scratch::default();
@@ -464,13 +492,14 @@ pub fn packed_grad(
             let rows = span.len * group;
             for first in (0..rows).step_by(ROWS) {
                 let count = ROWS.min(rows - first);
-                let (mut queries, mut douts, mut outs): ([&[f32]; ROWS], [&[f32]; ROWS], [&[f32]; ROWS]) =
-                    ([&[]; ROWS], [&[]; ROWS], [&[]; ROWS]);
+                let mut queries: [&[f32]; ROWS] = [&[]; ROWS];
+                let (mut douts, mut outs) = (queries, queries);
                 let (mut limits, mut logsums) = ([0; ROWS], [0.0; ROWS]);
                 for r in 0..count {
                     let (token, query_head) = ((first + r) / group, head * group + (first + r) % group);
                     let at = (span.start + token) * q_width + query_head * dim;
-                    (queries[r], douts[r], outs[r]) = (&q[at..at + dim], &dout[at..at + dim], &out[at..at + dim]);
+                    (queries[r], douts[r], outs[r]) =
+                        (&q[at..at + dim], &dout[at..at + dim], &out[at..at + dim]);
                     limits[r] = span.prefix + token + 1;
                     logsums[r] = logsum[(span.start + token) * heads.queries + query_head];
                 }
@@ -493,7 +522,8 @@ pub fn packed_grad(
                     &mut path_dv,
                 );
                 for r in 0..count {
-                    let (token, query_head) = (span.start + (first + r) / group, head * group + (first + r) % group);
+                    let (token, query_head) =
+                        (span.start + (first + r) / group, head * group + (first + r) % group);
                     // SAFETY: inside `dq` as in `packed`; this task alone writes its tokens' query heads.
                     unsafe {
                         std::ptr::copy_nonoverlapping(
@@ -559,7 +589,8 @@ mod tests {
                         seen.iter().flat_map(|token| x[token * 16 + head / 2 * 8..][..8].to_vec()).collect()
                     };
                     let at = (span.start + t) * 32 + head * 8;
-                    let (expected, sum) = reference::attend_one(&q[at..at + 8], &of(&k), &of(&v), HEADS.scale());
+                    let (expected, sum) =
+                        reference::attend_one(&q[at..at + 8], &of(&k), &of(&v), HEADS.scale());
                     for i in 0..8 {
                         assert!((out[at + i] - expected[i]).abs() < 1e-5, "span {s} token {t} head {head}");
                     }
@@ -574,9 +605,16 @@ mod tests {
         let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
         let (out, _) = forward(&q, &k, &v);
         // The second answer's last token, with the prompt in blocks of 7 and 12 and the answer in its own block.
-        let mut blocks = vec![Keys::with_capacity(8, 7), Keys::with_capacity(8, 12), Keys::with_capacity(8, 3)];
+        let mut blocks =
+            vec![Keys::with_capacity(8, 7), Keys::with_capacity(8, 12), Keys::with_capacity(8, 3)];
         for token in (0..19).chain(24..27) {
-            let block = if token < 7 { 0 } else if token < 19 { 1 } else { 2 };
+            let block = if token < 7 {
+                0
+            } else if token < 19 {
+                1
+            } else {
+                2
+            };
             blocks[block].push(&k[token * 16 + 8..][..8], &v[token * 16 + 8..][..8]);
         }
         let path: Vec<(&Keys, usize)> = blocks.iter().map(|b| (b, b.len())).collect();

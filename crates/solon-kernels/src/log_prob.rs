@@ -78,7 +78,10 @@ pub fn log_probs(logits: &[f32], vocab: usize, targets: &[u32], inverse_temperat
 /// [`row_entropy`] of each row of `logits`.
 pub fn entropies(logits: &[f32], vocab: usize, inverse_temperature: f32, out: &mut [f32]) {
     assert_eq!(logits.len(), vocab * out.len());
-    logits.par_chunks_exact(vocab).zip(out).for_each(|(row, out)| *out = row_entropy(row, inverse_temperature));
+    logits
+        .par_chunks_exact(vocab)
+        .zip(out)
+        .for_each(|(row, out)| *out = row_entropy(row, inverse_temperature));
 }
 
 /// [`row_log_prob_grad`] of each row of `logits`, in place.

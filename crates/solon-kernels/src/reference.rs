@@ -34,7 +34,9 @@ pub fn attend_one(query: &[f32], keys: &[f32], values: &[f32], scale: f32) -> (V
     let dim = query.len();
     let scores: Vec<f64> = keys
         .chunks_exact(dim)
-        .map(|key| f64::from(scale) * query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>())
+        .map(|key| {
+            f64::from(scale) * query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+        })
         .collect();
     let max = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
     let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();

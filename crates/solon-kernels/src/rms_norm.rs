@@ -64,7 +64,14 @@ pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
 }
 
 /// Adds the gradient of [`rms_norm`] with respect to `x` to `dx`, and with respect to the gain to `dgain` where given.
-pub fn rms_norm_grad(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: Option<&mut [f32]>) {
+pub fn rms_norm_grad(
+    x: &[f32],
+    gain: &[f32],
+    eps: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    dgain: Option<&mut [f32]>,
+) {
     let width = gain.len();
     for_rows(dx, width, |first, dx| {
         let run = first * width..first * width + dx.len();

@@ -157,7 +157,11 @@ impl<B: Backend> Adapter<B> {
                 alpha: self.settings.alpha,
                 target_modules: self.settings.targets.iter().map(|p| p.name().to_owned()).collect(),
                 base_model,
-                task: if score.is_some() { AdapterTask::SequenceClassification } else { AdapterTask::CausalLm },
+                task: if score.is_some() {
+                    AdapterTask::SequenceClassification
+                } else {
+                    AdapterTask::CausalLm
+                },
                 use_rslora: false,
             },
             tensors: tensors.collect(),

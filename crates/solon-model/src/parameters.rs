@@ -100,7 +100,10 @@ pub struct ModelTensors<T> {
 
 impl<T> ModelTensors<T> {
     /// Builds every tensor the configuration has from its name and shape.
-    pub fn build<E>(config: &ModelConfig, mut make: impl FnMut(&str, &[usize]) -> Result<T, E>) -> Result<Self, E> {
+    pub fn build<E>(
+        config: &ModelConfig,
+        mut make: impl FnMut(&str, &[usize]) -> Result<T, E>,
+    ) -> Result<Self, E> {
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let embedding = make("model.embed_tokens.weight", &[vocab, hidden])?;
         let mut blocks = Vec::with_capacity(config.num_layers);
@@ -121,7 +124,9 @@ impl<T> ModelTensors<T> {
             let projections =
                 [matrix(q)?, matrix(k)?, matrix(v)?, matrix(o)?, matrix(gate)?, matrix(up)?, matrix(down)?];
             let mut bias = |projection: Projection| match config.qkv_bias {
-                true => make(&format!("{}.bias", projection.path(layer)), &[projection.shape(config).0]).map(Some),
+                true => {
+                    make(&format!("{}.bias", projection.path(layer)), &[projection.shape(config).0]).map(Some)
+                }
                 false => Ok(None),
             };
             let biases = [bias(q)?, bias(k)?, bias(v)?];

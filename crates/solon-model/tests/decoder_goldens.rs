@@ -5,7 +5,8 @@ use solon_model::backend::Cpu;
 use solon_model::parameters::Projection;
 use solon_model::weights::{Checkpoint, peft};
 use solon_model::{
-    Adapter, Backend, CachedRows, Decoder, Gradients, LoraSettings, PackedBatch, Reference, ScalarHead, Scored, Training,
+    Adapter, Backend, CachedRows, Decoder, Gradients, LoraSettings, PackedBatch, Reference, ScalarHead,
+    Scored, Training,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,8 @@ fn check_language_model<B: Backend>(backend: &B, name: &str, adapter: Option<&st
     let mut gradients = decoder.zero_gradients(adapter.as_ref(), None);
     let mut dhidden = backend.zeros(backend.len(&forward.hidden));
     let dlogprobs: Vec<f32> = weights.iter().map(|w| -w).collect();
-    let log_probs = decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &dlogprobs, &mut dhidden, &mut gradients);
+    let log_probs =
+        decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &dlogprobs, &mut dhidden, &mut gradients);
     let expected: Vec<f32> = [golden["a.logprobs"].clone(), golden["b.logprobs"].clone()].concat();
     assert_close("log-probs", &log_probs, &expected, tolerance);
     decoder.backward(adapter.as_ref(), &batch, forward, &dhidden, &mut gradients);
@@ -152,7 +154,12 @@ fn check_scalar_head<B: Backend>(backend: &B, tolerance: f32) {
     let mut dhidden = backend.zeros(backend.len(&forward.hidden));
     decoder.scalars_grad(&forward.hidden, &rows, &head, &weights, &mut dhidden, &mut gradients);
     decoder.backward(None, &batch, forward, &dhidden, &mut gradients);
-    assert_close("score", &backend.download(gradients.scalar.as_ref().unwrap()), &golden["grad.score.weight"], tolerance);
+    assert_close(
+        "score",
+        &backend.download(gradients.scalar.as_ref().unwrap()),
+        &golden["grad.score.weight"],
+        tolerance,
+    );
     check_gradients(backend, &golden, &gradients, tolerance);
 }
 

@@ -40,14 +40,9 @@ impl ChatTokenizer {
         let last = messages
             .iter()
             .rposition(|message| message.role == "assistant")
-            .ok_or(TextError::EmptyLossMask {
-                messages: messages.len(),
-            })?;
+            .ok_or(TextError::EmptyLossMask { messages: messages.len() })?;
         let rendered = self.render(&messages[..=last], false)?;
-        let mut encoded = Encoded {
-            ids: Vec::new(),
-            loss_mask: Vec::new(),
-        };
+        let mut encoded = Encoded { ids: Vec::new(), loss_mask: Vec::new() };
         let mut done = 0;
         for (index, message) in messages[..=last].iter().enumerate() {
             if message.role != "assistant" {
@@ -57,14 +52,9 @@ impl ChatTokenizer {
             if !rendered.starts_with(&prompt) || prompt.len() < done {
                 return Err(TextError::NotPrefixPreserving { index });
             }
-            encoded.extend(
-                &self.encode_between(&rendered[done..prompt.len()], done)?,
-                false,
-            );
+            encoded.extend(&self.encode_between(&rendered[done..prompt.len()], done)?, false);
             let turn = &rendered[prompt.len()..];
-            let end = self
-                .find_end(turn, &message.content)
-                .ok_or(TextError::ContentRewritten { index })?;
+            let end = self.find_end(turn, &message.content).ok_or(TextError::ContentRewritten { index })?;
             encoded.extend(&self.encode_continuation(&turn[..end])?, true);
             done = prompt.len() + end;
             if let Some(written) = &self.ending().written {
@@ -83,9 +73,7 @@ impl ChatTokenizer {
         match &self.ending().written {
             _ if start == 0 => self.encode(text),
             // Some end-of-turn tokens swallow the white space that follows them (`rstrip`), so they are encoded along.
-            Some(written) => Ok(self
-                .encode_continuation(&format!("{written}{text}"))?
-                .split_off(1)),
+            Some(written) => Ok(self.encode_continuation(&format!("{written}{text}"))?.split_off(1)),
             None => self.encode_continuation(text),
         }
     }
@@ -94,18 +82,14 @@ impl ChatTokenizer {
     fn find_end(&self, turn: &str, content: &str) -> Option<usize> {
         [content, content.trim()].into_iter().find_map(|content| {
             // An answer's own words may also stand earlier, as in a thinking block, or hold the end of turn's text.
-            turn.match_indices(content)
-                .map(|(start, _)| start + content.len())
-                .find_map(|after| {
-                    let Some(written) = &self.ending().written else {
-                        return Some(after);
-                    };
-                    let rest = &turn[after..];
-                    let space = rest.len() - rest.trim_start().len();
-                    rest[space..]
-                        .starts_with(written.as_str())
-                        .then_some(after + space)
-                })
+            turn.match_indices(content).map(|(start, _)| start + content.len()).find_map(|after| {
+                let Some(written) = &self.ending().written else {
+                    return Some(after);
+                };
+                let rest = &turn[after..];
+                let space = rest.len() - rest.trim_start().len();
+                rest[space..].starts_with(written.as_str()).then_some(after + space)
+            })
         })
     }
 }
@@ -118,9 +102,7 @@ mod tests {
     const END: u32 = 256;
 
     fn with(template: &str) -> ChatTokenizer {
-        byte_tokenizer()
-            .with_template(template)
-            .expect("a template")
+        byte_tokenizer().with_template(template).expect("a template")
     }
 
     fn question_and_answer(answer: &str) -> [Message; 2] {
@@ -133,12 +115,7 @@ mod tests {
         assert_eq!(encoded.ids.len(), encoded.loss_mask.len());
         assert_eq!(encoded.loss_mask.last(), Some(&true));
         let mut trained = Vec::new();
-        for (id, _) in encoded
-            .ids
-            .iter()
-            .zip(&encoded.loss_mask)
-            .filter(|(_, trained)| **trained)
-        {
+        for (id, _) in encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, trained)| **trained) {
             trained.push(if *id == END { b'$' } else { *id as u8 });
         }
         assert_eq!(String::from_utf8(trained).expect("text"), expected);
@@ -150,18 +127,10 @@ mod tests {
         assert_eq!(tokenizer.pad(), Some(tokenizer.end_of_turn()));
         check(&tokenizer, &question_and_answer("yes\n"), "yes\n$");
         check(&tokenizer, &question_and_answer(""), "$");
-        let turns = [
-            question_and_answer("\none"),
-            question_and_answer("two"),
-            question_and_answer(" three"),
-        ]
-        .concat();
+        let turns = [question_and_answer("\none"), question_and_answer("two"), question_and_answer(" three")]
+            .concat();
         check(&tokenizer, &turns, "\none$two$ three$");
-        check(
-            &tokenizer,
-            &[turns.as_slice(), &[Message::user("unanswered")]].concat(),
-            "\none$two$ three$",
-        );
+        check(&tokenizer, &[turns.as_slice(), &[Message::user("unanswered")]].concat(), "\none$two$ three$");
         check(&tokenizer, &question_and_answer("a<|im_end|>b"), "a$b$");
     }
 
@@ -193,26 +162,17 @@ mod tests {
     #[test]
     fn an_end_of_turn_that_swallows_space_does_so_between_turns() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let definition = byte_tokenizer()
-            .definition
-            .replace("\"rstrip\": false", "\"rstrip\": true");
+        let definition = byte_tokenizer().definition.replace("\"rstrip\": false", "\"rstrip\": true");
         std::fs::write(folder.path().join("tokenizer.json"), definition).expect("a file");
         let eos = "{\"eos_token\": \"<|im_end|>\"}";
         std::fs::write(folder.path().join("tokenizer_config.json"), eos).expect("a file");
         let tokenizer = ChatTokenizer::from_folder(folder.path()).expect("loads");
-        let tokenizer = tokenizer
-            .with_template(crate::CHATML_TEMPLATE)
-            .expect("ChatML");
+        let tokenizer = tokenizer.with_template(crate::CHATML_TEMPLATE).expect("ChatML");
         let turns = [question_and_answer("one"), question_and_answer("two")].concat();
         let encoded = tokenizer.encode_conversation(&turns).expect("encodes");
-        let whole = tokenizer
-            .encode(&tokenizer.render(&turns, false).expect("renders"))
-            .expect("encodes");
+        let whole = tokenizer.encode(&tokenizer.render(&turns, false).expect("renders")).expect("encodes");
         assert_eq!(encoded.ids, whole);
-        let line_ends = whole
-            .windows(2)
-            .filter(|pair| pair[0] == END && pair[1] == u32::from(b'\n'))
-            .count();
+        let line_ends = whole.windows(2).filter(|pair| pair[0] == END && pair[1] == u32::from(b'\n')).count();
         assert_eq!(line_ends, 0, "the case this test is about");
     }
 
@@ -229,10 +189,7 @@ mod tests {
     #[test]
     fn what_cannot_be_trained_faithfully_is_an_error() {
         let silent = byte_tokenizer().encode_conversation(&[Message::user("q")]);
-        assert!(
-            matches!(silent, Err(TextError::EmptyLossMask { messages: 1 })),
-            "{silent:?}"
-        );
+        assert!(matches!(silent, Err(TextError::EmptyLossMask { messages: 1 })), "{silent:?}");
         assert!(matches!(
             byte_tokenizer().encode_conversation(&[]),
             Err(TextError::EmptyLossMask { messages: 0 })
@@ -241,17 +198,11 @@ mod tests {
         let counting = "{{ messages | length }}{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
         let result = with(counting).encode_conversation(&question_and_answer("yes"));
-        assert!(
-            matches!(result, Err(TextError::NotPrefixPreserving { index: 1 })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TextError::NotPrefixPreserving { index: 1 })), "{result:?}");
 
         let shouting = "{% for m in messages %}{{ m.role }}:{{ m.content | upper }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
         let result = with(shouting).encode_conversation(&question_and_answer("yes"));
-        assert!(
-            matches!(result, Err(TextError::ContentRewritten { index: 1 })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
     }
 }

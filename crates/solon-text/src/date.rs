@@ -20,15 +20,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A civil date; the time of day is always midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +32,7 @@ pub struct TemplateDate {
 
 impl Default for TemplateDate {
     fn default() -> Self {
-        Self {
-            year: 2024,
-            month: 7,
-            day: 26,
-        }
+        Self { year: 2024, month: 7, day: 26 }
     }
 }
 
@@ -54,11 +42,7 @@ impl TemplateDate {
         let exists = (1..=9999).contains(&year)
             && (1..=12).contains(&month)
             && (1..=days_in(year, month)).contains(&day);
-        if exists {
-            Ok(Self { year, month, day })
-        } else {
-            Err(TextError::InvalidDate { year, month, day })
-        }
+        if exists { Ok(Self { year, month, day }) } else { Err(TextError::InvalidDate { year, month, day }) }
     }
 
     /// C's `strftime` in the C locale, with the directives templates use. `None` for an unknown directive.
@@ -112,10 +96,7 @@ impl TemplateDate {
     }
 
     fn day_of_year(&self) -> u32 {
-        (1..self.month)
-            .map(|month| days_in(self.year, month))
-            .sum::<u32>()
-            + self.day
+        (1..self.month).map(|month| days_in(self.year, month)).sum::<u32>() + self.day
     }
 
     /// 0 is Sunday.
@@ -148,11 +129,7 @@ mod tests {
     #[test]
     fn formats_as_python_does() {
         check((2024, 7, 26), "%d %b %Y", Some("26 Jul 2024"));
-        check(
-            (2024, 7, 26),
-            "%A, %B %d, %Y (%j) 100%%",
-            Some("Friday, July 26, 2024 (208) 100%"),
-        );
+        check((2024, 7, 26), "%A, %B %d, %Y (%j) 100%%", Some("Friday, July 26, 2024 (208) 100%"));
         check(
             (2000, 2, 29),
             "%a %e %-m/%-d/%y %F %H:%M:%S %I %p",
@@ -165,18 +142,10 @@ mod tests {
 
     #[test]
     fn a_day_that_never_was_is_refused() {
-        for (year, month, day) in [
-            (2023, 2, 29),
-            (1900, 2, 29),
-            (2024, 13, 1),
-            (2024, 0, 1),
-            (2024, 4, 31),
-            (0, 1, 1),
-        ] {
-            assert!(matches!(
-                TemplateDate::new(year, month, day),
-                Err(TextError::InvalidDate { .. })
-            ));
+        for (year, month, day) in
+            [(2023, 2, 29), (1900, 2, 29), (2024, 13, 1), (2024, 0, 1), (2024, 4, 31), (0, 1, 1)]
+        {
+            assert!(matches!(TemplateDate::new(year, month, day), Err(TextError::InvalidDate { .. })));
         }
     }
 }

@@ -48,9 +48,7 @@ pub enum TextError {
         reason: String,
     },
     /// A configured special token is not in the vocabulary.
-    #[error(
-        "{field} is `{token}`, which is not in the vocabulary; correct {field} in tokenizer_config.json"
-    )]
+    #[error("{field} is `{token}`, which is not in the vocabulary; correct {field} in tokenizer_config.json")]
     UnknownSpecialToken {
         /// The configuration field, such as `eos_token`.
         field: &'static str,

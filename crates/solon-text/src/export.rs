@@ -15,11 +15,8 @@ impl ChatTokenizer {
     /// The tokenizer class is always `PreTrainedTokenizerFast`, which takes `tokenizer.json` at its word; model-specific classes
     /// rebuild parts of it.
     pub fn export_files(&self) -> Result<Vec<(String, Vec<u8>)>, TextError> {
-        let tokens: Map<String, Value> = self
-            .template_tokens
-            .defined()
-            .map(|(field, token)| (field.to_owned(), json!(token)))
-            .collect();
+        let tokens: Map<String, Value> =
+            self.template_tokens.defined().map(|(field, token)| (field.to_owned(), json!(token))).collect();
 
         let mut configuration = self.configuration.clone();
         // Remote code is not exported with it, and the tokens it lists are all in tokenizer.json by now.
@@ -34,47 +31,28 @@ impl ChatTokenizer {
         ] {
             configuration.shift_remove(field);
         }
-        configuration.insert(
-            "tokenizer_class".to_owned(),
-            json!("PreTrainedTokenizerFast"),
-        );
-        configuration
-            .entry("clean_up_tokenization_spaces")
-            .or_insert(json!(false));
+        configuration.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
+        configuration.entry("clean_up_tokenization_spaces").or_insert(json!(false));
         configuration.extend(tokens.clone());
         if let Some(template) = self.template() {
             configuration.insert("chat_template".to_owned(), json!(template));
         }
 
         let mut files = vec![
-            (
-                "tokenizer.json".to_owned(),
-                self.definition.clone().into_bytes(),
-            ),
-            (
-                "tokenizer_config.json".to_owned(),
-                pretty("tokenizer_config.json", &configuration)?,
-            ),
-            (
-                "special_tokens_map.json".to_owned(),
-                pretty("special_tokens_map.json", &tokens)?,
-            ),
+            ("tokenizer.json".to_owned(), self.definition.clone().into_bytes()),
+            ("tokenizer_config.json".to_owned(), pretty("tokenizer_config.json", &configuration)?),
+            ("special_tokens_map.json".to_owned(), pretty("special_tokens_map.json", &tokens)?),
         ];
         if let Some(template) = self.template() {
-            files.push((
-                "chat_template.jinja".to_owned(),
-                template.as_bytes().to_vec(),
-            ));
+            files.push(("chat_template.jinja".to_owned(), template.as_bytes().to_vec()));
         }
         Ok(files)
     }
 }
 
 fn pretty(file: &'static str, object: &Map<String, Value>) -> Result<Vec<u8>, TextError> {
-    let mut bytes = serde_json::to_vec_pretty(object).map_err(|error| TextError::Export {
-        file,
-        reason: error.to_string(),
-    })?;
+    let mut bytes = serde_json::to_vec_pretty(object)
+        .map_err(|error| TextError::Export { file, reason: error.to_string() })?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -21,25 +21,18 @@ impl ChatTokenizer {
     /// Loads the tokenizer of a Hugging Face model folder. A folder without a chat template loads; rendering then says so.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let path = folder.join("tokenizer.json");
-        let definition = read(&path)?.ok_or_else(|| TextError::NoTokenizerFile {
-            folder: folder.to_owned(),
-        })?;
+        let definition =
+            read(&path)?.ok_or_else(|| TextError::NoTokenizerFile { folder: folder.to_owned() })?;
         let origin = path.display().to_string();
         let mut tokenizer = build(&definition, &origin)?;
 
         let configuration_path = folder.join(CONFIGURATION);
         let configuration = read_object(&configuration_path)?;
         let added = add_missing_tokens(&mut tokenizer, &configuration, &configuration_path)?;
-        let definition = if added {
-            serialize(&tokenizer, &origin)?
-        } else {
-            definition
-        };
+        let definition = if added { serialize(&tokenizer, &origin)? } else { definition };
 
         let fallback = read_object(&folder.join("special_tokens_map.json"))?;
-        let token = |field: &str| {
-            token_text(&configuration, field).or_else(|| token_text(&fallback, field))
-        };
+        let token = |field: &str| token_text(&configuration, field).or_else(|| token_text(&fallback, field));
         let required = |field: &'static str| match token(field) {
             None => Ok(None),
             Some(token) => match tokenizer.token_to_id(&token) {
@@ -60,15 +53,7 @@ impl ChatTokenizer {
             Some(template) => Some(template),
             None => template_field(&configuration, &configuration_path)?,
         };
-        Self::from_parts(
-            tokenizer,
-            Parts {
-                definition,
-                configuration,
-                template,
-                special,
-            },
-        )
+        Self::from_parts(tokenizer, Parts { definition, configuration, template, special })
     }
 }
 
@@ -88,10 +73,7 @@ pub(crate) fn build(definition: &str, origin: &str) -> Result<Tokenizer, TextErr
 fn serialize(tokenizer: &Tokenizer, origin: &str) -> Result<String, TextError> {
     tokenizer
         .to_string(true)
-        .map_err(|error| TextError::Tokenizer {
-            origin: origin.to_owned(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| TextError::Tokenizer { origin: origin.to_owned(), reason: error.to_string() })
 }
 
 /// Older folders list tokens in `added_tokens_decoder` that their `tokenizer.json` lacks; transformers adds them.
@@ -103,19 +85,13 @@ fn add_missing_tokens(
     let Some(Value::Object(listed)) = configuration.get("added_tokens_decoder") else {
         return Ok(false);
     };
-    let malformed = |reason: String| TextError::Malformed {
-        path: path.to_owned(),
-        reason,
-    };
+    let malformed = |reason: String| TextError::Malformed { path: path.to_owned(), reason };
     let mut missing = Vec::new();
     for (id, token) in listed {
-        let id: u32 = id
-            .parse()
-            .map_err(|_| malformed(format!("added_tokens_decoder: `{id}` is not a token id")))?;
+        let id: u32 =
+            id.parse().map_err(|_| malformed(format!("added_tokens_decoder: `{id}` is not a token id")))?;
         let Some(content) = token.get("content").and_then(Value::as_str) else {
-            return Err(malformed(format!(
-                "added_tokens_decoder.{id} has no text field `content`"
-            )));
+            return Err(malformed(format!("added_tokens_decoder.{id} has no text field `content`")));
         };
         if tokenizer.token_to_id(content).is_none() {
             let flag = |name: &str| token.get(name).and_then(Value::as_bool);
@@ -146,62 +122,36 @@ fn add_missing_tokens(
 /// A special token, written as text or as an `AddedToken` object.
 fn token_text(object: &Map<String, Value>, field: &str) -> Option<String> {
     let value = object.get(field)?;
-    value
-        .as_str()
-        .or_else(|| value.get("content").and_then(Value::as_str))
-        .map(str::to_owned)
+    value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
 /// `chat_template`: text, or a list of named templates, of which `default` is the one for chat.
-fn template_field(
-    configuration: &Map<String, Value>,
-    path: &Path,
-) -> Result<Option<String>, TextError> {
-    let malformed = |reason: &str| TextError::Malformed {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    };
+fn template_field(configuration: &Map<String, Value>, path: &Path) -> Result<Option<String>, TextError> {
+    let malformed = |reason: &str| TextError::Malformed { path: path.to_owned(), reason: reason.to_owned() };
     match configuration.get("chat_template") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(template)) => Ok(Some(template.clone())),
         Some(Value::Array(named)) => {
-            let text = |entry: &Value| {
-                entry
-                    .get("template")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned)
-            };
-            let default = named
-                .iter()
-                .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
-            let chosen = default.or(if named.len() == 1 {
-                named.first()
-            } else {
-                None
-            });
+            let text = |entry: &Value| entry.get("template").and_then(Value::as_str).map(str::to_owned);
+            let default =
+                named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
+            let chosen = default.or(if named.len() == 1 { named.first() } else { None });
             match chosen.and_then(text) {
                 Some(template) => Ok(Some(template)),
-                None => Err(malformed(
-                    "chat_template is a list without a template named `default`",
-                )),
+                None => Err(malformed("chat_template is a list without a template named `default`")),
             }
         }
-        Some(_) => Err(malformed(
-            "chat_template is neither text nor a list of named templates",
-        )),
+        Some(_) => Err(malformed("chat_template is neither text nor a list of named templates")),
     }
 }
 
 /// `eos_token_id` of `generation_config.json`: one id or a list.
 fn generation_stops(path: &Path) -> Result<Vec<u32>, TextError> {
     let id = |value: &Value| {
-        value
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| TextError::Malformed {
-                path: path.to_owned(),
-                reason: format!("eos_token_id holds {value}, which is not a token id"),
-            })
+        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TextError::Malformed {
+            path: path.to_owned(),
+            reason: format!("eos_token_id holds {value}, which is not a token id"),
+        })
     };
     match read_object(path)?.get("eos_token_id") {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -215,10 +165,7 @@ fn read(path: &Path) -> Result<Option<String>, TextError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TextError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(TextError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -227,10 +174,8 @@ fn read_object(path: &Path) -> Result<Map<String, Value>, TextError> {
     let Some(text) = read(path)? else {
         return Ok(Map::new());
     };
-    serde_json::from_str(&text).map_err(|error| TextError::Malformed {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    serde_json::from_str(&text)
+        .map_err(|error| TextError::Malformed { path: path.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -241,11 +186,7 @@ mod tests {
     /// Loads a folder with the byte tokenizer's `tokenizer.json` and the given files.
     fn load(files: &[(&str, &str)]) -> Result<ChatTokenizer, TextError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(
-            folder.path().join("tokenizer.json"),
-            &byte_tokenizer().definition,
-        )
-        .expect("a file");
+        fs::write(folder.path().join("tokenizer.json"), &byte_tokenizer().definition).expect("a file");
         for (name, content) in files {
             fs::write(folder.path().join(name), content).expect("a file");
         }
@@ -260,10 +201,7 @@ mod tests {
     #[test]
     fn the_templates_own_file_wins() {
         let configuration = r#"{"eos_token": {"content": "<|im_end|>"}, "chat_template": "field"}"#;
-        let files = [
-            ("tokenizer_config.json", configuration),
-            ("chat_template.jinja", "file"),
-        ];
+        let files = [("tokenizer_config.json", configuration), ("chat_template.jinja", "file")];
         assert_eq!(load(&files).expect("loads").template(), Some("file"));
         assert_eq!(load(&files[..1]).expect("loads").template(), Some("field"));
     }
@@ -287,29 +225,18 @@ mod tests {
             )
         };
         let tokenizer = load(&[("tokenizer_config.json", &configuration(259))]).expect("loads");
-        assert_eq!(
-            (tokenizer.eos(), tokenizer.encode("<|end|>").expect("text")),
-            (Some(259), vec![259])
-        );
-        check_refused(
-            &[("tokenizer_config.json", &configuration(300))],
-            "do not belong together",
-        );
+        assert_eq!((tokenizer.eos(), tokenizer.encode("<|end|>").expect("text")), (Some(259), vec![259]));
+        check_refused(&[("tokenizer_config.json", &configuration(300))], "do not belong together");
     }
 
     #[test]
     fn a_folder_without_a_template_loads_and_says_so_when_asked_to_render() {
-        let tokenizer =
-            load(&[("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#)]).expect("loads");
+        let tokenizer = load(&[("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#)]).expect("loads");
         let result = tokenizer.render(&[Message::user("q")], true);
         assert!(matches!(result, Err(TextError::NoTemplate)), "{result:?}");
-        let tokenizer = tokenizer
-            .with_template(crate::CHATML_TEMPLATE)
-            .expect("ChatML");
+        let tokenizer = tokenizer.with_template(crate::CHATML_TEMPLATE).expect("ChatML");
         assert_eq!(
-            tokenizer
-                .render(&[Message::user("q")], true)
-                .expect("renders"),
+            tokenizer.render(&[Message::user("q")], true).expect("renders"),
             "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
         );
     }
@@ -317,27 +244,12 @@ mod tests {
     #[test]
     fn a_wrong_folder_is_refused_with_file_and_field() {
         let empty = tempfile::tempdir().expect("a temporary folder");
-        assert!(matches!(
-            ChatTokenizer::from_folder(empty.path()),
-            Err(TextError::NoTokenizerFile { .. })
-        ));
+        assert!(matches!(ChatTokenizer::from_folder(empty.path()), Err(TextError::NoTokenizerFile { .. })));
         check_refused(&[("tokenizer.json", "{}")], "cannot be built");
-        check_refused(
-            &[("tokenizer_config.json", "{")],
-            "tokenizer_config.json: EOF",
-        );
-        check_refused(
-            &[("tokenizer_config.json", r#"{"eos_token": "<eos>"}"#)],
-            "eos_token is `<eos>`",
-        );
-        check_refused(
-            &[("tokenizer_config.json", r#"{"chat_template": 7}"#)],
-            "neither text nor a list",
-        );
-        check_refused(
-            &[("generation_config.json", r#"{"eos_token_id": -1}"#)],
-            "eos_token_id holds -1",
-        );
+        check_refused(&[("tokenizer_config.json", "{")], "tokenizer_config.json: EOF");
+        check_refused(&[("tokenizer_config.json", r#"{"eos_token": "<eos>"}"#)], "eos_token is `<eos>`");
+        check_refused(&[("tokenizer_config.json", r#"{"chat_template": 7}"#)], "neither text nor a list");
+        check_refused(&[("generation_config.json", r#"{"eos_token_id": -1}"#)], "eos_token_id holds -1");
         check_refused(&[], "nothing says how an assistant's turn ends");
     }
 }

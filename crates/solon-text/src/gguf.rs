@@ -89,15 +89,7 @@ impl ChatTokenizer {
             extra_stops: Vec::new(),
         };
         let template = vocabulary.chat_template;
-        Self::from_parts(
-            tokenizer,
-            Parts {
-                definition,
-                configuration: Map::new(),
-                template,
-                special,
-            },
-        )
+        Self::from_parts(tokenizer, Parts { definition, configuration: Map::new(), template, special })
     }
 }
 
@@ -106,20 +98,13 @@ impl GgufVocabulary {
         let (tokens, types) = (self.tokens.len(), self.token_types.len());
         if types != 0 && types != tokens {
             let reason = format!("{types} types for {tokens} tokens; the file is damaged");
-            return Err(TextError::GgufField {
-                field: "tokenizer.ggml.token_type",
-                reason,
-            });
+            return Err(TextError::GgufField { field: "tokenizer.ggml.token_type", reason });
         }
         let mut seen = HashMap::new();
         for (id, token) in self.kept() {
             if let Some(first) = seen.insert(token, id) {
-                let reason =
-                    format!("ids {first} and {id} are both `{token}`; the file is damaged");
-                return Err(TextError::GgufField {
-                    field: "tokenizer.ggml.tokens",
-                    reason,
-                });
+                let reason = format!("ids {first} and {id} are both `{token}`; the file is damaged");
+                return Err(TextError::GgufField { field: "tokenizer.ggml.tokens", reason });
             }
         }
         for (field, id) in [
@@ -142,25 +127,16 @@ impl GgufVocabulary {
 
     /// Tokens by id, without those that only fill the embedding up.
     fn kept(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.tokens
-            .iter()
-            .map(String::as_str)
-            .enumerate()
-            .filter(|(id, _)| self.token_type(*id) != UNUSED)
+        self.tokens.iter().map(String::as_str).enumerate().filter(|(id, _)| self.token_type(*id) != UNUSED)
     }
 
     fn vocab(&self) -> Value {
-        Value::Object(
-            self.kept()
-                .map(|(id, token)| (token.to_owned(), json!(id)))
-                .collect(),
-        )
+        Value::Object(self.kept().map(|(id, token)| (token.to_owned(), json!(id))).collect())
     }
 
     fn added_tokens(&self) -> Value {
-        let added = self
-            .kept()
-            .filter(|(id, _)| [UNKNOWN, CONTROL, USER_DEFINED].contains(&self.token_type(*id)));
+        let added =
+            self.kept().filter(|(id, _)| [UNKNOWN, CONTROL, USER_DEFINED].contains(&self.token_type(*id)));
         added
             .map(|(id, token)| {
                 json!({
@@ -186,13 +162,7 @@ impl GgufVocabulary {
         })
     }
 
-    fn definition(
-        &self,
-        normalizer: Value,
-        pre_tokenizer: Value,
-        decoder: Value,
-        model: Value,
-    ) -> Value {
+    fn definition(&self, normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Value) -> Value {
         json!({
             "version": "1.0", "truncation": null, "padding": null,
             "added_tokens": self.added_tokens(),
@@ -238,12 +208,8 @@ fn byte_level_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError
         .map(|(rank, merge)| match merge.split_once(' ') {
             Some((left, right)) => Ok(json!([left, right])),
             None => {
-                let reason =
-                    format!("entry {rank} is `{merge}`, not two tokens with a space between");
-                Err(TextError::GgufField {
-                    field: "tokenizer.ggml.merges",
-                    reason,
-                })
+                let reason = format!("entry {rank} is `{merge}`, not two tokens with a space between");
+                Err(TextError::GgufField { field: "tokenizer.ggml.merges", reason })
             }
         })
         .collect();
@@ -290,17 +256,11 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
 /// the pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
 fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
     let normal = |id: &usize| vocabulary.token_type(*id) == 1;
-    let ids: HashMap<&str, usize> = vocabulary
-        .kept()
-        .filter(|(id, _)| normal(id))
-        .map(|(id, token)| (token, id))
-        .collect();
+    let ids: HashMap<&str, usize> =
+        vocabulary.kept().filter(|(id, _)| normal(id)).map(|(id, token)| (token, id)).collect();
     let mut merges = Vec::new();
     for (_, piece) in vocabulary.kept().filter(|(id, _)| normal(id)) {
-        let cuts = piece
-            .char_indices()
-            .skip(1)
-            .map(|(at, _)| piece.split_at(at));
+        let cuts = piece.char_indices().skip(1).map(|(at, _)| piece.split_at(at));
         let mut ways: Vec<(usize, usize, [&str; 2])> = cuts
             .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, [left, right])))
             .collect();
@@ -350,11 +310,7 @@ pub(crate) mod tests {
     #[test]
     fn token_types_become_added_tokens() {
         let tokenizer = byte_tokenizer();
-        assert_eq!(
-            tokenizer.vocab_size(),
-            259,
-            "an unused token only fills the embedding up"
-        );
+        assert_eq!(tokenizer.vocab_size(), 259, "an unused token only fills the embedding up");
         let ids = tokenizer.encode("é<|im_end|><tool>[").expect("text");
         assert_eq!(ids, [0xC3, 0xA9, 256, 258, u32::from(b'[')]);
         assert_eq!(
@@ -367,9 +323,7 @@ pub(crate) mod tests {
     fn check(change: impl FnOnce(&mut GgufVocabulary), expected: &str) {
         let mut vocabulary = byte_vocabulary();
         change(&mut vocabulary);
-        let error = ChatTokenizer::from_gguf(vocabulary)
-            .expect_err(expected)
-            .to_string();
+        let error = ChatTokenizer::from_gguf(vocabulary).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
     }
 
@@ -379,21 +333,12 @@ pub(crate) mod tests {
             |it| it.pre = "deepseek-llm".to_owned(),
             "supported: smollm, llama-bpe, qwen2, gpt-2, default, tekken",
         );
-        check(
-            |it| it.model = "bert".to_owned(),
-            "`tokenizer.ggml.model` is `bert`; supported: gpt2, llama",
-        );
+        check(|it| it.model = "bert".to_owned(), "`tokenizer.ggml.model` is `bert`; supported: gpt2, llama");
         check(|it| it.token_types.truncate(9), "tokenizer.ggml.token_type");
-        check(
-            |it| it.tokens[1] = it.tokens[0].clone(),
-            "ids 0 and 1 are both",
-        );
+        check(|it| it.tokens[1] = it.tokens[0].clone(), "ids 0 and 1 are both");
         check(|it| it.eos = Some(1000), "tokenizer.ggml.eos_token_id");
         check(|it| it.merges = vec!["ab".to_owned()], "entry 0 is `ab`");
         check(|it| it.merges = vec!["a bc".to_owned()], "cannot be built");
-        check(
-            |it| (it.eos, it.chat_template) = (None, None),
-            "nothing says how an assistant's turn ends",
-        );
+        check(|it| (it.eos, it.chat_template) = (None, None), "nothing says how an assistant's turn ends");
     }
 }

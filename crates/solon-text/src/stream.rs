@@ -27,13 +27,7 @@ pub struct StreamDecoder<'a> {
 
 impl<'a> StreamDecoder<'a> {
     pub(crate) fn new(tokenizer: &'a ChatTokenizer) -> Self {
-        Self {
-            tokenizer,
-            text: String::new(),
-            context: Vec::new(),
-            pending: Vec::new(),
-            given: 0,
-        }
+        Self { tokenizer, text: String::new(), context: Vec::new(), pending: Vec::new(), given: 0 }
     }
 
     /// Takes the next id and returns the text it completes, which may be empty.
@@ -55,21 +49,14 @@ impl<'a> StreamDecoder<'a> {
     fn advance(&mut self, all: bool) -> &str {
         let start = self.text.len();
         let before = self.tokenizer.decode(&self.context);
-        let window = self
-            .tokenizer
-            .decode(&[self.context.as_slice(), &self.pending].concat());
+        let window = self.tokenizer.decode(&[self.context.as_slice(), &self.pending].concat());
         let fresh = match window.strip_prefix(before.as_str()) {
             Some(fresh) => fresh.to_owned(),
             // The exception above.
             None => self.tokenizer.decode(&self.pending),
         };
-        let stable = if all {
-            fresh.as_str()
-        } else {
-            fresh.trim_end_matches(WAITING)
-        };
-        self.text
-            .push_str(stable.get(self.given..).unwrap_or_default());
+        let stable = if all { fresh.as_str() } else { fresh.trim_end_matches(WAITING) };
+        self.text.push_str(stable.get(self.given..).unwrap_or_default());
         self.given = self.given.max(stable.len());
         if all || (!fresh.is_empty() && stable.len() == fresh.len()) {
             self.context = std::mem::take(&mut self.pending);
@@ -105,10 +92,7 @@ mod tests {
     fn bytes_that_never_become_a_character_are_shown_once() {
         check(b"a\xE4\xBD", &["a", "\u{FFFD}"]);
         check(b"\xE4\xBDz", &["\u{FFFD}z"]);
-        check(
-            b"\xFF\xFF\xFF\xFF\xF0\x9F\x98\x80",
-            &["\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}😀"],
-        );
+        check(b"\xFF\xFF\xFF\xFF\xF0\x9F\x98\x80", &["\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}😀"]);
         check("\u{FFFD}\u{FFFD}x".as_bytes(), &["\u{FFFD}\u{FFFD}x"]);
     }
 

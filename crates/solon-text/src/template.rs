@@ -47,9 +47,7 @@ impl TemplateTokens {
             ("unk_token", &self.unk_token),
             ("pad_token", &self.pad_token),
         ];
-        named
-            .into_iter()
-            .filter_map(|(name, token)| Some((name, token.as_deref()?)))
+        named.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?)))
     }
 }
 
@@ -61,10 +59,7 @@ pub(crate) struct ChatTemplate {
 
 impl fmt::Debug for ChatTemplate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ChatTemplate")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -82,15 +77,10 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION_LIMIT);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<Value, Error> {
-                Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
-                    .with_source(Raised(message)))
-            },
-        );
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
+        });
         environment.add_function("strftime_now", move |format: String| {
             date.strftime(&format).ok_or_else(|| {
                 let reason = format!("strftime_now does not know the format `{format}`");
@@ -101,10 +91,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, replace_generation_tags(source))
             .map_err(|error| syntax_error(&error))?;
-        Ok(Self {
-            environment,
-            source: source.to_owned(),
-        })
+        Ok(Self { environment, source: source.to_owned() })
     }
 
     /// The template as it was given.
@@ -119,17 +106,11 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| template_error(&error))?;
+        let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| {
-                Value::from_pairs([
-                    ("role", message.role.as_str()),
-                    ("content", message.content.as_str()),
-                ])
+                Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
             })
             .collect();
         let mut context = vec![
@@ -138,15 +119,9 @@ impl ChatTemplate {
             ("tools", Value::from(())),
             ("documents", Value::from(())),
         ];
-        context.extend(
-            tokens
-                .defined()
-                .map(|(name, token)| (name, Value::from(token))),
-        );
+        context.extend(tokens.defined().map(|(name, token)| (name, Value::from(token))));
         let context = Value::from_pairs(context);
-        template
-            .render(context)
-            .map_err(|error| template_error(&error))
+        template.render(context).map_err(|error| template_error(&error))
     }
 }
 
@@ -167,9 +142,7 @@ fn template_error(error: &Error) -> TextError {
     let mut innermost = error;
     while let Some(current) = cause {
         if let Some(Raised(message)) = current.downcast_ref::<Raised>() {
-            return TextError::TemplateRaised {
-                message: message.clone(),
-            };
+            return TextError::TemplateRaised { message: message.clone() };
         }
         if let Some(current) = current.downcast_ref::<Error>() {
             innermost = current;
@@ -179,17 +152,11 @@ fn template_error(error: &Error) -> TextError {
     if innermost.kind() == ErrorKind::OutOfFuel {
         return TextError::TemplateTooExpensive;
     }
-    TextError::TemplateFailed {
-        line: innermost.line().unwrap_or(0),
-        reason: describe(innermost),
-    }
+    TextError::TemplateFailed { line: innermost.line().unwrap_or(0), reason: describe(innermost) }
 }
 
 fn syntax_error(error: &Error) -> TextError {
-    TextError::TemplateSyntax {
-        line: error.line().unwrap_or(0),
-        reason: describe(error),
-    }
+    TextError::TemplateSyntax { line: error.line().unwrap_or(0), reason: describe(error) }
 }
 
 /// The error without minijinja's own "(in template:line)", which our errors already say.
@@ -211,8 +178,8 @@ fn replace_generation_tags(source: &str) -> String {
         rest = tag;
         let Some(end) = tag.find("%}") else { break };
         let (inside, after) = tag.split_at(end);
-        let name = inside
-            .trim_matches(|character: char| character.is_whitespace() || "+-".contains(character));
+        let name =
+            inside.trim_matches(|character: char| character.is_whitespace() || "+-".contains(character));
         let replacement = match name {
             "generation" => "with",
             "endgeneration" => "endwith",
@@ -228,9 +195,7 @@ fn replace_generation_tags(source: &str) -> String {
 /// transformers' `tojson`: `json.dumps(value, ensure_ascii=…, indent=…, sort_keys=…)`, without Jinja's HTML escapes.
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    let ascii = options
-        .get::<Option<bool>>("ensure_ascii")?
-        .unwrap_or(false);
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     let failed = |error: serde_json::Error| {
@@ -242,27 +207,17 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     }
     let mut bytes = Vec::new();
     match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut bytes,
-            PythonFormatter,
-        )),
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter)),
         Some(width) => {
             let spaces = " ".repeat(width.min(16));
             let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(
-                &mut bytes, formatter,
-            ))
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
         }
     }
     .map_err(failed)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Error::new(ErrorKind::BadSerialization, "tojson: not UTF-8").with_source(error)
-    })?;
-    Ok(Value::from(if ascii {
-        escape_non_ascii(&text)
-    } else {
-        text
-    }))
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson: not UTF-8").with_source(error))?;
+    Ok(Value::from(if ascii { escape_non_ascii(&text) } else { text }))
 }
 
 /// Non-ASCII characters only stand inside JSON strings, so they can be escaped after the fact.
@@ -290,11 +245,7 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
     fn begin_object_key<W: ?Sized + std::io::Write>(
@@ -302,25 +253,14 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-    ) -> std::io::Result<()> {
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
         writer.write_all(b": ")
     }
 
-    fn write_f64<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        value: f64,
-    ) -> std::io::Result<()> {
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
         CompactFormatter.write_f64(writer, value)
     }
 }
@@ -330,10 +270,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str) -> Result<String, TextError> {
-        let tokens = TemplateTokens {
-            bos_token: Some("<s>".to_owned()),
-            ..TemplateTokens::default()
-        };
+        let tokens = TemplateTokens { bos_token: Some("<s>".to_owned()), ..TemplateTokens::default() };
         let messages = [Message::user("héllo \"<b>\""), Message::assistant(" ok ")];
         ChatTemplate::new(source, TemplateDate::default())?.render(&messages, &tokens, true)
     }
@@ -345,31 +282,16 @@ mod tests {
     /// The expected texts are what transformers 5.23 gives, but for the date.
     #[test]
     fn renders_what_transformers_renders() {
-        check(
-            "{{ bos_token }}|{{ eos_token }}|{{ tools }}|{{ true }}\n",
-            "<s>||None|True",
-        );
-        check(
-            "{{ messages[0] | tojson }}",
-            r#"{"role": "user", "content": "héllo \"<b>\""}"#,
-        );
+        check("{{ bos_token }}|{{ eos_token }}|{{ tools }}|{{ true }}\n", "<s>||None|True");
+        check("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "héllo \"<b>\""}"#);
         check(
             "{{ messages[0] | tojson(ensure_ascii=True, sort_keys=true) }}",
             r#"{"content": "h\u00e9llo \"<b>\"", "role": "user"}"#,
         );
-        check(
-            "{{ [1, {'a': none}] | tojson(indent=2) }}",
-            "[\n  1,\n  {\n    \"a\": null\n  }\n]",
-        );
-        check(
-            "{% for m in messages[1:] %}\n  {{ m.content.strip() }}{% break %}\n{% endfor %}\n",
-            "  ok",
-        );
+        check("{{ [1, {'a': none}] | tojson(indent=2) }}", "[\n  1,\n  {\n    \"a\": null\n  }\n]");
+        check("{% for m in messages[1:] %}\n  {{ m.content.strip() }}{% break %}\n{% endfor %}\n", "  ok");
         check("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024");
-        check(
-            "{{ 'a,b'.split(',')[-1] ~ messages[0].content.startswith('h') }}",
-            "bTrue",
-        );
+        check("{{ 'a,b'.split(',')[-1] ~ messages[0].content.startswith('h') }}", "bTrue");
         check(
             "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "2",
@@ -379,7 +301,8 @@ mod tests {
 
     #[test]
     fn raise_exception_keeps_the_templates_own_words() {
-        let source = "{% macro refuse() %}{{ raise_exception('roles must alternate') }}{% endmacro %}{{ refuse() }}";
+        let source =
+            "{% macro refuse() %}{{ raise_exception('roles must alternate') }}{% endmacro %}{{ refuse() }}";
         match render(source) {
             Err(TextError::TemplateRaised { message }) => {
                 assert_eq!(message, "roles must alternate")
@@ -390,16 +313,12 @@ mod tests {
 
     #[test]
     fn a_hostile_template_is_stopped() {
-        let endless =
-            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         let doubling = "{% set ns = namespace(t='xxxxxxxxxxxxxxxx') %}\
             {% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}";
         for source in [endless, doubling] {
             let result = render(source);
-            assert!(
-                matches!(result, Err(TextError::TemplateTooExpensive)),
-                "{result:?}"
-            );
+            assert!(matches!(result, Err(TextError::TemplateTooExpensive)), "{result:?}");
         }
         assert!(render("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}").is_err());
         assert!(render("{{ 'x' * 99999999999 }}").is_err());
@@ -408,14 +327,8 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         let result = render("one\n{% if %}");
-        assert!(
-            matches!(result, Err(TextError::TemplateSyntax { line: 2, .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TextError::TemplateSyntax { line: 2, .. })), "{result:?}");
         let result = render("one\ntwo\n{{ messages[9].content.strip() }}");
-        assert!(
-            matches!(result, Err(TextError::TemplateFailed { line: 3, .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TextError::TemplateFailed { line: 3, .. })), "{result:?}");
     }
 }

@@ -58,17 +58,8 @@ pub(crate) struct Parts {
 
 impl ChatTokenizer {
     pub(crate) fn from_parts(tokenizer: Tokenizer, parts: Parts) -> Result<Self, TextError> {
-        let Parts {
-            definition,
-            configuration,
-            template,
-            special,
-        } = parts;
-        let vocab_size = tokenizer
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |largest| *largest as usize + 1);
+        let Parts { definition, configuration, template, special } = parts;
+        let vocab_size = tokenizer.get_vocab(true).values().max().map_or(0, |largest| *largest as usize + 1);
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
         let template_tokens = TemplateTokens {
             bos_token: text(special.bos),
@@ -77,9 +68,7 @@ impl ChatTokenizer {
             pad_token: text(special.pad),
         };
         let date = TemplateDate::default();
-        let template = template
-            .map(|source| ChatTemplate::new(&source, date))
-            .transpose()?;
+        let template = template.map(|source| ChatTemplate::new(&source, date)).transpose()?;
         let mut this = Self {
             tokenizer,
             definition,
@@ -89,11 +78,7 @@ impl ChatTokenizer {
             date,
             special,
             vocab_size,
-            ending: TurnEnding {
-                id: 0,
-                written: None,
-                lead: String::new(),
-            },
+            ending: TurnEnding { id: 0, written: None, lead: String::new() },
             stop_ids: Vec::new(),
             newline_anchor: None,
         };
@@ -123,10 +108,7 @@ impl ChatTokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         match self.tokenizer.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TextError::Encode {
-                bytes: text.len(),
-                reason: error.to_string(),
-            }),
+            Err(error) => Err(TextError::Encode { bytes: text.len(), reason: error.to_string() }),
         }
     }
 
@@ -157,11 +139,7 @@ impl ChatTokenizer {
 
     /// Renders a conversation with the chat template. The template is an untrusted program: it runs with a bound on
     /// steps, memory and recursion.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, TextError> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoTemplate)?;
         template.render(messages, &self.template_tokens, add_generation_prompt)
     }
@@ -244,22 +222,13 @@ impl ChatTokenizer {
         self.ending = match self.probe_ending() {
             Some(ending) => ending,
             None => {
-                let id = self
-                    .special
-                    .eos
-                    .or(self.special.extra_stops.first().copied());
-                TurnEnding {
-                    id: id.ok_or(TextError::NoEndOfTurn)?,
-                    written: None,
-                    lead: String::new(),
-                }
+                let id = self.special.eos.or(self.special.extra_stops.first().copied());
+                TurnEnding { id: id.ok_or(TextError::NoEndOfTurn)?, written: None, lead: String::new() }
             }
         };
         self.stop_ids.clear();
-        let candidates = [self.ending.id]
-            .into_iter()
-            .chain(self.special.eos)
-            .chain(self.special.extra_stops.clone());
+        let candidates =
+            [self.ending.id].into_iter().chain(self.special.eos).chain(self.special.extra_stops.clone());
         for id in candidates {
             if !self.stop_ids.contains(&id) {
                 self.stop_ids.push(id);
@@ -281,15 +250,9 @@ impl ChatTokenizer {
             .filter(|(_, token)| after.trim_start().starts_with(&token.content))
             .max_by_key(|(id, token)| (token.content.len(), **id))?;
         let prompt = self.render(&messages[..1], true).unwrap_or_default();
-        let lead = before
-            .strip_prefix(prompt.as_str())
-            .filter(|lead| lead.trim().is_empty())
-            .unwrap_or_default();
-        Some(TurnEnding {
-            id: *id,
-            written: Some(token.content.clone()),
-            lead: lead.to_owned(),
-        })
+        let lead =
+            before.strip_prefix(prompt.as_str()).filter(|lead| lead.trim().is_empty()).unwrap_or_default();
+        Some(TurnEnding { id: *id, written: Some(token.content.clone()), lead: lead.to_owned() })
     }
 }
 

@@ -19,21 +19,11 @@ fn text(value: &Value) -> &str {
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|value| text(value).to_owned())
-        .collect()
+    value.as_array().expect("a list").iter().map(|value| text(value).to_owned()).collect()
 }
 
 fn numbers(value: &Value) -> Vec<u32> {
-    value
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|value| value.as_u64().expect("a number") as u32)
-        .collect()
+    value.as_array().expect("a list").iter().map(|value| value.as_u64().expect("a number") as u32).collect()
 }
 
 fn messages(value: &Value) -> Vec<Message> {
@@ -44,45 +34,29 @@ fn messages(value: &Value) -> Vec<Message> {
 fn with_template(goldens: &Value, name: &str) -> ChatTokenizer {
     let template = &goldens["templates"][name];
     let copy = tempfile::tempdir().expect("a temporary folder");
-    std::fs::copy(
-        folder().join("tokenizer.json"),
-        copy.path().join("tokenizer.json"),
-    )
-    .expect("a copy");
+    std::fs::copy(folder().join("tokenizer.json"), copy.path().join("tokenizer.json")).expect("a copy");
     let configuration = serde_json::json!({
         "bos_token": template["bos"], "eos_token": template["eos"], "pad_token": template["eos"],
         "chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": template["source"]}],
     });
-    std::fs::write(
-        copy.path().join("tokenizer_config.json"),
-        configuration.to_string(),
-    )
-    .expect("a file");
+    std::fs::write(copy.path().join("tokenizer_config.json"), configuration.to_string()).expect("a file");
     ChatTokenizer::from_folder(copy.path()).expect(name)
 }
 
 /// The folder's vocabulary as a GGUF file would hold it.
 fn vocabulary(goldens: &Value, pre: &str) -> GgufVocabulary {
-    let definition =
-        std::fs::read_to_string(folder().join("tokenizer.json")).expect("tokenizer.json");
+    let definition = std::fs::read_to_string(folder().join("tokenizer.json")).expect("tokenizer.json");
     let definition: Value = serde_json::from_str(&definition).expect("JSON");
-    let vocab = definition["model"]["vocab"]
-        .as_object()
-        .expect("a vocabulary");
+    let vocab = definition["model"]["vocab"].as_object().expect("a vocabulary");
     let mut tokens = vec![String::new(); vocab.len()];
     for (token, id) in vocab {
         tokens[id.as_u64().expect("an id") as usize] = token.clone();
     }
-    let special = definition["added_tokens"]
-        .as_array()
-        .expect("added tokens")
-        .len();
+    let special = definition["added_tokens"].as_array().expect("added tokens").len();
     GgufVocabulary {
         model: "gpt2".to_owned(),
         pre: pre.to_owned(),
-        token_types: (0..tokens.len())
-            .map(|id| if id < special { 3 } else { 1 })
-            .collect(),
+        token_types: (0..tokens.len()).map(|id| if id < special { 3 } else { 1 }).collect(),
         tokens,
         merges: texts(&goldens["merges"]),
         bos: Some(1),
@@ -115,15 +89,8 @@ fn check_encodings(tokenizer: &ChatTokenizer, rows: &Value) {
 fn a_folder_encodes_and_decodes_as_transformers_does() {
     let tokenizer = ChatTokenizer::from_folder(&folder()).expect("the folder");
     check_encodings(&tokenizer, &goldens()["encodings"]["smollm"]);
-    assert_eq!(
-        (tokenizer.bos(), tokenizer.eos(), tokenizer.pad()),
-        (Some(1), Some(2), Some(2))
-    );
-    assert_eq!(
-        tokenizer.stop_ids(),
-        [2, 0],
-        "end of turn first, then generation_config.json"
-    );
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (Some(1), Some(2), Some(2)));
+    assert_eq!(tokenizer.stop_ids(), [2, 0], "end of turn first, then generation_config.json");
 }
 
 #[test]
@@ -133,17 +100,9 @@ fn a_gguf_vocabulary_encodes_as_its_tokenizer_json_does() {
         let tokenizer = ChatTokenizer::from_gguf(vocabulary(&goldens, pre)).expect(pre);
         check_encodings(&tokenizer, &goldens["encodings"][pre]);
     }
-    let distinct: std::collections::HashSet<String> = goldens["encodings"]
-        .as_object()
-        .expect("rows")
-        .values()
-        .map(Value::to_string)
-        .collect();
-    assert_eq!(
-        distinct.len(),
-        5,
-        "the goldens can tell every pre-tokenizer from the others"
-    );
+    let distinct: std::collections::HashSet<String> =
+        goldens["encodings"].as_object().expect("rows").values().map(Value::to_string).collect();
+    assert_eq!(distinct.len(), 5, "the goldens can tell every pre-tokenizer from the others");
 }
 
 #[test]
@@ -153,10 +112,7 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     let tokenizer = ChatTokenizer::from_gguf(GgufVocabulary {
         model: "llama".to_owned(),
         tokens: texts(&golden["tokens"]),
-        token_types: numbers(&golden["types"])
-            .into_iter()
-            .map(|kind| kind as i32)
-            .collect(),
+        token_types: numbers(&golden["types"]).into_iter().map(|kind| kind as i32).collect(),
         bos: Some(1),
         eos: Some(2),
         unk: Some(0),
@@ -169,27 +125,14 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     check_encodings(&tokenizer, &golden["encodings"]);
 
     // The answer's opening space is the template's, once: no second one comes from encoding the answer by itself.
-    let conversation = [
-        Message::user("Who wrote this?"),
-        Message::assistant("Solon gave laws"),
-    ];
-    let whole = tokenizer
-        .encode(&tokenizer.render(&conversation, false).expect("renders"))
-        .expect("encodes");
-    let encoded = tokenizer
-        .encode_conversation(&conversation)
-        .expect("encodes");
+    let conversation = [Message::user("Who wrote this?"), Message::assistant("Solon gave laws")];
+    let whole = tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
+    let encoded = tokenizer.encode_conversation(&conversation).expect("encodes");
     assert_eq!(encoded.ids, whole);
     let prompt = tokenizer.prompt_ids(&conversation[..1]).expect("encodes");
-    let completion = tokenizer
-        .completion_ids("Solon gave laws")
-        .expect("encodes");
+    let completion = tokenizer.completion_ids("Solon gave laws").expect("encodes");
     assert_eq!([prompt.clone(), completion.clone()].concat(), whole);
-    assert_eq!(
-        prompt.iter().filter(|id| **id == 1).count(),
-        1,
-        "one beginning of sequence"
-    );
+    assert_eq!(prompt.iter().filter(|id| **id == 1).count(), 1, "one beginning of sequence");
     assert_eq!(tokenizer.decode(&completion), "Solon gave laws");
 }
 
@@ -213,17 +156,9 @@ fn conversations_render_and_encode_as_apply_chat_template_does() {
         }
         let rendered = rendered.unwrap_or_else(|error| panic!("{name} {given:?}: {error}"));
         assert_eq!(rendered, text(&row["text"]), "{name}");
-        assert_eq!(
-            tokenizer.encode(&rendered).expect("encodes"),
-            numbers(&row["ids"]),
-            "{name}"
-        );
+        assert_eq!(tokenizer.encode(&rendered).expect("encodes"), numbers(&row["ids"]), "{name}");
         if prompt {
-            assert_eq!(
-                tokenizer.prompt_ids(&given).expect("encodes"),
-                numbers(&row["ids"]),
-                "{name}"
-            );
+            assert_eq!(tokenizer.prompt_ids(&given).expect("encodes"), numbers(&row["ids"]), "{name}");
         }
     }
     assert!(raised > 0, "some golden conversation is refused");
@@ -234,28 +169,14 @@ fn masks_equal_those_of_transformers_generation_tags() {
     let goldens = goldens();
     let tokenizer = with_template(&goldens, "generation");
     let mut compared = 0;
-    for row in goldens["chats"]
-        .as_array()
-        .expect("rows")
-        .iter()
-        .filter(|row| row.get("mask").is_some())
-    {
-        let encoded = tokenizer
-            .encode_conversation(&messages(&row["messages"]))
-            .expect("encodes");
+    for row in goldens["chats"].as_array().expect("rows").iter().filter(|row| row.get("mask").is_some()) {
+        let encoded = tokenizer.encode_conversation(&messages(&row["messages"])).expect("encodes");
         let (ids, mask) = (numbers(&row["ids"]), numbers(&row["mask"]));
-        let trained = mask
-            .iter()
-            .rposition(|trained| *trained == 1)
-            .expect("something is trained")
-            + 1;
+        let trained = mask.iter().rposition(|trained| *trained == 1).expect("something is trained") + 1;
         assert_eq!(encoded.ids, ids[..trained]);
         assert_eq!(
             encoded.loss_mask,
-            mask[..trained]
-                .iter()
-                .map(|trained| *trained == 1)
-                .collect::<Vec<_>>()
+            mask[..trained].iter().map(|trained| *trained == 1).collect::<Vec<_>>()
         );
         compared += 1;
     }
@@ -280,13 +201,8 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
     ] {
         let template = text(&goldens["templates"][name]["source"]).to_owned();
         let (bos, eos) = (Some(7), Some(end));
-        let vocabulary = GgufVocabulary {
-            bos,
-            eos,
-            pad: eos,
-            chat_template: Some(template),
-            ..vocabulary(&goldens, pre)
-        };
+        let vocabulary =
+            GgufVocabulary { bos, eos, pad: eos, chat_template: Some(template), ..vocabulary(&goldens, pre) };
         let tokenizer = ChatTokenizer::from_gguf(vocabulary).expect(name);
         assert_eq!(tokenizer.end_of_turn(), end, "{name}");
         assert_eq!(tokenizer.stop_ids(), [end], "{name}");
@@ -301,9 +217,8 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
         let completions =
             ["It's 4.", "Yes."].map(|answer| tokenizer.completion_ids(answer).expect("encodes"));
         assert_eq!(trained, completions.concat(), "{name}");
-        let whole = tokenizer
-            .encode(&tokenizer.render(&conversation, false).expect("renders"))
-            .expect("encodes");
+        let whole =
+            tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
         assert_eq!(encoded.ids, whole[..encoded.ids.len()], "{name}");
         // The pad token is the end of turn here, and the end of turn is trained all the same.
         assert_eq!(tokenizer.pad(), tokenizer.eos());
@@ -317,30 +232,18 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
 fn a_prompt_keeps_its_ids_when_its_answer_follows() {
     let tokenizer = with_template(&goldens(), "llama-3");
     let conversation = [Message::user("2+2?"), Message::assistant("It's 4.")];
-    let whole = tokenizer
-        .encode(&tokenizer.render(&conversation, false).expect("renders"))
-        .expect("encodes");
+    let whole = tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
     let prompt = tokenizer.prompt_ids(&conversation[..1]).expect("encodes");
     assert!(!whole.starts_with(&prompt), "the case this test is about");
-    let encoded = tokenizer
-        .encode_conversation(&conversation)
-        .expect("encodes");
-    assert_eq!(
-        encoded.ids,
-        [
-            prompt,
-            tokenizer.completion_ids("It's 4.").expect("encodes")
-        ]
-        .concat()
-    );
+    let encoded = tokenizer.encode_conversation(&conversation).expect("encodes");
+    assert_eq!(encoded.ids, [prompt, tokenizer.completion_ids("It's 4.").expect("encodes")].concat());
 }
 
 #[test]
 fn an_export_loads_as_the_same_tokenizer() {
     let goldens = goldens();
     let from_folder = ChatTokenizer::from_folder(&folder()).expect("the folder");
-    let from_gguf =
-        ChatTokenizer::from_gguf(vocabulary(&goldens, "smollm")).expect("the vocabulary");
+    let from_gguf = ChatTokenizer::from_gguf(vocabulary(&goldens, "smollm")).expect("the vocabulary");
     for tokenizer in [from_folder, from_gguf] {
         let copy = tempfile::tempdir().expect("a temporary folder");
         let files = tokenizer.export_files().expect("exports");
@@ -353,17 +256,8 @@ fn an_export_loads_as_the_same_tokenizer() {
         assert_eq!(again.template(), tokenizer.template());
         assert_eq!(
             (again.bos(), again.eos(), again.pad(), again.end_of_turn()),
-            (
-                tokenizer.bos(),
-                tokenizer.eos(),
-                tokenizer.pad(),
-                tokenizer.end_of_turn()
-            )
+            (tokenizer.bos(), tokenizer.eos(), tokenizer.pad(), tokenizer.end_of_turn())
         );
-        assert_eq!(
-            again.export_files().expect("exports"),
-            files,
-            "exporting an export changes nothing"
-        );
+        assert_eq!(again.export_files().expect("exports"), files, "exporting an export changes nothing");
     }
 }

@@ -95,7 +95,8 @@ impl<B: Backend> Trainer for DpoTrainer<'_, B> {
             let sums = sum_by_sequence(&log_probs, &lengths).at_step(step)?;
             let of = |side: usize| sums.iter().skip(side).step_by(2).copied().collect::<Vec<f64>>();
             let counts = |side: usize| lengths.iter().skip(side).step_by(2).copied().collect::<Vec<usize>>();
-            let reference = |side: usize| pass.iter().map(|i| self.references[*i][side]).collect::<Vec<f64>>();
+            let reference =
+                |side: usize| pass.iter().map(|i| self.references[*i][side]).collect::<Vec<f64>>();
             let probability: Vec<f32> = pass.iter().map(|i| self.pairs[*i].probability).collect();
             let output = dpo_loss(
                 &DpoPairs {

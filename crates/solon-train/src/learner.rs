@@ -59,9 +59,18 @@ impl<B: Backend> Learner<B> {
             "a decoder that is trained has one owner"
         );
         let gradients = decoder.zero_gradients(adapter.as_ref(), scalar.as_ref());
-        let mut learner =
-            Self { decoder, adapter, scalar, gradients, optimizer, first: Vec::new(), second: Vec::new(), updates: 0 };
-        let lengths: Vec<usize> = learner.named().iter().map(|(_, p)| learner.decoder.backend().len(p)).collect();
+        let mut learner = Self {
+            decoder,
+            adapter,
+            scalar,
+            gradients,
+            optimizer,
+            first: Vec::new(),
+            second: Vec::new(),
+            updates: 0,
+        };
+        let lengths: Vec<usize> =
+            learner.named().iter().map(|(_, p)| learner.decoder.backend().len(p)).collect();
         let backend = learner.decoder.backend();
         learner.first = lengths.iter().map(|len| backend.zeros(*len)).collect();
         learner.second = lengths.iter().map(|len| backend.zeros(*len)).collect();
@@ -83,7 +92,13 @@ impl<B: Backend> Learner<B> {
     }
 
     /// Puts back parameters and moments, in the order of [`Learner::named`].
-    pub(crate) fn restore(&mut self, values: Vec<Vec<f32>>, first: Vec<Vec<f32>>, second: Vec<Vec<f32>>, updates: u32) {
+    pub(crate) fn restore(
+        &mut self,
+        values: Vec<Vec<f32>>,
+        first: Vec<Vec<f32>>,
+        second: Vec<Vec<f32>>,
+        updates: u32,
+    ) {
         let backend = self.decoder.backend().clone();
         for (parameter, values) in self.parameters_mut().into_iter().zip(values) {
             *parameter = backend.upload(values);
@@ -110,10 +125,8 @@ impl<B: Backend> Learner<B> {
             gradient_scale: scale as f32,
         };
         let (mut first, mut second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
-        let mut gradients = std::mem::replace(
-            &mut self.gradients,
-            Gradients { model: None, lora: None, scalar: None },
-        );
+        let mut gradients =
+            std::mem::replace(&mut self.gradients, Gradients { model: None, lora: None, scalar: None });
         let moments = first.iter_mut().zip(&mut second);
         for ((parameter, gradient), (first, second)) in
             self.parameters_mut().into_iter().zip(all_gradients(&mut gradients)).zip(moments)

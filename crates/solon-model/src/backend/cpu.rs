@@ -1,5 +1,8 @@
 //! The fast backend: `solon-kernels` on the machine's own threads.
 
+// `Vec<f32>` is this backend's buffer type; the trait's signatures take it by reference.
+#![allow(clippy::ptr_arg)]
+
 use super::{AdamW, Backend, CachedRun, Heads, Span, Turn, WeightUse, Write};
 use rayon::prelude::*;
 use solon_kernels::attention::{self, Keys};
@@ -116,7 +119,14 @@ impl Backend for Cpu {
         gemm(Strided::rows(dy, weight.rows), dy.len() / weight.rows, backward, dx, write);
     }
 
-    fn linear_weight_grad(&self, dy: &Vec<f32>, x: &Vec<f32>, rows: usize, columns: usize, dw: &mut Vec<f32>) {
+    fn linear_weight_grad(
+        &self,
+        dy: &Vec<f32>,
+        x: &Vec<f32>,
+        rows: usize,
+        columns: usize,
+        dw: &mut Vec<f32>,
+    ) {
         let tokens = x.len() / columns;
         let packed = PackedB::new(Strided::rows(x, columns), tokens, columns, self.precision);
         gemm(Strided::transposed(dy, rows), rows, &packed, dw, Write::Add);
@@ -196,7 +206,13 @@ impl Backend for Cpu {
         (dgate, dup)
     }
 
-    fn log_probs(&self, logits: &Vec<f32>, vocab: usize, targets: &[u32], inverse_temperature: f32) -> Vec<f32> {
+    fn log_probs(
+        &self,
+        logits: &Vec<f32>,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) -> Vec<f32> {
         let mut out = vec![0.0; targets.len()];
         log_prob::log_probs(logits, vocab, targets, inverse_temperature, &mut out);
         out
@@ -295,7 +311,8 @@ impl Backend for Cpu {
             .map(|task| {
                 let (run, head) = (&runs[task / heads.keys], task % heads.keys);
                 let start = starts[task / heads.keys];
-                let keys_of = |s: usize| &segments[s].as_ref().expect("a live segment")[layer * heads.keys + head];
+                let keys_of =
+                    |s: usize| &segments[s].as_ref().expect("a live segment")[layer * heads.keys + head];
                 let mut path: Vec<(&Keys, usize)> =
                     run.ancestors.iter().map(|s| (keys_of(*s), keys_of(*s).len())).collect();
                 let before: usize = path.iter().map(|(_, len)| len).sum();

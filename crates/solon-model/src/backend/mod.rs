@@ -77,7 +77,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `y = x Wᵀ` or `y += x Wᵀ`; `x [n, in]`, `y [n, out]`.
     fn linear(&self, x: &Self::Buffer, weight: &Self::Weight, y: &mut Self::Buffer, write: Write);
     /// `dx = dy W` or `dx += dy W`. The weight must have been packed for [`WeightUse::Training`].
-    fn linear_input_grad(&self, dy: &Self::Buffer, weight: &Self::Weight, dx: &mut Self::Buffer, write: Write);
+    fn linear_input_grad(
+        &self,
+        dy: &Self::Buffer,
+        weight: &Self::Weight,
+        dx: &mut Self::Buffer,
+        write: Write,
+    );
     /// `dW += dyᵀ x`; `dW [rows, columns]`.
     fn linear_weight_grad(
         &self,
@@ -141,7 +147,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> (Self::Buffer, Self::Buffer);
 
     /// Log-probability of each row's target under softmax(logits / temperature), in nats.
-    fn log_probs(&self, logits: &Self::Buffer, vocab: usize, targets: &[u32], inverse_temperature: f32) -> Vec<f32>;
+    fn log_probs(
+        &self,
+        logits: &Self::Buffer,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) -> Vec<f32>;
     /// Entropy of each row of logits, in nats.
     fn entropies(&self, logits: &Self::Buffer, vocab: usize, inverse_temperature: f32) -> Vec<f32>;
     /// Replaces logits by the gradient of Σ dlogprob · logprob.

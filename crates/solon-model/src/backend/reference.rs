@@ -1,5 +1,10 @@
 //! The definition of correct: every operation as the plainest loop, sums in f64. For tests.
 
+// `Vec<f32>` is this backend's buffer type; the trait's signatures take it by reference.
+#![allow(clippy::ptr_arg)]
+// Indices are the definition here; iterator chains would hide it.
+#![allow(clippy::needless_range_loop)]
+
 use super::{AdamW, Backend, CachedRun, Heads, Span, Turn, WeightUse, Write};
 use solon_kernels::reference::attend_one;
 
@@ -110,12 +115,20 @@ impl Backend for Reference {
     fn linear_input_grad(&self, dy: &Vec<f32>, w: &Matrix, dx: &mut Vec<f32>, write: Write) {
         for (dy, dx) in dy.chunks_exact(w.rows).zip(dx.chunks_exact_mut(w.columns)) {
             for j in 0..w.columns {
-                let sum: f64 = (0..w.rows).map(|i| f64::from(dy[i]) * f64::from(w.values[i * w.columns + j])).sum();
+                let sum: f64 =
+                    (0..w.rows).map(|i| f64::from(dy[i]) * f64::from(w.values[i * w.columns + j])).sum();
                 dx[j] = if write == Write::Add { dx[j] + sum as f32 } else { sum as f32 };
             }
         }
     }
-    fn linear_weight_grad(&self, dy: &Vec<f32>, x: &Vec<f32>, rows: usize, columns: usize, dw: &mut Vec<f32>) {
+    fn linear_weight_grad(
+        &self,
+        dy: &Vec<f32>,
+        x: &Vec<f32>,
+        rows: usize,
+        columns: usize,
+        dw: &mut Vec<f32>,
+    ) {
         for (dy, x) in dy.chunks_exact(rows).zip(x.chunks_exact(columns)) {
             for i in 0..rows {
                 for j in 0..columns {
@@ -221,8 +234,10 @@ impl Backend for Reference {
     ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let (q_width, kv_width, dim) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
         let scale = 1.0 / (dim as f64).sqrt();
-        let (mut dq, mut dk, mut dv) = (vec![0.0_f32; q.len()], vec![0.0_f32; k.len()], vec![0.0_f32; v.len()]);
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let (mut dq, mut dk, mut dv) =
+            (vec![0.0_f32; q.len()], vec![0.0_f32; k.len()], vec![0.0_f32; v.len()]);
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         for (s, span) in spans.iter().enumerate() {
             for t in 0..span.len {
                 for head in 0..heads.queries {
@@ -257,7 +272,13 @@ impl Backend for Reference {
         (dgate, dup)
     }
 
-    fn log_probs(&self, logits: &Vec<f32>, vocab: usize, targets: &[u32], inverse_temperature: f32) -> Vec<f32> {
+    fn log_probs(
+        &self,
+        logits: &Vec<f32>,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) -> Vec<f32> {
         logits
             .chunks_exact(vocab)
             .zip(targets)
@@ -287,11 +308,19 @@ impl Backend for Reference {
         }
     }
 
-    fn adamw(&self, h: AdamW, param: &mut Vec<f32>, grad: &Vec<f32>, first: &mut Vec<f32>, second: &mut Vec<f32>) {
+    fn adamw(
+        &self,
+        h: AdamW,
+        param: &mut Vec<f32>,
+        grad: &Vec<f32>,
+        first: &mut Vec<f32>,
+        second: &mut Vec<f32>,
+    ) {
         let (b1, b2) = (f64::from(h.beta1), f64::from(h.beta2));
         for i in 0..param.len() {
             let g = f64::from(grad[i] * h.gradient_scale);
-            let (m, v) = (b1 * f64::from(first[i]) + (1.0 - b1) * g, b2 * f64::from(second[i]) + (1.0 - b2) * g * g);
+            let (m, v) =
+                (b1 * f64::from(first[i]) + (1.0 - b1) * g, b2 * f64::from(second[i]) + (1.0 - b2) * g * g);
             let (mh, vh) = (m / (1.0 - b1.powi(h.step as i32)), v / (1.0 - b2.powi(h.step as i32)));
             let kept = f64::from(param[i]) * (1.0 - f64::from(h.learning_rate * h.weight_decay));
             param[i] = (kept - f64::from(h.learning_rate) * mh / (vh.sqrt() + f64::from(h.eps))) as f32;

@@ -53,19 +53,59 @@ impl<B: Backend> Decoder<B> {
         // out = mid + down(swiglu(gate(n), up(n))), n = norm(mid)
         let activated = backend.swiglu(&kept.gate, &kept.up);
         let mut dactivated = backend.zeros(backend.len(&activated));
-        self.project_grad(layer, Projection::Down, adapter, &activated, &kept.inner, &dout, &mut dactivated, Write::Replace, gradients);
+        self.project_grad(
+            layer,
+            Projection::Down,
+            adapter,
+            &activated,
+            &kept.inner,
+            &dout,
+            &mut dactivated,
+            Write::Replace,
+            gradients,
+        );
         let (dgate, dup) = backend.swiglu_grad(&kept.gate, &kept.up, &dactivated);
         let normed = backend.rms_norm(&kept.mid, &values.post_norm, eps);
         let mut dnormed = backend.zeros(backend.len(&normed));
-        self.project_grad(layer, Projection::Gate, adapter, &normed, &kept.inner, &dgate, &mut dnormed, Write::Replace, gradients);
-        self.project_grad(layer, Projection::Up, adapter, &normed, &kept.inner, &dup, &mut dnormed, Write::Add, gradients);
+        self.project_grad(
+            layer,
+            Projection::Gate,
+            adapter,
+            &normed,
+            &kept.inner,
+            &dgate,
+            &mut dnormed,
+            Write::Replace,
+            gradients,
+        );
+        self.project_grad(
+            layer,
+            Projection::Up,
+            adapter,
+            &normed,
+            &kept.inner,
+            &dup,
+            &mut dnormed,
+            Write::Add,
+            gradients,
+        );
         let mut dmid = dout;
         let dgain = gradients.model.as_mut().map(|m| &mut m.blocks[layer].post_norm);
         backend.rms_norm_grad(&kept.mid, &values.post_norm, eps, &dnormed, &mut dmid, dgain);
 
         // mid = x + o(attention)
         let mut dattention = backend.zeros(backend.len(&kept.attention));
-        self.project_grad(layer, Projection::O, adapter, &kept.attention, &kept.inner, &dmid, &mut dattention, Write::Replace, gradients);
+        self.project_grad(
+            layer,
+            Projection::O,
+            adapter,
+            &kept.attention,
+            &kept.inner,
+            &dmid,
+            &mut dattention,
+            Write::Replace,
+            gradients,
+        );
         let (mut dq, mut dk, dv) = backend.attention_grad(
             self.heads(),
             &batch.spans,
@@ -76,7 +116,9 @@ impl<B: Backend> Decoder<B> {
         );
         backend.rope(&mut dq, self.config.q_width(), &self.rope, &batch.positions, Turn::Back);
         backend.rope(&mut dk, self.config.kv_width(), &self.rope, &batch.positions, Turn::Back);
-        if let (Some((raw_q, raw_k)), Some(q_norm), Some(k_norm)) = (&kept.raw_qk, &values.q_norm, &values.k_norm) {
+        if let (Some((raw_q, raw_k)), Some(q_norm), Some(k_norm)) =
+            (&kept.raw_qk, &values.q_norm, &values.k_norm)
+        {
             let mut model = gradients.model.as_mut().map(|m| &mut m.blocks[layer]);
             let mut draw = backend.zeros(backend.len(&dq));
             let dgain = model.as_mut().and_then(|m| m.q_norm.as_mut());
@@ -88,9 +130,39 @@ impl<B: Backend> Decoder<B> {
             dk = draw;
         }
         let normed = backend.rms_norm(&kept.x, &values.input_norm, eps);
-        self.project_grad(layer, Projection::Q, adapter, &normed, &kept.inner, &dq, &mut dnormed, Write::Replace, gradients);
-        self.project_grad(layer, Projection::K, adapter, &normed, &kept.inner, &dk, &mut dnormed, Write::Add, gradients);
-        self.project_grad(layer, Projection::V, adapter, &normed, &kept.inner, &dv, &mut dnormed, Write::Add, gradients);
+        self.project_grad(
+            layer,
+            Projection::Q,
+            adapter,
+            &normed,
+            &kept.inner,
+            &dq,
+            &mut dnormed,
+            Write::Replace,
+            gradients,
+        );
+        self.project_grad(
+            layer,
+            Projection::K,
+            adapter,
+            &normed,
+            &kept.inner,
+            &dk,
+            &mut dnormed,
+            Write::Add,
+            gradients,
+        );
+        self.project_grad(
+            layer,
+            Projection::V,
+            adapter,
+            &normed,
+            &kept.inner,
+            &dv,
+            &mut dnormed,
+            Write::Add,
+            gradients,
+        );
         let mut dx = dmid;
         let dgain = gradients.model.as_mut().map(|m| &mut m.blocks[layer].input_norm);
         backend.rms_norm_grad(&kept.x, &values.input_norm, eps, &dnormed, &mut dx, dgain);

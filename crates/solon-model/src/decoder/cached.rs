@@ -22,7 +22,12 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Appends the rows to the cache and returns their hidden states after the final norm, `[rows, hidden]`.
-    pub fn forward_cached(&self, adapter: Option<&Adapter<B>>, cache: &mut B::Cache, rows: &CachedRows) -> B::Buffer {
+    pub fn forward_cached(
+        &self,
+        adapter: Option<&Adapter<B>>,
+        cache: &mut B::Cache,
+        rows: &CachedRows,
+    ) -> B::Buffer {
         let mut x = self.embed(&rows.tokens);
         for layer in 0..self.config.num_layers {
             let (_, [q, k, v], _) = self.queries_keys_values(layer, adapter, &x, &rows.positions);

@@ -101,7 +101,8 @@ impl<B: Backend> Decoder<B> {
     ) -> ([B::Buffer; 4], [Option<B::Buffer>; 4]) {
         let (mut mid, inner_o) = self.project(layer, Projection::O, adapter, attention);
         self.backend.add(x, &mut mid);
-        let normed = self.backend.rms_norm(&mid, &self.values.blocks[layer].post_norm, self.config.rms_norm_eps);
+        let normed =
+            self.backend.rms_norm(&mid, &self.values.blocks[layer].post_norm, self.config.rms_norm_eps);
         let (gate, inner_gate) = self.project(layer, Projection::Gate, adapter, &normed);
         let (up, inner_up) = self.project(layer, Projection::Up, adapter, &normed);
         let activated = self.backend.swiglu(&gate, &up);

@@ -57,10 +57,16 @@ impl<B: Backend> Decoder<B> {
         scored: &Scored,
         temperature: f32,
     ) -> (Vec<f32>, Vec<f32>) {
-        let (mut log_probs, mut entropies) = (Vec::with_capacity(scored.len()), Vec::with_capacity(scored.len()));
+        let (mut log_probs, mut entropies) =
+            (Vec::with_capacity(scored.len()), Vec::with_capacity(scored.len()));
         for (rows, targets) in scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)) {
             let logits = self.logits(&self.backend.gather_rows(hidden, self.config.hidden_size, rows));
-            log_probs.extend(self.backend.log_probs(&logits, self.config.vocab_size, targets, 1.0 / temperature));
+            log_probs.extend(self.backend.log_probs(
+                &logits,
+                self.config.vocab_size,
+                targets,
+                1.0 / temperature,
+            ));
             entropies.extend(self.backend.entropies(&logits, self.config.vocab_size, 1.0 / temperature));
         }
         (log_probs, entropies)
@@ -79,8 +85,7 @@ impl<B: Backend> Decoder<B> {
     ) -> Vec<f32> {
         let (backend, width, vocab) = (&self.backend, self.config.hidden_size, self.config.vocab_size);
         let mut out = Vec::with_capacity(scored.len());
-        let chunks =
-            scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)).zip(dlogprobs.chunks(CHUNK));
+        let chunks = scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)).zip(dlogprobs.chunks(CHUNK));
         for ((rows, targets), dlogprobs) in chunks {
             let states = backend.gather_rows(hidden, width, rows);
             let mut logits = self.logits(&states);

@@ -91,7 +91,8 @@ impl<B: Backend> Decoder<B> {
         max_positions: usize,
         mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        let mut values = ModelTensors::build(&config, |name, shape| take(name, shape).map(|v| backend.upload(v)))?;
+        let mut values =
+            ModelTensors::build(&config, |name, shape| take(name, shape).map(|v| backend.upload(v)))?;
         let usage = if training == Training::None { WeightUse::Inference } else { WeightUse::Training };
         let mut packed = Vec::with_capacity(config.num_layers);
         for block in &mut values.blocks {
@@ -110,7 +111,8 @@ impl<B: Backend> Decoder<B> {
         if training != Training::Full {
             values.head = values.head.map(|_| backend.zeros(0));
         }
-        let rope = backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
+        let rope =
+            backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
         Ok(Self { backend, config, rope, values, packed, head, training })
     }
 
@@ -150,13 +152,22 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Zero gradients for what is trained: the decoder itself, an adapter, a scalar head.
-    pub fn zero_gradients(&self, adapter: Option<&Adapter<B>>, scalar: Option<&ScalarHead<B>>) -> Gradients<B> {
-        let zeros = |shape: &[usize]| Ok::<_, std::convert::Infallible>(self.backend.zeros(shape.iter().product()));
+    pub fn zero_gradients(
+        &self,
+        adapter: Option<&Adapter<B>>,
+        scalar: Option<&ScalarHead<B>>,
+    ) -> Gradients<B> {
+        let zeros =
+            |shape: &[usize]| Ok::<_, std::convert::Infallible>(self.backend.zeros(shape.iter().product()));
         let model = (self.training == Training::Full)
             .then(|| ModelTensors::build(&self.config, |_, shape| zeros(shape)))
             .map(|Ok(tensors)| tensors);
         let lora = adapter
-            .map(|a| LoraTensors::build(&self.config, &a.settings.targets, a.settings.rank, |_, shape| zeros(shape)))
+            .map(|a| {
+                LoraTensors::build(&self.config, &a.settings.targets, a.settings.rank, |_, shape| {
+                    zeros(shape)
+                })
+            })
             .map(|Ok(tensors)| tensors);
         let scalar = scalar.map(|_| self.backend.zeros(self.config.hidden_size));
         Gradients { model, lora, scalar }

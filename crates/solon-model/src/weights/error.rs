@@ -71,7 +71,12 @@ impl WeightsError {
         found: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self::Invalid { path: path.to_path_buf(), field: field.into(), found: found.into(), hint: hint.into() }
+        Self::Invalid {
+            path: path.to_path_buf(),
+            field: field.into(),
+            found: found.into(),
+            hint: hint.into(),
+        }
     }
 
     pub(super) fn unsupported(
@@ -80,7 +85,12 @@ impl WeightsError {
         found: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self::Unsupported { path: path.to_path_buf(), field: field.into(), found: found.into(), hint: hint.into() }
+        Self::Unsupported {
+            path: path.to_path_buf(),
+            field: field.into(),
+            found: found.into(),
+            hint: hint.into(),
+        }
     }
 
     pub(super) fn tensor(

@@ -186,7 +186,9 @@ impl GgufFile {
         let metadata = GgufMetadata { path: path.to_path_buf(), entries };
         let alignment = metadata.u64("general.alignment")?.unwrap_or(32);
         if !alignment.is_power_of_two() || alignment > 1 << 20 {
-            return Err(header.invalid("general.alignment", format!("{alignment} is no power of two up to 2^20")));
+            return Err(
+                header.invalid("general.alignment", format!("{alignment} is no power of two up to 2^20"))
+            );
         }
 
         let mut tensors = BTreeMap::new();
@@ -215,7 +217,12 @@ impl GgufFile {
             .and_then(|_| (&mut self.file).take(info.bytes).read_to_end(&mut bytes))
             .map_err(WeightsError::io(&self.path, "read"))?;
         if read as u64 != info.bytes {
-            return Err(WeightsError::tensor(&self.path, name, "the file became shorter while it was read", DAMAGED));
+            return Err(WeightsError::tensor(
+                &self.path,
+                name,
+                "the file became shorter while it was read",
+                DAMAGED,
+            ));
         }
         let mut data = with_room(&self.path, name, element_count(&info.shape).unwrap_or(0))?;
         dequantize(info.kind, &bytes, &mut data);
@@ -225,14 +232,22 @@ impl GgufFile {
 }
 
 /// Holds the tensors' places to the size of the data, and refuses bytes that belong to two of them.
-fn check_places(path: &Path, tensors: &BTreeMap<String, TensorInfo>, data_size: u64) -> Result<(), WeightsError> {
+fn check_places(
+    path: &Path,
+    tensors: &BTreeMap<String, TensorInfo>,
+    data_size: u64,
+) -> Result<(), WeightsError> {
     let mut in_order: Vec<_> = tensors.iter().collect();
     in_order.sort_by_key(|(_, info)| info.offset);
     let mut position = 0;
     for (name, info) in in_order {
-        let end = info.offset.checked_add(info.bytes).filter(|&end| info.offset >= position && end <= data_size);
+        let end =
+            info.offset.checked_add(info.bytes).filter(|&end| info.offset >= position && end <= data_size);
         position = end.ok_or_else(|| {
-            let found = format!("{} bytes at {}, after data up to {position} of {data_size}", info.bytes, info.offset);
+            let found = format!(
+                "{} bytes at {}, after data up to {position} of {data_size}",
+                info.bytes, info.offset
+            );
             WeightsError::tensor(path, name, found, DAMAGED)
         })?;
     }
@@ -295,7 +310,10 @@ impl<'a> Header<'a> {
         }
         self.advance(field, length)?;
         let mut bytes = Vec::new();
-        (&mut self.reader).take(length).read_to_end(&mut bytes).map_err(WeightsError::io(self.path, "read"))?;
+        (&mut self.reader)
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(WeightsError::io(self.path, "read"))?;
         if bytes.len() as u64 != length {
             return Err(self.invalid(field, "the file became shorter while it was read"));
         }
@@ -358,7 +376,10 @@ impl<'a> Header<'a> {
             return Err(self.invalid(key, format!("a list of {count}, with {} bytes left", self.left())));
         }
         if kind == 8 {
-            return (0..count).map(|_| self.text(key, MAX_HEADER)).collect::<Result<_, _>>().map(Value::Texts);
+            return (0..count)
+                .map(|_| self.text(key, MAX_HEADER))
+                .collect::<Result<_, _>>()
+                .map(Value::Texts);
         }
         let (mut integers, mut floats, mut fits) = (Vec::new(), Vec::new(), true);
         for _ in 0..count {
@@ -458,7 +479,10 @@ mod tests {
         builder.tensor("t", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         builder.tensor("u", &[1], &[7.0]);
         let mut file = open(&builder.build()).unwrap();
-        assert_eq!(file.read("t").unwrap(), Tensor { shape: vec![2, 3], data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] });
+        assert_eq!(
+            file.read("t").unwrap(),
+            Tensor { shape: vec![2, 3], data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] }
+        );
         assert_eq!(file.read("u").unwrap(), Tensor { shape: vec![1], data: vec![7.0] });
         let metadata = &file.metadata;
         assert_eq!(metadata.string("name").unwrap(), Some("zoë"));
@@ -469,7 +493,11 @@ mod tests {
         assert_eq!(metadata.i32s("types").unwrap().unwrap(), [1, -1]);
         assert_eq!(metadata.f32s("scores").unwrap().unwrap(), [1.5]);
         assert_eq!(metadata.u64("absent").unwrap(), None);
-        assert!(metadata.u64("negative").is_err() && metadata.u64("name").is_err() && metadata.i32s("large").is_err());
+        assert!(
+            metadata.u64("negative").is_err()
+                && metadata.u64("name").is_err()
+                && metadata.i32s("large").is_err()
+        );
         assert!(format!("{metadata:?}").len() < 200);
     }
 
@@ -501,7 +529,8 @@ mod tests {
         refuses(&with_key(8, &[1, 0, 0, 0, 0, 0, 0, 0, 0xff]), "k: a string that is not UTF-8");
         refuses(&with_key(7, &[2]), "k: 2 is no boolean");
         refuses(&with_key(13, &[0; 8]), "k: value type 13");
-        let list = |kind: u32, count: u64| GgufBuilder::default().raw_list("k", kind, count, &[0; 16]).finish(&[]);
+        let list =
+            |kind: u32, count: u64| GgufBuilder::default().raw_list("k", kind, count, &[0; 16]).finish(&[]);
         refuses(&list(8, u64::MAX), "k: a list of");
         refuses(&list(4, 1 << 62), "k: a list of");
         refuses(&list(0, 1 << 40), "k: a list of");
@@ -509,7 +538,10 @@ mod tests {
         refuses(&list(99, 1), "k: value type 99");
         refuses(&GgufBuilder::default().u32("k", 1).u32("k", 1).finish(&[]), "k: the key comes twice");
         for alignment in [0, 3, 1 << 30] {
-            refuses(&GgufBuilder::default().u32("general.alignment", alignment).finish(&[]), "general.alignment");
+            refuses(
+                &GgufBuilder::default().u32("general.alignment", alignment).finish(&[]),
+                "general.alignment",
+            );
         }
     }
 
@@ -530,7 +562,8 @@ mod tests {
         refuses(&one_tensor(&[256], 10, 0), "ggml type 10 (Q2_K)");
         refuses(&one_tensor(&[256], 12345, 0), "ggml type 12345");
         let twice = |name: &str, offset| {
-            let builder = GgufBuilder::default().raw_tensor("t", &[8], 0, 0).raw_tensor(name, &[8], 0, offset);
+            let builder =
+                GgufBuilder::default().raw_tensor("t", &[8], 0, 0).raw_tensor(name, &[8], 0, offset);
             builder.finish(&[0; 64])
         };
         open(&twice("u", 32)).unwrap();

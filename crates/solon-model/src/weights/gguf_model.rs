@@ -44,7 +44,11 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
         };
         names.insert(to, name.clone());
     }
-    check_tensors(path, &config, names.iter().map(|(to, from)| (to.as_str(), file.tensors[from].shape.as_slice())))?;
+    check_tensors(
+        path,
+        &config,
+        names.iter().map(|(to, from)| (to.as_str(), file.tensors[from].shape.as_slice())),
+    )?;
     let mut tensors = BTreeMap::new();
     for (to, from) in names {
         let mut tensor = file.read(&from)?;
@@ -96,7 +100,12 @@ impl Family {
             Ok(metadata.u64(&key(field))?.map(|value| usize::try_from(value).unwrap_or(usize::MAX)))
         };
         let absent = |field: &str| {
-            WeightsError::invalid(path, key(field), "absent", "convert the model again with a current llama.cpp")
+            WeightsError::invalid(
+                path,
+                key(field),
+                "absent",
+                "convert the model again with a current llama.cpp",
+            )
         };
         let required = |field: &str| count(field)?.ok_or_else(|| absent(field));
         let num_heads = required("attention.head_count")?;
@@ -106,7 +115,9 @@ impl Family {
             None if num_heads > 0 && hidden_size % num_heads == 0 => hidden_size / num_heads,
             None => return Err(absent("attention.key_length")),
         };
-        for (field, meaning) in [("attention.value_length", "values"), ("rope.dimension_count", "rotated parts")] {
+        for (field, meaning) in
+            [("attention.value_length", "values"), ("rope.dimension_count", "rotated parts")]
+        {
             if let Some(other) = count(field)?
                 && other != head_dim
             {
@@ -115,7 +126,12 @@ impl Family {
             }
         }
         let Some(embedding) = file.tensors.get(EMBEDDING) else {
-            return Err(WeightsError::tensor(path, EMBEDDING, "missing", "the file is incomplete; download it again"));
+            return Err(WeightsError::tensor(
+                path,
+                EMBEDDING,
+                "missing",
+                "the file is incomplete; download it again",
+            ));
         };
         let context = required("context_length")?;
         // As in hugging_face_config.rs: within the window, the limited attention is the full one.
@@ -143,7 +159,8 @@ impl Family {
     }
 
     fn refuse_unknown_computation(&self, path: &Path, metadata: &GgufMetadata) -> Result<(), WeightsError> {
-        let refuse = |key: String, found: String, hint: &str| Err(WeightsError::unsupported(path, key, found, hint));
+        let refuse =
+            |key: String, found: String, hint: &str| Err(WeightsError::unsupported(path, key, found, hint));
         let split = "split.count".to_string();
         if let Some(parts) = metadata.u64(&split)?.filter(|&parts| parts > 1) {
             return refuse(split, format!("{parts} files"), "join them with llama-gguf-split --merge");
@@ -156,9 +173,13 @@ impl Family {
                 "mixtures of experts are not run; choose a dense model",
             );
         }
-        for field in
-            ["attention.scale", "attention.temperature_scale", "logit_scale", "embedding_scale", "residual_scale"]
-        {
+        for field in [
+            "attention.scale",
+            "attention.temperature_scale",
+            "logit_scale",
+            "embedding_scale",
+            "residual_scale",
+        ] {
             let key = format!("{}.{field}", self.prefix);
             if let Some(value) = metadata.f32(&key)?.filter(|&value| value != 0.0) {
                 return refuse(key, value.to_string(), "this scaling is not run; choose another model");
@@ -181,10 +202,16 @@ impl Family {
             }
             (Some(other), _) => {
                 let found = other.chars().take(100).collect::<String>();
-                return Err(WeightsError::unsupported(path, kind, found, "supported are none, linear and Llama 3.1's"));
+                return Err(WeightsError::unsupported(
+                    path,
+                    kind,
+                    found,
+                    "supported are none, linear and Llama 3.1's",
+                ));
             }
         };
-        check_scaling(scaling).map_err(|found| WeightsError::invalid(path, factor_key, found, "convert it again"))?;
+        check_scaling(scaling)
+            .map_err(|found| WeightsError::invalid(path, factor_key, found, "convert it again"))?;
         Ok(scaling)
     }
 }
@@ -193,13 +220,16 @@ impl Family {
 ///
 /// The largest factor is the scaling's own; the other three numbers are those of every published model, and all factors
 /// must come out again.
-fn scaling_from_factors(path: &Path, config: &ModelConfig, factors: &Tensor) -> Result<RopeScaling, WeightsError> {
+fn scaling_from_factors(
+    path: &Path,
+    config: &ModelConfig,
+    factors: &Tensor,
+) -> Result<RopeScaling, WeightsError> {
     const LOW: f32 = 1.0;
     const HIGH: f32 = 4.0;
     const ORIGINAL_CONTEXT: f32 = 8192.0;
     let refuse = |found: String| {
-        let hint =
-            "only Llama 3.1's scaling (low 1, high 4, original context 8192) is known; use the Hugging Face folder";
+        let hint = "only Llama 3.1's scaling (low 1, high 4, original context 8192) is known; use the Hugging Face folder";
         Err(WeightsError::unsupported(path, ROPE_FACTORS, found, hint))
     };
     if factors.shape != [config.head_dim / 2] {
@@ -227,7 +257,12 @@ fn scaling_from_factors(path: &Path, config: &ModelConfig, factors: &Tensor) -> 
     if factor == 1.0 {
         return Ok(RopeScaling::None);
     }
-    Ok(RopeScaling::Llama3 { factor, low_freq_factor: LOW, high_freq_factor: HIGH, original_context: ORIGINAL_CONTEXT })
+    Ok(RopeScaling::Llama3 {
+        factor,
+        low_freq_factor: LOW,
+        high_freq_factor: HIGH,
+        original_context: ORIGINAL_CONTEXT,
+    })
 }
 
 /// The Hugging Face name of a tensor.
@@ -292,7 +327,9 @@ mod tests {
 
     #[test]
     fn every_family_comes_back() {
-        for architecture in [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3] {
+        for architecture in
+            [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3]
+        {
             for tied in [false, true] {
                 let config = ModelConfig { tie_word_embeddings: tied, ..tiny(architecture) };
                 let tensors = random_tensors(&config);
@@ -330,9 +367,11 @@ mod tests {
         };
         let config = ModelConfig { head_dim: 64, rope_theta: 500_000.0, ..tiny(Architecture::Llama) };
         for factor in [8.0, 32.0] {
-            let found = scaling_from_factors(Path::new("x"), &config, &factors(500_000.0, 64, factor)).unwrap();
+            let found =
+                scaling_from_factors(Path::new("x"), &config, &factors(500_000.0, 64, factor)).unwrap();
             let (low_freq_factor, high_freq_factor, original_context) = (1.0, 4.0, 8192.0);
-            let expected = RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context };
+            let expected =
+                RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context };
             assert_eq!(found, expected);
         }
         let ones = Tensor { shape: vec![32], data: vec![1.0; 32] };
@@ -359,7 +398,10 @@ mod tests {
         refuses(&model().raw_key("split.count", 2, &[3, 0]), "split.count: 3 files");
         refuses(&GgufBuilder::default().text("general.architecture", "gpt2"), "general.architecture: gpt2");
         refuses(&GgufBuilder::default(), "general.architecture: absent");
-        refuses(&GgufBuilder::default().text("general.architecture", "llama"), "attention.head_count: absent");
+        refuses(
+            &GgufBuilder::default().text("general.architecture", "llama"),
+            "attention.head_count: absent",
+        );
 
         let mut extra = model();
         extra.tensor("blk.0.attn_q.bias", &[config.q_width()], &vec![0.0; config.q_width()]);

@@ -28,7 +28,8 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     if !config_path.exists() {
         return Err(not_a_model(folder));
     }
-    let (config, head) = hugging_face_config::parse(&config_path, &read_small_file(&config_path, MAX_CONFIG)?)?;
+    let (config, head) =
+        hugging_face_config::parse(&config_path, &read_small_file(&config_path, MAX_CONFIG)?)?;
     let mut shards = open_shards(folder)?;
 
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -109,7 +110,8 @@ fn open_shards(folder: &Path) -> Result<Vec<(PathBuf, SafetensorsFile)>, Weights
     }
     let index_path = folder.join("model.safetensors.index.json");
     if !index_path.exists() {
-        let pickled = folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists();
+        let pickled =
+            folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists();
         let hint = match pickled {
             true => "pytorch_model.bin is not read; save it again with transformers' save_pretrained",
             false => "download it, or merge and save the model as safetensors",
@@ -141,7 +143,12 @@ fn open_shards(folder: &Path) -> Result<Vec<(PathBuf, SafetensorsFile)>, Weights
     for (tensor, name) in &index.weight_map {
         let path = folder.join(name);
         if !shards.iter().any(|(shard, file)| *shard == path && file.tensors.contains_key(tensor)) {
-            return Err(WeightsError::tensor(&path, tensor, "the index places it here, but it is missing", DAMAGED));
+            return Err(WeightsError::tensor(
+                &path,
+                tensor,
+                "the index places it here, but it is missing",
+                DAMAGED,
+            ));
         }
     }
     Ok(shards)

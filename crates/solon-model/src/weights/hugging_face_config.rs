@@ -33,8 +33,8 @@ pub(super) enum Head {
 
 /// Reads `config.json`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), WeightsError> {
-    let fields: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
+    let fields: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
     let fields = Fields { path, fields: &fields };
     let (architecture, head) = fields.architecture()?;
     let refuse = |field: &str, hint: &str| fields.unsupported(field, hint);
@@ -60,7 +60,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
     let hidden_size = fields.required("hidden_size")?;
     let num_layers = fields.required("num_hidden_layers")?;
     let default_kv_heads = match architecture {
-        _ if fields.get("num_key_value_heads").is_none() && fields.fields.contains_key("num_key_value_heads") => {
+        _ if fields.get("num_key_value_heads").is_none()
+            && fields.fields.contains_key("num_key_value_heads") =>
+        {
             num_heads // an explicit null
         }
         Architecture::Llama => num_heads,
@@ -125,12 +127,22 @@ impl Fields<'_> {
     }
 
     fn unsupported(&self, field: &str, hint: &str) -> WeightsError {
-        WeightsError::unsupported(self.path, field, short(self.fields.get(field).unwrap_or(&Value::Null)), hint)
+        WeightsError::unsupported(
+            self.path,
+            field,
+            short(self.fields.get(field).unwrap_or(&Value::Null)),
+            hint,
+        )
     }
 
     fn wrong(&self, field: &str, wanted: &str) -> WeightsError {
         let found = short(self.fields.get(field).unwrap_or(&Value::Null));
-        WeightsError::invalid(self.path, field, format!("{found} is no {wanted}"), "correct it in config.json")
+        WeightsError::invalid(
+            self.path,
+            field,
+            format!("{found} is no {wanted}"),
+            "correct it in config.json",
+        )
     }
 
     fn integer(&self, field: &str) -> Result<Option<usize>, WeightsError> {
@@ -140,7 +152,8 @@ impl Fields<'_> {
     }
 
     fn required(&self, field: &str) -> Result<usize, WeightsError> {
-        let absent = || WeightsError::invalid(self.path, field, "absent", "add it from the published config.json");
+        let absent =
+            || WeightsError::invalid(self.path, field, "absent", "add it from the published config.json");
         self.integer(field)?.ok_or_else(absent)
     }
 
@@ -157,7 +170,8 @@ impl Fields<'_> {
 
     fn architecture(&self) -> Result<(Architecture, Head), WeightsError> {
         let named = self.get("architectures").and_then(|names| names.get(0));
-        let found = named.or(self.get("model_type")).and_then(Value::as_str).unwrap_or("no architecture").to_string();
+        let found =
+            named.or(self.get("model_type")).and_then(Value::as_str).unwrap_or("no architecture").to_string();
         for (architecture, class, model_type) in FAMILIES {
             if named.is_none() && found == model_type || found == format!("{class}ForCausalLM") {
                 return Ok((architecture, Head::Language));
@@ -191,12 +205,14 @@ impl Fields<'_> {
                     None => self.integer("max_window_layers")?.unwrap_or(28) < num_layers,
                     Some(None) => return Err(self.wrong("layer_types", "list")),
                     Some(Some(types)) => {
-                        let known =
-                            |layer: &Value| matches!(layer.as_str(), Some("full_attention" | "sliding_attention"));
+                        let known = |layer: &Value| {
+                            matches!(layer.as_str(), Some("full_attention" | "sliding_attention"))
+                        };
                         if !types.iter().all(known) {
-                            return Err(
-                                self.unsupported("layer_types", "layers are full_attention or sliding_attention")
-                            );
+                            return Err(self.unsupported(
+                                "layer_types",
+                                "layers are full_attention or sliding_attention",
+                            ));
                         }
                         types.iter().any(|layer| layer == "sliding_attention")
                     }
@@ -209,7 +225,9 @@ impl Fields<'_> {
     /// `rope_theta` and `rope_scaling`, at the top (transformers 4) or in `rope_parameters` (5).
     fn rope(&self, context: usize) -> Result<(f32, RopeScaling), WeightsError> {
         let filled = |field: &'static str| {
-            self.get(field).filter(|value| value.as_object().is_none_or(|object| !object.is_empty())).map(|_| field)
+            self.get(field)
+                .filter(|value| value.as_object().is_none_or(|object| !object.is_empty()))
+                .map(|_| field)
         };
         let Some(place) = filled("rope_scaling").or(filled("rope_parameters")) else {
             return Ok((self.rope_theta(None)?, RopeScaling::None));
@@ -243,9 +261,12 @@ impl Fields<'_> {
                     None => context as f32,
                 },
             },
-            Some(_) => return Err(self.unsupported(place, "supported rope types are default, linear and llama3")),
+            Some(_) => {
+                return Err(self.unsupported(place, "supported rope types are default, linear and llama3"));
+            }
         };
-        check_scaling(scaling).map_err(|found| WeightsError::invalid(self.path, place, found, "correct it"))?;
+        check_scaling(scaling)
+            .map_err(|found| WeightsError::invalid(self.path, place, found, "correct it"))?;
         Ok((theta, scaling))
     }
 
@@ -284,7 +305,12 @@ pub(super) fn number(value: f32) -> Value {
 
 /// Writes `config.json` as transformers 4 and 5 both read it: RoPE settings at the top level. A `labels` count makes
 /// it a `*ForSequenceClassification`.
-pub(super) fn render(config: &ModelConfig, save_type: SaveType, ids: &TokenIds, labels: Option<usize>) -> String {
+pub(super) fn render(
+    config: &ModelConfig,
+    save_type: SaveType,
+    ids: &TokenIds,
+    labels: Option<usize>,
+) -> String {
     let (_, class, model_type) = FAMILIES[config.architecture as usize];
     let head = if labels.is_some() { "SequenceClassification" } else { "CausalLM" };
     let mut fields = json!({
@@ -377,9 +403,14 @@ mod tests {
         assert_eq!((llama.head_dim, llama.num_kv_heads, llama.max_position_embeddings), (8, 4, 2048));
         assert_eq!((llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings), (1e-6, 1e4, false));
         assert_eq!((llama.rope_scaling, head), (RopeScaling::None, Head::Language));
-        let (qwen3, _) = read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
-        assert_eq!((qwen3.head_dim, qwen3.num_kv_heads, qwen3.qk_norm, qwen3.qkv_bias), (128, 4, true, false));
-        let (qwen2, _) = read(json!({"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 2})).unwrap();
+        let (qwen3, _) =
+            read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
+        assert_eq!(
+            (qwen3.head_dim, qwen3.num_kv_heads, qwen3.qk_norm, qwen3.qkv_bias),
+            (128, 4, true, false)
+        );
+        let (qwen2, _) =
+            read(json!({"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 2})).unwrap();
         assert_eq!((qwen2.max_position_embeddings, qwen2.qk_norm, qwen2.qkv_bias), (32768, false, true));
         let (score, head) = read(json!({"architectures": ["LlamaForSequenceClassification"]})).unwrap();
         assert_eq!((head, score.tie_word_embeddings), (Head::Score, true));
@@ -391,8 +422,12 @@ mod tests {
     fn rope_is_read_from_both_places() {
         let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192});
-        let expected =
-            RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
+        let expected = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context: 8192.0,
+        };
         let (old, _) = read(json!({"rope_theta": 500000.0, "rope_scaling": llama3})).unwrap();
         assert_eq!((old.rope_theta, old.rope_scaling), (500000.0, expected));
         let mut inside = llama3.clone();
@@ -408,8 +443,14 @@ mod tests {
         refuses(json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor: absent");
         refuses(json!({"rope_scaling": {"type": "linear", "factor": 0.5}}), "below 1");
         refuses(json!({"rope_scaling": 3}), "rope_scaling: 3 is no object");
-        refuses(json!({"rope_parameters": {"full_attention": {"rope_theta": 1}}}), "one setting for all layers");
-        refuses(json!({"rope_parameters": {"rope_theta": 1, "partial_rotary_factor": 0.5}}), "partial_rotary_factor");
+        refuses(
+            json!({"rope_parameters": {"full_attention": {"rope_theta": 1}}}),
+            "one setting for all layers",
+        );
+        refuses(
+            json!({"rope_parameters": {"rope_theta": 1, "partial_rotary_factor": 0.5}}),
+            "partial_rotary_factor",
+        );
         refuses(
             json!({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}}),
             "not above",
@@ -431,7 +472,11 @@ mod tests {
         check(json!({}), "Mistral", 4096);
         check(json!({"sliding_window": 100}), "Qwen2", 9000);
         check(json!({"sliding_window": 100, "use_sliding_window": true}), "Qwen2", 9000);
-        check(json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 1}), "Qwen3", 100);
+        check(
+            json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 1}),
+            "Qwen3",
+            100,
+        );
         check(
             json!({"sliding_window": 100, "use_sliding_window": true, "layer_types": ["sliding_attention"]}),
             "Qwen2",
@@ -442,7 +487,10 @@ mod tests {
 
     #[test]
     fn refuses_what_the_decoder_would_compute_wrongly() {
-        refuses(json!({"architectures": ["GPT2LMHeadModel"]}), "supported are Llama, Mistral, Qwen2 and Qwen3");
+        refuses(
+            json!({"architectures": ["GPT2LMHeadModel"]}),
+            "supported are Llama, Mistral, Qwen2 and Qwen3",
+        );
         refuses(json!({"architectures": null}), "no architecture");
         refuses(json!({"architectures": ["LlamaModel"]}), "LlamaModel");
         refuses(json!({"quantization_config": {"bits": 4}}), "quantization_config: quantized weights");
@@ -478,7 +526,10 @@ mod tests {
                 ..read(json!({"num_key_value_heads": 2})).unwrap().0
             };
             let text = render(&config, SaveType::F32, &TokenIds::default(), None);
-            assert!(text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"), "{text}");
+            assert!(
+                text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"),
+                "{text}"
+            );
             assert_eq!(parse(Path::new("config.json"), &text).unwrap(), (config, Head::Language));
         }
     }

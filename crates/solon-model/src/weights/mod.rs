@@ -85,7 +85,9 @@ impl Checkpoint {
             return gguf_model::open(path);
         }
         let hint = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors" | "json") => "give the folder that holds config.json and model.safetensors instead",
+            Some("safetensors" | "json") => {
+                "give the folder that holds config.json and model.safetensors instead"
+            }
             Some("bin" | "pt" | "pth") => "pickled PyTorch files are not read; save the model as safetensors",
             _ => "a model is a folder with config.json and model.safetensors, or a .gguf file",
         };
@@ -220,8 +222,9 @@ fn read_small_file(path: &Path, limit: u64) -> Result<String, WeightsError> {
     if bytes.len() as u64 > limit {
         return Err(WeightsError::invalid(path, "size", format!("more than {limit} bytes"), error::DAMAGED));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| WeightsError::invalid(path, "encoding", format!("not UTF-8 ({error})"), error::DAMAGED))
+    String::from_utf8(bytes).map_err(|error| {
+        WeightsError::invalid(path, "encoding", format!("not UTF-8 ({error})"), error::DAMAGED)
+    })
 }
 
 #[cfg(test)]

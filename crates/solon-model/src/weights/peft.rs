@@ -102,7 +102,9 @@ impl AdapterConfig {
     /// Whether PEFT would adapt this module: its path is a target or ends in `.target`.
     fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|target| {
-            module.strip_suffix(target.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            module
+                .strip_suffix(target.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
         })
     }
 }
@@ -159,7 +161,8 @@ impl AdapterFile {
     pub fn save(&self, dir: &Path) -> Result<(), WeightsError> {
         self.check(dir)?;
         let long: Vec<String> = self.tensors.keys().map(|name| format!("{PREFIX}{name}.weight")).collect();
-        let mut tensors: BTreeMap<&str, &Tensor> = long.iter().map(String::as_str).zip(self.tensors.values()).collect();
+        let mut tensors: BTreeMap<&str, &Tensor> =
+            long.iter().map(String::as_str).zip(self.tensors.values()).collect();
         tensors.extend(self.score.iter().map(|score| (SCORE, score)));
         for (name, tensor) in &tensors {
             check_data(dir, name, tensor)?;
@@ -173,13 +176,19 @@ impl AdapterFile {
     /// Refuses pairs that are incomplete or of another rank, and modules that PEFT would not adapt.
     fn check(&self, path: &Path) -> Result<(), WeightsError> {
         let rank = self.config.rank;
-        let refuse = |name: &str, found: String, hint: &str| Err(WeightsError::tensor(path, name, found, hint));
+        let refuse =
+            |name: &str, found: String, hint: &str| Err(WeightsError::tensor(path, name, found, hint));
         if rank == 0 || rank as u64 > MAX_RANK || !self.config.alpha.is_finite() {
             let found = format!("rank {rank} and alpha {}", self.config.alpha);
             return Err(WeightsError::invalid(path, "r", found, "the rank is between 1 and 65536"));
         }
         if self.tensors.is_empty() {
-            return Err(WeightsError::invalid(path, "tensors", "none", "the adapter is incomplete; train it again"));
+            return Err(WeightsError::invalid(
+                path,
+                "tensors",
+                "none",
+                "the adapter is incomplete; train it again",
+            ));
         }
         for (name, tensor) in &self.tensors {
             let (module, partner, rank_axis) = match name.rsplit_once(".lora_") {
@@ -188,7 +197,11 @@ impl AdapterFile {
                 _ => ("", "", 0),
             };
             if !is_module(module) {
-                return refuse(name, "no pair of a projection".to_string(), "adapt the projections of blocks only");
+                return refuse(
+                    name,
+                    "no pair of a projection".to_string(),
+                    "adapt the projections of blocks only",
+                );
             }
             if !self.tensors.contains_key(&format!("{module}.lora_{partner}")) {
                 return refuse(name, format!("its lora_{partner} is missing"), DAMAGED);
@@ -204,12 +217,18 @@ impl AdapterFile {
         }
         match (&self.score, self.config.task) {
             (None, AdapterTask::CausalLm) => Ok(()),
-            (Some(score), AdapterTask::SequenceClassification) if score.shape.len() == 2 && score.shape[0] > 0 => {
+            (Some(score), AdapterTask::SequenceClassification)
+                if score.shape.len() == 2 && score.shape[0] > 0 =>
+            {
                 Ok(())
             }
             (score, task) => {
                 let found = format!("{:?} for task {task:?}", score.as_ref().map(|score| &score.shape));
-                refuse("score.weight", found, "a SEQ_CLS adapter, and no other, has one, [labels, hidden_size]")
+                refuse(
+                    "score.weight",
+                    found,
+                    "a SEQ_CLS adapter, and no other, has one, [labels, hidden_size]",
+                )
             }
         }
     }
@@ -273,13 +292,15 @@ fn modules(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = &str> {
 
 /// Reads the configuration; also whether `target_modules` was a list, rather than a pattern.
 fn parse_config(path: &Path, text: &str) -> Result<(AdapterConfig, bool), WeightsError> {
-    let fields: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
+    let fields: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
     let get = |field: &str| fields.get(field).unwrap_or(&Value::Null);
     let short = |value: &Value| value.to_string().chars().take(120).collect::<String>();
-    let invalid =
-        |field: &str| WeightsError::invalid(path, field, short(get(field)), "correct it in adapter_config.json");
-    let unsupported = |field: &str, hint: &str| Err(WeightsError::unsupported(path, field, short(get(field)), hint));
+    let invalid = |field: &str| {
+        WeightsError::invalid(path, field, short(get(field)), "correct it in adapter_config.json")
+    };
+    let unsupported =
+        |field: &str, hint: &str| Err(WeightsError::unsupported(path, field, short(get(field)), hint));
 
     if get("peft_type") != "LORA" {
         return unsupported("peft_type", "adapters are LoRA");
@@ -319,7 +340,10 @@ fn parse_config(path: &Path, text: &str) -> Result<(AdapterConfig, bool), Weight
         };
         let known = READ.contains(&field.as_str()) || HARMLESS.contains(&field.as_str());
         if !known && !at_rest {
-            return unsupported(field, "plain LoRA is supported: one rank and alpha for all modules, nothing else");
+            return unsupported(
+                field,
+                "plain LoRA is supported: one rank and alpha for all modules, nothing else",
+            );
         }
     }
 
@@ -332,7 +356,8 @@ fn parse_config(path: &Path, text: &str) -> Result<(AdapterConfig, bool), Weight
     let (target_modules, listed) = match get("target_modules") {
         Value::String(_) => (BTreeSet::new(), false),
         Value::Array(names) => {
-            let names: Option<BTreeSet<String>> = names.iter().map(|name| Some(name.as_str()?.to_string())).collect();
+            let names: Option<BTreeSet<String>> =
+                names.iter().map(|name| Some(name.as_str()?.to_string())).collect();
             (names.ok_or_else(|| invalid("target_modules"))?, true)
         }
         _ => return Err(invalid("target_modules")),
@@ -353,8 +378,10 @@ mod tests {
     use super::*;
 
     fn pair(module: &str, rank: usize) -> [(String, Tensor); 2] {
-        let filled =
-            |shape: [usize; 2], value| Tensor { shape: shape.to_vec(), data: vec![value; shape[0] * shape[1]] };
+        let filled = |shape: [usize; 2], value| Tensor {
+            shape: shape.to_vec(),
+            data: vec![value; shape[0] * shape[1]],
+        };
         [
             (format!("model.layers.{module}.lora_A"), filled([rank, 3], 0.5)),
             (format!("model.layers.{module}.lora_B"), filled([5, rank], -0.25)),
@@ -371,7 +398,10 @@ mod tests {
                 task: AdapterTask::CausalLm,
                 use_rslora: false,
             },
-            tensors: [pair("0.self_attn.q_proj", 2), pair("10.mlp.up_proj", 2)].into_iter().flatten().collect(),
+            tensors: [pair("0.self_attn.q_proj", 2), pair("10.mlp.up_proj", 2)]
+                .into_iter()
+                .flatten()
+                .collect(),
             score: None,
         }
     }
@@ -388,7 +418,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         adapter.save(folder.path()).unwrap();
         let path = folder.path().join(CONFIG);
-        let mut fields: Map<String, Value> = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut fields: Map<String, Value> =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         fields.insert(field.to_string(), value);
         std::fs::write(&path, Value::Object(fields).to_string()).unwrap();
         AdapterFile::open(folder.path())
@@ -405,7 +436,11 @@ mod tests {
             let first = std::fs::read(at.join(WEIGHTS)).unwrap();
             adapter.save(&at).unwrap();
             assert_eq!(std::fs::read(at.join(WEIGHTS)).unwrap(), first);
-            assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 1, "nothing is left behind");
+            assert_eq!(
+                std::fs::read_dir(folder.path().join("a")).unwrap().count(),
+                1,
+                "nothing is left behind"
+            );
         }
         assert_eq!(adapter().config.scale(), 8.0);
         assert_eq!(AdapterConfig { rank: 4, use_rslora: true, ..adapter().config }.scale(), 8.0);
@@ -459,7 +494,9 @@ mod tests {
             let message = reopened(&adapter(), field, value.clone()).expect_err(field).to_string();
             assert!(message.contains(field), "{message:?} does not name {field} ({value})");
         }
-        for (field, value) in [("lora_dropout", json!(0.1)), ("eva_config", json!({"rho": 2})), ("x", json!([]))] {
+        for (field, value) in
+            [("lora_dropout", json!(0.1)), ("eva_config", json!({"rho": 2})), ("x", json!([]))]
+        {
             reopened(&adapter(), field, value).unwrap();
         }
         reopened(&scoring(), "modules_to_save", json!(["classifier", "score"])).unwrap();
@@ -477,7 +514,10 @@ mod tests {
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
         }
         refuses(|adapter| adapter.tensors.clear(), "none");
-        refuses(|adapter| drop(adapter.tensors.remove("model.layers.0.self_attn.q_proj.lora_A")), "lora_A is missing");
+        refuses(
+            |adapter| drop(adapter.tensors.remove("model.layers.0.self_attn.q_proj.lora_A")),
+            "lora_A is missing",
+        );
         refuses(|adapter| adapter.tensors.extend(pair("1.self_attn.q_proj", 3)), "does not have rank 2");
         refuses(|adapter| adapter.tensors.extend(pair("1.self_attn.k_proj", 2)), "does not name it");
         refuses(|adapter| adapter.tensors.extend(pair("01.self_attn.q_proj", 2)), "no pair of a projection");

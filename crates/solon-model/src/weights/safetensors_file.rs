@@ -75,13 +75,24 @@ impl SafetensorsFile {
             .and_then(|_| (&mut self.file).take((end - begin) as u64).read_to_end(&mut bytes))
             .map_err(WeightsError::io(&self.path, "read"))?;
         if read != end - begin {
-            return Err(WeightsError::tensor(&self.path, name, "the file became shorter while it was read", DAMAGED));
+            return Err(WeightsError::tensor(
+                &self.path,
+                name,
+                "the file became shorter while it was read",
+                DAMAGED,
+            ));
         }
         let mut data = with_room(&self.path, name, element_count(&info.shape).unwrap_or(0))?;
         match info.dtype {
-            Dtype::F32 => data.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-            Dtype::F16 => data.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
-            Dtype::BF16 => data.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+            Dtype::F32 => {
+                data.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+            }
+            Dtype::F16 => {
+                data.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+            }
+            Dtype::BF16 => {
+                data.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()))
+            }
             // check_layout let only the three above pass.
             other => return Err(unsupported_type(&self.path, name, other)),
         }
@@ -108,7 +119,11 @@ fn unsupported_type(path: &Path, name: &str, dtype: Dtype) -> WeightsError {
     )
 }
 
-fn check_layout(path: &Path, tensors: &BTreeMap<String, TensorInfo>, data_size: u64) -> Result<(), WeightsError> {
+fn check_layout(
+    path: &Path,
+    tensors: &BTreeMap<String, TensorInfo>,
+    data_size: u64,
+) -> Result<(), WeightsError> {
     let mut in_order: Vec<_> = tensors.iter().collect();
     in_order.sort_by_key(|(_, info)| info.data_offsets);
     let mut position = 0;
@@ -180,7 +195,8 @@ pub(super) fn write(
     let mut position = 0;
     for (name, tensor) in tensors {
         let end = position + tensor.data.len() * size;
-        let info = serde_json::json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [position, end]});
+        let info =
+            serde_json::json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [position, end]});
         header.insert(name.to_string(), info);
         position = end;
     }
@@ -195,7 +211,9 @@ pub(super) fn write(
             bytes.clear();
             match save_type {
                 SaveType::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
-                SaveType::Bf16 => values.iter().for_each(|&value| bytes.extend(bf16::from_f32(value).to_le_bytes())),
+                SaveType::Bf16 => {
+                    values.iter().for_each(|&value| bytes.extend(bf16::from_f32(value).to_le_bytes()))
+                }
             }
             writer.write_all(&bytes)?;
         }
@@ -245,8 +263,16 @@ mod tests {
     #[test]
     fn refuses_hostile_headers() {
         let zeros = [0; 64];
-        refuses(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &zeros[..4], "tensor a: bytes 0..4");
-        refuses(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, &zeros[..4], "tensor a: bytes 4..0");
+        refuses(
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+            &zeros[..4],
+            "tensor a: bytes 0..4",
+        );
+        refuses(
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
+            &zeros[..4],
+            "tensor a: bytes 4..0",
+        );
         refuses(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &zeros[..8], "ends at 0");
         refuses(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, &zeros[..8], "data: 8 bytes");
         refuses(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, &[], "data: 0 bytes");

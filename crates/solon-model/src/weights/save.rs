@@ -55,14 +55,16 @@ pub fn save_hugging_face(
     // As `Checkpoint::open` reports it: a scoring model has no language head of its own.
     config.tie_word_embeddings |= score.is_some();
     check_config(dir, &config)?;
-    let mut saved: BTreeMap<&str, &Tensor> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut saved: BTreeMap<&str, &Tensor> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     if config.tie_word_embeddings {
         saved.remove("lm_head.weight");
     }
     check_tensors(dir, &config, saved.iter().map(|(name, tensor)| (*name, tensor.shape.as_slice())))?;
     if let Some(score) = score {
         if !matches!(score.shape[..], [labels, width] if labels > 0 && width == config.hidden_size) {
-            let found = format!("its shape is {:?}, but should be [labels, {}]", score.shape, config.hidden_size);
+            let found =
+                format!("its shape is {:?}, but should be [labels, {}]", score.shape, config.hidden_size);
             return Err(WeightsError::tensor(dir, "score.weight", found, "pass the head of this model"));
         }
         saved.insert("score.weight", score);
@@ -96,7 +98,12 @@ pub fn save_hugging_face(
 /// Refuses a configuration that the saved architecture could not express.
 fn check_config(dir: &Path, config: &ModelConfig) -> Result<(), WeightsError> {
     let invalid = |found: String| {
-        WeightsError::invalid(dir, "configuration", found, "save the configuration that the model was loaded with")
+        WeightsError::invalid(
+            dir,
+            "configuration",
+            found,
+            "save the configuration that the model was loaded with",
+        )
     };
     config.validate().map_err(invalid)?;
     hugging_face_config::check_scaling(config.rope_scaling).map_err(invalid)?;

@@ -7,7 +7,8 @@ use super::test_models::{random_tensors, tiny};
 use super::*;
 use crate::config::Architecture;
 
-const ALL: [Architecture; 4] = [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3];
+const ALL: [Architecture; 4] =
+    [Architecture::Llama, Architecture::Mistral, Architecture::Qwen2, Architecture::Qwen3];
 
 fn save(folder: &Path, config: &ModelConfig, tensors: &BTreeMap<String, Tensor>) -> Result<(), WeightsError> {
     save_hugging_face(folder, config, tensors, SaveType::F32, None, &[], &TokenIds::default())
@@ -120,7 +121,8 @@ fn saving_refuses_what_could_not_be_opened_and_leaves_nothing() {
     let folder = parent.path().join("model");
     let refuses = |config: &ModelConfig, tensors: &BTreeMap<String, Tensor>, file: &str, part: &str| {
         let text = [(file.to_string(), Vec::new())];
-        let saved = save_hugging_face(&folder, config, tensors, SaveType::F32, None, &text, &TokenIds::default());
+        let saved =
+            save_hugging_face(&folder, config, tensors, SaveType::F32, None, &text, &TokenIds::default());
         let message = saved.expect_err("must be refused").to_string();
         assert!(message.contains(part), "{message:?} does not say {part:?}");
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "nothing is left behind");
@@ -130,7 +132,12 @@ fn saving_refuses_what_could_not_be_opened_and_leaves_nothing() {
         change(tensors.get_mut("model.norm.weight").unwrap());
         tensors
     };
-    refuses(&config, &with(|norm| norm.data[3] = f32::NAN), "a", "tensor model.norm.weight: element 3 is NaN");
+    refuses(
+        &config,
+        &with(|norm| norm.data[3] = f32::NAN),
+        "a",
+        "tensor model.norm.weight: element 3 is NaN",
+    );
     refuses(&config, &with(|norm| norm.shape = vec![13]), "a", "tensor model.norm.weight: its shape is [13]");
     refuses(&config, &with(|norm| norm.data.truncate(2)), "a", "2 values for shape [12]");
     refuses(&config, &BTreeMap::new(), "a", "cannot make 2 layers");
@@ -142,7 +149,10 @@ fn saving_refuses_what_could_not_be_opened_and_leaves_nothing() {
 
 #[test]
 fn shards_are_joined() {
-    refuses(|folder| std::fs::remove_file(folder.join("model.safetensors")).unwrap(), "model.safetensors: absent");
+    refuses(
+        |folder| std::fs::remove_file(folder.join("model.safetensors")).unwrap(),
+        "model.safetensors: absent",
+    );
     let config = tiny(Architecture::Llama);
     let tensors = random_tensors(&config);
     let (mut first, mut second) = (tensors.clone(), tensors.clone());
@@ -168,9 +178,15 @@ fn shards_are_joined() {
     assert_eq!(Checkpoint::open(folder.path()).unwrap().tensors, tensors);
 
     for escape in ["../a.safetensors", "/etc/passwd", "..", "", "x\\y", "C:x"] {
-        refuses(|folder| shard(folder, &|map| map["model.norm.weight"] = escape.into()), "no plain file name");
+        refuses(
+            |folder| shard(folder, &|map| map["model.norm.weight"] = escape.into()),
+            "no plain file name",
+        );
     }
-    refuses(|folder| shard(folder, &|map| map["model.norm.weight"] = "c.safetensors".into()), "c.safetensors");
+    refuses(
+        |folder| shard(folder, &|map| map["model.norm.weight"] = "c.safetensors".into()),
+        "c.safetensors",
+    );
     refuses(
         |folder| shard(folder, &|map| map["model.norm.weight"] = "a.safetensors".into()),
         "tensor model.norm.weight: the index places it here",
@@ -190,7 +206,8 @@ fn missing_extra_and_mis_shaped_tensors_are_named() {
     let good = random_tensors(&tiny(Architecture::Llama));
     let with = |folder: &Path, name: &str, shape: &[usize]| {
         let mut tensors = good.clone();
-        tensors.insert(name.into(), Tensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] });
+        tensors
+            .insert(name.into(), Tensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] });
         write_shard(&folder.join("model.safetensors"), &tensors);
     };
     refuses(|folder| with(folder, "model.norm.weight", &[5]), "tensor model.norm.weight: its shape is [5]");
@@ -258,7 +275,8 @@ fn opens_what_transformers_saved() {
         // The order and bytes of the tensors are transformers' own.
         let copy = tempfile::tempdir().unwrap();
         let (score, ids) = (opened.score.as_ref(), TokenIds::default());
-        save_hugging_face(copy.path(), &opened.config, &opened.tensors, SaveType::F32, score, &[], &ids).unwrap();
+        save_hugging_face(copy.path(), &opened.config, &opened.tensors, SaveType::F32, score, &[], &ids)
+            .unwrap();
         let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
         assert!(bytes(copy.path()) == bytes(&goldens.join(name)), "{name}");
         assert_eq!(Checkpoint::open(copy.path()).unwrap().config, opened.config);

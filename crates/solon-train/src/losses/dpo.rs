@@ -22,8 +22,8 @@ mod metrics;
 
 use super::sequences::check_sequences;
 use super::{
-    LossError, check_finite, check_lengths, check_normaliser, check_probability, check_setting,
-    check_term, log_sigmoid, sigmoid,
+    LossError, check_finite, check_lengths, check_normaliser, check_probability, check_setting, check_term,
+    log_sigmoid, sigmoid,
 };
 pub use metrics::DpoMetrics;
 use metrics::Pair;
@@ -98,10 +98,7 @@ impl DpoSettings {
         match self.loss {
             // Robust undoes the flips inside the penalty; smoothing the label as well would bring them back.
             DpoLoss::Robust => probability,
-            _ => {
-                probability * (1.0 - self.label_smoothing)
-                    + (1.0 - probability) * self.label_smoothing
-            }
+            _ => probability * (1.0 - self.label_smoothing) + (1.0 - probability) * self.label_smoothing,
         }
     }
 }
@@ -171,10 +168,9 @@ pub fn dpo_loss(
         let chosen_ratio = pairs.policy_chosen[pair] - pairs.reference_chosen[pair];
         let rejected_ratio = pairs.policy_rejected[pair] - pairs.reference_rejected[pair];
         let (chosen_scale, rejected_scale) = match settings.loss {
-            DpoLoss::Ipo => (
-                1.0 / pairs.chosen_tokens[pair] as f64,
-                1.0 / pairs.rejected_tokens[pair] as f64,
-            ),
+            DpoLoss::Ipo => {
+                (1.0 / pairs.chosen_tokens[pair] as f64, 1.0 / pairs.rejected_tokens[pair] as f64)
+            }
             DpoLoss::Sigmoid | DpoLoss::Hinge | DpoLoss::Robust => (1.0, 1.0),
         };
         let h = chosen_ratio * chosen_scale - rejected_ratio * rejected_scale;
@@ -192,12 +188,7 @@ pub fn dpo_loss(
             rejected_logprob: check_term("policy_rejected", pair, pairs.policy_rejected[pair])?,
         });
     }
-    Ok(DpoOutput {
-        loss: metrics.total_loss() / normaliser,
-        d_chosen,
-        d_rejected,
-        metrics,
-    })
+    Ok(DpoOutput { loss: metrics.total_loss() / normaliser, d_chosen, d_rejected, metrics })
 }
 
 /// Everything that can be wrong with the inputs.
@@ -234,46 +225,19 @@ mod tests {
         rejected_tokens: &[6, 7, 4, 11],
         probability: &[1.0, 0.75, 0.5, 0.125],
     };
-    const LOSSES: [DpoLoss; 4] = [
-        DpoLoss::Sigmoid,
-        DpoLoss::Ipo,
-        DpoLoss::Hinge,
-        DpoLoss::Robust,
-    ];
+    const LOSSES: [DpoLoss; 4] = [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge, DpoLoss::Robust];
 
     #[test]
     fn gradients_match_finite_differences() {
         for loss in LOSSES {
             for label_smoothing in [0.0, 0.1] {
-                let settings = DpoSettings {
-                    loss,
-                    beta: 0.3,
-                    label_smoothing,
-                };
+                let settings = DpoSettings { loss, beta: 0.3, label_smoothing };
                 let output = dpo_loss(&PAIRS, &settings, 6.0).unwrap();
                 check_gradient(PAIRS.policy_chosen, &output.d_chosen, |x| {
-                    dpo_loss(
-                        &DpoPairs {
-                            policy_chosen: x,
-                            ..PAIRS
-                        },
-                        &settings,
-                        6.0,
-                    )
-                    .unwrap()
-                    .loss
+                    dpo_loss(&DpoPairs { policy_chosen: x, ..PAIRS }, &settings, 6.0).unwrap().loss
                 });
                 check_gradient(PAIRS.policy_rejected, &output.d_rejected, |x| {
-                    dpo_loss(
-                        &DpoPairs {
-                            policy_rejected: x,
-                            ..PAIRS
-                        },
-                        &settings,
-                        6.0,
-                    )
-                    .unwrap()
-                    .loss
+                    dpo_loss(&DpoPairs { policy_rejected: x, ..PAIRS }, &settings, 6.0).unwrap().loss
                 });
             }
         }
@@ -281,44 +245,17 @@ mod tests {
 
     #[test]
     fn a_soft_label_is_cdpo_with_its_own_epsilon() {
-        let soft = DpoSettings {
-            loss: DpoLoss::Sigmoid,
-            beta: 0.1,
-            label_smoothing: 0.0,
-        };
-        let smooth = DpoSettings {
-            label_smoothing: 0.25,
-            ..soft
-        };
-        let from_label = dpo_loss(
-            &DpoPairs {
-                probability: &[0.75; 4],
-                ..PAIRS
-            },
-            &soft,
-            4.0,
-        )
-        .unwrap();
-        let from_setting = dpo_loss(
-            &DpoPairs {
-                probability: &[1.0; 4],
-                ..PAIRS
-            },
-            &smooth,
-            4.0,
-        )
-        .unwrap();
+        let soft = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
+        let smooth = DpoSettings { label_smoothing: 0.25, ..soft };
+        let from_label = dpo_loss(&DpoPairs { probability: &[0.75; 4], ..PAIRS }, &soft, 4.0).unwrap();
+        let from_setting = dpo_loss(&DpoPairs { probability: &[1.0; 4], ..PAIRS }, &smooth, 4.0).unwrap();
         assert_eq!(from_label, from_setting);
     }
 
     #[test]
     fn swapping_the_answers_and_the_label_changes_nothing() {
         for loss in LOSSES {
-            let settings = DpoSettings {
-                loss,
-                beta: 0.2,
-                label_smoothing: 0.05,
-            };
+            let settings = DpoSettings { loss, beta: 0.2, label_smoothing: 0.05 };
             let flipped = DpoPairs {
                 policy_chosen: PAIRS.policy_rejected,
                 policy_rejected: PAIRS.policy_chosen,
@@ -328,10 +265,8 @@ mod tests {
                 rejected_tokens: PAIRS.chosen_tokens,
                 probability: &[0.0, 0.25, 0.5, 0.875],
             };
-            let (output, mirror) = (
-                dpo_loss(&PAIRS, &settings, 4.0).unwrap(),
-                dpo_loss(&flipped, &settings, 4.0).unwrap(),
-            );
+            let (output, mirror) =
+                (dpo_loss(&PAIRS, &settings, 4.0).unwrap(), dpo_loss(&flipped, &settings, 4.0).unwrap());
             assert!((output.loss - mirror.loss).abs() < 1e-12);
             for (left, right) in output.d_chosen.iter().zip(&mirror.d_rejected) {
                 assert!((left - right).abs() < 1e-7);
@@ -341,59 +276,27 @@ mod tests {
 
     #[test]
     fn refuses_bad_input() {
-        let settings = DpoSettings {
-            loss: DpoLoss::Sigmoid,
-            beta: 0.1,
-            label_smoothing: 0.0,
-        };
+        let settings = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
         let error = |pairs: DpoPairs<'_>| dpo_loss(&pairs, &settings, 4.0).unwrap_err();
         assert_eq!(
-            error(DpoPairs {
-                policy_chosen: &[],
-                ..PAIRS
-            }),
-            LossError::Empty {
-                input: "policy_chosen"
-            }
+            error(DpoPairs { policy_chosen: &[], ..PAIRS }),
+            LossError::Empty { input: "policy_chosen" }
         );
         assert_eq!(
-            error(DpoPairs {
-                probability: &[1.0, 1.0, 1.5, 1.0],
-                ..PAIRS
-            }),
-            LossError::Probability {
-                index: 2,
-                value: 1.5
-            }
+            error(DpoPairs { probability: &[1.0, 1.0, 1.5, 1.0], ..PAIRS }),
+            LossError::Probability { index: 2, value: 1.5 }
         );
         assert_eq!(
-            error(DpoPairs {
-                chosen_tokens: &[1, 0, 1, 1],
-                ..PAIRS
-            }),
+            error(DpoPairs { chosen_tokens: &[1, 0, 1, 1], ..PAIRS }),
             LossError::EmptySequence { index: 1 }
         );
         assert!(matches!(
-            error(DpoPairs {
-                reference_rejected: &[0.0, 0.0, 0.0, f64::NAN],
-                ..PAIRS
-            }),
-            LossError::NotFinite {
-                input: "reference_rejected",
-                index: 3,
-                ..
-            }
+            error(DpoPairs { reference_rejected: &[0.0, 0.0, 0.0, f64::NAN], ..PAIRS }),
+            LossError::NotFinite { input: "reference_rejected", index: 3, .. }
         ));
         for (beta, label_smoothing) in [(0.0, 0.0), (f64::NAN, 0.0), (0.1, 0.5), (0.1, -0.1)] {
-            let settings = DpoSettings {
-                beta,
-                label_smoothing,
-                ..settings
-            };
-            assert!(matches!(
-                dpo_loss(&PAIRS, &settings, 4.0),
-                Err(LossError::Setting { .. })
-            ));
+            let settings = DpoSettings { beta, label_smoothing, ..settings };
+            assert!(matches!(dpo_loss(&PAIRS, &settings, 4.0), Err(LossError::Setting { .. })));
         }
     }
 }

@@ -51,9 +51,7 @@ mod tests {
 
     #[test]
     fn grouping_does_not_matter() {
-        let terms: Vec<f64> = (0..1000)
-            .map(|i| f64::from(i).sin() * 10f64.powi(i % 17 - 8))
-            .collect();
+        let terms: Vec<f64> = (0..1000).map(|i| f64::from(i).sin() * 10f64.powi(i % 17 - 8)).collect();
         let mut whole = ExactSum::default();
         terms.iter().for_each(|&term| whole.add(term));
         for size in [1, 3, 7, 500] {

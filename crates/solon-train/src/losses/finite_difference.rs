@@ -20,9 +20,6 @@ where
         let below = loss(&moved);
         let numeric = (above - below) / (2.0 * f64::from(STEP));
         let error = (numeric - f64::from(analytic)).abs();
-        assert!(
-            error <= 1e-5 * numeric.abs().max(0.1),
-            "[{index}]: analytic {analytic}, numeric {numeric}"
-        );
+        assert!(error <= 1e-5 * numeric.abs().max(0.1), "[{index}]: analytic {analytic}, numeric {numeric}");
     }
 }

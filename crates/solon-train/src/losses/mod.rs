@@ -100,11 +100,7 @@ pub fn log_sigmoid(x: f64) -> f64 {
 /// `1 / (1 + exp(-x))`, the derivative of `-log_sigmoid(-x)`, without overflow on either side.
 pub fn sigmoid(x: f64) -> f64 {
     let small = (-x.abs()).exp();
-    if x >= 0.0 {
-        1.0 / (1.0 + small)
-    } else {
-        small / (1.0 + small)
-    }
+    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
 
 /// Refuses an empty first input and any input of another length. Names go into the error.
@@ -114,26 +110,15 @@ pub(crate) fn check_lengths(inputs: &[(&'static str, usize)]) -> Result<(), Loss
         return Err(LossError::Empty { input: first });
     }
     match inputs.iter().find(|(_, actual)| *actual != expected) {
-        Some(&(input, actual)) => Err(LossError::Length {
-            input,
-            actual,
-            expected,
-        }),
+        Some(&(input, actual)) => Err(LossError::Length { input, actual, expected }),
         None => Ok(()),
     }
 }
 
 /// Refuses NaN and infinities, naming the first.
-pub(crate) fn check_finite<T: Copy + Into<f64>>(
-    input: &'static str,
-    values: &[T],
-) -> Result<(), LossError> {
+pub(crate) fn check_finite<T: Copy + Into<f64>>(input: &'static str, values: &[T]) -> Result<(), LossError> {
     match values.iter().position(|&value| !value.into().is_finite()) {
-        Some(index) => Err(LossError::NotFinite {
-            input,
-            index,
-            value: values[index].into(),
-        }),
+        Some(index) => Err(LossError::NotFinite { input, index, value: values[index].into() }),
         None => Ok(()),
     }
 }
@@ -141,10 +126,7 @@ pub(crate) fn check_finite<T: Copy + Into<f64>>(
 /// Refuses preference probabilities outside 0 to 1, and NaN.
 pub(crate) fn check_probability(values: &[f32]) -> Result<(), LossError> {
     match values.iter().position(|value| !(0.0..=1.0).contains(value)) {
-        Some(index) => Err(LossError::Probability {
-            index,
-            value: values[index].into(),
-        }),
+        Some(index) => Err(LossError::Probability { index, value: values[index].into() }),
         None => Ok(()),
     }
 }
@@ -152,15 +134,7 @@ pub(crate) fn check_probability(values: &[f32]) -> Result<(), LossError> {
 /// Refuses a term that only a diverged run produces.
 pub(crate) fn check_term(input: &'static str, index: usize, value: f64) -> Result<f64, LossError> {
     // Written so that NaN fails too.
-    if value.abs() <= LARGEST_TERM {
-        Ok(value)
-    } else {
-        Err(LossError::NotFinite {
-            input,
-            index,
-            value,
-        })
-    }
+    if value.abs() <= LARGEST_TERM { Ok(value) } else { Err(LossError::NotFinite { input, index, value }) }
 }
 
 /// Refuses a setting for which `holds` is false.
@@ -171,15 +145,7 @@ pub(crate) fn check_setting(
     expected: &'static str,
 ) -> Result<(), LossError> {
     // An infinity satisfies `> 0` and no run can mean it.
-    if holds && value.is_finite() {
-        Ok(())
-    } else {
-        Err(LossError::Setting {
-            setting,
-            value,
-            expected,
-        })
-    }
+    if holds && value.is_finite() { Ok(()) } else { Err(LossError::Setting { setting, value, expected }) }
 }
 
 /// Refuses a normaliser below one: it is a count.
@@ -198,16 +164,8 @@ mod tests {
 
     #[test]
     fn log_sigmoid_is_accurate_in_the_tails() {
-        for (x, expected) in [
-            (40.0, -4.248354255291589e-18),
-            (-40.0, -40.0),
-            (1.0, -0.31326168751822286),
-        ] {
-            assert!(
-                (log_sigmoid(x) - expected).abs() <= 1e-15 * expected.abs(),
-                "{x}: {}",
-                log_sigmoid(x)
-            );
+        for (x, expected) in [(40.0, -4.248354255291589e-18), (-40.0, -40.0), (1.0, -0.31326168751822286)] {
+            assert!((log_sigmoid(x) - expected).abs() <= 1e-15 * expected.abs(), "{x}: {}", log_sigmoid(x));
         }
         assert_eq!(log_sigmoid(f64::MAX), 0.0);
         assert_eq!(log_sigmoid(f64::MIN), f64::MIN);
@@ -222,23 +180,13 @@ mod tests {
 
     #[test]
     fn checks_name_the_place() {
-        assert_eq!(
-            check_lengths(&[("logprobs", 0)]),
-            Err(LossError::Empty { input: "logprobs" })
-        );
+        assert_eq!(check_lengths(&[("logprobs", 0)]), Err(LossError::Empty { input: "logprobs" }));
         assert_eq!(
             check_lengths(&[("logprobs", 3), ("advantages", 2)]),
-            Err(LossError::Length {
-                input: "advantages",
-                actual: 2,
-                expected: 3
-            })
+            Err(LossError::Length { input: "advantages", actual: 2, expected: 3 })
         );
         let error = check_finite("logprobs", &[0.0f32, f32::NEG_INFINITY]).unwrap_err();
-        assert!(
-            error.to_string().starts_with("logprobs[1] is -inf"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("logprobs[1] is -inf"), "{error}");
         assert!(check_probability(&[0.0, 1.0, f32::NAN]).is_err());
         assert!(check_term("loss", 0, f64::NAN).is_err());
         assert!(check_normaliser(f64::INFINITY).is_err());

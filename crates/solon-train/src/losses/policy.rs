@@ -42,12 +42,7 @@ impl PolicySettings {
     /// Names the field.
     pub fn validate(&self) -> Result<(), LossError> {
         let (low, high) = (self.clip_low, self.clip_high);
-        check_setting(
-            "clip_low",
-            low,
-            low > 0.0 && low <= 1.0,
-            "above 0 and at most 1",
-        )?;
+        check_setting("clip_low", low, low > 0.0 && low <= 1.0, "above 0 and at most 1")?;
         check_setting("clip_high", high, high > 0.0, "above 0")?;
         match self.dual_clip {
             Some(dual) => check_setting("dual_clip", dual, dual > 1.0, "above 1"),
@@ -159,10 +154,7 @@ pub fn policy_loss(
     check_finite("old_logprobs", inputs.old_logprobs)?;
     check_finite("advantages", inputs.advantages)?;
 
-    let mut metrics = PolicyMetrics {
-        tokens: n,
-        ..PolicyMetrics::default()
-    };
+    let mut metrics = PolicyMetrics { tokens: n, ..PolicyMetrics::default() };
     let mut d_logprobs = Vec::with_capacity(n);
     for token in 0..n {
         let log_ratio = f64::from(inputs.logprobs[token]) - f64::from(inputs.old_logprobs[token]);
@@ -173,34 +165,21 @@ pub fn policy_loss(
         let clipped = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high) * advantage;
         let is_clipped = clipped < unclipped;
         let surrogate = unclipped.min(clipped);
-        let floor = settings
-            .dual_clip
-            .filter(|_| advantage < 0.0)
-            .map(|dual| dual * advantage);
+        let floor = settings.dual_clip.filter(|_| advantage < 0.0).map(|dual| dual * advantage);
         let is_dual_clipped = floor.is_some_and(|floor| surrogate < floor);
         let objective = floor.map_or(surrogate, |floor| surrogate.max(floor));
         let flows = !(held || is_clipped || is_dual_clipped);
-        d_logprobs.push(if flows {
-            (-unclipped / normaliser) as f32
-        } else {
-            0.0
-        });
+        d_logprobs.push(if flows { (-unclipped / normaliser) as f32 } else { 0.0 });
 
         metrics.loss.add(check_term("loss", token, -objective)?);
-        metrics
-            .squared_log_ratio
-            .add(check_term("log_ratio", token, log_ratio * log_ratio)?);
+        metrics.squared_log_ratio.add(check_term("log_ratio", token, log_ratio * log_ratio)?);
         metrics.ratio.add(ratio);
         metrics.squared_ratio.add(ratio * ratio);
         metrics.largest_log_ratio = metrics.largest_log_ratio.max(log_ratio.abs());
         metrics.clipped += usize::from(is_clipped);
         metrics.dual_clipped += usize::from(is_dual_clipped);
     }
-    Ok(PolicyOutput {
-        loss: metrics.loss.total() / normaliser,
-        d_logprobs,
-        metrics,
-    })
+    Ok(PolicyOutput { loss: metrics.loss.total() / normaliser, d_logprobs, metrics })
 }
 
 #[cfg(test)]
@@ -218,36 +197,14 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         for dual_clip in [None, Some(3.0)] {
-            let settings = PolicySettings {
-                clip_low: 0.2,
-                clip_high: 0.3,
-                dual_clip,
-            };
+            let settings = PolicySettings { clip_low: 0.2, clip_high: 0.3, dual_clip };
             let output = policy_loss(&INPUTS, &settings, 11.0).unwrap();
             check_gradient(INPUTS.logprobs, &output.d_logprobs, |x| {
-                policy_loss(
-                    &PolicyInputs {
-                        logprobs: x,
-                        ..INPUTS
-                    },
-                    &settings,
-                    11.0,
-                )
-                .unwrap()
-                .loss
+                policy_loss(&PolicyInputs { logprobs: x, ..INPUTS }, &settings, 11.0).unwrap().loss
             });
-            let flows: Vec<bool> = output
-                .d_logprobs
-                .iter()
-                .map(|&gradient| gradient != 0.0)
-                .collect();
+            let flows: Vec<bool> = output.d_logprobs.iter().map(|&gradient| gradient != 0.0).collect();
             let dual_flows = dual_clip.is_none();
-            assert_eq!(
-                flows,
-                [
-                    true, false, true, true, false, dual_flows, true, false, false
-                ]
-            );
+            assert_eq!(flows, [true, false, true, true, false, dual_flows, true, false, false]);
             let held_up = if dual_clip.is_some() { 1.0 / 9.0 } else { 0.0 };
             assert_eq!(output.metrics.dual_clip_fraction(), held_up);
         }
@@ -255,88 +212,36 @@ mod tests {
 
     #[test]
     fn the_first_step_has_ratio_one() {
-        let settings = PolicySettings {
-            clip_low: 0.2,
-            clip_high: 0.2,
-            dual_clip: None,
-        };
-        let inputs = PolicyInputs {
-            old_logprobs: INPUTS.logprobs,
-            ..INPUTS
-        };
+        let settings = PolicySettings { clip_low: 0.2, clip_high: 0.2, dual_clip: None };
+        let inputs = PolicyInputs { old_logprobs: INPUTS.logprobs, ..INPUTS };
         let metrics = policy_loss(&inputs, &settings, 9.0).unwrap().metrics;
         assert_eq!(
-            (
-                metrics.largest_log_ratio,
-                metrics.ratio_mean(),
-                metrics.ratio_variance()
-            ),
+            (metrics.largest_log_ratio, metrics.ratio_mean(), metrics.ratio_variance()),
             (0.0, 1.0, 0.0)
         );
-        assert_eq!(
-            (metrics.clip_fraction(), metrics.approximate_kl()),
-            (0.0, 0.0)
-        );
+        assert_eq!((metrics.clip_fraction(), metrics.approximate_kl()), (0.0, 0.0));
     }
 
     #[test]
     fn refuses_bad_input() {
-        let settings = PolicySettings {
-            clip_low: 0.2,
-            clip_high: 0.2,
-            dual_clip: None,
-        };
+        let settings = PolicySettings { clip_low: 0.2, clip_high: 0.2, dual_clip: None };
         let error = |inputs: PolicyInputs<'_>| policy_loss(&inputs, &settings, 9.0).unwrap_err();
-        assert_eq!(
-            error(PolicyInputs {
-                logprobs: &[],
-                ..INPUTS
-            }),
-            LossError::Empty { input: "logprobs" }
-        );
+        assert_eq!(error(PolicyInputs { logprobs: &[], ..INPUTS }), LossError::Empty { input: "logprobs" });
+        assert!(matches!(error(PolicyInputs { advantages: &[1.0], ..INPUTS }), LossError::Length { .. }));
         assert!(matches!(
-            error(PolicyInputs {
-                advantages: &[1.0],
-                ..INPUTS
-            }),
-            LossError::Length { .. }
+            error(PolicyInputs { logprobs: &[f32::NAN; 9], ..INPUTS }),
+            LossError::NotFinite { input: "logprobs", index: 0, .. }
         ));
         assert!(matches!(
-            error(PolicyInputs {
-                logprobs: &[f32::NAN; 9],
-                ..INPUTS
-            }),
-            LossError::NotFinite {
-                input: "logprobs",
-                index: 0,
-                ..
-            }
-        ));
-        assert!(matches!(
-            error(PolicyInputs {
-                advantages: &[f32::MAX; 9],
-                ..INPUTS
-            }),
+            error(PolicyInputs { advantages: &[f32::MAX; 9], ..INPUTS }),
             LossError::NotFinite { input: "loss", .. }
         ));
         for broken in [
-            PolicySettings {
-                clip_low: 0.0,
-                ..settings
-            },
-            PolicySettings {
-                clip_high: f64::INFINITY,
-                ..settings
-            },
-            PolicySettings {
-                dual_clip: Some(1.0),
-                ..settings
-            },
+            PolicySettings { clip_low: 0.0, ..settings },
+            PolicySettings { clip_high: f64::INFINITY, ..settings },
+            PolicySettings { dual_clip: Some(1.0), ..settings },
         ] {
-            assert!(matches!(
-                policy_loss(&INPUTS, &broken, 9.0),
-                Err(LossError::Setting { .. })
-            ));
+            assert!(matches!(policy_loss(&INPUTS, &broken, 9.0), Err(LossError::Setting { .. })));
         }
     }
 }

@@ -7,8 +7,8 @@
 
 use super::exact_sum::ExactSum;
 use super::{
-    LossError, check_finite, check_lengths, check_normaliser, check_probability, check_setting,
-    check_term, log_sigmoid, sigmoid,
+    LossError, check_finite, check_lengths, check_normaliser, check_probability, check_setting, check_term,
+    log_sigmoid, sigmoid,
 };
 
 /// A batch of preference pairs; every slice is `[n_pairs]`.
@@ -56,15 +56,7 @@ impl Default for RewardMetrics {
     fn default() -> Self {
         let sum = ExactSum::default();
         let (min_reward, max_reward) = (f32::INFINITY, f32::NEG_INFINITY);
-        RewardMetrics {
-            pairs: 0,
-            min_reward,
-            max_reward,
-            loss: sum,
-            margin: sum,
-            reward: sum,
-            correct: 0,
-        }
+        RewardMetrics { pairs: 0, min_reward, max_reward, loss: sum, margin: sum, reward: sum, correct: 0 }
     }
 }
 
@@ -134,16 +126,10 @@ pub fn reward_loss(
     check_setting("centering", centering, centering >= 0.0, "at least 0")?;
     check_normaliser(normaliser)?;
 
-    let mut metrics = RewardMetrics {
-        pairs: n,
-        ..RewardMetrics::default()
-    };
+    let mut metrics = RewardMetrics { pairs: n, ..RewardMetrics::default() };
     let (mut d_chosen, mut d_rejected) = (Vec::with_capacity(n), Vec::with_capacity(n));
     for pair in 0..n {
-        let (chosen, rejected) = (
-            f64::from(pairs.chosen[pair]),
-            f64::from(pairs.rejected[pair]),
-        );
+        let (chosen, rejected) = (f64::from(pairs.chosen[pair]), f64::from(pairs.rejected[pair]));
         let p = f64::from(pairs.probability[pair]);
         let margin = pairs.margin.map_or(0.0, |margins| f64::from(margins[pair]));
         let (d, sum) = (chosen - rejected - margin, chosen + rejected);
@@ -155,26 +141,13 @@ pub fn reward_loss(
         d_rejected.push(((d_sum - d_difference) / normaliser) as f32);
 
         metrics.loss.add(check_term("loss", pair, loss)?);
-        metrics
-            .margin
-            .add(check_term("margin", pair, chosen - rejected)?);
+        metrics.margin.add(check_term("margin", pair, chosen - rejected)?);
         metrics.reward.add(check_term("reward", pair, sum)?);
-        metrics.min_reward = metrics
-            .min_reward
-            .min(pairs.chosen[pair])
-            .min(pairs.rejected[pair]);
-        metrics.max_reward = metrics
-            .max_reward
-            .max(pairs.chosen[pair])
-            .max(pairs.rejected[pair]);
+        metrics.min_reward = metrics.min_reward.min(pairs.chosen[pair]).min(pairs.rejected[pair]);
+        metrics.max_reward = metrics.max_reward.max(pairs.chosen[pair]).max(pairs.rejected[pair]);
         metrics.correct += usize::from(chosen > rejected);
     }
-    Ok(RewardOutput {
-        loss: metrics.loss.total() / normaliser,
-        d_chosen,
-        d_rejected,
-        metrics,
-    })
+    Ok(RewardOutput { loss: metrics.loss.total() / normaliser, d_chosen, d_rejected, metrics })
 }
 
 #[cfg(test)]
@@ -195,21 +168,10 @@ mod tests {
             let pairs = RewardPairs { margin, ..PAIRS };
             let output = reward_loss(&pairs, 0.01, 5.0).unwrap();
             check_gradient(pairs.chosen, &output.d_chosen, |x| {
-                reward_loss(&RewardPairs { chosen: x, ..pairs }, 0.01, 5.0)
-                    .unwrap()
-                    .loss
+                reward_loss(&RewardPairs { chosen: x, ..pairs }, 0.01, 5.0).unwrap().loss
             });
             check_gradient(pairs.rejected, &output.d_rejected, |x| {
-                reward_loss(
-                    &RewardPairs {
-                        rejected: x,
-                        ..pairs
-                    },
-                    0.01,
-                    5.0,
-                )
-                .unwrap()
-                .loss
+                reward_loss(&RewardPairs { rejected: x, ..pairs }, 0.01, 5.0).unwrap().loss
             });
         }
     }
@@ -229,10 +191,7 @@ mod tests {
         merged.merge(&half(0..3));
         merged.merge(&half(3..4));
         assert_eq!(merged, half(0..4));
-        assert_eq!(
-            (merged.min_reward, merged.max_reward, merged.accuracy()),
-            (-3.0, 2.0, 0.5)
-        );
+        assert_eq!((merged.min_reward, merged.max_reward, merged.accuracy()), (-3.0, 2.0, 0.5));
     }
 
     #[test]
@@ -246,39 +205,17 @@ mod tests {
         let hopeless = reward_loss(&pairs(&[-2000.0]), 0.0, 1.0).unwrap();
         assert_eq!((hopeless.loss, hopeless.d_chosen[0]), (2000.0, -1.0));
         let confident = reward_loss(&pairs(&[40.0]), 0.0, 1.0).unwrap();
-        assert!(
-            confident.d_chosen[0] < 0.0,
-            "sigmoid(40) - 1 is 0 in f64, its gradient is not"
-        );
+        assert!(confident.d_chosen[0] < 0.0, "sigmoid(40) - 1 is 0 in f64, its gradient is not");
     }
 
     #[test]
     fn refuses_bad_input() {
         let error = |pairs: RewardPairs<'_>| reward_loss(&pairs, 0.0, 4.0).unwrap_err();
-        assert_eq!(
-            error(RewardPairs {
-                chosen: &[],
-                ..PAIRS
-            }),
-            LossError::Empty { input: "chosen" }
-        );
+        assert_eq!(error(RewardPairs { chosen: &[], ..PAIRS }), LossError::Empty { input: "chosen" });
+        assert!(matches!(error(RewardPairs { margin: Some(&[0.0]), ..PAIRS }), LossError::Length { .. }));
         assert!(matches!(
-            error(RewardPairs {
-                margin: Some(&[0.0]),
-                ..PAIRS
-            }),
-            LossError::Length { .. }
-        ));
-        assert!(matches!(
-            error(RewardPairs {
-                rejected: &[0.0, f32::INFINITY, 0.0, 0.0],
-                ..PAIRS
-            }),
-            LossError::NotFinite {
-                input: "rejected",
-                index: 1,
-                ..
-            }
+            error(RewardPairs { rejected: &[0.0, f32::INFINITY, 0.0, 0.0], ..PAIRS }),
+            LossError::NotFinite { input: "rejected", index: 1, .. }
         ));
         assert!(reward_loss(&PAIRS, -1.0, 4.0).is_err());
     }

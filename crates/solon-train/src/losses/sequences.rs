@@ -19,9 +19,7 @@ use super::{LossError, check_finite};
 pub fn sum_by_sequence(logprobs: &[f32], lengths: &[usize]) -> Result<Vec<f64>, LossError> {
     check_finite("logprobs", logprobs)?;
     let sequences = split(logprobs, lengths, "logprobs")?;
-    Ok(sequences
-        .map(|tokens| tokens.iter().map(|&logprob| f64::from(logprob)).sum())
-        .collect())
+    Ok(sequences.map(|tokens| tokens.iter().map(|&logprob| f64::from(logprob)).sum()).collect())
 }
 
 /// Gives every token the gradient of its sequence's sum: the transpose of [`sum_by_sequence`].
@@ -67,24 +65,15 @@ pub(crate) fn split<'a, T>(
 ) -> Result<impl DoubleEndedIterator<Item = &'a [T]>, LossError> {
     check_sequences(lengths)?;
     // Lengths may come from a file: their sum must not wrap around to a plausible number.
-    let expected = lengths
-        .iter()
-        .fold(0usize, |sum, &length| sum.saturating_add(length));
+    let expected = lengths.iter().fold(0usize, |sum, &length| sum.saturating_add(length));
     if flat.len() != expected {
-        return Err(LossError::Length {
-            input,
-            actual: flat.len(),
-            expected,
-        });
+        return Err(LossError::Length { input, actual: flat.len(), expected });
     }
     let ends = lengths.iter().scan(0, |end, &length| {
         *end += length;
         Some((*end - length)..*end)
     });
-    Ok(ends
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(move |range| &flat[range]))
+    Ok(ends.collect::<Vec<_>>().into_iter().map(move |range| &flat[range]))
 }
 
 #[cfg(test)]
@@ -94,41 +83,17 @@ mod tests {
     #[test]
     fn sums_and_spreads_are_transposes() {
         let (logprobs, lengths) = ([-1.0, -2.0, -0.5, -0.25, -4.0, -8.0], [2, 1, 3]);
-        assert_eq!(
-            sum_by_sequence(&logprobs, &lengths).unwrap(),
-            [-3.0, -0.5, -12.25]
-        );
-        assert_eq!(
-            spread_over_tokens(&[1.0, 2.0, 3.0], &lengths).unwrap(),
-            [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]
-        );
+        assert_eq!(sum_by_sequence(&logprobs, &lengths).unwrap(), [-3.0, -0.5, -12.25]);
+        assert_eq!(spread_over_tokens(&[1.0, 2.0, 3.0], &lengths).unwrap(), [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]);
     }
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert_eq!(
-            sum_by_sequence(&[], &[]),
-            Err(LossError::Empty { input: "lengths" })
-        );
-        assert_eq!(
-            sum_by_sequence(&[-1.0], &[1, 0]),
-            Err(LossError::EmptySequence { index: 1 })
-        );
-        assert!(matches!(
-            sum_by_sequence(&[-1.0], &[2]),
-            Err(LossError::Length { .. })
-        ));
-        assert!(matches!(
-            sum_by_sequence(&[-1.0], &[usize::MAX, 2]),
-            Err(LossError::Length { .. })
-        ));
-        assert!(matches!(
-            sum_by_sequence(&[f32::NAN], &[1]),
-            Err(LossError::NotFinite { index: 0, .. })
-        ));
-        assert!(matches!(
-            spread_over_tokens(&[1.0], &[1, 1]),
-            Err(LossError::Length { .. })
-        ));
+        assert_eq!(sum_by_sequence(&[], &[]), Err(LossError::Empty { input: "lengths" }));
+        assert_eq!(sum_by_sequence(&[-1.0], &[1, 0]), Err(LossError::EmptySequence { index: 1 }));
+        assert!(matches!(sum_by_sequence(&[-1.0], &[2]), Err(LossError::Length { .. })));
+        assert!(matches!(sum_by_sequence(&[-1.0], &[usize::MAX, 2]), Err(LossError::Length { .. })));
+        assert!(matches!(sum_by_sequence(&[f32::NAN], &[1]), Err(LossError::NotFinite { index: 0, .. })));
+        assert!(matches!(spread_over_tokens(&[1.0], &[1, 1]), Err(LossError::Length { .. })));
     }
 }

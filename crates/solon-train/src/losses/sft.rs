@@ -54,14 +54,9 @@ pub fn sft_loss(logprobs: &[f32], normaliser: f64) -> Result<SftOutput, LossErro
     check_lengths(&[("logprobs", logprobs.len())])?;
     check_finite("logprobs", logprobs)?;
     check_normaliser(normaliser)?;
-    let mut metrics = SftMetrics {
-        tokens: logprobs.len(),
-        ..SftMetrics::default()
-    };
+    let mut metrics = SftMetrics { tokens: logprobs.len(), ..SftMetrics::default() };
     for (index, &logprob) in logprobs.iter().enumerate() {
-        metrics
-            .nll
-            .add(check_term("logprobs", index, -f64::from(logprob))?);
+        metrics.nll.add(check_term("logprobs", index, -f64::from(logprob))?);
     }
     Ok(SftOutput {
         loss: metrics.nll.total() / normaliser,
@@ -80,23 +75,15 @@ mod tests {
     #[test]
     fn gradient_matches_finite_differences() {
         let output = sft_loss(&LOGPROBS, 9.0).unwrap();
-        check_gradient(&LOGPROBS, &output.d_logprobs, |x| {
-            sft_loss(x, 9.0).unwrap().loss
-        });
+        check_gradient(&LOGPROBS, &output.d_logprobs, |x| sft_loss(x, 9.0).unwrap().loss);
     }
 
     #[test]
     fn accumulation_changes_nothing() {
         let whole = sft_loss(&LOGPROBS, 5.0).unwrap();
-        let (left, right) = (
-            sft_loss(&LOGPROBS[..1], 5.0).unwrap(),
-            sft_loss(&LOGPROBS[1..], 5.0).unwrap(),
-        );
+        let (left, right) = (sft_loss(&LOGPROBS[..1], 5.0).unwrap(), sft_loss(&LOGPROBS[1..], 5.0).unwrap());
         assert!((left.loss + right.loss - whole.loss).abs() < 1e-15);
-        assert_eq!(
-            [left.d_logprobs, right.d_logprobs].concat(),
-            whole.d_logprobs
-        );
+        assert_eq!([left.d_logprobs, right.d_logprobs].concat(), whole.d_logprobs);
         let mut merged = left.metrics;
         merged.merge(&right.metrics);
         assert_eq!(merged, whole.metrics);
@@ -105,20 +92,8 @@ mod tests {
 
     #[test]
     fn refuses_bad_input() {
-        assert_eq!(
-            sft_loss(&[], 1.0),
-            Err(LossError::Empty { input: "logprobs" })
-        );
-        assert!(matches!(
-            sft_loss(&[-1.0, f32::NAN], 2.0),
-            Err(LossError::NotFinite { index: 1, .. })
-        ));
-        assert!(matches!(
-            sft_loss(&[-1.0], 0.0),
-            Err(LossError::Setting {
-                setting: "normaliser",
-                ..
-            })
-        ));
+        assert_eq!(sft_loss(&[], 1.0), Err(LossError::Empty { input: "logprobs" }));
+        assert!(matches!(sft_loss(&[-1.0, f32::NAN], 2.0), Err(LossError::NotFinite { index: 1, .. })));
+        assert!(matches!(sft_loss(&[-1.0], 0.0), Err(LossError::Setting { setting: "normaliser", .. })));
     }
 }

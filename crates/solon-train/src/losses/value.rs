@@ -98,36 +98,20 @@ pub fn value_loss(
     check_finite("old_values", inputs.old_values)?;
     check_finite("returns", inputs.returns)?;
 
-    let mut metrics = ValueMetrics {
-        tokens: n,
-        ..ValueMetrics::default()
-    };
+    let mut metrics = ValueMetrics { tokens: n, ..ValueMetrics::default() };
     let mut d_values = Vec::with_capacity(n);
     for token in 0..n {
-        let (value, old) = (
-            f64::from(inputs.values[token]),
-            f64::from(inputs.old_values[token]),
-        );
+        let (value, old) = (f64::from(inputs.values[token]), f64::from(inputs.old_values[token]));
         let target = f64::from(inputs.returns[token]);
         let near = clip.map_or(value, |clip| value.clamp(old - clip, old + clip));
         let (free, held) = ((value - target).powi(2), (near - target).powi(2));
         let is_clipped = held > free;
-        d_values.push(if is_clipped {
-            0.0
-        } else {
-            ((value - target) / normaliser) as f32
-        });
-        metrics
-            .loss
-            .add(check_term("loss", token, 0.5 * free.max(held))?);
+        d_values.push(if is_clipped { 0.0 } else { ((value - target) / normaliser) as f32 });
+        metrics.loss.add(check_term("loss", token, 0.5 * free.max(held))?);
         metrics.value.add(check_term("values", token, value)?);
         metrics.clipped += usize::from(is_clipped);
     }
-    Ok(ValueOutput {
-        loss: metrics.loss.total() / normaliser,
-        d_values,
-        metrics,
-    })
+    Ok(ValueOutput { loss: metrics.loss.total() / normaliser, d_values, metrics })
 }
 
 #[cfg(test)]
@@ -147,16 +131,7 @@ mod tests {
         for clip in [None, Some(0.25)] {
             let output = value_loss(&INPUTS, clip, 7.0).unwrap();
             check_gradient(INPUTS.values, &output.d_values, |x| {
-                value_loss(
-                    &ValueInputs {
-                        values: x,
-                        ..INPUTS
-                    },
-                    clip,
-                    7.0,
-                )
-                .unwrap()
-                .loss
+                value_loss(&ValueInputs { values: x, ..INPUTS }, clip, 7.0).unwrap().loss
             });
         }
         let clipped = value_loss(&INPUTS, Some(0.25), 5.0).unwrap();
@@ -166,30 +141,13 @@ mod tests {
 
     #[test]
     fn refuses_bad_input() {
-        let empty = ValueInputs {
-            values: &[],
-            old_values: &[],
-            returns: &[],
-        };
-        assert_eq!(
-            value_loss(&empty, None, 1.0),
-            Err(LossError::Empty { input: "values" })
-        );
-        let nan = ValueInputs {
-            returns: &[0.0, f32::NAN, 0.0, 0.0, 0.0],
-            ..INPUTS
-        };
+        let empty = ValueInputs { values: &[], old_values: &[], returns: &[] };
+        assert_eq!(value_loss(&empty, None, 1.0), Err(LossError::Empty { input: "values" }));
+        let nan = ValueInputs { returns: &[0.0, f32::NAN, 0.0, 0.0, 0.0], ..INPUTS };
         assert!(matches!(
             value_loss(&nan, None, 5.0),
-            Err(LossError::NotFinite {
-                input: "returns",
-                index: 1,
-                ..
-            })
+            Err(LossError::NotFinite { input: "returns", index: 1, .. })
         ));
-        assert!(matches!(
-            value_loss(&INPUTS, Some(0.0), 5.0),
-            Err(LossError::Setting { .. })
-        ));
+        assert!(matches!(value_loss(&INPUTS, Some(0.0), 5.0), Err(LossError::Setting { .. })));
     }
 }

@@ -40,25 +40,13 @@ pub fn gae(
     gamma: f64,
     lambda: f64,
 ) -> Result<Gae, LossError> {
-    check_setting(
-        "gamma",
-        gamma,
-        (0.0..=1.0).contains(&gamma),
-        "between 0 and 1",
-    )?;
-    check_setting(
-        "lambda",
-        lambda,
-        (0.0..=1.0).contains(&lambda),
-        "between 0 and 1",
-    )?;
+    check_setting("gamma", gamma, (0.0..=1.0).contains(&gamma), "between 0 and 1")?;
+    check_setting("lambda", lambda, (0.0..=1.0).contains(&lambda), "between 0 and 1")?;
     check_finite("rewards", rewards)?;
     check_finite("values", values)?;
     let sequences = split(rewards, lengths, "rewards")?.zip(split(values, lengths, "values")?);
-    let (mut advantages, mut returns) = (
-        Vec::with_capacity(rewards.len()),
-        Vec::with_capacity(rewards.len()),
-    );
+    let (mut advantages, mut returns) =
+        (Vec::with_capacity(rewards.len()), Vec::with_capacity(rewards.len()));
     for (rewards, values) in sequences {
         let start = advantages.len();
         let (mut advantage, mut next_value) = (0.0, 0.0);
@@ -75,10 +63,7 @@ pub fn gae(
     // Finite inputs near f32::MAX could still overflow the cast.
     check_finite("advantages", &advantages)?;
     check_finite("returns", &returns)?;
-    Ok(Gae {
-        advantages,
-        returns,
-    })
+    Ok(Gae { advantages, returns })
 }
 
 #[cfg(test)]
@@ -96,9 +81,7 @@ mod tests {
         let next = |t: usize| VALUES.get(t + 1).map_or(0.0, |&value| f64::from(value));
         let delta = |t: usize| f64::from(REWARDS[t]) + gamma * next(t) - f64::from(VALUES[t]);
         for (t, &value) in VALUES.iter().enumerate() {
-            let expected: f64 = (t..5)
-                .map(|k| (gamma * lambda).powi((k - t) as i32) * delta(k))
-                .sum();
+            let expected: f64 = (t..5).map(|k| (gamma * lambda).powi((k - t) as i32) * delta(k)).sum();
             assert!((f64::from(out.advantages[t]) - expected).abs() < 1e-6);
             assert!((out.returns[t] - out.advantages[t] - value).abs() < 1e-6);
         }
@@ -109,10 +92,7 @@ mod tests {
         let whole = gae(&REWARDS, &VALUES, &[2, 3], 1.0, 0.95).unwrap();
         let left = gae(&REWARDS[..2], &VALUES[..2], &[2], 1.0, 0.95).unwrap();
         let right = gae(&REWARDS[2..], &VALUES[2..], &[3], 1.0, 0.95).unwrap();
-        assert_eq!(
-            whole.advantages,
-            [left.advantages, right.advantages].concat()
-        );
+        assert_eq!(whole.advantages, [left.advantages, right.advantages].concat());
         assert_eq!(whole.returns, [left.returns, right.returns].concat());
     }
 
@@ -125,31 +105,18 @@ mod tests {
 
     #[test]
     fn refuses_bad_input() {
-        assert_eq!(
-            gae(&[], &[], &[], 1.0, 1.0),
-            Err(LossError::Empty { input: "lengths" })
-        );
+        assert_eq!(gae(&[], &[], &[], 1.0, 1.0), Err(LossError::Empty { input: "lengths" }));
         assert!(matches!(
             gae(&REWARDS, &VALUES[..4], &[5], 1.0, 1.0),
-            Err(LossError::Length {
-                input: "values",
-                ..
-            })
+            Err(LossError::Length { input: "values", .. })
         ));
         assert!(matches!(
             gae(&REWARDS, &VALUES, &[5], 1.5, 1.0),
-            Err(LossError::Setting {
-                setting: "gamma",
-                ..
-            })
+            Err(LossError::Setting { setting: "gamma", .. })
         ));
         assert!(matches!(
             gae(&[f32::MAX, f32::MAX], &[0.0, 0.0], &[2], 1.0, 1.0),
-            Err(LossError::NotFinite {
-                input: "advantages",
-                index: 0,
-                ..
-            })
+            Err(LossError::NotFinite { input: "advantages", index: 0, .. })
         ));
     }
 }

@@ -59,10 +59,7 @@ pub fn kl_per_token(
     reference_logprobs: &[f32],
     clamp: Option<f64>,
 ) -> Result<Vec<f32>, LossError> {
-    check_lengths(&[
-        ("logprobs", logprobs.len()),
-        ("reference_logprobs", reference_logprobs.len()),
-    ])?;
+    check_lengths(&[("logprobs", logprobs.len()), ("reference_logprobs", reference_logprobs.len())])?;
     check_finite("logprobs", logprobs)?;
     check_finite("reference_logprobs", reference_logprobs)?;
     if let Some(clamp) = clamp {
@@ -70,9 +67,7 @@ pub fn kl_per_token(
     }
     let bound = clamp.unwrap_or(f64::INFINITY);
     let pairs = logprobs.iter().zip(reference_logprobs);
-    let kl: Vec<f32> = pairs
-        .map(|(&p, &q)| estimator.estimate(p, q).clamp(-bound, bound) as f32)
-        .collect();
+    let kl: Vec<f32> = pairs.map(|(&p, &q)| estimator.estimate(p, q).clamp(-bound, bound) as f32).collect();
     check_finite("kl", &kl)?;
     Ok(kl)
 }
@@ -86,10 +81,7 @@ pub fn kl_per_token(
 /// No sequences, an empty one, or lengths that do not add up.
 pub fn mean_sequence_kl(kl: &[f32], lengths: &[usize]) -> Result<f64, LossError> {
     check_finite("kl", kl)?;
-    let sum: f64 = split(kl, lengths, "kl")?
-        .flatten()
-        .map(|&token| f64::from(token))
-        .sum();
+    let sum: f64 = split(kl, lengths, "kl")?.flatten().map(|&token| f64::from(token)).sum();
     Ok(sum / lengths.len() as f64)
 }
 
@@ -113,16 +105,8 @@ impl KlController {
     /// # Errors
     /// It must be at least 0.
     pub fn fixed(coefficient: f64) -> Result<Self, LossError> {
-        check_setting(
-            "kl coefficient",
-            coefficient,
-            coefficient >= 0.0,
-            "at least 0",
-        )?;
-        Ok(KlController {
-            coefficient,
-            adaptation: None,
-        })
+        check_setting("kl coefficient", coefficient, coefficient >= 0.0, "at least 0")?;
+        Ok(KlController { coefficient, adaptation: None })
     }
 
     /// A coefficient steered so that [`mean_sequence_kl`] approaches `target` nats, over some `horizon` sequences.
@@ -132,28 +116,10 @@ impl KlController {
     /// All three must be positive; a target of 0 in particular would divide by zero (OpenRLHF #1289), and for "no KL at
     /// all" a large fixed coefficient says what is meant. A coefficient of 0 would stay 0.
     pub fn adaptive(coefficient: f64, target: f64, horizon: f64) -> Result<Self, LossError> {
-        check_setting(
-            "kl coefficient",
-            coefficient,
-            coefficient > 0.0,
-            "positive to be adapted",
-        )?;
-        check_setting(
-            "kl target",
-            target,
-            target > 0.0,
-            "positive, in nats per sequence",
-        )?;
-        check_setting(
-            "kl horizon",
-            horizon,
-            horizon > 0.0,
-            "positive, in sequences",
-        )?;
-        Ok(KlController {
-            coefficient,
-            adaptation: Some(Adaptation { target, horizon }),
-        })
+        check_setting("kl coefficient", coefficient, coefficient > 0.0, "positive to be adapted")?;
+        check_setting("kl target", target, target > 0.0, "positive, in nats per sequence")?;
+        check_setting("kl horizon", horizon, horizon > 0.0, "positive, in sequences")?;
+        Ok(KlController { coefficient, adaptation: Some(Adaptation { target, horizon }) })
     }
 
     /// The coefficient for the next rollout.
@@ -174,12 +140,7 @@ impl KlController {
             return Ok(());
         };
         let steps = sequences as f64 / horizon;
-        check_setting(
-            "sequences / kl horizon",
-            steps,
-            steps < 5.0,
-            "below 5: raise the horizon",
-        )?;
+        check_setting("sequences / kl horizon", steps, steps < 5.0, "below 5: raise the horizon")?;
         let error = (mean_sequence_kl / target - 1.0).clamp(-0.2, 0.2);
         self.coefficient *= 1.0 + error * steps;
         Ok(())
@@ -193,21 +154,15 @@ mod tests {
     #[test]
     fn estimators_agree_with_the_divergence_they_estimate() {
         let (policy, reference) = ([0.5f32, 0.3, 0.2], [0.25f32, 0.25, 0.5]);
-        let exact: f64 = policy
-            .iter()
-            .zip(&reference)
-            .map(|(&p, &q)| f64::from(p) * f64::from(p / q).ln())
-            .sum();
+        let exact: f64 =
+            policy.iter().zip(&reference).map(|(&p, &q)| f64::from(p) * f64::from(p / q).ln()).sum();
         for estimator in [KlEstimator::K1, KlEstimator::K3] {
             let mean: f64 = policy
                 .iter()
                 .zip(&reference)
                 .map(|(&p, &q)| f64::from(p) * estimator.estimate(p.ln(), q.ln()))
                 .sum();
-            assert!(
-                (mean - exact).abs() < 1e-6,
-                "{estimator:?} is unbiased: {mean} {exact}"
-            );
+            assert!((mean - exact).abs() < 1e-6, "{estimator:?} is unbiased: {mean} {exact}");
         }
     }
 
@@ -223,15 +178,9 @@ mod tests {
     fn the_controller_moves_towards_its_target() {
         let mut controller = KlController::adaptive(0.2, 6.0, 10000.0).unwrap();
         controller.update(60.0, 1000).unwrap();
-        assert!(
-            (controller.coefficient() - 0.2 * 1.02).abs() < 1e-12,
-            "the error is clipped at 0.2"
-        );
+        assert!((controller.coefficient() - 0.2 * 1.02).abs() < 1e-12, "the error is clipped at 0.2");
         controller.update(6.0, 1000).unwrap();
-        assert!(
-            (controller.coefficient() - 0.2 * 1.02).abs() < 1e-12,
-            "on target nothing moves"
-        );
+        assert!((controller.coefficient() - 0.2 * 1.02).abs() < 1e-12, "on target nothing moves");
         controller.update(5.4, 1000).unwrap();
         assert!((controller.coefficient() - 0.2 * 1.02 * 0.99).abs() < 1e-12);
         let mut fixed = KlController::fixed(0.05).unwrap();
@@ -241,50 +190,27 @@ mod tests {
 
     #[test]
     fn control_sees_sums_over_sequences() {
-        assert_eq!(
-            mean_sequence_kl(&[1.0, 2.0, 3.0, 6.0], &[3, 1]).unwrap(),
-            6.0
-        );
+        assert_eq!(mean_sequence_kl(&[1.0, 2.0, 3.0, 6.0], &[3, 1]).unwrap(), 6.0);
     }
 
     #[test]
     fn refuses_bad_input() {
-        for (coefficient, target, horizon) in [
-            (0.2, 0.0, 1e4),
-            (0.0, 6.0, 1e4),
-            (0.2, 6.0, 0.0),
-            (0.2, f64::NAN, 1.0),
-        ] {
+        for (coefficient, target, horizon) in
+            [(0.2, 0.0, 1e4), (0.0, 6.0, 1e4), (0.2, 6.0, 0.0), (0.2, f64::NAN, 1.0)]
+        {
             assert!(matches!(
                 KlController::adaptive(coefficient, target, horizon),
                 Err(LossError::Setting { .. })
             ));
         }
         assert!(KlController::fixed(-0.1).is_err());
-        assert!(
-            KlController::adaptive(0.2, 6.0, 10.0)
-                .unwrap()
-                .update(0.0, 50)
-                .is_err()
-        );
-        assert!(
-            KlController::fixed(0.1)
-                .unwrap()
-                .update(f64::NAN, 1)
-                .is_err()
-        );
+        assert!(KlController::adaptive(0.2, 6.0, 10.0).unwrap().update(0.0, 50).is_err());
+        assert!(KlController::fixed(0.1).unwrap().update(f64::NAN, 1).is_err());
         assert!(kl_per_token(KlEstimator::K1, &[], &[], None).is_err());
         assert!(matches!(
             kl_per_token(KlEstimator::K3, &[-1.0, -200.0], &[-1.0, 0.0], None),
-            Err(LossError::NotFinite {
-                input: "kl",
-                index: 1,
-                ..
-            })
+            Err(LossError::NotFinite { input: "kl", index: 1, .. })
         ));
-        assert_eq!(
-            kl_per_token(KlEstimator::K3, &[-200.0], &[0.0], Some(10.0)),
-            Ok(vec![10.0])
-        );
+        assert_eq!(kl_per_token(KlEstimator::K3, &[-200.0], &[0.0], Some(10.0)), Ok(vec![10.0]));
     }
 }

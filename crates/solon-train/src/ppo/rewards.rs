@@ -38,12 +38,7 @@ impl RewardSettings {
     /// # Errors
     /// Names the field.
     pub fn validate(&self) -> Result<(), LossError> {
-        check_setting(
-            "kl coefficient",
-            self.kl_coefficient,
-            self.kl_coefficient >= 0.0,
-            "at least 0",
-        )?;
+        check_setting("kl coefficient", self.kl_coefficient, self.kl_coefficient >= 0.0, "at least 0")?;
         if let Some((low, high)) = self.score_clip {
             check_setting("score_clip low", low, low < high, "below its high end")?;
             check_setting("score_clip high", high, low < high, "above its low end")?;
@@ -130,8 +125,7 @@ pub fn token_rewards(
         for (token, &kl) in kl.iter().enumerate() {
             let penalty = -settings.kl_coefficient * f64::from(kl);
             out.mean_non_score_reward += penalty;
-            out.rewards
-                .push((penalty + if token == last { score } else { 0.0 }) as f32);
+            out.rewards.push((penalty + if token == last { score } else { 0.0 }) as f32);
         }
         out.mean_score += score;
         out.scores.push(score as f32);
@@ -144,9 +138,7 @@ pub fn token_rewards(
 
 /// Clip first, penalty second.
 fn shaped_score(score: f64, ended: bool, settings: &RewardSettings) -> f64 {
-    let clipped = settings
-        .score_clip
-        .map_or(score, |(low, high)| score.clamp(low, high));
+    let clipped = settings.score_clip.map_or(score, |(low, high)| score.clamp(low, high));
     match settings.missing_eos {
         MissingEos::Subtract(penalty) if !ended => clipped - penalty,
         MissingEos::Replace(fixed) if !ended => fixed,
@@ -164,11 +156,8 @@ mod tests {
         kl: &[0.5, 1.0, 0.25, -0.5, 2.0],
         lengths: &[2, 1, 2],
     };
-    const PLAIN: RewardSettings = RewardSettings {
-        kl_coefficient: 0.0,
-        score_clip: None,
-        missing_eos: MissingEos::Ignore,
-    };
+    const PLAIN: RewardSettings =
+        RewardSettings { kl_coefficient: 0.0, score_clip: None, missing_eos: MissingEos::Ignore };
 
     #[test]
     fn the_score_sits_on_the_last_token() {
@@ -179,31 +168,16 @@ mod tests {
 
     #[test]
     fn the_clip_comes_before_the_penalty() {
-        let settings = RewardSettings {
-            score_clip: Some((-1.0, 1.0)),
-            missing_eos: MissingEos::Subtract(2.0),
-            ..PLAIN
-        };
-        assert_eq!(
-            token_rewards(&INPUTS, &settings).unwrap().scores,
-            [1.0, -2.5, -1.0]
-        );
-        let settings = RewardSettings {
-            missing_eos: MissingEos::Replace(-1.0),
-            ..PLAIN
-        };
-        assert_eq!(
-            token_rewards(&INPUTS, &settings).unwrap().scores,
-            [20.0, -1.0, -1.0]
-        );
+        let settings =
+            RewardSettings { score_clip: Some((-1.0, 1.0)), missing_eos: MissingEos::Subtract(2.0), ..PLAIN };
+        assert_eq!(token_rewards(&INPUTS, &settings).unwrap().scores, [1.0, -2.5, -1.0]);
+        let settings = RewardSettings { missing_eos: MissingEos::Replace(-1.0), ..PLAIN };
+        assert_eq!(token_rewards(&INPUTS, &settings).unwrap().scores, [20.0, -1.0, -1.0]);
     }
 
     #[test]
     fn objectives_are_means_of_sequence_sums() {
-        let settings = RewardSettings {
-            kl_coefficient: 0.5,
-            ..PLAIN
-        };
+        let settings = RewardSettings { kl_coefficient: 0.5, ..PLAIN };
         let out = token_rewards(&INPUTS, &settings).unwrap();
         assert!((out.mean_score - 7.5).abs() < 1e-12);
         assert!((out.mean_non_score_reward + 0.5 * 3.25 / 3.0).abs() < 1e-12);
@@ -214,60 +188,26 @@ mod tests {
     #[test]
     fn refuses_bad_input() {
         let error = |inputs: RewardInputs<'_>| token_rewards(&inputs, &PLAIN).unwrap_err();
+        assert_eq!(error(RewardInputs { scores: &[], ..INPUTS }), LossError::Empty { input: "scores" });
         assert_eq!(
-            error(RewardInputs {
-                scores: &[],
-                ..INPUTS
-            }),
-            LossError::Empty { input: "scores" }
-        );
-        assert_eq!(
-            error(RewardInputs {
-                lengths: &[2, 0, 3],
-                ..INPUTS
-            }),
+            error(RewardInputs { lengths: &[2, 0, 3], ..INPUTS }),
             LossError::EmptySequence { index: 1 }
         );
         assert!(matches!(
-            error(RewardInputs {
-                kl: &[0.0],
-                ..INPUTS
-            }),
+            error(RewardInputs { kl: &[0.0], ..INPUTS }),
             LossError::Length { input: "kl", .. }
         ));
         assert!(matches!(
-            error(RewardInputs {
-                scores: &[0.0, f32::NAN, 0.0],
-                ..INPUTS
-            }),
-            LossError::NotFinite {
-                input: "scores",
-                index: 1,
-                ..
-            }
+            error(RewardInputs { scores: &[0.0, f32::NAN, 0.0], ..INPUTS }),
+            LossError::NotFinite { input: "scores", index: 1, .. }
         ));
         for broken in [
-            RewardSettings {
-                kl_coefficient: -0.1,
-                ..PLAIN
-            },
-            RewardSettings {
-                score_clip: Some((1.0, -1.0)),
-                ..PLAIN
-            },
-            RewardSettings {
-                missing_eos: MissingEos::Subtract(-1.0),
-                ..PLAIN
-            },
-            RewardSettings {
-                missing_eos: MissingEos::Replace(f64::NAN),
-                ..PLAIN
-            },
+            RewardSettings { kl_coefficient: -0.1, ..PLAIN },
+            RewardSettings { score_clip: Some((1.0, -1.0)), ..PLAIN },
+            RewardSettings { missing_eos: MissingEos::Subtract(-1.0), ..PLAIN },
+            RewardSettings { missing_eos: MissingEos::Replace(f64::NAN), ..PLAIN },
         ] {
-            assert!(matches!(
-                token_rewards(&INPUTS, &broken),
-                Err(LossError::Setting { .. })
-            ));
+            assert!(matches!(token_rewards(&INPUTS, &broken), Err(LossError::Setting { .. })));
         }
     }
 }

@@ -5,11 +5,11 @@
 //! them to the bit, and a step that finds otherwise stops ([`TrainError::OneEngine`]).
 //! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO".
 
+use super::PpoPreset;
 use super::gae::gae;
 use super::kl::{KlController, kl_per_token, mean_sequence_kl};
 use super::rewards::{RewardInputs, token_rewards};
 use super::whiten::whiten;
-use super::PpoPreset;
 use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::LossError;
@@ -135,7 +135,18 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             return Err(TrainError::Empty { what: "the critic's scalar head" });
         }
         let batches = settings.policy.batches(prompts.len(), draws.item("order"));
-        Ok(Self { policy, critic, reference, reward, prompts, settings, controller, stop_ids, batches, draws })
+        Ok(Self {
+            policy,
+            critic,
+            reference,
+            reward,
+            prompts,
+            settings,
+            controller,
+            stop_ids,
+            batches,
+            draws,
+        })
     }
 
     /// Samples answers with the policy as it is, and works out their advantages.
@@ -174,8 +185,11 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             .iter()
             .map(|(prompt, answer)| ScoreItem { prompt: prompt.to_vec(), completions: vec![answer.to_vec()] })
             .collect();
-        let reference: Vec<f32> =
-            score(decoder, self.reference, &items, temperature, &mut |_| {}).into_iter().flatten().flatten().collect();
+        let reference: Vec<f32> = score(decoder, self.reference, &items, temperature, &mut |_| {})
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
         let values = self.values(&answers);
 
         let kl = kl_per_token(preset.kl_estimator, &logprobs, &reference, preset.kl_clamp).at_step(step)?;
@@ -201,7 +215,10 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             metrics: [
                 ("objective/kl", sequence_kl),
                 ("objective/kl_coefficient", coefficient),
-                ("objective/entropy", -logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / lengths.len() as f64),
+                (
+                    "objective/entropy",
+                    -logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / lengths.len() as f64,
+                ),
                 ("objective/scores", shaped.mean_score),
                 ("objective/raw_scores", mean_raw),
                 ("objective/non_score_reward", shaped.mean_non_score_reward),
@@ -269,7 +286,14 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let output = policy_loss(&inputs, &preset.policy, actions as f64).at_step(step)?;
             metrics.merge(&output.metrics);
             let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
-            decoder.log_probs_grad(&forward.hidden, &scored, temperature, &output.d_logprobs, &mut dhidden, gradients);
+            decoder.log_probs_grad(
+                &forward.hidden,
+                &scored,
+                temperature,
+                &output.d_logprobs,
+                &mut dhidden,
+                gradients,
+            );
             decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
         }
         *norm = self.policy.update(rate);
@@ -293,12 +317,23 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let Some(head) = scalar else { break };
             let forward = decoder.forward(adapter.as_ref(), &pack);
             let values = decoder.scalars(&forward.hidden, &scored.rows, head);
-            let inputs =
-                ValueInputs { values: &values, old_values: &at(&rollout.values), returns: &at(&rollout.returns) };
-            let output = value_loss(&inputs, self.settings.preset.value_clip, actions as f64).at_step(step)?;
+            let inputs = ValueInputs {
+                values: &values,
+                old_values: &at(&rollout.values),
+                returns: &at(&rollout.returns),
+            };
+            let output =
+                value_loss(&inputs, self.settings.preset.value_clip, actions as f64).at_step(step)?;
             metrics.merge(&output.metrics);
             let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
-            decoder.scalars_grad(&forward.hidden, &scored.rows, head, &output.d_values, &mut dhidden, gradients);
+            decoder.scalars_grad(
+                &forward.hidden,
+                &scored.rows,
+                head,
+                &output.d_values,
+                &mut dhidden,
+                gradients,
+            );
             decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
         }
         *norm = self.critic.update(rate);
@@ -351,14 +386,23 @@ impl<B: Backend> Trainer for PpoTrainer<'_, B> {
         let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
         let count = rollout.completions.len();
         for epoch in 0..self.settings.preset.epochs {
-            let order = self.draws.item("minibatch").index(step as u64).index(epoch as u64).permutation(count);
-            for (number, minibatch) in order.chunks(count.div_ceil(self.settings.minibatches.max(1))).enumerate() {
+            let order =
+                self.draws.item("minibatch").index(step as u64).index(epoch as u64).permutation(count);
+            for (number, minibatch) in
+                order.chunks(count.div_ceil(self.settings.minibatches.max(1))).enumerate()
+            {
                 let metrics = self.update_policy(step, &rollout, minibatch, rate, &mut policy_norm)?;
                 if epoch == 0 && number == 0 && metrics.largest_log_ratio != 0.0 {
                     return Err(TrainError::OneEngine { step, difference: metrics.largest_log_ratio });
                 }
                 policy_metrics.merge(&metrics);
-                value_metrics.merge(&self.update_critic(step, &rollout, minibatch, critic_rate, &mut critic_norm)?);
+                value_metrics.merge(&self.update_critic(
+                    step,
+                    &rollout,
+                    minibatch,
+                    critic_rate,
+                    &mut critic_norm,
+                )?);
             }
         }
         record.metrics.extend([

@@ -54,10 +54,7 @@ pub const TRL_ADVANTAGES: Whitening = Whitening {
 };
 
 /// `masked_whiten(rewards, mask, shift_mean=False)`.
-pub const TRL_REWARDS: Whitening = Whitening {
-    mean: WhitenMean::Keep,
-    ..TRL_ADVANTAGES
-};
+pub const TRL_REWARDS: Whitening = Whitening { mean: WhitenMean::Keep, ..TRL_ADVANTAGES };
 
 /// Biased variance, `clamp(min=1e-8).rsqrt()`.
 pub const OPENRLHF_ADVANTAGES: Whitening = Whitening {
@@ -82,21 +79,12 @@ pub fn whiten(values: &[f32], whitening: &Whitening) -> Result<Vec<f32>, LossErr
     let divisor = match whitening.variance {
         WhitenVariance::Biased => n,
         WhitenVariance::Bessel => {
-            check_setting(
-                "elements to whiten",
-                n,
-                n > 1.0,
-                "at least 2 under Bessel's correction",
-            )?;
+            check_setting("elements to whiten", n, n > 1.0, "at least 2 under Bessel's correction")?;
             n - 1.0
         }
     };
     let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / n;
-    let variance = values
-        .iter()
-        .map(|&value| (f64::from(value) - mean).powi(2))
-        .sum::<f64>()
-        / divisor;
+    let variance = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / divisor;
     let scale = match whitening.epsilon {
         WhitenEpsilon::Add(epsilon) => {
             check_setting("epsilon", epsilon, epsilon > 0.0, "positive")?;
@@ -111,10 +99,7 @@ pub fn whiten(values: &[f32], whitening: &Whitening) -> Result<Vec<f32>, LossErr
         WhitenMean::Remove => 0.0,
         WhitenMean::Keep => mean,
     };
-    Ok(values
-        .iter()
-        .map(|&value| ((f64::from(value) - mean) * scale + shift) as f32)
-        .collect())
+    Ok(values.iter().map(|&value| ((f64::from(value) - mean) * scale + shift) as f32).collect())
 }
 
 #[cfg(test)]
@@ -124,11 +109,9 @@ mod tests {
     #[test]
     fn moments_are_as_asked() {
         let values = [0.5, -2.0, 3.25, 1.0, 0.0];
-        for (whitening, divisor, expected_mean) in [
-            (TRL_ADVANTAGES, 4.0, 0.0),
-            (TRL_REWARDS, 4.0, 0.55),
-            (OPENRLHF_ADVANTAGES, 5.0, 0.0),
-        ] {
+        for (whitening, divisor, expected_mean) in
+            [(TRL_ADVANTAGES, 4.0, 0.0), (TRL_REWARDS, 4.0, 0.55), (OPENRLHF_ADVANTAGES, 5.0, 0.0)]
+        {
             let out = whiten(&values, &whitening).unwrap();
             let mean = out.iter().sum::<f32>() / 5.0;
             let variance = out.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / divisor;
@@ -149,26 +132,11 @@ mod tests {
 
     #[test]
     fn refuses_bad_input() {
-        assert_eq!(
-            whiten(&[], &TRL_ADVANTAGES),
-            Err(LossError::Empty { input: "values" })
-        );
-        assert!(matches!(
-            whiten(&[1.0], &TRL_ADVANTAGES),
-            Err(LossError::Setting { .. })
-        ));
+        assert_eq!(whiten(&[], &TRL_ADVANTAGES), Err(LossError::Empty { input: "values" }));
+        assert!(matches!(whiten(&[1.0], &TRL_ADVANTAGES), Err(LossError::Setting { .. })));
         assert_eq!(whiten(&[1.0], &OPENRLHF_ADVANTAGES), Ok(vec![0.0]));
-        assert!(matches!(
-            whiten(&[1.0, f32::NAN], &TRL_REWARDS),
-            Err(LossError::NotFinite { index: 1, .. })
-        ));
-        let broken = Whitening {
-            epsilon: WhitenEpsilon::Add(0.0),
-            ..TRL_REWARDS
-        };
-        assert!(matches!(
-            whiten(&[1.0, 2.0], &broken),
-            Err(LossError::Setting { .. })
-        ));
+        assert!(matches!(whiten(&[1.0, f32::NAN], &TRL_REWARDS), Err(LossError::NotFinite { index: 1, .. })));
+        let broken = Whitening { epsilon: WhitenEpsilon::Add(0.0), ..TRL_REWARDS };
+        assert!(matches!(whiten(&[1.0, 2.0], &broken), Err(LossError::Setting { .. })));
     }
 }

@@ -58,8 +58,7 @@ pub fn safety_report(
             draws: Draws::new(0, "evaluate").item(&prompt.id),
         })
         .collect();
-    let settings =
-        AnswerSettings { sampling: Sampling::greedy(), max_new_tokens, stop: Vec::new(), slots };
+    let settings = AnswerSettings { sampling: Sampling::greedy(), max_new_tokens, stop: Vec::new(), slots };
     let bar = progress::bar("evaluating", requests.len(), "answers");
     let answers = model.answer(adapter, &requests, &settings, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
@@ -70,7 +69,12 @@ pub fn safety_report(
             let kind: Kind = prompt
                 .kind
                 .as_deref()
-                .with_context(|| format!("prompt {} has no kind\nhint: give harmful, harmless or sounds-harmful", prompt.id))?
+                .with_context(|| {
+                    format!(
+                        "prompt {} has no kind\nhint: give harmful, harmless or sounds-harmful",
+                        prompt.id
+                    )
+                })?
                 .parse()?;
             Ok(SafetyItem {
                 id: prompt.id.clone(),

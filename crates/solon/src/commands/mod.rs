@@ -66,12 +66,8 @@ pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
 
 /// The sampling a command was given.
 pub fn sampling(args: &SamplingArgs) -> Result<Sampling> {
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-    };
+    let sampling =
+        Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
     sampling.validate().map_err(UsageError)?;
     if args.max_new_tokens == 0 {
         return Err(UsageError("--max-new-tokens is 0; give at least 1".to_owned()).into());

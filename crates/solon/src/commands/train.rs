@@ -35,7 +35,11 @@ struct Job {
 }
 
 /// Opens model and folder; `None` where the folder holds the finished result of the same command.
-fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(Job, crate::run_folder::StageClock)>> {
+fn begin(
+    stage: &'static str,
+    args: &TrainArgs,
+    extra: &str,
+) -> Result<Option<(Job, crate::run_folder::StageClock)>> {
     if args.batch == 0 || args.epochs == 0 || args.rank == 0 {
         return Err(UsageError("--batch, --epochs and --rank must be at least 1".to_owned()).into());
     }
@@ -44,8 +48,18 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
     let model = open(&args.model, training)?;
     let mut run = RunFolder::open(&args.out)?;
     let settings = settings_hash(&json!([
-        args.method == MethodFlag::Full, args.merge, args.rank, args.learning_rate, args.epochs, args.batch, args.seed,
-        args.model.model, args.model.adapter, model.decoder.backend().precision().name(), isa().name(), extra,
+        args.method == MethodFlag::Full,
+        args.merge,
+        args.rank,
+        args.learning_rate,
+        args.epochs,
+        args.batch,
+        args.seed,
+        args.model.model,
+        args.model.adapter,
+        model.decoder.backend().precision().name(),
+        isa().name(),
+        extra,
     ]))?;
     let inputs = [stage, env!("CARGO_PKG_VERSION"), &settings, &sha256_file(&args.data)?];
     match run.begin(stage, &inputs)? {
@@ -76,7 +90,9 @@ fn learner(job: &mut Job, args: &TrainArgs, scalar: Option<Vec<f32>>) -> Learner
     let backend = *job.model.decoder.backend();
     let adapter = match (job.model.adapter.take(), args.method) {
         (Some(adapter), _) => Some(adapter),
-        (None, MethodFlag::Lora) => Some(fresh_adapter(&job.model, args.rank, 2.0 * args.rank as f32, job.draws)),
+        (None, MethodFlag::Lora) => {
+            Some(fresh_adapter(&job.model, args.rank, 2.0 * args.rank as f32, job.draws))
+        }
         (None, MethodFlag::Full) => None,
     };
     let scalar = scalar.map(|weight| solon_model::ScalarHead::new(&backend, weight));
@@ -131,13 +147,23 @@ fn refuse_full_adapter(args: &TrainArgs) -> Result<()> {
 }
 
 /// Records training data in the ledger, so that steps can point to it.
-fn record(run: &mut RunFolder, stage: &str, kind: ItemKind, items: impl Iterator<Item = (String, String)>) -> Result<()> {
+fn record(
+    run: &mut RunFolder,
+    stage: &str,
+    kind: ItemKind,
+    items: impl Iterator<Item = (String, String)>,
+) -> Result<()> {
     let items: Vec<NewItem> =
         items.enumerate().map(|(i, (id, text))| NewItem::new(id, kind, i as u64, text)).collect();
     Ok(run.ledger.insert_items(stage, &items)?)
 }
 
-fn finish(mut job: Job, clock: crate::run_folder::StageClock, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
+fn finish(
+    mut job: Job,
+    clock: crate::run_folder::StageClock,
+    learner: &Learner<Cpu>,
+    args: &TrainArgs,
+) -> Result<()> {
     save(&job.model, learner, args)?;
     job.run.finish(clock, "saved", &json!({}))
 }
@@ -156,7 +182,8 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     record(&mut job.run, "sft", ItemKind::Demonstration, texts)?;
     let mut learner = learner(&mut job, args, None);
     let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
-    let mut trainer = SftTrainer::new(&mut learner, &examples, loop_of(args, default), job.draws.item("order"))?;
+    let mut trainer =
+        SftTrainer::new(&mut learner, &examples, loop_of(args, default), job.draws.item("order"))?;
     job.run.train("sft", "fine-tuning", &mut trainer)?;
     finish(job, clock, &learner, args)
 }
@@ -172,7 +199,8 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
     let head = head_weight(job.model.config().hidden_size, job.draws.item("head"));
     let mut learner = learner(&mut job, args, Some(head));
     let default = if args.method == MethodFlag::Full { 9e-6 } else { 1e-4 };
-    let mut trainer = RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, job.draws.item("order"))?;
+    let mut trainer =
+        RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, job.draws.item("order"))?;
     job.run.train("reward", "reward model", &mut trainer)?;
     finish(job, clock, &learner, args)
 }
@@ -181,7 +209,9 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
 pub fn dpo(args: &DpoArgs) -> Result<()> {
     refuse_full_adapter(&args.train)?;
     let records = read_pairs(&args.train.data)?;
-    let Some((mut job, clock)) = begin("dpo", &args.train, &format!("beta {}", args.beta))? else { return Ok(()) };
+    let Some((mut job, clock)) = begin("dpo", &args.train, &format!("beta {}", args.beta))? else {
+        return Ok(());
+    };
     let pairs = pairs_of(&job.model, &records)?;
     let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
     record(&mut job.run, "dpo", ItemKind::Pair, texts)?;
@@ -209,7 +239,8 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
     let reward_model = open_reward_model(&job.model, &args.reward_model)?;
     let mut prompts = Vec::new();
     for record in &records {
-        let messages: Vec<Message> = record.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
+        let messages: Vec<Message> =
+            record.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
         let tokens = job.model.prompt_ids(&record.id, &messages, args.max_new_tokens)?;
         prompts.push(PpoPrompt { id: record.id.clone(), tokens });
     }
@@ -254,7 +285,10 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         settings,
         draws,
     )?;
-    eprintln!("{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}", trainer.total_steps());
+    eprintln!(
+        "{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}",
+        trainer.total_steps()
+    );
     job.run.train("ppo", "PPO", &mut trainer)?;
     finish(job, clock, &policy, train)
 }

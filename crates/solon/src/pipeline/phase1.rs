@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::PromptRecord;
 use solon_feedback::{
-    CritiqueRecord, FeedbackModel, GenerateRequest, Outcome, ReviseItem, ReviseSettings, RevisionRecord, Sampling,
-    TrainingConversation, apply_round, critique_round, revision_round, training_conversations,
+    CritiqueRecord, FeedbackModel, GenerateRequest, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    Sampling, TrainingConversation, apply_round, critique_round, revision_round, training_conversations,
 };
 use solon_text::Message;
 use solon_train::sft::SftTrainer;
@@ -39,12 +39,10 @@ pub(super) fn text_of(prompt: &PromptRecord) -> &str {
 
 /// Up to the last full sentence of a text that was cut off; `None` where no sentence is whole.
 pub(super) fn whole_sentences(text: &str) -> Option<&str> {
-    let end = text
+    let (at, _) = text
         .char_indices()
-        .filter(|(at, c)| matches!(c, '.' | '!' | '?') && text[at + 1..].starts_with([' ', '\n']))
-        .map(|(at, _)| at + 1)
-        .last()?;
-    Some(&text[..end])
+        .rfind(|(at, c)| matches!(c, '.' | '!' | '?') && text[at + 1..].starts_with([' ', '\n']))?;
+    Some(&text[..=at])
 }
 
 impl Pipeline {
@@ -143,7 +141,11 @@ impl Pipeline {
     /// The base model's answers to red-team and helpful prompts.
     pub(super) fn respond(&mut self, sources: &str) -> Result<String> {
         let sample = self.recipe.respond;
-        let settings = settings_hash(&json!([sample, self.recipe.prompts.red_team_count, self.recipe.prompts.helpful_count]))?;
+        let settings = settings_hash(&json!([
+            sample,
+            self.recipe.prompts.red_team_count,
+            self.recipe.prompts.helpful_count
+        ]))?;
         let (hash, _) = self.stage("respond", &[sources, &settings], |this| {
             let prompts: Vec<PromptRecord> = this.phase1_prompts().cloned().collect();
             let made = this.made("respond", ItemKind::Response)?;
@@ -176,9 +178,13 @@ impl Pipeline {
                             true => whole_sentences(&answer.text).unwrap_or(&answer.text).to_owned(),
                             false => answer.text,
                         };
-                        let mut item =
-                            NewItem::new(format!("respond/{}", prompt.id), ItemKind::Response, *place as u64, &text)
-                                .parent(prompt.id.clone(), "prompt");
+                        let mut item = NewItem::new(
+                            format!("respond/{}", prompt.id),
+                            ItemKind::Response,
+                            *place as u64,
+                            &text,
+                        )
+                        .parent(prompt.id.clone(), "prompt");
                         item.prompt_id = Some(prompt.id.clone());
                         item.dropped_reason = fault(&text);
                         item
@@ -206,7 +212,8 @@ impl Pipeline {
                 critique: sampling(revise.critique, this.recipe.seed, "critique"),
                 revision: sampling(revise.revision, this.recipe.seed, "revise"),
             };
-            let bar = progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
+            let bar =
+                progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
             // A chunk goes through all its rounds before the next begins, and is recorded when each round ends.
             for chunk in items.chunks(CHUNK) {
                 let mut chunk = chunk.to_vec();
@@ -215,11 +222,30 @@ impl Pipeline {
                     let (critiques, revisions) = match this.recorded_round(&chunk, round)? {
                         Some(records) => records,
                         None => {
-                            let model = LocalModel { model: &this.model, adapter: Some(&critic.adapter), slots: SLOTS };
+                            let model = LocalModel {
+                                model: &this.model,
+                                adapter: Some(&critic.adapter),
+                                slots: SLOTS,
+                            };
                             let constitution = &this.constitution;
-                            let critiques = critique_round(&model, constitution, &chunk, round, &settings, &fault, &mut |_| {})?;
+                            let critiques = critique_round(
+                                &model,
+                                constitution,
+                                &chunk,
+                                round,
+                                &settings,
+                                &fault,
+                                &mut |_| {},
+                            )?;
                             let revisions = revision_round(
-                                &model, constitution, &chunk, &critiques, round, &settings, &fault, &mut |_| {},
+                                &model,
+                                constitution,
+                                &chunk,
+                                &critiques,
+                                round,
+                                &settings,
+                                &fault,
+                                &mut |_| {},
                             )?;
                             this.record_round(&critiques, &revisions)?;
                             (critiques, revisions)
@@ -261,13 +287,15 @@ impl Pipeline {
                 format!("sft/{}", item.prompt_id),
                 vec![Message::user(&item.request), Message::assistant(revision)],
             ));
-            let last = (1..=self.recipe.revise.rounds).rev().map(|round| format!("revise/{}/{round}", item.id));
+            let last =
+                (1..=self.recipe.revise.rounds).rev().map(|round| format!("revise/{}/{round}", item.id));
             let made = self.made("revise", ItemKind::Revision)?;
             let kept: Vec<String> = last.filter(|id| made.contains(id)).take(1).collect();
             parents.push([vec![item.prompt_id.clone()], kept].concat());
         }
         for response in self.run.ledger.kept_items("respond", ItemKind::Response)? {
-            let Some(prompt) = self.helpful.iter().find(|p| Some(&p.id) == response.prompt_id.as_ref()) else {
+            let Some(prompt) = self.helpful.iter().find(|p| Some(&p.id) == response.prompt_id.as_ref())
+            else {
                 continue;
             };
             let messages = vec![Message::user(text_of(prompt)), Message::assistant(&response.text)];
@@ -285,7 +313,12 @@ impl Pipeline {
             .filter_map(|response| {
                 let prompt_id = response.prompt_id.as_ref()?;
                 let prompt = self.red_team.iter().find(|p| &p.id == prompt_id)?;
-                Some(ReviseItem::new(prompt_id.clone(), prompt_id.clone(), text_of(prompt), response.text.clone()))
+                Some(ReviseItem::new(
+                    prompt_id.clone(),
+                    prompt_id.clone(),
+                    text_of(prompt),
+                    response.text.clone(),
+                ))
             })
             .collect())
     }

@@ -13,8 +13,8 @@ use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
-    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known, label_pairs,
-    labeller_training,
+    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known,
+    label_pairs, labeller_training,
 };
 use solon_model::ScalarHead;
 use solon_train::Trainer;
@@ -34,7 +34,8 @@ impl Pipeline {
     /// The labeller adapter and the worked examples it has not seen.
     pub(super) fn labeller(&mut self, settings: Preferences) -> Result<(Trained, Vec<KnownPair>)> {
         let made = labeller_training(&self.constitution)?;
-        let trained = self.warm_up("labeller", "warming up the labeller", made.training, settings.labeller)?;
+        let trained =
+            self.warm_up("labeller", "warming up the labeller", made.training, settings.labeller)?;
         Ok((trained, made.held_out))
     }
 
@@ -70,17 +71,19 @@ impl Pipeline {
                     let mut texts = Vec::new();
                     for (answer, side) in both.iter().zip(["a", "b"]) {
                         let id = format!("sample/{}/{side}", prompt.id);
-                        let mut item = NewItem::new(id, ItemKind::Response, *place as u64, answer.text.clone())
-                            .parent(prompt.id.clone(), "prompt");
+                        let mut item =
+                            NewItem::new(id, ItemKind::Response, *place as u64, answer.text.clone())
+                                .parent(prompt.id.clone(), "prompt");
                         item.prompt_id = Some(prompt.id.clone());
                         items.push(item);
                         texts.push(answer.text.clone());
                     }
                     let (first, second) = (&texts[0], &texts[1]);
                     let id = format!("pair/{}", prompt.id);
-                    let mut item = NewItem::new(id, ItemKind::Pair, *place as u64, format!("(1) {first}\n(2) {second}"))
-                        .parent(format!("sample/{}/a", prompt.id), "first")
-                        .parent(format!("sample/{}/b", prompt.id), "second");
+                    let mut item =
+                        NewItem::new(id, ItemKind::Pair, *place as u64, format!("(1) {first}\n(2) {second}"))
+                            .parent(format!("sample/{}/a", prompt.id), "first")
+                            .parent(format!("sample/{}/b", prompt.id), "second");
                     item.prompt_id = Some(prompt.id.clone());
                     item.data = json!({"prompt": text_of(prompt), "first": first, "second": second});
                     item.dropped_reason = match (fault(first), fault(second)) {
@@ -99,9 +102,13 @@ impl Pipeline {
     }
 
     /// Labels every pair in both orders, and the labeller's held-out examples, by which it is measured.
-    pub(super) fn label(&mut self, sample: &str, labeller: &Trained, held_out: &[KnownPair]) -> Result<Labels> {
-        let settings =
-            LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), clamp: None };
+    pub(super) fn label(
+        &mut self,
+        sample: &str,
+        labeller: &Trained,
+        held_out: &[KnownPair],
+    ) -> Result<Labels> {
+        let settings = LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), clamp: None };
         let known = settings_hash(&held_out)?;
         let (hash, _) = self.stage("label", &[sample, &labeller.hash, &known], |this| {
             let pairs = this.sampled_pairs()?;
@@ -133,7 +140,8 @@ impl Pipeline {
                         item.prompt_id = Some(pair.id.clone());
                     }
                     item.principle_id = Some(label.principle_id.clone());
-                    item.dropped_reason = known.then(|| "a worked example: it measures the labeller".to_owned());
+                    item.dropped_reason =
+                        known.then(|| "a worked example: it measures the labeller".to_owned());
                     item.data = json!({
                         "prompt": pair.prompt, "first": pair.first, "second": pair.second,
                         "probability": label.probability, "label": label,
@@ -186,7 +194,12 @@ impl Pipeline {
     }
 
     /// DPO from the SFT model on the same labels.
-    pub(super) fn dpo(&mut self, labels: &Labels, sft: &Trained, settings: crate::recipe::Dpo) -> Result<Trained> {
+    pub(super) fn dpo(
+        &mut self,
+        labels: &Labels,
+        sft: &Trained,
+        settings: crate::recipe::Dpo,
+    ) -> Result<Trained> {
         let hash = settings_hash(&settings)?;
         self.stage("dpo", &[&labels.hash, &sft.hash, &hash], |this| {
             let pairs = pairs_of(&this.model, &labels.records)?;

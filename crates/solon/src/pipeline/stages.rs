@@ -67,7 +67,12 @@ impl Pipeline {
     }
 
     /// A learner with a fresh adapter, or one that goes on from another's.
-    pub(super) fn learner(&self, stage: &str, from: Option<&Adapter<Cpu>>, score: Option<Vec<f32>>) -> Learner<Cpu> {
+    pub(super) fn learner(
+        &self,
+        stage: &str,
+        from: Option<&Adapter<Cpu>>,
+        score: Option<Vec<f32>>,
+    ) -> Learner<Cpu> {
         let backend = self.model.decoder.backend();
         let lora = self.recipe.lora;
         let adapter = match from {

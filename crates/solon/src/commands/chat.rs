@@ -1,0 +1,125 @@
+//! `solon chat`: a conversation in the terminal, or with lines piped in.
+//!
+//! Contract: stdout holds the answers alone. A turn that does not fit the context is taken back: at a terminal the
+//! conversation goes on, a script gets the error. Answers are escaped, for a model may emit what repaints the screen.
+
+use super::{open, sampling};
+use crate::cli::{ChatArgs, print_error};
+use anyhow::{Result, anyhow};
+use solon_feedback::for_terminal;
+use solon_infer::chat::{AnswerSettings, ChatError, ChatRequest};
+use solon_kernels::Draws;
+use solon_model::Training;
+use solon_text::Message;
+use std::io::{BufRead, IsTerminal, Write};
+
+const COMMANDS: &str = "/reset forgets the conversation, /system TEXT sets the instructions, /quit ends";
+
+const TOO_LONG: &str = "/reset begins a new conversation, a smaller --max-new-tokens leaves it more room";
+
+/// What a line asks for.
+#[derive(Debug, PartialEq)]
+enum Line<'a> {
+    Nothing,
+    Reset,
+    /// None takes the instructions away.
+    System(Option<&'a str>),
+    Quit,
+    Unknown(&'a str),
+    Say(&'a str),
+}
+
+fn parse(line: &str) -> Line<'_> {
+    let line = line.trim();
+    if !line.starts_with('/') {
+        return if line.is_empty() { Line::Nothing } else { Line::Say(line) };
+    }
+    let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    match (command, rest.trim()) {
+        ("/reset", "") => Line::Reset,
+        ("/quit" | "/exit", "") => Line::Quit,
+        ("/system", "") => Line::System(None),
+        ("/system", text) => Line::System(Some(text)),
+        _ => Line::Unknown(command),
+    }
+}
+
+/// Answers lines until /quit or the end of the input.
+pub fn run(args: &ChatArgs) -> Result<()> {
+    let settings = AnswerSettings {
+        sampling: sampling(&args.sampling)?,
+        max_new_tokens: args.sampling.max_new_tokens,
+        stop: args.sampling.stop.clone(),
+        slots: 1,
+    };
+    let model = open(&args.model, Training::None)?;
+    let draws = Draws::new(args.sampling.seed, "chat");
+    let mut input = std::io::stdin().lock();
+    let terminal = input.is_terminal();
+    if terminal {
+        eprintln!("{COMMANDS}");
+    }
+    let mut system: Option<Message> = None;
+    let mut turns: Vec<Message> = Vec::new();
+    let mut bytes = Vec::new();
+    for place in 0.. {
+        if terminal {
+            eprint!("> ");
+        }
+        bytes.clear();
+        if input.read_until(b'\n', &mut bytes)? == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match parse(&text) {
+            Line::Nothing => continue,
+            Line::Quit => break,
+            Line::Reset => turns.clear(),
+            Line::System(text) => system = text.map(Message::system),
+            Line::Unknown(command) => eprintln!("there is no {}; {COMMANDS}", for_terminal(command)),
+            Line::Say(text) => {
+                turns.push(Message::user(text));
+                let messages = system.iter().chain(&turns).cloned().collect();
+                let request =
+                    ChatRequest { id: "the conversation".to_owned(), messages, draws: draws.index(place) };
+                match model.answer(model.adapter.as_ref(), &[request], &settings, &mut |_| {}) {
+                    Ok(answers) => {
+                        let mut out = std::io::stdout().lock();
+                        for answer in answers {
+                            writeln!(out, "{}", for_terminal(&answer.text))?;
+                            turns.push(Message::assistant(answer.text));
+                        }
+                    }
+                    Err(error) => {
+                        turns.pop();
+                        let error = match error {
+                            ChatError::TooLong { .. } => anyhow!("{error}\nhint: {TOO_LONG}"),
+                            other => other.into(),
+                        };
+                        if !terminal {
+                            return Err(error);
+                        }
+                        print_error(&error);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_command_only_where_it_begins_with_a_slash() {
+        assert_eq!(parse(" \r\n"), Line::Nothing);
+        assert_eq!(parse("and/or /quit\n"), Line::Say("and/or /quit"));
+        assert_eq!(parse("/reset\r\n"), Line::Reset);
+        assert_eq!(parse("/quit"), Line::Quit);
+        assert_eq!(parse("/system  Be  brief. \n"), Line::System(Some("Be  brief.")));
+        assert_eq!(parse("/system"), Line::System(None));
+        assert_eq!(parse("/resett\n"), Line::Unknown("/resett"));
+    }
+}

@@ -1,0 +1,32 @@
+//! `solon explain`: the trail of an item, from the principle and prompt it was made from to the steps that learnt it.
+
+use crate::cli::ExplainArgs;
+use anyhow::{Result, bail};
+use solon_data::ledger::Ledger;
+use std::io::Write;
+use std::path::Path;
+
+/// Prints the trail of an item of a run.
+pub fn run(args: &ExplainArgs) -> Result<()> {
+    let explanation = open_ledger(&args.run)?.explain(&args.item)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+    } else {
+        write!(out, "{explanation}")?;
+    }
+    Ok(())
+}
+
+/// The ledger of a run, for reading; the run may be going on.
+pub fn open_ledger(run: &Path) -> Result<Ledger> {
+    let hint = "hint: give the folder that `solon run` or a training command wrote to with --out";
+    if !run.is_dir() {
+        bail!("no run folder {}\n{hint}", run.display());
+    }
+    let path = run.join("ledger.sqlite");
+    if !path.is_file() {
+        bail!("{} holds no ledger.sqlite, so it is not a run's folder\n{hint}", run.display());
+    }
+    Ok(Ledger::open_read_only(&path)?)
+}

@@ -1,0 +1,86 @@
+//! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read.
+//!
+//! Contract: what is written is what the run trained on: items that were dropped are left out, soft labels keep their
+//! probability, and `id` is the item's, so that `solon explain` finds it.
+
+use super::explain::open_ledger;
+use crate::cli::ExportArgs;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use solon_data::export::{write_demonstrations, write_pairs};
+use solon_data::ledger::{Item, ItemKind, Ledger};
+use solon_data::records::{ChatMessage, Demonstration, PreferencePair};
+
+/// What a demonstration's item holds beside its text.
+#[derive(Deserialize)]
+struct Conversation {
+    messages: Vec<ChatMessage>,
+}
+
+/// What a label's item holds beside its text.
+#[derive(Deserialize)]
+struct Labelled {
+    prompt: String,
+    first: String,
+    second: String,
+    probability: f64,
+}
+
+/// Writes `demonstrations.jsonl` and `preferences.jsonl`.
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let ledger = open_ledger(&args.run)?;
+    for stage in ledger.stages()?.iter().filter(|stage| !stage.done) {
+        eprintln!("note: the stage {} is not finished; exporting what is there", stage.name);
+    }
+    let demonstrations =
+        kept(&ledger, ItemKind::Demonstration)?.into_iter().map(demonstration).collect::<Result<Vec<_>>>()?;
+    let pairs = kept(&ledger, ItemKind::Label)?.into_iter().map(pair).collect::<Result<Vec<_>>>()?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
+    let written = write_demonstrations(&first, &demonstrations)?;
+    write_pairs(&second, &pairs)?;
+    eprintln!("{} demonstrations in {}", written.rows, first.display());
+    if written.rows_needing_assistant_only_loss > 0 {
+        eprintln!(
+            "hint: {} of them have turns of the user after the first answer; train with assistant_only_loss=True",
+            written.rows_needing_assistant_only_loss
+        );
+    }
+    eprintln!("{} preference pairs in {}", pairs.len(), second.display());
+    Ok(())
+}
+
+/// The items of a kind that were not dropped, stage by stage. Items without data are what a training command read from
+/// a file: the user has them already.
+fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for stage in ledger.stages()? {
+        let (mut made, given): (Vec<Item>, Vec<Item>) =
+            ledger.kept_items(&stage.name, kind)?.into_iter().partition(|item| !item.data.is_null());
+        if !given.is_empty() {
+            eprintln!("note: left out {} of {}, which were read from a file", given.len(), stage.name);
+        }
+        items.append(&mut made);
+    }
+    Ok(items)
+}
+
+fn demonstration(item: Item) -> Result<Demonstration> {
+    let Conversation { messages } = serde_json::from_value(item.data)
+        .with_context(|| format!("the demonstration {} in the ledger holds no messages", item.id))?;
+    let prompt_len = messages.iter().position(ChatMessage::is_assistant).unwrap_or(messages.len());
+    Ok(Demonstration { id: item.id, messages, prompt_len })
+}
+
+fn pair(item: Item) -> Result<PreferencePair> {
+    let labelled: Labelled = serde_json::from_value(item.data)
+        .with_context(|| format!("the label {} in the ledger holds no pair", item.id))?;
+    Ok(PreferencePair {
+        id: item.id,
+        prompt: vec![ChatMessage::user(labelled.prompt)],
+        chosen: labelled.first,
+        rejected: labelled.second,
+        probability: labelled.probability,
+        source: Some("ai".to_owned()),
+    })
+}

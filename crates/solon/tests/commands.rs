@@ -1,0 +1,418 @@
+//! The `solon` binary itself, in a temporary folder, on a tiny model with random weights and a real tokenizer.
+
+use serde_json::{Value, json};
+use solon_data::ledger::{ItemKind, Ledger, NewItem};
+use solon_kernels::Draws;
+use solon_model::ModelConfig;
+use solon_model::config::{Architecture, RopeScaling};
+use solon_model::weights::{SaveType, Tensor, TokenIds, expected_tensors, save_hugging_face};
+use solon_text::ChatTokenizer;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a run of the binary left.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "stderr: {}", self.err);
+        self
+    }
+
+    /// Fails with this exit code and an error that says all of `parts`.
+    #[track_caller]
+    fn fails(self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "stderr: {}", self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "{:?} lacks {part:?}", self.err);
+        }
+        assert!(!self.err.contains("panicked"), "{}", self.err);
+    }
+
+    fn rows(&self) -> Vec<Value> {
+        rows(&self.out)
+    }
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A folder to work in.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A folder with the tiny model in `model`.
+    fn with_model() -> Self {
+        let place = Self::new();
+        save_tiny_model(&place.path("model"));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, rows: &[Value]) {
+        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Runs `solon` with these words; `typed` is its standard input.
+    fn run(&self, words: &str, typed: &str) -> Ran {
+        self.run_with(&words.split_whitespace().collect::<Vec<_>>(), typed)
+    }
+
+    fn run_with(&self, arguments: &[&str], typed: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_solon"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env("SOLON_CACHE", self.path("cache"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early closes its input before all is written.
+        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Two layers of random weights over the vocabulary of solon-text's golden tokenizer.
+fn save_tiny_model(folder: &Path) {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../solon-text/tests/goldens/folder");
+    let text = ChatTokenizer::from_folder(&text).unwrap();
+    let config = ModelConfig {
+        architecture: Architecture::Llama,
+        vocab_size: text.vocab_size(),
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_layers: 2,
+        num_heads: 4,
+        num_kv_heads: 2,
+        head_dim: 8,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        max_position_embeddings: 4096,
+        tie_word_embeddings: true,
+        qkv_bias: false,
+        qk_norm: false,
+    };
+    let draws = Draws::new(3, "tiny model");
+    let tensors = expected_tensors(&config)
+        .into_iter()
+        .map(|(name, shape)| {
+            let draws = draws.item(&name);
+            let value = |i| if shape.len() == 1 { 1.0 } else { draws.normal(i) as f32 * 0.3 };
+            let data = (0..shape.iter().product::<usize>() as u64).map(value).collect();
+            (name, Tensor { shape, data })
+        })
+        .collect();
+    let ids = TokenIds { bos: text.bos(), eos: Some(text.end_of_turn()), pad: text.pad() };
+    save_hugging_face(folder, &config, &tensors, SaveType::F32, None, &text.export_files().unwrap(), &ids)
+        .unwrap();
+}
+
+fn prompts(n: usize) -> Vec<Value> {
+    (0..n)
+        .map(|i| json!({"prompt": format!("Tell me about the number {i}.{}", " Please!".repeat(i % 5))}))
+        .collect()
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_to_do() {
+    let place = Place::with_model();
+    place.write("rows.jsonl", &[json!({"prompt": "Q", "answer": "A"})]);
+    for (words, part) in [
+        ("", "Usage"),
+        ("frobnicate", "unrecognized"),
+        ("generate", "--prompts"),
+        ("generate --model model --prompts rows.jsonl --temperature=-1", "temperature"),
+        ("generate --model model --prompts rows.jsonl --max-new-tokens 0", "--max-new-tokens"),
+        ("generate --model model --prompts rows.jsonl --threads 0", "--threads"),
+        ("critique --model model --input rows.jsonl --rounds 0", "--rounds"),
+        ("pull no-such-model", "hint: `solon pull` without a name"),
+    ] {
+        place.run(words, "").fails(2, &[part]);
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let place = Place::with_model();
+    for words in [
+        "generate --model model --prompts gone.jsonl",
+        "score --model model --input gone.jsonl",
+        "critique --model model --input gone.jsonl",
+        "label --model model --input gone.jsonl --out labelled.jsonl",
+        "label --human --input gone.jsonl --out labelled.jsonl",
+        "sft --model model --data gone.jsonl --out sft",
+    ] {
+        place.run(words, "").fails(1, &["gone.jsonl"]);
+    }
+    place.write("rows.jsonl", &prompts(1));
+    place.run("generate --model gone --prompts rows.jsonl", "").fails(1, &["no model at gone", "hint: "]);
+    place.run("generate --model model --adapter gone --prompts rows.jsonl", "").fails(1, &["gone"]);
+    place.run("explain x --run gone", "").fails(1, &["no run folder gone", "hint: "]);
+    place.run("export --run model --out exported", "").fails(1, &["no ledger.sqlite", "hint: "]);
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_line_and_field() {
+    let place = Place::with_model();
+    place.write("rows.jsonl", &[json!({"prompt": "Q", "answer": "A"}), json!({"prompt": "Q"})]);
+    place.run("critique --model model --input rows.jsonl", "").fails(1, &["rows.jsonl:2", "answer"]);
+}
+
+#[test]
+fn a_broken_gguf_is_refused_wherever_it_breaks_off() {
+    let place = Place::new();
+    place.write("rows.jsonl", &prompts(1));
+    // Magic, version 3, one tensor, one key: then a key's name of 2^40 bytes.
+    let mut whole = b"GGUF".to_vec();
+    whole.extend(3_u32.to_le_bytes());
+    whole.extend([1_u64, 1, 1 << 40].iter().flat_map(|n| n.to_le_bytes()));
+    whole.extend(b"general.architecture");
+    for length in [0, 3, 4, 7, 8, 15, 20, 24, 31, whole.len()] {
+        std::fs::write(place.path("broken.gguf"), &whole[..length]).unwrap();
+        place.run("generate --model broken.gguf --prompts rows.jsonl", "").fails(1, &["broken.gguf"]);
+    }
+}
+
+#[test]
+fn the_catalogue_and_completions_are_printed() {
+    let place = Place::new();
+    assert!(place.run("pull", "").ok().out.contains("smollm2-135m-instruct"));
+    assert!(place.run("completions bash", "").ok().out.contains("_solon()"));
+}
+
+#[test]
+fn threads_and_batches_do_not_change_a_byte() {
+    let place = Place::with_model();
+    place.write("prompts.jsonl", &prompts(9));
+    let run = |flags: &str| {
+        let words = format!("generate --model model --prompts prompts.jsonl --max-new-tokens 12 {flags}");
+        place.run(&words, "").ok().out
+    };
+    let one = run("--threads 1 --batch 1");
+    assert_eq!(one.lines().count(), 9);
+    assert!(one != run("--seed 1"), "the answers are sampled, so a seed must change them");
+    for flags in ["--threads 2 --batch 1", "--threads 1 --batch 8", "--threads 2 --batch 3"] {
+        assert!(one == run(flags), "{flags} changed the output");
+    }
+}
+
+#[test]
+fn a_completion_is_scored_as_it_was_generated() {
+    let place = Place::with_model();
+    let prompts = prompts(120);
+    place.write("prompts.jsonl", &prompts);
+    let words =
+        "generate --model model --precision f32 --prompts prompts.jsonl --max-new-tokens 2 --temperature 1";
+    let generated = place.run(words, "").ok().rows();
+    let input: Vec<Value> = prompts
+        .iter()
+        .zip(&generated)
+        .map(|(prompt, row)| json!({"prompt": prompt["prompt"], "completion": row["completion"]}))
+        .collect();
+    place.write("rows.jsonl", &input);
+    let scored = place.run("score --model model --precision f32 --input rows.jsonl", "").ok().rows();
+    let mut compared = 0;
+    for (generated, scored) in generated.iter().zip(&scored) {
+        let list = |row: &Value, key: &str| row[key].as_array().unwrap().clone();
+        let (ids, logprobs) = (list(generated, "token_ids"), list(generated, "logprobs"));
+        // Random tokens seldom are what their text is tokenised to.
+        if list(scored, "completion_token_ids").starts_with(&ids) {
+            compared += 1;
+            for (a, b) in logprobs.iter().zip(list(scored, "logprobs")) {
+                assert_eq!(*a, b, "{a} generated, {b} scored");
+            }
+        }
+    }
+    assert!(compared >= 10, "only {compared} completions went through text unchanged");
+}
+
+fn pairs(n: usize) -> Vec<Value> {
+    (0..n)
+        .map(|i| json!({"id": format!("p{i}"), "prompt": format!("ask {i}"), "chosen": format!("left {i}"), "rejected": format!("right {i}")}))
+        .collect()
+}
+
+#[test]
+fn a_person_labels_undoes_quits_and_goes_on() {
+    let place = Place::new();
+    place.write("pairs.jsonl", &pairs(4));
+    let words = "label --human --input pairs.jsonl --out out.jsonl";
+    let first = place.run(words, "a\nu\nb\nq\n").ok();
+    assert!(first.err.contains("pairs left: 3") && first.err.contains("hint: "), "{}", first.err);
+    let votes = rows(&place.read("out.jsonl.votes.jsonl"));
+    assert_eq!(votes.len(), 1, "the vote that was taken back is gone");
+    assert_eq!((&votes[0]["pair_id"], &votes[0]["choice"]), (&json!("p0"), &json!("b")));
+    let second = place.run(words, "t\ns\na\n\n").ok();
+    assert!(!second.out.contains("ask 0") && second.out.contains("ask 1"), "{}", second.out);
+    let labelled = rows(&place.read("out.jsonl"));
+    assert_eq!(
+        labelled.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["p0", "p1", "p3"]
+    );
+    assert_eq!(labelled[1]["probability"], 0.5);
+    // What was shown as B won: the second answer, unless the two were shown the other way round.
+    let won = if votes[0]["order"] == "ab" { "right 0" } else { "left 0" };
+    assert_eq!(labelled[0]["chosen"][0]["content"], won);
+    assert_eq!((&labelled[0]["probability"], &labelled[0]["source"]), (&json!(1.0), &json!("human")));
+    let third = place.run(words, "").ok();
+    assert!(third.err.contains("pairs left: 1") && third.out.contains("ask 2"), "{}", third.err);
+    // The same ids over other texts: the votes must not be counted for them.
+    place.write("pairs.jsonl", &[json!({"id": "p0", "prompt": "other", "chosen": "a", "rejected": "b"})]);
+    place.run(words, "").fails(1, &["out.jsonl.votes.jsonl:1", "other texts", "hint: "]);
+}
+
+#[test]
+fn a_model_labels_in_both_orders_and_is_measured() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &pairs(3));
+    let ran = place.run("label --model model --input pairs.jsonl --out out.jsonl", "").ok();
+    assert!(ran.err.contains("judge: ") && ran.err.contains("known: accuracy"), "{}", ran.err);
+    assert!(ran.out.is_empty());
+    let (labelled, labels) = (rows(&place.read("out.jsonl")), rows(&place.read("out.jsonl.labels.jsonl")));
+    assert_eq!((labelled.len(), labels.len()), (3, 3));
+    for (row, label) in labelled.iter().zip(&labels) {
+        let p = label["probability"].as_f64().unwrap();
+        assert_eq!(row["probability"].as_f64().unwrap(), p.max(1.0 - p));
+        assert_eq!(row["source"], "model");
+        assert!(label["log_probs_ab"][0].is_f64() && label["log_probs_ba"][1].is_f64());
+        assert!(label["principle_id"].is_string());
+    }
+}
+
+#[test]
+fn answers_are_critiqued_in_rounds() {
+    let place = Place::with_model();
+    place.write(
+        "rows.jsonl",
+        &[
+            json!({"prompt": "Why?", "answer": "So."}),
+            json!({"id": "x", "prompt": "How?", "answer": "Thus."}),
+        ],
+    );
+    // A random model seldom ends its answer, so most are dropped as cut off; the stop strings end some of them.
+    let words = "critique --model model --input rows.jsonl --rounds 2 --max-new-tokens 40 --stop e --stop a";
+    let ran = place.run(words, "").ok();
+    let out = ran.rows();
+    assert_eq!((&out[0]["id"], &out[1]["id"]), (&json!("line-1"), &json!("x")));
+    assert!(ran.err.contains("round 1: 2 entered"), "{}", ran.err);
+    for row in &out {
+        let rounds = row["rounds"].as_array().unwrap();
+        assert!((1..=2).contains(&rounds.len()));
+        let good = rounds.iter().filter(|round| round["dropped"].is_null()).next_back();
+        assert_eq!(row["revision"], good.map_or(Value::Null, |round| round["revision"].clone()));
+        assert!(rounds[0]["principle"].is_string() && rounds[0]["critique"].is_string());
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_until_it_is_too_long() {
+    let place = Place::with_model();
+    let words = "chat --model model --max-new-tokens 4 --temperature 0";
+    let once = place.run(words, "Hello\n").ok().out;
+    assert!(!once.trim().is_empty());
+    let typed = "\n/nonsense\nHello\n/reset\nHello\n/quit\nHello\n";
+    let twice = place.run(words, typed).ok();
+    assert_eq!(
+        twice.out,
+        once.repeat(2),
+        "after /reset the model has forgotten, after /quit it is not asked"
+    );
+    assert!(twice.err.contains("there is no /nonsense"), "{}", twice.err);
+    assert_ne!(place.run(words, "Hello\nHello\n").ok().out, once.repeat(2));
+    assert_ne!(place.run(words, "/system Shout.\nHello\n").ok().out, once);
+    place.run("chat --model model --max-new-tokens 4095", "Hello\n").fails(1, &["4096", "hint: /reset"]);
+}
+
+#[test]
+fn a_trained_adapter_is_loaded_and_changes_the_answer() {
+    let place = Place::with_model();
+    let demonstrations: Vec<Value> = (0..4)
+        .map(|i| json!({"messages": [{"role": "user", "content": format!("Say {i}.")}, {"role": "assistant", "content": "the the the"}]}))
+        .collect();
+    place.write("demos.jsonl", &demonstrations);
+    let words =
+        "sft --model model --data demos.jsonl --out sft --rank 4 --batch 2 --epochs 4 --learning-rate 0.01";
+    place.run(words, "").ok();
+    place.write("prompts.jsonl", &prompts(2));
+    let generate = |flags: &str| {
+        let words = format!(
+            "generate --model model --prompts prompts.jsonl --max-new-tokens 6 --temperature 0 {flags}"
+        );
+        place.run(&words, "").ok().out
+    };
+    assert_ne!(generate("--adapter sft"), generate(""));
+    let again = place.run(words, "").ok();
+    assert!(again.err.contains("already done"), "{}", again.err);
+    let explained = place.run("explain line-1 --run sft", "").ok().out;
+    assert!(explained.contains("demonstration line-1"), "{explained}");
+    let exported = place.run("export --run sft --out exported", "").ok();
+    assert!(exported.err.contains("left out 4 of sft"), "{}", exported.err);
+}
+
+#[test]
+fn a_run_is_explained_and_exported() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("run")).unwrap();
+    let mut ledger = Ledger::open(&place.path("run/ledger.sqlite")).unwrap();
+    ledger.begin_stage("made", "hash").unwrap();
+    let messages =
+        json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]});
+    let label = |probability: f64| json!({"prompt": "Q", "first": "one", "second": "two", "probability": probability, "more": 1});
+    let item = |id: &str, kind, data| NewItem { data, ..NewItem::new(id, kind, 0, id) };
+    let mut items = vec![
+        item("prompt-1", ItemKind::Prompt, Value::Null),
+        item("demo-1", ItemKind::Demonstration, messages.clone()).parent("prompt-1", "prompt"),
+        item("demo-2", ItemKind::Demonstration, messages),
+        item("label-1", ItemKind::Label, label(0.75)),
+        item("label-2", ItemKind::Label, label(0.25)),
+    ];
+    items[2].dropped_reason = Some("too long".to_owned());
+    ledger.insert_items("made", &items).unwrap();
+    ledger.finish_stage("made", "output", 1.0, &json!({})).unwrap();
+    drop(ledger);
+
+    let text = place.run("explain prompt-1 --run run", "").ok().out;
+    assert!(text.contains("came of it") && text.contains("demo-1"), "{text}");
+    let value: Value =
+        serde_json::from_str(&place.run("explain demo-1 --run run --json", "").ok().out).unwrap();
+    assert_eq!(value["ancestors"][0]["id"], "prompt-1");
+    place.run("explain demo-9 --run run", "").fails(1, &["did you mean", "demo-1"]);
+
+    let ran = place.run("export --run run --out exported", "").ok();
+    assert!(
+        ran.err.contains("1 demonstrations in") && ran.err.contains("2 preference pairs in"),
+        "{}",
+        ran.err
+    );
+    let demonstrations = rows(&place.read("exported/demonstrations.jsonl"));
+    assert_eq!((demonstrations.len(), &demonstrations[0]["id"]), (1, &json!("demo-1")));
+    let preferences = rows(&place.read("exported/preferences.jsonl"));
+    let chosen: Vec<_> =
+        preferences.iter().map(|row| row["chosen"][0]["content"].as_str().unwrap()).collect();
+    assert_eq!(chosen, ["one", "two"]);
+    assert!(preferences.iter().all(|row| row["probability"] == 0.75 && row["source"] == "ai"));
+}
