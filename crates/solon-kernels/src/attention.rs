@@ -605,8 +605,7 @@ mod tests {
         let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
         let (out, _) = forward(&q, &k, &v);
         // The second answer's last token, with the prompt in blocks of 7 and 12 and the answer in its own block.
-        let mut blocks =
-            vec![Keys::with_capacity(8, 7), Keys::with_capacity(8, 12), Keys::with_capacity(8, 3)];
+        let mut blocks = [Keys::with_capacity(8, 7), Keys::with_capacity(8, 12), Keys::with_capacity(8, 3)];
         for token in (0..19).chain(24..27) {
             let block = if token < 7 {
                 0

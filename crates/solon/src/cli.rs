@@ -146,7 +146,7 @@ pub struct SamplingArgs {
     #[arg(long, default_value_t = 128)]
     pub max_new_tokens: usize,
     /// 0 is greedy
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Keep the k likeliest tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
@@ -173,7 +173,7 @@ pub struct SamplingArgs {
 pub struct GenerateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// JSONL of prompts; - reads standard input
+    /// JSONL of prompts
     #[arg(long)]
     pub prompts: PathBuf,
     #[command(flatten)]
@@ -185,7 +185,7 @@ pub struct GenerateArgs {
 pub struct ScoreArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// JSONL of {"prompt", "completion"}; - reads standard input
+    /// JSONL of {"prompt", "completion"}
     #[arg(long)]
     pub input: PathBuf,
 }

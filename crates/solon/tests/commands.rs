@@ -322,7 +322,7 @@ fn answers_are_critiqued_in_rounds() {
     for row in &out {
         let rounds = row["rounds"].as_array().unwrap();
         assert!((1..=2).contains(&rounds.len()));
-        let good = rounds.iter().filter(|round| round["dropped"].is_null()).next_back();
+        let good = rounds.iter().rfind(|round| round["dropped"].is_null());
         assert_eq!(row["revision"], good.map_or(Value::Null, |round| round["revision"].clone()));
         assert!(rounds[0]["principle"].is_string() && rounds[0]["critique"].is_string());
     }

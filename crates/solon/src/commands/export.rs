@@ -54,7 +54,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 /// a file: the user has them already.
 fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
     let mut items = Vec::new();
-    for stage in ledger.stages()? {
+    // The adapters' own warm-up conversations are no demonstrations for a policy.
+    for stage in ledger.stages()?.iter().filter(|s| !["critic", "labeller"].contains(&s.name.as_str())) {
         let (mut made, given): (Vec<Item>, Vec<Item>) =
             ledger.kept_items(&stage.name, kind)?.into_iter().partition(|item| !item.data.is_null());
         if !given.is_empty() {

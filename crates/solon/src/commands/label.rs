@@ -230,7 +230,9 @@ impl VotesFile {
                 self.length = *length;
             }
             _ => {
-                return Err(FeedbackError::persist(format!("{pair_id} is not the last vote of this session")));
+                return Err(FeedbackError::persist(format!(
+                    "{pair_id} is not the last vote of this session"
+                )));
             }
         }
         self.undo.pop();

@@ -1,8 +1,13 @@
 //! One file for each subcommand. Data goes to stdout, everything else to stderr.
 
+mod chat;
+mod critique;
 mod doctor;
 pub mod eval;
+mod explain;
+mod export;
 mod generate;
+mod label;
 mod score;
 mod train;
 
@@ -35,7 +40,11 @@ pub fn run(arguments: Cli) -> Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "solon", &mut std::io::stdout());
             Ok(())
         }
-        _ => Ok(()),
+        Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
+        Command::Critique(args) => with_threads(args.model.threads, || critique::run(&args)),
+        Command::Label(args) => with_threads(args.model.threads, || label::run(&args)),
+        Command::Explain(args) => explain::run(&args),
+        Command::Export(args) => export::run(&args),
     }
 }
 
