@@ -21,6 +21,9 @@ pub struct Recipe {
     /// What products' inputs are rounded to: auto, bf16 or f32.
     #[serde(default = "auto")]
     pub precision: String,
+    /// Worked examples used for warm-up, evenly spaced over the constitution's; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worked_examples: Option<usize>,
     /// Prompts to learn from and to be judged by.
     pub prompts: Prompts,
     /// Low-rank adapters, one for each trained role.

@@ -66,7 +66,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
 impl Pipeline {
     fn open(recipe: Recipe, out: &Path) -> Result<Self> {
-        let constitution = Constitution::open(&recipe.constitution)?;
+        let mut constitution = Constitution::open(&recipe.constitution)?;
+        if let Some(count) = recipe.worked_examples {
+            constitution.example = evenly_spaced(constitution.example, count);
+        }
         let red_team = read_prompts(&recipe.prompts.red_team)?;
         let helpful = read_prompts(&recipe.prompts.helpful)?;
         let evaluation = limit_each(read_prompts(&recipe.prompts.evaluation)?, recipe.evaluate.limit_each);
@@ -96,6 +99,14 @@ impl Pipeline {
     fn draws(&self, stage: &str) -> Draws {
         Draws::new(self.recipe.seed, stage)
     }
+}
+
+/// `count` of the items, evenly spaced; all where there are no more.
+fn evenly_spaced<T>(items: Vec<T>, count: usize) -> Vec<T> {
+    let total = items.len();
+    let chosen: std::collections::BTreeSet<usize> =
+        (0..count.min(total)).map(|i| i * total / count.min(total)).collect();
+    items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
 /// The first `limit` prompts of each kind; 0 takes all.

@@ -186,7 +186,10 @@ impl Pipeline {
                         )
                         .parent(prompt.id.clone(), "prompt");
                         item.prompt_id = Some(prompt.id.clone());
-                        item.dropped_reason = fault(&text);
+                        let helpful = this.helpful.iter().any(|p| p.id == prompt.id);
+                        let refused = helpful && solon_eval::classify(&text) == solon_eval::Verdict::Refusal;
+                        // What the model must not learn: loops, and refusing what was harmless.
+                        item.dropped_reason = fault(&text).or(refused.then(|| "needless refusal".to_owned()));
                         item
                     })
                     .collect();
@@ -264,7 +267,8 @@ impl Pipeline {
     /// Fine-tuning on the last good revisions and on helpful answers.
     pub(super) fn sft(&mut self, revise: &str) -> Result<Trained> {
         let settings = self.recipe.sft;
-        let hash = settings_hash(&settings)?;
+        let examples = self.constitution.example.iter().map(|e| (&e.id, &e.request, &e.revision));
+        let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>()]))?;
         self.stage("sft", &[revise, &hash], |this| {
             let (conversations, parents) = this.demonstrations()?;
             this.fine_tune("sft", "fine-tuning", &conversations, Some(&parents), settings)
@@ -292,6 +296,12 @@ impl Pipeline {
             let made = self.made("revise", ItemKind::Revision)?;
             let kept: Vec<String> = last.filter(|id| made.contains(id)).take(1).collect();
             parents.push([vec![item.prompt_id.clone()], kept].concat());
+        }
+        // The worked examples' own revisions: few, but written by people.
+        for example in &self.constitution.example {
+            let messages = vec![Message::user(&example.request), Message::assistant(&example.revision)];
+            conversations.push((format!("sft/{}", example.id), messages));
+            parents.push(vec![format!("principle/{}", example.principle)]);
         }
         for response in self.run.ledger.kept_items("respond", ItemKind::Response)? {
             let Some(prompt) = self.helpful.iter().find(|p| Some(&p.id) == response.prompt_id.as_ref())
