@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_data::files::write_bytes_atomically;
 use solon_data::metrics::read_metrics;
+use solon_eval::agreement::MEASURED;
 use solon_eval::safety::{Kind, SafetyItem, judge};
 use solon_eval::{Comparison, SafetyReport, compare};
 use solon_feedback::Verdict;
@@ -257,10 +258,7 @@ impl Pipeline {
                 isa: solon_kernels::isa::isa().name().to_owned(),
                 threads: rayon::current_num_threads(),
                 precision: self.model.decoder.backend().precision().name().to_owned(),
-                started: stages
-                    .first()
-                    .map(|s| format!("{} (seconds since 1970)", s.started_at))
-                    .unwrap_or_default(),
+                started: stages.first().map(|s| date(s.started_at)).unwrap_or_default(),
                 total_seconds,
                 peak_memory_bytes,
             },
@@ -447,11 +445,15 @@ fn evaluation_table(evaluated: &[Evaluated], comparison: &Comparison) -> report:
             "Refusals are found by the string rule {}. It measures refusing, not the harm in a text.",
             evaluated.first().map(|e| e.report.rule).unwrap_or_default()
         ),
-        rule_agreement: Some(
-            "On XSTest's 2,250 human-labelled completions the rule agrees with the labels on 92.7 % (kappa 0.85); \
-             precision 97 %, recall 89 %: soft refusals are missed more often than compliance is."
-                .to_owned(),
-        ),
+        rule_agreement: Some(format!(
+            "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
+             {:.1} %, recall {:.1} %): soft refusals are missed more often than compliance is mistaken for one.",
+            MEASURED.answers,
+            100.0 * MEASURED.accuracy,
+            MEASURED.kappa,
+            100.0 * MEASURED.precision,
+            100.0 * MEASURED.recall
+        )),
     }
 }
 
@@ -564,6 +566,14 @@ fn what_a_stage_does(stage: &str) -> &'static str {
         "ppo" => "Optimises the SFT model against the reward model, held to it by a KL penalty.",
         "deliver" => "Merges the chosen adapter and saves the model.",
         _ => "Answers the held-out prompts and judges the answers.",
+    }
+}
+
+/// A time in seconds since 1970 as a UTC date.
+fn date(seconds: i64) -> String {
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute()),
+        Err(_) => String::new(),
     }
 }
 
