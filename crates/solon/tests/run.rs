@@ -1,0 +1,81 @@
+//! `solon run` on a tiny model: every stage to the end, the same bytes whatever the threads and however often it is killed.
+
+mod place;
+
+use place::Place;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// The shipped CI recipe on the tiny model, with answers of a few tokens.
+fn write_recipe(place: &Place) {
+    let shipped = include_str!("../../../recipes/ci.toml");
+    let recipe = shipped
+        .replace("smollm2-135m-instruct", &place.path("model").display().to_string())
+        .replace("worked_examples = 24", "worked_examples = 8");
+    assert_ne!(recipe, shipped);
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+}
+
+fn summary(place: &Place, run: &str) -> Value {
+    serde_json::from_str(&place.read(&format!("{run}/summary.json"))).unwrap()
+}
+
+/// Runs the recipe into `run` and kills the process when it says that `stage` is done.
+fn kill_after(place: &Place, run: &str, stage: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_solon"))
+        .args(["run", "recipe.toml", "--out", run])
+        .current_dir(place.0.path())
+        .env("SOLON_CACHE", place.path("cache"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let wanted = format!("{stage}: done");
+    let seen = lines.map_while(Result::ok).any(|line| line.starts_with(&wanted));
+    // SIGKILL: nothing is flushed, no handler runs.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(seen, "{stage} never ended");
+}
+
+#[test]
+fn threads_and_kills_change_no_byte() {
+    let place = Place::with_model();
+    write_recipe(&place);
+    place.run("run recipe.toml --out one --threads 1", "").ok();
+    place.run("run recipe.toml --out two --threads 2", "").ok();
+    for stage in ["critic", "respond", "sft", "label", "reward"] {
+        kill_after(&place, "killed", stage);
+    }
+    place.run("run recipe.toml --out killed", "").ok();
+
+    let one = summary(&place, "one");
+    let hash = one["weights_sha256"].as_str().unwrap();
+    assert_eq!(hash.len(), 64);
+    for run in ["two", "killed"] {
+        assert_eq!(summary(&place, run)["weights_sha256"], hash, "{run}");
+        assert_eq!(summary(&place, run)["evaluation"], one["evaluation"], "{run}");
+    }
+    for column in ["base", "sft", "dpo", "ppo"] {
+        assert!(one["evaluation"][column]["harmful_compliance"]["total"].as_u64() > Some(0), "{column}");
+    }
+    assert!(place.read("one/report.html").contains("</html>"));
+    assert!(place.path("one/model/config.json").exists());
+
+    // A finished run is not run again, another seed is.
+    let again = place.run("run recipe.toml --out one", "").ok();
+    assert!(!again.err.contains("sft: done"), "{}", again.err);
+    place.run("run recipe.toml --out seeded --set seed=2", "").ok();
+    assert_ne!(summary(&place, "seeded")["weights_sha256"], hash);
+}
+
+#[test]
+fn a_bad_recipe_is_refused_before_anything_runs() {
+    let place = Place::with_model();
+    write_recipe(&place);
+    place.run("run recipe.toml --out run --set sft.epoch=2", "").fails(2, &["recipe.toml", "epoch"]);
+    place.run("run recipe.toml --out run --set model=nowhere", "").fails(1, &["nowhere", "hint:"]);
+    assert!(!place.path("run").exists());
+}
