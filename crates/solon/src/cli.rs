@@ -368,22 +368,25 @@ pub struct ExportArgs {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Prints an error with its causes; lines that begin with `hint:` stay lines of their own.
+/// Prints an error with its causes on one line and their hints after it.
 pub fn print_error(error: &Error) {
-    let mut line = String::new();
+    let (mut said, mut hints): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for cause in error.chain() {
         let text = cause.to_string();
-        if line.ends_with(&text) {
-            continue;
+        let (hint, rest): (Vec<&str>, Vec<&str>) =
+            text.split('\n').partition(|line| line.starts_with("hint:"));
+        let rest = rest.join("\n");
+        // Libraries often repeat their cause's text at the end of their own.
+        if !said.last().is_some_and(|before| before.ends_with(&rest)) {
+            said.push(rest);
         }
-        if !line.is_empty() {
-            line.push_str(": ");
+        for hint in hint {
+            if !hints.iter().any(|known| known == hint) {
+                hints.push(hint.to_owned());
+            }
         }
-        line.push_str(&text);
     }
-    // A hint belongs last, whichever cause gave it.
-    let (hints, rest): (Vec<&str>, Vec<&str>) = line.split('\n').partition(|l| l.starts_with("hint:"));
-    eprintln!("error: {}", rest.join("\n"));
+    eprintln!("error: {}", said.join(": "));
     for hint in hints {
         eprintln!("{hint}");
     }
