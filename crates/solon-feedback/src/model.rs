@@ -86,7 +86,7 @@ pub struct Sampling {
 
 /// Anything that can answer and score.
 pub trait FeedbackModel {
-    /// One answer per request, in order. `progress` hears how many requests are done so far.
+    /// One answer per request, in order. `progress` hears how many requests were finished since it was last told.
     fn generate(
         &self,
         requests: &[GenerateRequest],
