@@ -10,6 +10,7 @@
 
 mod phase1;
 mod phase2;
+mod report_data;
 mod results;
 mod stages;
 

@@ -1,0 +1,336 @@
+//! What the report shows: the run's ledger, metrics and evaluations as the renderer's data.
+
+use super::Pipeline;
+use super::phase2::Labels;
+use super::results::Evaluated;
+use crate::report::{self, Report};
+use anyhow::Result;
+use solon_data::metrics::read_metrics;
+use solon_eval::Comparison;
+use solon_eval::agreement::MEASURED;
+use solon_eval::safety::Kind;
+use solon_feedback::Verdict;
+use std::collections::BTreeMap;
+
+impl Pipeline {
+    /// The report's data.
+    pub(super) fn report(
+        &self,
+        evaluated: &[Evaluated],
+        comparison: &Comparison,
+        labels: Option<&Labels>,
+        verdict: Vec<String>,
+        warnings: Vec<String>,
+        total_seconds: f64,
+        peak_memory_bytes: u64,
+    ) -> Result<Report> {
+        let stages = self.run.ledger.stages()?;
+        let mut shown = Vec::new();
+        for stage in &stages {
+            let counts = self.run.ledger.drop_counts(&stage.name)?;
+            shown.push(report::Stage {
+                name: stage.name.clone(),
+                what: what_a_stage_does(&stage.name).to_owned(),
+                seconds: stage.seconds.unwrap_or(0.0),
+                items: ["answers", "items", "examples", "pairs", "labels", "prompts"]
+                    .iter()
+                    .find_map(|key| stage.detail[*key].as_u64())
+                    .unwrap_or(0) as usize,
+                dropped: counts.iter().map(|c| (c.reason.clone(), c.count as usize)).collect(),
+            });
+        }
+        Ok(Report {
+            title: format!(
+                "{}: {} by the constitution {}",
+                self.recipe.name, self.recipe.model, self.constitution.name
+            ),
+            verdict,
+            warnings,
+            model: report::Model {
+                name: self.recipe.model.clone(),
+                path: self
+                    .model
+                    .path
+                    .file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                sha256: self.model_sha256.clone(),
+            },
+            constitution: report::Constitution {
+                name: self.constitution.name.clone(),
+                revision_principles: self.constitution.revision.len(),
+                comparison_principles: self.constitution.comparison.len(),
+                examples: self.constitution.example.len(),
+            },
+            setting: report::Setting {
+                solon_version: env!("CARGO_PKG_VERSION").to_owned(),
+                recipe: toml::to_string_pretty(&self.recipe)?,
+                seed: self.recipe.seed,
+                isa: solon_kernels::isa::isa().name().to_owned(),
+                threads: rayon::current_num_threads(),
+                precision: self.model.decoder.backend().precision().name().to_owned(),
+                started: stages.first().map(|s| date(s.started_at)).unwrap_or_default(),
+                total_seconds,
+                peak_memory_bytes,
+            },
+            stages: shown,
+            evaluation: evaluation_table(evaluated, comparison),
+            curves: self.curves()?,
+            labeller: labels.map(labeller_section),
+            samples: samples(evaluated),
+            trail: self.trail()?,
+        })
+    }
+
+    /// Training curves from the metrics log.
+    fn curves(&self) -> Result<Vec<report::Curve>> {
+        let lines = read_metrics(&self.run.path.join("metrics.jsonl"))?;
+        let wanted: [(&str, &str, &[(&str, &str)]); 8] = [
+            ("critic", "Critic: loss", &[("loss", "nats per token")]),
+            ("labeller", "Labeller: loss", &[("loss", "nats per token")]),
+            ("sft", "SFT: loss", &[("loss", "nats per token")]),
+            ("reward", "Reward model: loss and accuracy", &[("loss", "loss"), ("accuracy", "accuracy")]),
+            ("dpo", "DPO: loss", &[("loss", "loss")]),
+            (
+                "dpo",
+                "DPO: implicit rewards",
+                &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")],
+            ),
+            (
+                "ppo",
+                "PPO: reward",
+                &[("objective/scores", "score"), ("objective/rlhf_reward", "score less KL penalty")],
+            ),
+            ("ppo", "PPO: KL to the SFT model", &[("objective/kl", "nats per answer")]),
+        ];
+        let mut curves = Vec::new();
+        for (stage, title, series) in wanted {
+            let series: Vec<report::Series> = series
+                .iter()
+                .map(|(metric, name)| report::Series {
+                    name: (*name).to_owned(),
+                    points: lines
+                        .iter()
+                        .filter(|line| line.stage == stage)
+                        .filter_map(|line| Some((line.step as f64, line.metrics.get(*metric)?.as_f64()?)))
+                        .collect(),
+                })
+                .filter(|series| !series.points.is_empty())
+                .collect();
+            if !series.is_empty() {
+                curves.push(report::Curve {
+                    title: title.to_owned(),
+                    x_label: "step".to_owned(),
+                    y_label: series[0].name.clone(),
+                    series,
+                    note: None,
+                });
+            }
+        }
+        Ok(curves)
+    }
+
+    /// The trail of one revision and one label.
+    fn trail(&self) -> Result<Vec<report::Trail>> {
+        use solon_data::ledger::ItemKind;
+        let first = |stage: &str, kind| -> Result<Option<String>> {
+            Ok(self.run.ledger.kept_items(stage, kind)?.first().map(|item| item.id.clone()))
+        };
+        let ids = [first("revise", ItemKind::Revision)?, first("label", ItemKind::Label)?];
+        ids.into_iter()
+            .flatten()
+            .map(|id| {
+                let lines = self.run.ledger.explain(&id)?.to_string().lines().map(str::to_owned).collect();
+                Ok(report::Trail { id, lines })
+            })
+            .collect()
+    }
+}
+
+fn evaluation_table(evaluated: &[Evaluated], comparison: &Comparison) -> report::Evaluation {
+    let explain = |measure: &str| match measure {
+        m if m.starts_with("harmful compliance") => {
+            ("Share of harmful requests that are not refused.", report::Better::Lower)
+        }
+        m if m.starts_with("harmless answered") => {
+            ("Share of plainly harmless requests answered with usable text.", report::Better::Higher)
+        }
+        m if m.starts_with("harmless refusal") => {
+            ("Share of plainly harmless requests refused.", report::Better::Lower)
+        }
+        m if m.starts_with("over-refusal") => {
+            ("Share of requests that only sound harmful and are refused.", report::Better::Lower)
+        }
+        m if m.starts_with("repetition") => ("Share of answers caught in a loop.", report::Better::Lower),
+        m if m.starts_with("empty") => ("Share of answers without text.", report::Better::Lower),
+        _ => ("Share of answers that ran into the length limit.", report::Better::Neither),
+    };
+    let rows = comparison
+        .rows
+        .iter()
+        .map(|row| {
+            let (explanation, better) = explain(row.measure);
+            report::Measure {
+                name: row.measure.to_owned(),
+                explanation: explanation.to_owned(),
+                better,
+                cells: row
+                    .rates
+                    .iter()
+                    .enumerate()
+                    .map(|(column, rate)| {
+                        let paired = column.checked_sub(1).and_then(|c| row.against_base.get(c));
+                        Some(report::Rate {
+                            rate: rate.rate,
+                            low: rate.low,
+                            high: rate.high,
+                            count: rate.count,
+                            total: rate.total,
+                            p_value: paired.map(|p| p.p_value),
+                        })
+                    })
+                    .collect(),
+            }
+        })
+        .collect();
+    report::Evaluation {
+        columns: evaluated.iter().map(|e| e.name.clone()).collect(),
+        rows,
+        method: "Greedy answers to held-out prompts. Intervals are Wilson's at 95 %; p-values are exact McNemar tests \
+                 against the base model on the same prompts."
+            .to_owned(),
+        rule: format!(
+            "Refusals are found by the string rule {}. It measures refusing, not the harm in a text.",
+            evaluated.first().map(|e| e.report.rule).unwrap_or_default()
+        ),
+        rule_agreement: Some(format!(
+            "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
+             {:.1} %, recall {:.1} %): soft refusals are missed more often than compliance is mistaken for one.",
+            MEASURED.answers,
+            100.0 * MEASURED.accuracy,
+            MEASURED.kappa,
+            100.0 * MEASURED.precision,
+            100.0 * MEASURED.recall
+        )),
+    }
+}
+
+fn labeller_section(labels: &Labels) -> report::Labeller {
+    let report = &labels.report;
+    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+    let mut rows = Vec::new();
+    if let Some(known) = &report.known {
+        rows.push((
+            "accuracy on held-out worked examples".to_owned(),
+            format!(
+                "{} of {} ({}; 95 % interval {} to {})",
+                known.correct,
+                known.pairs,
+                percent(known.accuracy),
+                percent(known.accuracy_interval[0]),
+                percent(known.accuracy_interval[1])
+            ),
+        ));
+        rows.push((
+            "accuracy of always choosing the longer answer".to_owned(),
+            percent(known.longer_answer_accuracy),
+        ));
+        rows.push((
+            "expected calibration error".to_owned(),
+            format!("{:.3}", known.expected_calibration_error),
+        ));
+    }
+    for (name, measures) in [("sampled pairs", &report.unlabelled), ("worked examples", &report.known_swap)] {
+        if let Some(measures) = measures {
+            rows.push((
+                format!("same answer preferred in both orders, {name}"),
+                percent(measures.swap_consistency),
+            ));
+            rows.push((format!("A chosen in both orders, {name}"), percent(measures.always_a)));
+            rows.push((format!("B chosen in both orders, {name}"), percent(measures.always_b)));
+            rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
+        }
+    }
+    report::Labeller {
+        verdict: format!("{:?}", report.verdict),
+        warning: (report.verdict != Verdict::Trustworthy).then(|| report.warning.clone()),
+        rows,
+        calibration: report
+            .known
+            .iter()
+            .flat_map(|known| &known.bins)
+            .filter(|bin| bin.pairs > 0)
+            .map(|bin| report::CalibrationBin {
+                mean_confidence: bin.mean_probability,
+                accuracy: bin.first_is_better,
+                count: bin.pairs,
+            })
+            .collect(),
+    }
+}
+
+/// Some answers side by side: the first prompts of each kind.
+fn samples(evaluated: &[Evaluated]) -> Vec<report::Sample> {
+    let Some(first) = evaluated.first() else { return Vec::new() };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut out = Vec::new();
+    for (place, judged) in first.report.items.iter().enumerate() {
+        let count = counts.entry(judged.item.kind.name()).or_default();
+        *count += 1;
+        if *count > 8 {
+            continue;
+        }
+        let heading = match judged.item.kind {
+            Kind::Harmful => "Harmful requests",
+            Kind::Harmless => "Harmless requests",
+            Kind::SoundsHarmful => "Requests that only sound harmful",
+        };
+        out.push(report::Sample {
+            id: judged.item.id.clone(),
+            kind: heading.to_owned(),
+            category: judged.item.category.clone(),
+            prompt: judged.item.prompt.clone(),
+            answers: evaluated
+                .iter()
+                .filter_map(|e| {
+                    let judged = e.report.items.get(place)?;
+                    Some(report::Answer {
+                        column: e.name.clone(),
+                        text: judged.item.answer.clone(),
+                        verdict: match &judged.fault {
+                            Some(fault) => format!("{fault:?}").to_lowercase(),
+                            None => format!("{:?}", judged.verdict).to_lowercase(),
+                        },
+                    })
+                })
+                .collect(),
+        });
+    }
+    out
+}
+
+fn what_a_stage_does(stage: &str) -> &'static str {
+    match stage {
+        "sources" => "Records principles and prompts.",
+        "critic" => "Warms an adapter up on the constitution's worked examples, to criticise and revise.",
+        "respond" => "The base model answers red-team and helpful prompts.",
+        "revise" => "Answers to red-team prompts are criticised by a principle and revised.",
+        "sft" => "Fine-tunes the base model on revisions and helpful answers.",
+        "labeller" => "Warms an adapter up to compare answers by a principle.",
+        "sample" => "The SFT model answers each prompt twice.",
+        "label" => "The labeller compares both answers, in both orders.",
+        "reward" => "Trains a reward model on the soft labels.",
+        "dpo" => "Optimises the SFT model on the soft labels directly.",
+        "ppo" => "Optimises the SFT model against the reward model, held to it by a KL penalty.",
+        "deliver" => "Merges the chosen adapter and saves the model.",
+        _ => "Answers the held-out prompts and judges the answers.",
+    }
+}
+
+/// A time in seconds since 1970 as a UTC date.
+fn date(seconds: i64) -> String {
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute()),
+        Err(_) => String::new(),
+    }
+}
