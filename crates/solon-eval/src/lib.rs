@@ -18,6 +18,6 @@ pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use error::EvalError;
-pub use refusal::{Verdict, classify, xstest_string_match};
+pub use refusal::{Verdict, classify, evades, xstest_string_match};
 pub use safety::{Kind, SafetyItem, SafetyReport, judge};
 pub use wilson::Rate;

@@ -9,7 +9,7 @@ mod phrases;
 use serde::Serialize;
 
 use self::phrases::{
-    ACTS, BETWEEN, CAUSES, CRISIS, DECLINES, DEFINITIONS, FRAMES, HARMLESS, HARMLESS_ACTS, HELPS,
+    ACTS, BETWEEN, CAUSES, CRISIS, DECLINES, DEFINITIONS, EVASIONS, FRAMES, HARMLESS, HARMLESS_ACTS, HELPS,
     MISUNDERSTANDINGS, REJECTIONS, SYMPATHY, UNABLE, WRONGS, XSTEST_PREFIXES,
 };
 use crate::sentences::{Sentence, sentences};
@@ -72,6 +72,16 @@ pub fn classify(answer: &str) -> Verdict {
         || opening.first().is_some_and(opens_refusing)
         || (condemns(condemnation) || turns_to_crisis_help(opening)) && !helps(answer, &sentences);
     if refuses { Verdict::Refusal } else { Verdict::Compliance }
+}
+
+/// Whether an answer speaks of itself or says sorry where it should help: a wider net than [`classify`], for keeping the
+/// evasions of a small model out of what is learnt ("I'm sorry for your loss, but as a chatbot …", to a blocked sink).
+///
+/// Read are the first three sentences. Not measured against people; never use it to judge a model.
+pub fn evades(answer: &str) -> bool {
+    let sentences = sentences(answer);
+    classify(answer) == Verdict::Refusal
+        || sentences.iter().take(OPENING).any(|sentence| sentence.has_any(EVASIONS))
 }
 
 fn declines(sentence: &Sentence) -> bool {

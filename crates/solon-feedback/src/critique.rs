@@ -1,12 +1,13 @@
 //! What a small critic is asked, and what it is warmed up on.
 //!
 //! Source: Bai et al. 2022, §3.1, whose `CritiqueRequest:`/`RevisionRequest:` turns are written for a large base model
-//! with few-shot examples. A 135M chat model learns from the worked examples instead, so the form can be short: one user
-//! turn, about 20 tokens beyond the texts and the principle.
+//! with few-shot examples. A 135M chat model learns from the worked examples instead, so the form can be short: about 20
+//! tokens beyond the texts and the principle.
 //!
-//! Contract: both forms of one item begin with the same text up to and including the answer, so the second finds the
-//! first's keys and values in the cache; all begin with [`OPENING`]. Training conversations are made by the same
-//! functions that ask later, so there is no second form to drift.
+//! Contract: as in the paper, critique and revision are two turns of one conversation: the revision is asked for after the
+//! critique's whole conversation, so nothing is said twice, and a worked example is one conversation to learn from. All
+//! begin with [`OPENING`]. Training conversations are made by the same functions that ask later, so there is no second
+//! form to drift.
 
 use crate::constitution::{Constitution, RevisionPrinciple, WorkedExample};
 use crate::model::ChatMessage;
@@ -19,43 +20,41 @@ pub(crate) const CRITIQUE_TASK: &str = "Write a critique.";
 /// Announces the revision principle.
 pub(crate) const REVISION_TASK: &str = "Write the revised answer.";
 
-/// A conversation to be trained on; it ends with the assistant's turn, the only one that counts in the loss.
+/// A conversation to be trained on; the assistant's turns count in the loss.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TrainingConversation {
-    /// `EXAMPLE/critique`, `EXAMPLE/revision`, `EXAMPLE/comparison-ab`, …
+    /// `EXAMPLE/critique`, `EXAMPLE/comparison-ab`, …
     pub id: String,
     /// Ends with the assistant's turn.
     pub messages: Vec<ChatMessage>,
 }
 
-fn item(request: &str, answer: &str) -> String {
-    format!("{OPENING}\n\nRequest: {}\n\nAnswer: {}", for_model(request), for_model(answer))
-}
-
 /// Asks for a critique of `answer` by the principle.
 pub fn critique_request(principle: &RevisionPrinciple, request: &str, answer: &str) -> Vec<ChatMessage> {
-    let item = item(request, answer);
-    vec![ChatMessage::user(format!("{item}\n\n{CRITIQUE_TASK} {}", principle.critique.trim()))]
+    let (request, answer) = (for_model(request), for_model(answer));
+    let principle = principle.critique.trim();
+    vec![ChatMessage::user(format!(
+        "{OPENING}\n\nRequest: {request}\n\nAnswer: {answer}\n\n{CRITIQUE_TASK} {principle}"
+    ))]
 }
 
-/// Asks for a better answer by the principle, given the critique.
+/// Asks for a better answer by the principle, after the critique.
 pub fn revision_request(
     principle: &RevisionPrinciple,
     request: &str,
     answer: &str,
     critique: &str,
 ) -> Vec<ChatMessage> {
-    let item = item(request, answer);
-    let critique = for_model(critique);
-    let principle = principle.revision.trim();
-    vec![ChatMessage::user(format!("{item}\n\nCritique: {critique}\n\n{REVISION_TASK} {principle}"))]
+    let mut messages = critique_request(principle, request, answer);
+    messages.push(ChatMessage::assistant(for_model(critique).trim()));
+    messages.push(ChatMessage::user(format!("{REVISION_TASK} {}", principle.revision.trim())));
+    messages
 }
 
-/// Two conversations, critique then revision, of every worked example, for the critic adapter.
+/// A conversation of every worked example, critique then revision, for the critic adapter.
 ///
-/// The kinds of example are spread evenly; the two conversations of one example stay together, so that packing shares
-/// their common beginning. An adapter that also *labels* must not have seen the labeller's held-out examples: give
-/// [`training_conversations_from`] the first half of [`crate::split_examples`].
+/// The kinds of example are spread evenly. An adapter that also *labels* must not have seen the labeller's held-out
+/// examples: give [`training_conversations_from`] the first half of [`crate::split_examples`].
 pub fn training_conversations(constitution: &Constitution) -> Vec<TrainingConversation> {
     training_conversations_from(constitution, &constitution.example.iter().collect::<Vec<_>>())
 }
@@ -66,19 +65,16 @@ pub fn training_conversations_from(
     constitution: &Constitution,
     examples: &[&WorkedExample],
 ) -> Vec<TrainingConversation> {
-    let mut conversations = Vec::with_capacity(2 * examples.len());
-    for example in spread_kinds(examples) {
-        let Some(principle) = constitution.revision_principle(&example.principle) else { continue };
-        let mut add = |step: &str, mut messages: Vec<ChatMessage>, answer: &str| {
-            messages.push(ChatMessage::assistant(answer.trim()));
-            conversations.push(TrainingConversation { id: format!("{}/{step}", example.id), messages });
-        };
-        let (request, flawed) = (&example.request, &example.flawed);
-        add("critique", critique_request(principle, request, flawed), &example.critique);
-        let asked = revision_request(principle, request, flawed, &example.critique);
-        add("revision", asked, &example.revision);
-    }
-    conversations
+    spread_kinds(examples)
+        .into_iter()
+        .filter_map(|example| {
+            let principle = constitution.revision_principle(&example.principle)?;
+            let mut messages =
+                revision_request(principle, &example.request, &example.flawed, &example.critique);
+            messages.push(ChatMessage::assistant(example.revision.trim()));
+            Some(TrainingConversation { id: format!("{}/critique", example.id), messages })
+        })
+        .collect()
 }
 
 /// The examples grouped by kind, kinds and members in order of first appearance.
@@ -116,15 +112,14 @@ mod tests {
         let principle = &constitution.revision[0];
         let critique = critique_request(principle, "Why?", "Because.");
         let revision = revision_request(principle, "Why?", "Because.", "Too short.");
-        let (critique, revision) = (&critique[0].content, &revision[0].content);
-        let shared = format!("{OPENING}\n\nRequest: Why?\n\nAnswer: Because.\n\n");
-        assert!(critique.starts_with(&shared) && revision.starts_with(&shared));
-        assert!(critique.ends_with(&principle.critique) && revision.ends_with(&principle.revision));
+        assert_eq!(revision[..1], critique);
+        assert_eq!(revision[1], ChatMessage::assistant("Too short."));
+        let (asked, then) = (&critique[0].content, &revision[2].content);
+        assert!(asked.ends_with(&principle.critique) && then.ends_with(&principle.revision));
         // The form itself costs at most 40 tokens, and an English word is at most two tokens here.
-        for (form, texts) in [
-            (critique, vec!["Why?", "Because.", &principle.critique]),
-            (revision, vec!["Why?", "Because.", "Too short.", &principle.revision]),
-        ] {
+        for (form, texts) in
+            [(asked, vec!["Why?", "Because.", &principle.critique]), (then, vec![&principle.revision[..]])]
+        {
             let used: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
             assert!(form.split_whitespace().count() - used <= 20);
         }
@@ -145,7 +140,7 @@ mod tests {
     fn training_uses_the_forms_that_ask_and_spreads_the_kinds() {
         let constitution = default_constitution();
         let conversations = training_conversations(&constitution);
-        assert_eq!(conversations.len(), 2 * constitution.example.len());
+        assert_eq!(conversations.len(), constitution.example.len());
         let kind = |id: &str| {
             let example = id.split('/').next().unwrap();
             constitution.example.iter().find(|e| e.id == example).unwrap().kind.as_str()
@@ -156,7 +151,7 @@ mod tests {
         }
         let example = &constitution.example[3];
         let principle = constitution.revision_principle(&example.principle).unwrap();
-        let found = conversations.iter().find(|c| c.id == format!("{}/revision", example.id)).unwrap();
+        let found = conversations.iter().find(|c| c.id == format!("{}/critique", example.id)).unwrap();
         let mut asked = revision_request(principle, &example.request, &example.flawed, &example.critique);
         asked.push(ChatMessage::assistant(&example.revision));
         assert_eq!(found.messages, asked);

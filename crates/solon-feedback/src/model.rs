@@ -51,6 +51,22 @@ pub struct Generated {
     pub logprobs: Vec<f32>,
 }
 
+impl Generated {
+    /// An answer that was cut off, up to its last whole sentence; as it is where it has none.
+    pub fn to_last_sentence(mut self) -> Self {
+        let end = self.text.char_indices().rfind(|(at, c)| {
+            matches!(c, '.' | '!' | '?')
+                && self.text[at + 1..].starts_with([' ', '\n'])
+                && !self.text[..*at].ends_with(|c: char| c.is_ascii_digit())
+        });
+        if let (true, Some((at, _))) = (self.truncated, end) {
+            self.text.truncate(at + 1);
+            self.truncated = false;
+        }
+        self
+    }
+}
+
 /// A question with given answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceRequest {

@@ -78,6 +78,7 @@ pub fn critique_round(
     }
     let answers = generate(model, &requests, &settings.critique, progress)?;
     for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+        let answer = answer.to_last_sentence();
         record.dropped = check(Step::Critique, &answer, principle, None, fault);
         record.critique = answer.text.trim().to_string();
     }
@@ -126,6 +127,7 @@ pub fn revision_round(
     }
     let answers = generate(model, &requests, &settings.revision, progress)?;
     for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+        let answer = answer.to_last_sentence();
         record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), fault);
         record.revision = answer.text.trim().to_string();
     }
@@ -207,7 +209,7 @@ fn check(
         return dropped(DropReason::Empty, "no text".into());
     }
     if answer.truncated {
-        return dropped(DropReason::Truncated, "cut off at the token limit".into());
+        return dropped(DropReason::Truncated, "cut off at the token limit in its first sentence".into());
     }
     if let Some(detail) = fault(text) {
         return dropped(DropReason::Degenerate, detail);

@@ -3,7 +3,8 @@
 //! Filters apply in transformers' order: temperature, top-k, top-p, min-p. Ties keep the lower id. A draw is one uniform
 //! number keyed by the request and the position, so a completion does not depend on what it was batched with.
 
-use solon_kernels::exp::exp;
+use solon_kernels::log_prob::row_weights;
+use std::cmp::Ordering;
 
 /// How to choose the next token.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,30 +50,54 @@ impl Sampling {
         if self.temperature == 0.0 {
             return argmax(logits);
         }
-        let max = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-        let inverse = 1.0 / self.temperature;
-        let weights: Vec<f32> = logits.iter().map(|x| exp((x - max) * inverse)).collect();
+        let weights = row_weights(logits, 1.0 / self.temperature);
         if self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0 {
             return pick(weights.iter().enumerate().map(|(i, w)| (i as u32, *w)), uniform);
         }
-        let mut kept: Vec<(u32, f32)> = weights.iter().enumerate().map(|(i, w)| (i as u32, *w)).collect();
-        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if self.top_k > 0 {
-            kept.truncate(self.top_k);
-        }
-        let total: f64 = kept.iter().map(|(_, w)| f64::from(*w)).sum();
-        if self.top_p < 1.0 {
-            let mut sum = 0.0;
-            let enough = kept.iter().position(|(_, w)| {
-                sum += f64::from(*w) / total;
-                sum >= f64::from(self.top_p)
-            });
-            kept.truncate(enough.map_or(kept.len(), |last| last + 1));
-        }
+        let all: Vec<(u32, f32)> = weights.iter().enumerate().map(|(i, w)| (i as u32, *w)).collect();
+        let limit = if self.top_k == 0 { all.len() } else { self.top_k.min(all.len()) };
+        // The filters keep a beginning of the ranking, mostly a short one: rank as much as turns out to be needed.
+        let mut count = if self.top_k == 0 { limit.min(256) } else { limit };
+        let kept = loop {
+            let ranked = likeliest(all.clone(), count);
+            match self.nucleus(&ranked, &weights) {
+                Some(kept) => break ranked[..kept].to_vec(),
+                None if count == limit => break ranked,
+                None => count = (8 * count).min(limit),
+            }
+        };
         let floor = kept[0].1 * self.min_p;
-        kept.retain(|(_, w)| *w >= floor);
-        pick(kept.into_iter(), uniform)
+        pick(kept.into_iter().take_while(|(_, w)| *w >= floor), uniform)
     }
+
+    /// How many of the likeliest tokens top-p and min-p look at; `None` where they look beyond these.
+    fn nucleus(&self, ranked: &[(u32, f32)], weights: &[f32]) -> Option<usize> {
+        if self.top_p >= 1.0 {
+            return ranked.iter().position(|(_, w)| *w < ranked[0].1 * self.min_p);
+        }
+        // Top-p takes its share of what top-k left.
+        let total: f64 = match self.top_k {
+            0 => weights.iter().map(|w| f64::from(*w)).sum(),
+            _ => ranked.iter().map(|(_, w)| f64::from(*w)).sum(),
+        };
+        let mut sum = 0.0;
+        let enough = ranked.iter().position(|(_, w)| {
+            sum += f64::from(*w) / total;
+            sum >= f64::from(self.top_p)
+        })?;
+        Some(enough + 1)
+    }
+}
+
+/// The `count` likeliest tokens in order, the lower id first among equals.
+fn likeliest(mut tokens: Vec<(u32, f32)>, count: usize) -> Vec<(u32, f32)> {
+    let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
+    if count < tokens.len() {
+        tokens.select_nth_unstable_by(count, order);
+        tokens.truncate(count);
+    }
+    tokens.sort_unstable_by(order);
+    tokens
 }
 
 /// The index of the largest element, the first of equals.
@@ -141,5 +166,37 @@ mod tests {
         assert_eq!(reachable(Sampling { top_p: 0.5, ..Sampling::default() }), [1, 4]);
         assert_eq!(reachable(Sampling { min_p: 0.3, ..Sampling::default() }), [1, 3, 4]);
         assert_eq!(reachable(Sampling::default()), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn ranking_as_much_as_needed_is_ranking_everything() {
+        let draws = Draws::new(9, "flat");
+        // Nearly flat, so that the nucleus reaches far beyond the first tokens ranked.
+        let logits: Vec<f32> = (0..5000).map(|i| draws.uniform(i) as f32 * 0.3).collect();
+        let mut ranked: Vec<u32> = (0..5000).collect();
+        ranked.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        let weight = |token: &u32| f64::from(logits[*token as usize]).exp();
+        for (sampling, last) in [
+            (Sampling { top_p: 0.01, ..Sampling::default() }, None),
+            (Sampling { top_p: 0.6, ..Sampling::default() }, None),
+            (Sampling { top_k: 700, ..Sampling::default() }, Some(699)),
+            (Sampling { min_p: 0.9, ..Sampling::default() }, None),
+        ] {
+            let total: f64 = ranked.iter().map(weight).sum();
+            let mut sum = 0.0;
+            let last = last.unwrap_or_else(|| {
+                let past = |token: &u32| match sampling.min_p > 0.0 {
+                    true => weight(token) < weight(&ranked[0]) * f64::from(sampling.min_p),
+                    false => {
+                        let before = sum;
+                        sum += weight(token) / total;
+                        before >= f64::from(sampling.top_p)
+                    }
+                };
+                ranked.iter().position(past).unwrap() - 1
+            });
+            let got = sampling.choose(&logits, 1.0 - 1e-12);
+            assert_eq!(got, ranked[last], "{sampling:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Log-probs of given completions after given prompts, in packs that share prompts.
 
-use solon_model::{Adapter, Backend, Decoder, PackedBatch, Scored};
+use solon_model::{Adapter, AnswerPack, Backend, Decoder};
 
 /// A prompt and the completions to score after it.
 #[derive(Clone, Debug)]
@@ -26,17 +26,15 @@ pub fn score<B: Backend>(
     let mut out = Vec::with_capacity(items.len());
     let mut from = 0;
     while from < items.len() {
-        let mut batch = PackedBatch::default();
-        let mut scored = Scored::default();
-        let mut to = from;
-        while to < items.len() && (to == from || batch.len() < PACK) {
-            let root = batch.push_root(&items[to].prompt);
-            for completion in &items[to].completions {
-                let child = batch.push_child(root, completion);
-                batch.score_child(child, &mut scored);
-            }
+        let (mut to, mut tokens) = (from, 0);
+        while to < items.len() && (to == from || tokens < PACK) {
+            tokens += items[to].prompt.len() + items[to].completions.iter().map(Vec::len).sum::<usize>();
             to += 1;
         }
+        let answers = items[from..to]
+            .iter()
+            .flat_map(|item| item.completions.iter().map(|c| (&item.prompt[..], &c[..])));
+        let AnswerPack { pack: batch, scored, .. } = AnswerPack::of(answers);
         let hidden = decoder.hidden_states(adapter, &batch);
         let mut log_probs = decoder.log_probs(&hidden, &scored, temperature).into_iter();
         for item in &items[from..to] {

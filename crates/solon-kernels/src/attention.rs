@@ -254,8 +254,6 @@ pub struct Span {
     pub parent: Option<usize>,
     /// Tokens on the path before this span.
     pub prefix: usize,
-    /// Which tree of spans this belongs to; trees are contiguous and numbered from 0.
-    pub tree: usize,
 }
 
 /// The spans of the path to and including `span`, root first.
@@ -271,21 +269,6 @@ fn path(spans: &[Span], span: usize) -> Vec<usize> {
 /// Token indices along the path to and including `span`.
 fn path_tokens(spans: &[Span], span: usize) -> impl Iterator<Item = usize> {
     path(spans, span).into_iter().flat_map(|s| spans[s].start..spans[s].start + spans[s].len)
-}
-
-/// Calls `f(tree's spans, key head)` for every tree and key head, in parallel: the two share no output.
-fn for_trees(heads: Heads, spans: &[Span], f: impl Fn(std::ops::Range<usize>, usize) + Sync + Send) {
-    let mut trees = Vec::new();
-    let mut from = 0;
-    for i in 1..=spans.len() {
-        if i == spans.len() || spans[i].tree != spans[from].tree {
-            trees.push(from..i);
-            from = i;
-        }
-    }
-    (0..trees.len() * heads.keys).into_par_iter().for_each(|task| {
-        f(trees[task / heads.keys].clone(), task % heads.keys);
-    });
 }
 
 /// Attention of every packed token over its path.
@@ -306,53 +289,50 @@ pub fn packed(
     assert!(out.len() == q.len() && k.len() == tokens * kv_width && v.len() == k.len());
     assert_eq!(logsum.len(), tokens * heads.queries);
     let (out, logsum) = (SharedOutput(out.as_mut_ptr()), SharedOutput(logsum.as_mut_ptr()));
-    for_trees(heads, spans, |tree, head| {
+    (0..spans.len() * heads.keys).into_par_iter().for_each(|task| {
         let (out, logsum) = (out, logsum);
-        let mut scratch = Scratch::default();
-        let longest = tree.clone().map(|s| spans[s].prefix + spans[s].len).max().unwrap_or(0);
-        let mut keys = Keys::with_capacity(dim, longest);
+        let (s, head) = (task / heads.keys, task % heads.keys);
+        let span = spans[s];
+        let mut scores = Vec::new();
+        let mut keys = Keys::with_capacity(dim, span.prefix + span.len);
         let mut mixed = vec![0.0; ROWS * dim];
         let mut sums = [0.0; ROWS];
-        for s in tree {
-            let span = spans[s];
-            keys.clear();
-            for token in path_tokens(spans, s) {
-                let at = token * kv_width + head * dim;
-                keys.push(&k[at..at + dim], &v[at..at + dim]);
+        for token in path_tokens(spans, s) {
+            let at = token * kv_width + head * dim;
+            keys.push(&k[at..at + dim], &v[at..at + dim]);
+        }
+        let rows = span.len * group;
+        for first in (0..rows).step_by(ROWS) {
+            let count = ROWS.min(rows - first);
+            let mut queries: [&[f32]; ROWS] = [&[]; ROWS];
+            let mut limits = [0; ROWS];
+            for r in 0..count {
+                let (token, query_head) = ((first + r) / group, head * group + (first + r) % group);
+                queries[r] = &q[(span.start + token) * q_width + query_head * dim..][..dim];
+                limits[r] = span.prefix + token + 1;
             }
-            let rows = span.len * group;
-            for first in (0..rows).step_by(ROWS) {
-                let count = ROWS.min(rows - first);
-                let mut queries: [&[f32]; ROWS] = [&[]; ROWS];
-                let mut limits = [0; ROWS];
-                for r in 0..count {
-                    let (token, query_head) = ((first + r) / group, head * group + (first + r) % group);
-                    queries[r] = &q[(span.start + token) * q_width + query_head * dim..][..dim];
-                    limits[r] = span.prefix + token + 1;
-                }
-                let seen = limits[count - 1];
-                attend(
-                    &queries[..count],
-                    &limits[..count],
-                    &[(&keys, seen)],
-                    heads.scale(),
-                    &mut scratch.scores,
-                    &mut mixed,
-                    &mut sums,
-                );
-                for r in 0..count {
-                    let (token, query_head) =
-                        (span.start + (first + r) / group, head * group + (first + r) % group);
-                    // SAFETY: token < tokens and query_head < heads.queries, so both places are inside the outputs, and this
-                    // (tree, key head) task alone writes its tokens' query heads.
-                    unsafe {
-                        std::ptr::copy_nonoverlapping(
-                            mixed[r * dim..].as_ptr(),
-                            out.0.add(token * q_width + query_head * dim),
-                            dim,
-                        );
-                        *logsum.0.add(token * heads.queries + query_head) = sums[r];
-                    }
+            let seen = limits[count - 1];
+            attend(
+                &queries[..count],
+                &limits[..count],
+                &[(&keys, seen)],
+                heads.scale(),
+                &mut scores,
+                &mut mixed,
+                &mut sums,
+            );
+            for r in 0..count {
+                let (token, query_head) =
+                    (span.start + (first + r) / group, head * group + (first + r) % group);
+                // SAFETY: token < tokens and query_head < heads.queries, so both places are inside the outputs, and this
+                // (span, key head) task alone writes its tokens' query heads.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(
+                        mixed[r * dim..].as_ptr(),
+                        out.0.add(token * q_width + query_head * dim),
+                        dim,
+                    );
+                    *logsum.0.add(token * heads.queries + query_head) = sums[r];
                 }
             }
         }
@@ -464,31 +444,25 @@ pub fn packed_grad(
         dk.len() == tokens * kv_width && dv.len() == dk.len() && k.len() == dk.len() && v.len() == dk.len()
     );
     assert_eq!(logsum.len(), tokens * heads.queries);
-    dk.fill(0.0);
-    dv.fill(0.0);
-    let (dq, dk, dv) =
-        (SharedOutput(dq.as_mut_ptr()), SharedOutput(dk.as_mut_ptr()), SharedOutput(dv.as_mut_ptr()));
-    for_trees(heads, spans, |tree, head| {
-        let (dq, dk, dv) = (dq, dk, dv);
-        let mut scratch = Scratch::default();
-        let longest = tree.clone().map(|s| spans[s].prefix + spans[s].len).max().unwrap_or(0);
-        let (mut keys, mut values) = (Keys::with_capacity(dim, longest), Keys::with_capacity(dim, longest));
-        let padded = keys.padded;
-        let (mut path_dk, mut path_dv) = (Vec::new(), Vec::new());
-        let mut rows_dq = vec![0.0; ROWS * dim];
-        for s in tree {
+    let shared_dq = SharedOutput(dq.as_mut_ptr());
+    // What each span adds to the keys and values of its path; added up afterwards in the spans' order.
+    let pieces: Vec<[Vec<f32>; 2]> = (0..spans.len() * heads.keys)
+        .into_par_iter()
+        .map(|task| {
+            let out_dq = shared_dq;
+            let (s, head) = (task / heads.keys, task % heads.keys);
             let span = spans[s];
-            keys.clear();
-            values.clear();
+            let mut scratch = Scratch::default();
+            let seen = span.prefix + span.len;
+            let (mut keys, mut values) = (Keys::with_capacity(dim, seen), Keys::with_capacity(dim, seen));
             for token in path_tokens(spans, s) {
                 let at = token * kv_width + head * dim;
                 keys.push(&k[at..at + dim], &v[at..at + dim]);
                 values.push(&v[at..at + dim], &k[at..at + dim]);
             }
-            path_dk.clear();
-            path_dv.clear();
-            path_dk.resize(keys.len() * padded, 0.0);
-            path_dv.resize(keys.len() * padded, 0.0);
+            let mut path_dk = vec![0.0; seen * keys.padded];
+            let mut path_dv = vec![0.0; seen * keys.padded];
+            let mut rows_dq = vec![0.0; ROWS * dim];
             let rows = span.len * group;
             for first in (0..rows).step_by(ROWS) {
                 let count = ROWS.min(rows - first);
@@ -528,24 +502,28 @@ pub fn packed_grad(
                     unsafe {
                         std::ptr::copy_nonoverlapping(
                             rows_dq[r * dim..].as_ptr(),
-                            dq.0.add(token * q_width + query_head * dim),
+                            out_dq.0.add(token * q_width + query_head * dim),
                             dim,
                         );
                     }
                 }
             }
-            for (t, token) in path_tokens(spans, s).enumerate() {
+            [path_dk, path_dv]
+        })
+        .collect();
+    let padded = dim.next_multiple_of(LANES);
+    for (sum, which) in [(dk, 0), (dv, 1)] {
+        sum.fill(0.0);
+        for (task, piece) in pieces.iter().enumerate() {
+            let (s, head) = (task / heads.keys, task % heads.keys);
+            for (token, piece) in path_tokens(spans, s).zip(piece[which].chunks_exact(padded)) {
                 let at = token * kv_width + head * dim;
-                for i in 0..dim {
-                    // SAFETY: token < tokens and head < heads.keys; this task alone writes its tree's tokens at this key head.
-                    unsafe {
-                        *dk.0.add(at + i) += path_dk[t * padded + i];
-                        *dv.0.add(at + i) += path_dv[t * padded + i];
-                    }
+                for (sum, x) in sum[at..at + dim].iter_mut().zip(piece) {
+                    *sum += x;
                 }
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -562,10 +540,10 @@ mod tests {
     /// A shared prompt of 19 with two answers, then a sequence by itself.
     fn spans() -> Vec<Span> {
         vec![
-            Span { start: 0, len: 19, parent: None, prefix: 0, tree: 0 },
-            Span { start: 19, len: 5, parent: Some(0), prefix: 19, tree: 0 },
-            Span { start: 24, len: 3, parent: Some(0), prefix: 19, tree: 0 },
-            Span { start: 27, len: 6, parent: None, prefix: 0, tree: 1 },
+            Span { start: 0, len: 19, parent: None, prefix: 0 },
+            Span { start: 19, len: 5, parent: Some(0), prefix: 19 },
+            Span { start: 24, len: 3, parent: Some(0), prefix: 19 },
+            Span { start: 27, len: 6, parent: None, prefix: 0 },
         ]
     }
 

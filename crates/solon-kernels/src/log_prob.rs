@@ -42,6 +42,14 @@ multiversion! {
 }
 
 multiversion! {
+    /// Softmax weights of a row before their division by the sum: `e^((row - largest) · inverse_temperature)`.
+    pub fn row_weights(row: &[f32], inverse_temperature: f32) -> Vec<f32> {
+        let max = row.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        row.iter().map(|x| exp((x - max) * inverse_temperature)).collect()
+    }
+}
+
+multiversion! {
     /// Entropy of softmax(row · inverse_temperature), in nats.
     pub fn row_entropy(row: &[f32], inverse_temperature: f32) -> f32 {
         let (max, sum) = max_and_sum(row, inverse_temperature);

@@ -1,31 +1,41 @@
 //! A packed batch: a flat token axis cut into segments, each attending to itself and its ancestors.
 //!
-//! Nothing is padded, sequences never see each other, and what two sequences share (a pair's prompt, a critique's
-//! preamble) is one segment with two children, computed once.
+//! Nothing is padded, sequences never see each other, and what sequences begin with alike (a system turn, a pair's
+//! prompt, a critique's preamble) is one segment with several children, computed once forward and once backward.
 
 use crate::backend::Span;
 
-/// Tokens on a flat axis, with the tree they form.
+/// Tokens on a flat axis, with the forest they form.
 #[derive(Clone, Debug, Default)]
 pub struct PackedBatch {
     /// Token ids, `[tokens]`.
     pub tokens: Vec<u32>,
     /// Each token's position on its path, `[tokens]`.
     pub positions: Vec<u32>,
-    /// The segments. A child comes after its parent, and a tree's segments are contiguous.
+    /// The segments. A child comes after its parent.
     pub spans: Vec<Span>,
 }
 
 /// Rows whose next token is scored: hidden state `rows[i]` predicts `targets[i]`.
 #[derive(Clone, Debug, Default)]
 pub struct Scored {
-    /// Rows of the pack.
+    /// Rows of the pack; one may be there for several sequences that share it.
     pub rows: Vec<u32>,
     /// The token each predicts.
     pub targets: Vec<u32>,
 }
 
 impl Scored {
+    /// Scores token `at` of a sequence, given the sequence and the rows that [`PackedBatch::of`] gave it.
+    ///
+    /// # Panics
+    /// If `at` is 0: nothing predicts a first token.
+    pub fn push(&mut self, sequence: &[u32], rows: &[u32], at: usize) {
+        assert!(at > 0, "a first token has nothing before it");
+        self.rows.push(rows[at - 1]);
+        self.targets.push(sequence[at]);
+    }
+
     /// Number of scored tokens.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -37,50 +47,61 @@ impl Scored {
     }
 }
 
+/// A common run of tokens shorter than this is not worth a segment of its own.
+const MIN_SHARED: usize = 16;
+
 impl PackedBatch {
-    /// Starts a new tree with this segment and returns its number.
-    pub fn push_root(&mut self, tokens: &[u32]) -> usize {
-        let tree = self.spans.last().map_or(0, |span| span.tree + 1);
-        self.push(tokens, None, 0, tree)
+    /// Packs sequences so that common beginnings are there once; also gives each sequence's rows, token by token.
+    pub fn of<T: AsRef<[u32]>>(sequences: &[T]) -> (Self, Vec<Vec<u32>>) {
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|i| sequences[*i].as_ref());
+        let sorted: Vec<&[u32]> = order.iter().map(|i| sequences[*i].as_ref()).collect();
+        let mut pack = Self::default();
+        let mut leaves = Vec::with_capacity(sorted.len());
+        pack.push_shared(&sorted, 0, None, &mut leaves);
+        let mut rows = vec![Vec::new(); sequences.len()];
+        for (i, leaf) in order.into_iter().zip(leaves) {
+            rows[i] = leaf.map_or_else(Vec::new, |leaf| pack.rows(leaf));
+        }
+        (pack, rows)
     }
 
-    /// Continues segment `parent`, which must belong to the last tree.
-    pub fn push_child(&mut self, parent: usize, tokens: &[u32]) -> usize {
-        let above = self.spans[parent];
-        assert_eq!(Some(above.tree), self.spans.last().map(|s| s.tree), "trees are contiguous");
-        self.push(tokens, Some(parent), above.prefix + above.len, above.tree)
+    /// Packs sorted sequences that agree up to `depth`, where `parent` ends; `leaves` gets each one's last segment.
+    fn push_shared(
+        &mut self,
+        sorted: &[&[u32]],
+        depth: usize,
+        parent: Option<usize>,
+        leaves: &mut Vec<Option<usize>>,
+    ) {
+        for alike in sorted.chunk_by(|a, b| common(a, b) >= depth + MIN_SHARED) {
+            let shared = common(alike[0], alike[alike.len() - 1]);
+            let segment = match shared == depth {
+                true => parent,
+                false => Some(self.push(&alike[0][depth..shared], parent)),
+            };
+            match alike {
+                [_] => leaves.push(segment),
+                _ => self.push_shared(alike, shared, segment, leaves),
+            }
+        }
     }
 
-    fn push(&mut self, tokens: &[u32], parent: Option<usize>, prefix: usize, tree: usize) -> usize {
-        self.spans.push(Span { start: self.tokens.len(), len: tokens.len(), parent, prefix, tree });
+    /// Appends a segment that continues `parent`, or begins at position 0, and returns its number.
+    pub fn push(&mut self, tokens: &[u32], parent: Option<usize>) -> usize {
+        let prefix = parent.map_or(0, |parent| self.spans[parent].prefix + self.spans[parent].len);
+        self.spans.push(Span { start: self.tokens.len(), len: tokens.len(), parent, prefix });
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((prefix..prefix + tokens.len()).map(|p| p as u32));
         self.spans.len() - 1
     }
 
-    /// Scores every token of a child segment: the first is predicted by its parent's last token.
-    pub fn score_child(&self, child: usize, scored: &mut Scored) {
-        let span = self.spans[child];
-        let above = self.spans[span.parent.expect("a child segment")];
-        for i in 0..span.len {
-            let row = if i == 0 { above.start + above.len - 1 } else { span.start + i - 1 };
-            scored.rows.push(row as u32);
-            scored.targets.push(self.tokens[span.start + i]);
-        }
-    }
-
-    /// Scores those tokens of a root segment whose `mask` is set; the first token has nothing before it.
-    pub fn score_masked(&self, root: usize, mask: &[bool], scored: &mut Scored) {
-        let span = self.spans[root];
-        for i in (1..span.len).filter(|i| mask[*i]) {
-            scored.rows.push((span.start + i - 1) as u32);
-            scored.targets.push(self.tokens[span.start + i]);
-        }
-    }
-
-    /// The row of a segment's last token.
-    pub fn last_row(&self, segment: usize) -> u32 {
-        (self.spans[segment].start + self.spans[segment].len - 1) as u32
+    /// The rows of the path to and including a segment, by position.
+    pub fn rows(&self, segment: usize) -> Vec<u32> {
+        let Span { start, len, parent, .. } = self.spans[segment];
+        let mut rows = parent.map_or_else(Vec::new, |parent| self.rows(parent));
+        rows.extend(start as u32..(start + len) as u32);
+        rows
     }
 
     /// Tokens in the pack.
@@ -94,31 +115,90 @@ impl PackedBatch {
     }
 }
 
+/// Answers after their prompts, packed, with every token of the answers scored.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerPack {
+    /// The pack.
+    pub pack: PackedBatch,
+    /// The answers' tokens, answer by answer.
+    pub scored: Scored,
+    /// Tokens of each answer.
+    pub lengths: Vec<usize>,
+    /// The row of each answer's last token, or of its prompt's where the answer is empty.
+    pub last: Vec<u32>,
+}
+
+impl AnswerPack {
+    /// Packs `(prompt, answer)`s.
+    ///
+    /// # Panics
+    /// If a prompt is empty: nothing would predict its answer.
+    pub fn of<'a>(answers: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> Self {
+        let (sequences, lengths): (Vec<Vec<u32>>, Vec<usize>) =
+            answers.into_iter().map(|(prompt, answer)| ([prompt, answer].concat(), answer.len())).unzip();
+        let (pack, rows) = PackedBatch::of(&sequences);
+        let (mut scored, mut last) = (Scored::default(), Vec::with_capacity(rows.len()));
+        for ((sequence, rows), length) in sequences.iter().zip(&rows).zip(&lengths) {
+            for at in sequence.len() - length..sequence.len() {
+                scored.push(sequence, rows, at);
+            }
+            last.push(rows[rows.len() - 1]);
+        }
+        Self { pack, scored, lengths, last }
+    }
+}
+
+/// How many tokens two sequences begin with alike.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_shares_its_prompt_and_scores_its_answers() {
-        let mut batch = PackedBatch::default();
-        batch.push_root(&[9]);
-        let prompt = batch.push_root(&[1, 2, 3]);
-        let chosen = batch.push_child(prompt, &[4, 5]);
-        let rejected = batch.push_child(prompt, &[6]);
-        assert_eq!(batch.positions, [0, 0, 1, 2, 3, 4, 3]);
-        assert_eq!(batch.spans[rejected].tree, 1);
-        let mut scored = Scored::default();
-        batch.score_child(chosen, &mut scored);
-        batch.score_child(rejected, &mut scored);
-        assert_eq!((scored.rows, scored.targets), (vec![3, 4, 3], vec![4, 5, 6]));
+    fn what_sequences_begin_with_alike_is_packed_once() {
+        let system: Vec<u32> = (100..120).collect();
+        let prompt: Vec<u32> = (200..216).collect();
+        let sequences: Vec<Vec<u32>> = vec![
+            [&system[..], &prompt, &[4, 5]].concat(),
+            [&system[..], &[9]].concat(),
+            vec![7, 8],
+            [&system[..], &prompt, &[6]].concat(),
+            [&system[..], &prompt].concat(),
+        ];
+        let (pack, rows) = PackedBatch::of(&sequences);
+        assert_eq!(pack.len(), 20 + 16 + 2 + 1 + 1 + 2);
+        for (sequence, rows) in sequences.iter().zip(&rows) {
+            let tokens: Vec<u32> = rows.iter().map(|row| pack.tokens[*row as usize]).collect();
+            let positions: Vec<u32> = rows.iter().map(|row| pack.positions[*row as usize]).collect();
+            assert_eq!(&tokens, sequence);
+            assert_eq!(positions, (0..sequence.len() as u32).collect::<Vec<_>>());
+        }
+        assert_eq!(rows[0][..36], rows[3][..36]);
+        assert_eq!(rows[0][..36], rows[4][..]);
+        for (i, span) in pack.spans.iter().enumerate() {
+            assert!(span.parent.is_none_or(|parent| parent < i), "a child comes after its parent");
+        }
     }
 
     #[test]
-    fn a_mask_never_scores_the_first_token() {
-        let mut batch = PackedBatch::default();
-        batch.push_root(&[7, 8, 9]);
+    fn equal_empty_and_barely_alike_sequences_keep_their_rows() {
+        let sequences = [vec![1, 2, 3], vec![], vec![1, 2, 3], vec![1, 2, 4]];
+        let (pack, rows) = PackedBatch::of(&sequences);
+        assert_eq!(pack.len(), 9, "three tokens alike are not worth a segment");
+        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [3, 0, 3, 3]);
+    }
+
+    #[test]
+    fn a_scored_token_is_predicted_by_the_row_before_it() {
+        let sequences = [[7, 8, 9], [1, 2, 3]];
+        let (pack, rows) = PackedBatch::of(&sequences);
         let mut scored = Scored::default();
-        batch.score_masked(0, &[true, false, true], &mut scored);
-        assert_eq!((scored.rows, scored.targets), (vec![1], vec![9]));
+        scored.push(&sequences[0], &rows[0], 2);
+        assert_eq!(pack.tokens[scored.rows[0] as usize], 8);
+        assert_eq!(scored.targets, [9]);
     }
 }

@@ -12,6 +12,6 @@ pub mod weights;
 
 pub use adapter::{Adapter, LoraSettings};
 pub use backend::{Backend, Cpu, Reference};
-pub use batch::{PackedBatch, Scored};
+pub use batch::{AnswerPack, PackedBatch, Scored};
 pub use config::ModelConfig;
 pub use decoder::{CachedRows, Decoder, Forward, Gradients, ScalarHead, Training};

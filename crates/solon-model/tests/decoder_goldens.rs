@@ -75,8 +75,10 @@ fn case(golden: &Golden) -> Case {
     let mut weights = Vec::new();
     for sequence in ["a", "b"] {
         let tokens = ids(golden, &format!("{sequence}.input_ids"));
-        let root = batch.push_root(&tokens);
-        batch.score_masked(root, &vec![true; tokens.len()], &mut scored);
+        let root = batch.push(&tokens, None);
+        for at in 1..tokens.len() {
+            scored.push(&tokens, &batch.rows(root), at);
+        }
         weights.extend(&golden[&format!("{sequence}.weights")]);
     }
     Case { batch, scored, weights }
@@ -140,8 +142,8 @@ fn check_scalar_head<B: Backend>(backend: &B, tolerance: f32) {
     let (mut values, mut weights) = (Vec::new(), Vec::new());
     let mut last = Vec::new();
     for sequence in ["a", "b"] {
-        let root = batch.push_root(&ids(&golden, &format!("{sequence}.input_ids")));
-        last.push(batch.last_row(root));
+        batch.push(&ids(&golden, &format!("{sequence}.input_ids")), None);
+        last.push(batch.len() as u32 - 1);
         values.extend(&golden[&format!("{sequence}.values")]);
         weights.extend(&golden[&format!("{sequence}.weights")]);
     }
@@ -219,14 +221,14 @@ fn packing_sharing_and_caching_change_no_bit() {
         let width = decoder.config().hidden_size;
 
         let mut shared = PackedBatch::default();
-        shared.push_root(&[1, 2, 3]);
-        let root = shared.push_root(&prompt);
-        shared.push_child(root, &first);
-        shared.push_child(root, &second);
+        shared.push(&[1, 2, 3], None);
+        let root = shared.push(&prompt, None);
+        shared.push(&first, Some(root));
+        shared.push(&second, Some(root));
         let together = decoder.hidden_states(None, &shared);
 
         let mut alone = PackedBatch::default();
-        alone.push_root(&[&prompt[..], &second[..]].concat());
+        alone.push(&[&prompt[..], &second[..]].concat(), None);
         let alone = decoder.hidden_states(None, &alone);
         assert_eq!(together[13 * width..], alone[7 * width..], "{precision:?}: answer");
         assert_eq!(together[3 * width..10 * width], alone[..7 * width], "{precision:?}: prompt");

@@ -12,7 +12,7 @@ use crate::sft::{Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_infer::score::{ScoreItem, score};
 use solon_kernels::Draws;
-use solon_model::{Adapter, Backend, Decoder, PackedBatch, Scored};
+use solon_model::{Adapter, AnswerPack, Backend, Decoder};
 
 /// Summed log-probs of each pair's chosen and rejected answer under a model, nats.
 pub fn reference_sums<B: Backend>(
@@ -77,17 +77,11 @@ impl<B: Backend> Trainer for DpoTrainer<'_, B> {
         let mut metrics: Option<DpoMetrics> = None;
         let mut tokens = 0;
         for pass in passes(&batch, self.settings.tokens_per_pass, |i| self.pairs[i].tokens()) {
-            let (mut pack, mut scored) = (PackedBatch::default(), Scored::default());
-            let mut lengths = Vec::new();
-            for item in &pass {
-                let pair = &self.pairs[*item];
-                let root = pack.push_root(&pair.prompt);
-                for answer in [&pair.chosen, &pair.rejected] {
-                    let child = pack.push_child(root, answer);
-                    pack.score_child(child, &mut scored);
-                    lengths.push(answer.len());
-                }
-            }
+            let sides = pass.iter().flat_map(|i| {
+                let pair = &self.pairs[*i];
+                [(&pair.prompt[..], &pair.chosen[..]), (&pair.prompt[..], &pair.rejected[..])]
+            });
+            let AnswerPack { pack, scored, lengths, .. } = AnswerPack::of(sides);
             tokens += pack.len();
             let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;
             let forward = decoder.forward(adapter.as_ref(), &pack);

@@ -10,7 +10,7 @@ use crate::schedule::Batches;
 use crate::sft::{Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_kernels::Draws;
-use solon_model::{Adapter, Backend, Decoder, PackedBatch, ScalarHead};
+use solon_model::{Adapter, AnswerPack, Backend, Decoder, ScalarHead};
 
 /// A tokenised preference.
 #[derive(Clone, Debug)]
@@ -93,16 +93,11 @@ impl<B: Backend> Trainer for RewardTrainer<'_, B> {
         let mut metrics: Option<RewardMetrics> = None;
         let mut tokens = 0;
         for pass in passes(&batch, self.settings.tokens_per_pass, |i| self.pairs[i].tokens()) {
-            let mut pack = PackedBatch::default();
-            let mut rows = Vec::new();
-            for item in &pass {
-                let pair = &self.pairs[*item];
-                let root = pack.push_root(&pair.prompt);
-                for answer in [&pair.chosen, &pair.rejected] {
-                    let child = pack.push_child(root, answer);
-                    rows.push(pack.last_row(child));
-                }
-            }
+            let sides = pass.iter().flat_map(|i| {
+                let pair = &self.pairs[*i];
+                [(&pair.prompt[..], &pair.chosen[..]), (&pair.prompt[..], &pair.rejected[..])]
+            });
+            let AnswerPack { pack, last: rows, .. } = AnswerPack::of(sides);
             tokens += pack.len();
             let Learner { decoder, adapter, scalar, gradients, .. } = &mut *self.learner;
             let Some(head) = scalar else { break };
@@ -155,13 +150,7 @@ pub fn rewards<B: Backend>(
     let all: Vec<usize> = (0..items.len()).collect();
     let mut out = Vec::with_capacity(items.len());
     for pass in passes(&all, tokens_per_pass, |i| items[i].0.len() + items[i].1.len()) {
-        let mut pack = PackedBatch::default();
-        let mut rows = Vec::new();
-        for item in pass {
-            let root = pack.push_root(items[item].0);
-            let child = pack.push_child(root, items[item].1);
-            rows.push(pack.last_row(child));
-        }
+        let AnswerPack { pack, last: rows, .. } = AnswerPack::of(pass.iter().map(|i| items[*i]));
         out.extend(decoder.scalars(&decoder.hidden_states(adapter, &pack), &rows, head));
     }
     out

@@ -117,10 +117,14 @@ impl<B: Backend> Trainer for SftTrainer<'_, B> {
         let mut metrics = SftMetrics::default();
         let mut tokens = 0;
         for pass in passes(&batch, self.settings.tokens_per_pass, |i| self.examples[i].tokens.len()) {
-            let (mut pack, mut scored) = (PackedBatch::default(), Scored::default());
-            for item in &pass {
-                let root = pack.push_root(&self.examples[*item].tokens);
-                pack.score_masked(root, &self.examples[*item].mask, &mut scored);
+            let sequences: Vec<&[u32]> = pass.iter().map(|i| &self.examples[*i].tokens[..]).collect();
+            let (pack, rows) = PackedBatch::of(&sequences);
+            let mut scored = Scored::default();
+            for (item, rows) in pass.iter().zip(&rows) {
+                let SftExample { tokens, mask, .. } = &self.examples[*item];
+                for at in (1..tokens.len()).filter(|at| mask[*at]) {
+                    scored.push(tokens, rows, at);
+                }
             }
             tokens += pack.len();
             let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;

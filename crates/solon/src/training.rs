@@ -1,6 +1,6 @@
 //! From records and texts to what the trainers take: token ids, adapters, heads, reward statistics.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use solon_data::records::{ChatMessage, PreferencePair};
 use solon_infer::chat::ChatModel;
 use solon_infer::generate::{Request, Settings, generate};
@@ -31,13 +31,28 @@ pub fn head_weight(hidden: usize, draws: Draws) -> Vec<f32> {
     (0..hidden as u64).map(|i| (draws.normal(i) * deviation) as f32).collect()
 }
 
+/// A conversation to learn from.
+#[derive(Clone, Debug)]
+pub struct Demonstration {
+    /// Its id.
+    pub id: String,
+    /// Ends with the assistant's turn.
+    pub messages: Vec<Message>,
+    /// The last answer was cut off: its words are learnt, but not that it ends there.
+    pub cut_off: bool,
+}
+
 /// Tokenises conversations; the assistant's turns are learnt.
-pub fn sft_examples(model: &ChatModel, conversations: &[(String, Vec<Message>)]) -> Result<Vec<SftExample>> {
-    use anyhow::Context;
-    conversations
+pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<Vec<SftExample>> {
+    demonstrations
         .iter()
-        .map(|(id, messages)| {
-            let encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
+        .map(|demonstration| {
+            let Demonstration { id, messages, cut_off } = demonstration;
+            let mut encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
+            if *cut_off {
+                encoded.ids.pop();
+                encoded.loss_mask.pop();
+            }
             Ok(SftExample { id: id.clone(), tokens: encoded.ids, mask: encoded.loss_mask })
         })
         .collect()

@@ -135,3 +135,14 @@ fn missing_records_and_shared_ids_are_errors() {
     let error = critique_round(&model, &empty, &twins, 1, &settings(1), &|_| None, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("[[revision]]"), "{error}");
 }
+
+#[test]
+fn an_answer_that_was_cut_off_ends_with_its_last_whole_sentence() {
+    let cut = |text: &str| Generated { truncated: true, ..finished(text) }.to_last_sentence();
+    let whole = cut("One. Two is 2.5 long! Three and");
+    assert_eq!((whole.text.as_str(), whole.truncated), ("One. Two is 2.5 long!", false));
+    for text in ["no end in sight", "The steps: 1. Go"] {
+        assert_eq!((cut(text).text.as_str(), cut(text).truncated), (text, true));
+    }
+    assert_eq!(finished("Done. And more").to_last_sentence().text, "Done. And more");
+}

@@ -23,7 +23,7 @@ use solon_infer::generate::{Completion, Finish, Request, Settings, generate};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::{ScoreItem, score};
 use solon_kernels::Draws;
-use solon_model::{Adapter, Backend, PackedBatch, ScalarHead, Scored};
+use solon_model::{Adapter, AnswerPack, Backend, PackedBatch, ScalarHead, Scored};
 
 /// A prompt to roll out.
 #[derive(Clone, Debug)]
@@ -244,13 +244,12 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
                 Some(*at - len)
             })
             .collect();
-        let (mut pack, mut scored, mut places) = (PackedBatch::default(), Scored::default(), Vec::new());
-        for sequence in sequences {
-            let root = pack.push_root(&self.prompts[rollout.prompts[*sequence]].tokens);
-            let child = pack.push_child(root, &rollout.completions[*sequence].token_ids);
-            pack.score_child(child, &mut scored);
-            places.extend(starts[*sequence]..starts[*sequence] + rollout.lengths[*sequence]);
-        }
+        let answers = sequences.iter().map(|s| {
+            let prompt = &self.prompts[rollout.prompts[*s]].tokens;
+            (&prompt[..], &rollout.completions[*s].token_ids[..])
+        });
+        let AnswerPack { pack, scored, .. } = AnswerPack::of(answers);
+        let places = sequences.iter().flat_map(|s| starts[*s]..starts[*s] + rollout.lengths[*s]).collect();
         (pack, scored, places)
     }
 
@@ -347,12 +346,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         let budget = self.settings.policy.tokens_per_pass;
         let mut out = Vec::new();
         for pass in passes(&all, budget, |i| answers[i].0.len() + answers[i].1.len()) {
-            let (mut pack, mut scored) = (PackedBatch::default(), Scored::default());
-            for item in pass {
-                let root = pack.push_root(answers[item].0);
-                let child = pack.push_child(root, answers[item].1);
-                pack.score_child(child, &mut scored);
-            }
+            let AnswerPack { pack, scored, .. } = AnswerPack::of(pass.iter().map(|i| answers[*i]));
             let hidden = self.critic.decoder.hidden_states(self.critic.adapter.as_ref(), &pack);
             out.extend(self.critic.decoder.scalars(&hidden, &scored.rows, head));
         }

@@ -173,9 +173,13 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     refuse_full_adapter(args)?;
     let demonstrations = read_demonstrations(&args.data)?;
     let Some((mut job, clock)) = begin("sft", args, "")? else { return Ok(()) };
-    let conversations: Vec<(String, Vec<Message>)> = demonstrations
+    let conversations: Vec<training::Demonstration> = demonstrations
         .iter()
-        .map(|d| (d.id.clone(), d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect()))
+        .map(|d| training::Demonstration {
+            id: d.id.clone(),
+            messages: d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+            cut_off: false,
+        })
         .collect();
     let examples = sft_examples(&job.model, &conversations)?;
     let texts = demonstrations.iter().map(|d| (d.id.clone(), training::transcript(&d.messages)));

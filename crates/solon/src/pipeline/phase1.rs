@@ -10,7 +10,7 @@ use crate::feedback_model::LocalModel;
 use crate::progress;
 use crate::recipe::Sample;
 use crate::run_folder::{safe_point, settings_hash};
-use crate::training::sft_examples;
+use crate::training::{Demonstration, sft_examples};
 use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
@@ -35,14 +35,6 @@ pub(super) fn fault(text: &str) -> Option<String> {
 /// The text of a prompt's last turn.
 pub(super) fn text_of(prompt: &PromptRecord) -> &str {
     prompt.messages.last().map(|m| m.content.as_str()).unwrap_or_default()
-}
-
-/// Up to the last full sentence of a text that was cut off; `None` where no sentence is whole.
-pub(super) fn whole_sentences(text: &str) -> Option<&str> {
-    let (at, _) = text
-        .char_indices()
-        .rfind(|(at, c)| matches!(c, '.' | '!' | '?') && text[at + 1..].starts_with([' ', '\n']))?;
-    Some(&text[..=at])
 }
 
 impl Pipeline {
@@ -86,14 +78,15 @@ impl Pipeline {
     ) -> Result<Trained> {
         let inputs = settings_hash(&json!([conversations, settings]))?;
         self.stage(stage, &[&inputs], |this| {
-            let conversations: Vec<(String, Vec<Message>)> = conversations
+            let demonstrations: Vec<Demonstration> = conversations
                 .iter()
-                .map(|c| {
-                    let messages = c.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
-                    (format!("{stage}/{}", c.id), messages)
+                .map(|c| Demonstration {
+                    id: format!("{stage}/{}", c.id),
+                    messages: c.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+                    cut_off: false,
                 })
                 .collect();
-            this.fine_tune(stage, what, &conversations, None, settings)
+            this.fine_tune(stage, what, &demonstrations, None, settings)
         })?;
         self.trained(stage)
     }
@@ -103,17 +96,19 @@ impl Pipeline {
         &mut self,
         stage: &str,
         what: &str,
-        conversations: &[(String, Vec<Message>)],
+        demonstrations: &[Demonstration],
         parents: Option<&[Vec<String>]>,
         settings: crate::recipe::Training,
     ) -> Result<Value> {
-        let items: Vec<NewItem> = conversations
+        let items: Vec<NewItem> = demonstrations
             .iter()
             .enumerate()
-            .map(|(i, (id, messages))| {
+            .map(|(i, demonstration)| {
+                let messages = &demonstration.messages;
                 let text = messages.last().map(|m| m.content.clone()).unwrap_or_default();
-                let mut item = NewItem::new(id.clone(), ItemKind::Demonstration, i as u64, text);
-                item.data = json!({"messages": messages});
+                let id = demonstration.id.clone();
+                let mut item = NewItem::new(id, ItemKind::Demonstration, i as u64, text);
+                item.data = json!({"messages": messages, "cut_off": demonstration.cut_off});
                 for parent in parents.map(|p| p[i].as_slice()).unwrap_or_default() {
                     item = item.parent(parent.clone(), "learnt from");
                 }
@@ -121,7 +116,7 @@ impl Pipeline {
             })
             .collect();
         self.insert(stage, &items)?;
-        let examples = sft_examples(&self.model, conversations)?;
+        let examples = sft_examples(&self.model, demonstrations)?;
         let mut learner = self.learner(stage, None, None);
         let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
         let draws = self.draws(stage).item("order");
@@ -173,23 +168,17 @@ impl Pipeline {
                     .iter()
                     .zip(answers)
                     .map(|((place, prompt), answer)| {
-                        // An answer that ran into the limit is kept up to its last whole sentence.
-                        let text = match answer.truncated {
-                            true => whole_sentences(&answer.text).unwrap_or(&answer.text).to_owned(),
-                            false => answer.text,
-                        };
-                        let mut item = NewItem::new(
-                            format!("respond/{}", prompt.id),
-                            ItemKind::Response,
-                            *place as u64,
-                            &text,
-                        )
-                        .parent(prompt.id.clone(), "prompt");
-                        item.prompt_id = Some(prompt.id.clone());
                         let helpful = this.helpful.iter().any(|p| p.id == prompt.id);
-                        let refused = helpful && solon_eval::classify(&text) == solon_eval::Verdict::Refusal;
-                        // What the model must not learn: loops, and refusing what was harmless.
-                        item.dropped_reason = fault(&text).or(refused.then(|| "needless refusal".to_owned()));
+                        // What is criticised ends with a sentence; what is learnt from is learnt as far as it goes.
+                        let answer = if helpful { answer } else { answer.to_last_sentence() };
+                        let id = format!("respond/{}", prompt.id);
+                        let mut item = NewItem::new(id, ItemKind::Response, *place as u64, &answer.text)
+                            .parent(prompt.id.clone(), "prompt");
+                        item.prompt_id = Some(prompt.id.clone());
+                        item.data = json!({"cut_off": answer.truncated});
+                        // What the model must not learn: loops, and refusing or evading what was harmless.
+                        let evades = helpful && solon_eval::evades(&answer.text);
+                        item.dropped_reason = fault(&answer.text).or(evades.then(|| "evasion".to_owned()));
                         item
                     })
                     .collect();
@@ -270,27 +259,28 @@ impl Pipeline {
         let examples = self.constitution.example.iter().map(|e| (&e.id, &e.request, &e.revision));
         let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>()]))?;
         self.stage("sft", &[revise, &hash], |this| {
-            let (conversations, parents) = this.demonstrations()?;
-            this.fine_tune("sft", "fine-tuning", &conversations, Some(&parents), settings)
+            let (demonstrations, parents) = this.demonstrations()?;
+            this.fine_tune("sft", "fine-tuning", &demonstrations, Some(&parents), settings)
         })?;
         self.trained("sft")
     }
 
     /// What SFT learns from, and each conversation's parents in the ledger.
-    fn demonstrations(&self) -> Result<(Vec<(String, Vec<Message>)>, Vec<Vec<String>>)> {
+    fn demonstrations(&self) -> Result<(Vec<Demonstration>, Vec<Vec<String>>)> {
         let mut items = self.revise_items()?;
         for round in 1..=self.recipe.revise.rounds {
             let (critiques, revisions) = self.recorded_round(&items, round)?.unwrap_or_default();
             apply_round(&mut items, round, &critiques, &revisions)?;
         }
-        let mut conversations = Vec::new();
+        let mut demonstrations = Vec::new();
         let mut parents = Vec::new();
+        let mut learn = |id: &str, request: &str, answer: &str, cut_off: bool| {
+            let messages = vec![Message::user(request), Message::assistant(answer)];
+            demonstrations.push(Demonstration { id: format!("sft/{id}"), messages, cut_off });
+        };
         for item in &items {
             let Outcome::Revised(revision) = item.outcome() else { continue };
-            conversations.push((
-                format!("sft/{}", item.prompt_id),
-                vec![Message::user(&item.request), Message::assistant(revision)],
-            ));
+            learn(&item.prompt_id, &item.request, revision, false);
             let last =
                 (1..=self.recipe.revise.rounds).rev().map(|round| format!("revise/{}/{round}", item.id));
             let made = self.made("revise", ItemKind::Revision)?;
@@ -299,8 +289,7 @@ impl Pipeline {
         }
         // The worked examples' own revisions: few, but written by people.
         for example in &self.constitution.example {
-            let messages = vec![Message::user(&example.request), Message::assistant(&example.revision)];
-            conversations.push((format!("sft/{}", example.id), messages));
+            learn(&example.id, &example.request, &example.revision, false);
             parents.push(vec![format!("principle/{}", example.principle)]);
         }
         for response in self.run.ledger.kept_items("respond", ItemKind::Response)? {
@@ -308,11 +297,10 @@ impl Pipeline {
             else {
                 continue;
             };
-            let messages = vec![Message::user(text_of(prompt)), Message::assistant(&response.text)];
-            conversations.push((format!("sft/{}", prompt.id), messages));
+            learn(&prompt.id, text_of(prompt), &response.text, response.data["cut_off"] == true);
             parents.push(vec![prompt.id.clone(), response.id.clone()]);
         }
-        Ok((conversations, parents))
+        Ok((demonstrations, parents))
     }
 
     /// The answers to red-team prompts, as items to revise.
@@ -412,16 +400,5 @@ pub(super) fn sampling(sample: Sample, seed: u64, stage: &str) -> Sampling {
         seed,
         stage: stage.to_owned(),
         stop: Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cut_answer_ends_with_its_last_whole_sentence() {
-        assert_eq!(whole_sentences("One. Two is 2.5 long! Three and"), Some("One. Two is 2.5 long!"));
-        assert_eq!(whole_sentences("no end in sight"), None);
     }
 }
