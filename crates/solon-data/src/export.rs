@@ -40,7 +40,7 @@ pub fn write_demonstrations(
     }
     let mut rows = Vec::with_capacity(demonstrations.len());
     let mut rows_needing_assistant_only_loss = 0;
-    for Demonstration { id, messages, prompt_len } in demonstrations {
+    for Demonstration { id, messages, prompt_len, .. } in demonstrations {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
         if !completion.iter().any(ChatMessage::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
@@ -172,8 +172,12 @@ mod tests {
             if index % 2 == 0 { ChatMessage::user(*text) } else { ChatMessage::assistant(*text) }
         });
         let messages: Vec<_> = turns.collect();
-        let demonstration =
-            |id: &str, prompt_len| Demonstration { id: id.into(), messages: messages.clone(), prompt_len };
+        let demonstration = |id: &str, prompt_len| Demonstration {
+            id: id.into(),
+            messages: messages.clone(),
+            prompt_len,
+            cut_off: false,
+        };
         let all = [demonstration("a", 1), demonstration("b", 3)];
         let summary = write_demonstrations(&path, &all).unwrap();
         assert_eq!(summary, DemonstrationExport { rows: 2, rows_needing_assistant_only_loss: 1 });

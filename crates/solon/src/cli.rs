@@ -334,6 +334,9 @@ pub struct PpoArgs {
     /// Weight of the per-token KL to the starting model
     #[arg(long, default_value_t = 0.05)]
     pub kl_coefficient: f64,
+    /// Rollouts are sampled at this temperature, and log-probs are taken at it
+    #[arg(long, default_value_t = 0.7)]
+    pub temperature: f64,
     /// Most new tokens of an answer
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,

@@ -30,8 +30,11 @@ pub struct Recipe {
     pub lora: Lora,
     /// The critic adapter, warmed up on the constitution's worked examples.
     pub critic: Training,
-    /// The policy's first answers.
+    /// The model's first answers to red-team prompts, which are criticised and revised.
     pub respond: Sample,
+    /// The model's answers to helpful prompts, which are learnt as they are, so that what it could do stays. The choice
+    /// between answering and refusing falls in the first words: a beginning is enough.
+    pub rehearse: Sample,
     /// Critique and revision.
     pub revise: Revise,
     /// Fine-tuning on revisions and helpful answers.
@@ -163,6 +166,8 @@ pub struct Ppo {
     pub prompts_each: usize,
     /// Most new tokens of an answer.
     pub max_new_tokens: usize,
+    /// Rollouts are sampled at this temperature, and log-probs are taken at it.
+    pub temperature: f64,
     /// Weight of the per-token KL to the SFT model.
     pub kl_coefficient: f64,
 }
@@ -239,6 +244,7 @@ impl Recipe {
             ("sft.batch_size", self.sft.batch_size),
             ("prompts.red_team_count", self.prompts.red_team_count),
             ("respond.max_new_tokens", self.respond.max_new_tokens),
+            ("rehearse.max_new_tokens", self.rehearse.max_new_tokens),
             ("revise.rounds", self.revise.rounds as usize),
             ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
         ];

@@ -79,10 +79,10 @@ pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pai
         .collect()
 }
 
-/// TRL's PPO with this KL coefficient, at temperature 1, so that log-probs are the model's own.
-pub fn ppo_preset(kl_coefficient: f64) -> PpoPreset {
+/// TRL's PPO with this KL coefficient and temperature.
+pub fn ppo_preset(kl_coefficient: f64, temperature: f64) -> PpoPreset {
     let mut preset = ppo::TRL;
-    preset.temperature = 1.0;
+    preset.temperature = temperature;
     preset.reward.kl_coefficient = kl_coefficient;
     preset
 }
@@ -94,13 +94,13 @@ pub fn reward_statistics(
     (adapter, head): (&Adapter<Cpu>, &ScalarHead<Cpu>),
     prompts: &[PpoPrompt],
     stop_ids: &[u32],
-    max_new_tokens: usize,
+    (max_new_tokens, temperature): (usize, f32),
     draws: Draws,
 ) -> (f32, f32) {
     let requests: Vec<Request> =
         prompts.iter().map(|p| Request { prompt: p.tokens.clone(), draws: draws.item(&p.id) }).collect();
     let settings = Settings {
-        sampling: Sampling::default(),
+        sampling: Sampling { temperature, ..Sampling::default() },
         max_new_tokens,
         stop_ids,
         stop_text: None,

@@ -20,10 +20,13 @@ pub struct Demonstration {
     pub messages: Vec<ChatMessage>,
     /// How many of `messages` are the prompt. For the `messages` format: those before the assistant's first.
     pub prompt_len: usize,
+    /// The last answer was cut off: its words are to be imitated, but not that it ends there.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// Reads demonstrations: `{"messages": […]}`, or `{"prompt": …, "completion": …}` with a string or a list of messages
-/// for either, with optional `id`.
+/// for either, with optional `id` and `cut_off`.
 ///
 /// # Errors
 /// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row with nothing to train on, or in another format.
@@ -38,6 +41,8 @@ struct RawDemonstration {
     messages: Option<Vec<ChatMessage>>,
     prompt: Option<Turns>,
     completion: Option<Turns>,
+    #[serde(default)]
+    cut_off: bool,
     label: Option<serde::de::IgnoredAny>,
     text: Option<serde::de::IgnoredAny>,
     chosen: Option<serde::de::IgnoredAny>,
@@ -51,6 +56,7 @@ impl Raw for RawDemonstration {
     }
 
     fn normalise(self, id: String) -> Result<Demonstration, String> {
+        let cut_off = self.cut_off;
         match (self.messages, self.prompt, self.completion) {
             // Imitating the completions labelled bad is the opposite of what the file says.
             (None, Some(_), Some(_)) if self.label.is_some() => {
@@ -60,7 +66,7 @@ impl Raw for RawDemonstration {
                 let Some(prompt_len) = messages.iter().position(ChatMessage::is_assistant) else {
                     return Err("field `messages`: has no message of the assistant to train on".into());
                 };
-                Ok(Demonstration { id, messages, prompt_len })
+                Ok(Demonstration { id, messages, prompt_len, cut_off })
             }
             (None, Some(prompt), Some(completion)) => {
                 // Unlike a prompt to answer, this one may end with the assistant's own beginning.
@@ -76,7 +82,7 @@ impl Raw for RawDemonstration {
                 if !messages[prompt_len..].iter().any(ChatMessage::is_assistant) {
                     return Err("field `completion`: has no message of the assistant to train on".into());
                 }
-                Ok(Demonstration { id, messages, prompt_len })
+                Ok(Demonstration { id, messages, prompt_len, cut_off })
             }
             (Some(_), ..) => Err("has both `messages` and `prompt` or `completion`; keep one form".into()),
             _ if self.text.is_some() => {

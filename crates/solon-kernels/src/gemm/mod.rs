@@ -57,6 +57,11 @@ impl<'a> Strided<'a> {
         Self { data, row_stride: columns, column_stride: 1 }
     }
 
+    /// The matrix from row `row` on.
+    fn rows_from(self, row: usize) -> Self {
+        Self { data: &self.data[row * self.row_stride..], ..self }
+    }
+
     /// The transpose of a row-major matrix with `columns` columns.
     pub fn transposed(data: &'a [f32], columns: usize) -> Self {
         Self { data, row_stride: 1, column_stride: columns }
@@ -72,61 +77,104 @@ pub enum Write {
     Add,
 }
 
-/// Rows of `A` per task: eight tiles, so that a panel of `B` is read once from L2 for 112 rows.
+/// Tiles of rows of `A` per task, so that a panel of `B` is read once from L2 for all of them and they stay in L2
+/// themselves while every panel passes.
 const TILES_PER_TASK: usize = 8;
 /// Most terms of `k` between two visits to `C`: keeps a panel of `B` in the first-level cache.
 const MAX_DEPTH: usize = 512;
 
-/// `c = a·b` or `c += a·b`; `c` is row-major `[m, b.n()]`.
-pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) {
-    let (n, k) = (b.n(), b.k());
-    assert_eq!(c.len(), m * n, "output of a {m}x{k} by {k}x{n} product");
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if write == Write::Replace {
-            c.fill(0.0);
-        }
-        return;
-    }
-    let a = PackedA::new(a, m, b);
-    let out = SharedOutput(c.as_mut_ptr());
-    let row_tasks = a.tiles().div_ceil(TILES_PER_TASK);
-    // Enough tasks to keep every thread busy: columns are split when there are few rows, as in decoding.
-    let threads = rayon::current_num_threads();
-    let column_tasks = if threads == 1 {
-        1
-    } else {
-        (4 * threads).div_ceil(row_tasks).clamp(1, b.panels().div_ceil(2).max(1))
-    };
-    let panels_per_task = b.panels().div_ceil(column_tasks);
-    let task = |index: usize| {
-        let (row_task, column_task) = (index / column_tasks, index % column_tasks);
-        let tiles = row_task * TILES_PER_TASK..((row_task + 1) * TILES_PER_TASK).min(a.tiles());
-        let first = (column_task * panels_per_task).min(b.panels());
-        let panels = first..(first + panels_per_task).min(b.panels());
-        run_block(&a, b, tiles, panels, m, out, write);
-    };
-    let tasks = row_tasks * column_tasks;
-    if threads == 1 || tasks == 1 || m * n * k < 64 * 1024 {
-        (0..tasks).for_each(task);
-    } else {
-        (0..tasks).into_par_iter().for_each(task);
-    }
-    a.recycle();
+/// One of several products of the same left-hand matrix.
+pub struct Product<'a> {
+    /// The right-hand matrix, `[k, n]`.
+    pub b: &'a PackedB,
+    /// Row-major `[m, n]`.
+    pub c: &'a mut [f32],
+    /// What happens to `c`.
+    pub write: Write,
 }
 
-/// The products of some row tiles with some column panels, a block of `k` at a time.
-fn run_block(
-    a: &PackedA,
-    b: &PackedB,
-    tiles: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
-    m: usize,
-    out: SharedOutput,
+/// `c = a·b` or `c += a·b`; `c` is row-major `[m, b.n()]`.
+pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) {
+    gemm_many(a, m, &mut [Product { b, c, write }]);
+}
+
+/// Products of one matrix with several, which is packed once for all: `k` and the precision must agree.
+pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
+    let Some(first) = products.first().map(|product| product.b) else { return };
+    for Product { b, c, write } in products.iter_mut() {
+        assert!(b.k() == first.k() && b.precision() == first.precision(), "products of one matrix");
+        assert_eq!(c.len(), m * b.n(), "output of a {m}x{} by {}x{} product", b.k(), b.k(), b.n());
+        if b.k() == 0 && *write == Write::Replace {
+            c.fill(0.0);
+        }
+    }
+    if m == 0 || first.k() == 0 {
+        return;
+    }
+    let outputs: Vec<Output<'_>> = products
+        .iter_mut()
+        .map(|product| Output { b: product.b, c: SharedOutput(product.c.as_mut_ptr()), write: product.write })
+        .collect();
+    let panels: usize = outputs.iter().map(|output| output.b.panels()).sum();
+    let block_rows = TILES_PER_TASK * tile::tile_rows();
+    let blocks = m.div_ceil(block_rows);
+    let threads = rayon::current_num_threads();
+    let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
+    if threads == 1 || blocks >= 2 * threads || work < 64 * 1024 {
+        // Each task packs its own rows and takes them through every panel while they are in its cache.
+        let task = |block: usize| {
+            let rows = block * block_rows..m.min((block + 1) * block_rows);
+            let packed = PackedA::new(a.rows_from(rows.start), rows.len(), first);
+            run_panels(&packed, rows.start, &outputs, 0..panels);
+            packed.recycle();
+        };
+        match threads == 1 || work < 64 * 1024 {
+            true => (0..blocks).for_each(task),
+            false => (0..blocks).into_par_iter().for_each(task),
+        }
+    } else {
+        // Few rows, as in decoding: the panels are split as well, so that every thread has work.
+        let packed: Vec<PackedA> = (0..blocks)
+            .map(|block| {
+                let rows = block * block_rows..m.min((block + 1) * block_rows);
+                PackedA::new(a.rows_from(rows.start), rows.len(), first)
+            })
+            .collect();
+        let splits = (4 * threads).div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
+        let share = panels.div_ceil(splits);
+        (0..blocks * splits).into_par_iter().for_each(|task| {
+            let (block, split) = (task / splits, task % splits);
+            let some = (split * share).min(panels)..((split + 1) * share).min(panels);
+            run_panels(&packed[block], block * block_rows, &outputs, some);
+        });
+        packed.into_iter().for_each(PackedA::recycle);
+    }
+}
+
+/// Where a product goes, for tasks that write disjoint parts of it.
+struct Output<'a> {
+    b: &'a PackedB,
+    c: SharedOutput,
     write: Write,
-) {
+}
+
+/// Takes packed rows, of which the first is row `first_row` of `C`, through some of the panels of all products.
+fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std::ops::Range<usize>) {
+    let mut before = 0;
+    for Output { b, c, write } in outputs {
+        let of_this = |panel: usize| panel.clamp(before, before + b.panels()) - before;
+        let own = of_this(panels.start)..of_this(panels.end);
+        if !own.is_empty() {
+            // SAFETY: `first_row` and the rows of `a` after it are rows of `c`.
+            let c = SharedOutput(unsafe { c.0.add(first_row * b.n()) });
+            run_block(a, b, own, c, *write);
+        }
+        before += b.panels();
+    }
+}
+
+/// The products of packed rows with some column panels, a block of `k` at a time; `out` is at the first of the rows.
+fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: SharedOutput, write: Write) {
     let n = b.n();
     let steps = b.steps();
     let blocks = b.k().div_ceil(MAX_DEPTH);
@@ -137,8 +185,8 @@ fn run_block(
         let start_from_output = write == Write::Add || from > 0;
         for panel in panels.clone() {
             let columns = b.panel_width().min(n - panel * b.panel_width());
-            for tile in tiles.clone() {
-                let rows = a.tile_rows().min(m - tile * a.tile_rows());
+            for tile in 0..a.tiles() {
+                let rows = a.tile_rows().min(a.rows() - tile * a.tile_rows());
                 let offset = tile * a.tile_rows() * n + panel * b.panel_width();
                 // SAFETY: `offset` and the `rows x columns` elements after it lie inside `c` (`rows` and `columns` were
                 // cut to the matrix just above), and no other task has this tile and panel.

@@ -80,7 +80,7 @@ impl PackedB {
     }
 }
 
-/// The left-hand operand, packed for one product.
+/// Rows of the left-hand operand, packed for one or several products.
 pub(super) struct PackedA {
     rows: usize,
     steps: usize,
@@ -100,7 +100,7 @@ impl PackedA {
         let (k, precision) = (b.k(), b.precision());
         let mut data = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         data.resize(m.div_ceil(tile_rows) * steps * tile_rows, 0);
-        let pack_tile = |(tile, out): (usize, &mut [u32])| {
+        for (tile, out) in data.chunks_mut(steps * tile_rows).enumerate() {
             let rows = tile_rows.min(m - tile * tile_rows);
             let view = Strided {
                 data: &source.data[tile * tile_rows * source.row_stride..],
@@ -108,11 +108,6 @@ impl PackedA {
                 column_stride: source.column_stride,
             };
             pack_lanes(view, rows, tile_rows, k, precision, out);
-        };
-        if m * k < 16 * 1024 {
-            data.chunks_mut(steps * tile_rows).enumerate().for_each(pack_tile);
-        } else {
-            data.par_chunks_mut(steps * tile_rows).enumerate().for_each(pack_tile);
         }
         Self { rows: m, steps, tile_rows, data }
     }
@@ -120,6 +115,10 @@ impl PackedA {
     /// Gives the buffer back for the next product on this thread.
     pub(super) fn recycle(self) {
         SPARE.with_borrow_mut(|spare| spare.push(self.data));
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(super) fn tiles(&self) -> usize {

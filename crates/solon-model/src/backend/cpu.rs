@@ -3,10 +3,10 @@
 // `Vec<f32>` is this backend's buffer type; the trait's signatures take it by reference.
 #![allow(clippy::ptr_arg)]
 
-use super::{AdamW, Backend, CachedRun, Heads, Span, Turn, WeightUse, Write};
+use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
 use rayon::prelude::*;
 use solon_kernels::attention::{self, Keys};
-use solon_kernels::gemm::{PackedB, Strided, gemm};
+use solon_kernels::gemm::{PackedB, Product, Strided, gemm, gemm_many};
 use solon_kernels::rope::RopeTable;
 use solon_kernels::{Precision, adamw, elementwise, log_prob, rms_norm, rope};
 
@@ -110,26 +110,32 @@ impl Backend for Cpu {
         }
     }
 
-    fn linear(&self, x: &Vec<f32>, weight: &CpuWeight, y: &mut Vec<f32>, write: Write) {
-        gemm(Strided::rows(x, weight.columns), x.len() / weight.columns, &weight.forward, y, write);
+    fn linear(&self, x: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
+        let Some(columns) = products.first().map(|product| product.weight.columns) else { return };
+        let mut products: Vec<Product<'_>> = products
+            .iter_mut()
+            .map(|Linear { weight, out, write }| Product { b: &weight.forward, c: out, write: *write })
+            .collect();
+        gemm_many(Strided::rows(x, columns), x.len() / columns, &mut products);
     }
 
-    fn linear_input_grad(&self, dy: &Vec<f32>, weight: &CpuWeight, dx: &mut Vec<f32>, write: Write) {
-        let backward = weight.backward.as_ref().expect("the weight was packed for training");
-        gemm(Strided::rows(dy, weight.rows), dy.len() / weight.rows, backward, dx, write);
+    fn linear_input_grad(&self, dy: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
+        let Some(rows) = products.first().map(|product| product.weight.rows) else { return };
+        let mut products: Vec<Product<'_>> = products
+            .iter_mut()
+            .map(|Linear { weight, out, write }| {
+                let b = weight.backward.as_ref().expect("the weight was packed for training");
+                Product { b, c: out, write: *write }
+            })
+            .collect();
+        gemm_many(Strided::rows(dy, rows), dy.len() / rows, &mut products);
     }
 
-    fn linear_weight_grad(
-        &self,
-        dy: &Vec<f32>,
-        x: &Vec<f32>,
-        rows: usize,
-        columns: usize,
-        dw: &mut Vec<f32>,
-    ) {
-        let tokens = x.len() / columns;
-        let packed = PackedB::new(Strided::rows(x, columns), tokens, columns, self.precision);
-        gemm(Strided::transposed(dy, rows), rows, &packed, dw, Write::Add);
+    fn linear_weight_grad(&self, x: &Vec<f32>, columns: usize, gradients: &mut [WeightGrad<'_, Self>]) {
+        let packed = PackedB::new(Strided::rows(x, columns), x.len() / columns, columns, self.precision);
+        for WeightGrad { dy, rows, dw } in gradients {
+            gemm(Strided::transposed(dy, *rows), *rows, &packed, dw, Write::Add);
+        }
     }
 
     fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>) {

@@ -37,6 +37,26 @@ pub struct CachedRun {
     pub rows: usize,
 }
 
+/// One of several products of the same input, which a machine may bring into its own form once for all.
+pub struct Linear<'a, B: Backend> {
+    /// The matrix.
+    pub weight: &'a B::Weight,
+    /// Where the product goes.
+    pub out: &'a mut B::Buffer,
+    /// What happens to what was there.
+    pub write: Write,
+}
+
+/// A weight's gradient from that of its output.
+pub struct WeightGrad<'a, B: Backend> {
+    /// `[n, rows]`.
+    pub dy: &'a B::Buffer,
+    /// Rows of the weight.
+    pub rows: usize,
+    /// `[rows, columns]`; added to.
+    pub dw: &'a mut B::Buffer,
+}
+
 /// A machine that can run the decoder.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// A vector of f32 on the machine.
@@ -74,25 +94,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn pack(&self, values: &Self::Buffer, rows: usize, columns: usize, usage: WeightUse) -> Self::Weight;
     /// The same with new values.
     fn repack(&self, weight: &mut Self::Weight, values: &Self::Buffer);
-    /// `y = x Wᵀ` or `y += x Wᵀ`; `x [n, in]`, `y [n, out]`.
-    fn linear(&self, x: &Self::Buffer, weight: &Self::Weight, y: &mut Self::Buffer, write: Write);
-    /// `dx = dy W` or `dx += dy W`. The weight must have been packed for [`WeightUse::Training`].
-    fn linear_input_grad(
-        &self,
-        dy: &Self::Buffer,
-        weight: &Self::Weight,
-        dx: &mut Self::Buffer,
-        write: Write,
-    );
-    /// `dW += dyᵀ x`; `dW [rows, columns]`.
-    fn linear_weight_grad(
-        &self,
-        dy: &Self::Buffer,
-        x: &Self::Buffer,
-        rows: usize,
-        columns: usize,
-        dw: &mut Self::Buffer,
-    );
+    /// `y = x Wᵀ` or `y += x Wᵀ` for each of several weights; `x [n, in]`, `y [n, out]`.
+    fn linear(&self, x: &Self::Buffer, products: &mut [Linear<'_, Self>]);
+    /// `dx = dy W` or `dx += dy W` for each of several weights, packed for [`WeightUse::Training`].
+    fn linear_input_grad(&self, dy: &Self::Buffer, products: &mut [Linear<'_, Self>]);
+    /// `dW += dyᵀ x` for each of several `dy` of one `x [n, columns]`.
+    fn linear_weight_grad(&self, x: &Self::Buffer, columns: usize, gradients: &mut [WeightGrad<'_, Self>]);
     /// Adds `bias` to each row of `y`.
     fn add_bias(&self, y: &mut Self::Buffer, bias: &Self::Buffer);
     /// `db += Σ_rows dy`.

@@ -5,7 +5,7 @@
 // Indices are the definition here; iterator chains would hide it.
 #![allow(clippy::needless_range_loop)]
 
-use super::{AdamW, Backend, CachedRun, Heads, Span, Turn, WeightUse, Write};
+use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
 use solon_kernels::reference::attend_one;
 
 /// Naive f32 loops.
@@ -104,35 +104,34 @@ impl Backend for Reference {
     fn repack(&self, weight: &mut Matrix, values: &Vec<f32>) {
         weight.values.clone_from(values);
     }
-    fn linear(&self, x: &Vec<f32>, w: &Matrix, y: &mut Vec<f32>, write: Write) {
-        for (x, y) in x.chunks_exact(w.columns).zip(y.chunks_exact_mut(w.rows)) {
-            for (y, row) in y.iter_mut().zip(w.values.chunks_exact(w.columns)) {
-                let sum: f64 = x.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                *y = if write == Write::Add { *y + sum as f32 } else { sum as f32 };
+    fn linear(&self, x: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
+        for Linear { weight: w, out, write } in products {
+            for (x, y) in x.chunks_exact(w.columns).zip(out.chunks_exact_mut(w.rows)) {
+                for (y, row) in y.iter_mut().zip(w.values.chunks_exact(w.columns)) {
+                    let sum: f64 = x.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                    *y = if *write == Write::Add { *y + sum as f32 } else { sum as f32 };
+                }
             }
         }
     }
-    fn linear_input_grad(&self, dy: &Vec<f32>, w: &Matrix, dx: &mut Vec<f32>, write: Write) {
-        for (dy, dx) in dy.chunks_exact(w.rows).zip(dx.chunks_exact_mut(w.columns)) {
-            for j in 0..w.columns {
-                let sum: f64 =
-                    (0..w.rows).map(|i| f64::from(dy[i]) * f64::from(w.values[i * w.columns + j])).sum();
-                dx[j] = if write == Write::Add { dx[j] + sum as f32 } else { sum as f32 };
+    fn linear_input_grad(&self, dy: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
+        for Linear { weight: w, out, write } in products {
+            for (dy, dx) in dy.chunks_exact(w.rows).zip(out.chunks_exact_mut(w.columns)) {
+                for j in 0..w.columns {
+                    let sum: f64 =
+                        (0..w.rows).map(|i| f64::from(dy[i]) * f64::from(w.values[i * w.columns + j])).sum();
+                    dx[j] = if *write == Write::Add { dx[j] + sum as f32 } else { sum as f32 };
+                }
             }
         }
     }
-    fn linear_weight_grad(
-        &self,
-        dy: &Vec<f32>,
-        x: &Vec<f32>,
-        rows: usize,
-        columns: usize,
-        dw: &mut Vec<f32>,
-    ) {
-        for (dy, x) in dy.chunks_exact(rows).zip(x.chunks_exact(columns)) {
-            for i in 0..rows {
-                for j in 0..columns {
-                    dw[i * columns + j] += dy[i] * x[j];
+    fn linear_weight_grad(&self, x: &Vec<f32>, columns: usize, gradients: &mut [WeightGrad<'_, Self>]) {
+        for WeightGrad { dy, rows, dw } in gradients {
+            for (dy, x) in dy.chunks_exact(*rows).zip(x.chunks_exact(columns)) {
+                for i in 0..*rows {
+                    for j in 0..columns {
+                        dw[i * columns + j] += dy[i] * x[j];
+                    }
                 }
             }
         }

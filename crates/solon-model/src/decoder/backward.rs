@@ -6,7 +6,7 @@
 use super::forward::BlockActivations;
 use super::{Decoder, Forward, Gradients};
 use crate::adapter::Adapter;
-use crate::backend::{Backend, Turn, Write};
+use crate::backend::{Backend, Linear, Turn, WeightGrad, Write};
 use crate::batch::PackedBatch;
 use crate::parameters::Projection;
 
@@ -53,59 +53,21 @@ impl<B: Backend> Decoder<B> {
         // out = mid + down(swiglu(gate(n), up(n))), n = norm(mid)
         let activated = backend.swiglu(&kept.gate, &kept.up);
         let mut dactivated = backend.zeros(backend.len(&activated));
-        self.project_grad(
-            layer,
-            Projection::Down,
-            adapter,
-            &activated,
-            &kept.inner,
-            &dout,
-            &mut dactivated,
-            Write::Replace,
-            gradients,
-        );
+        let parts = [(Projection::Down, &dout)];
+        self.project_grad(layer, parts, adapter, &activated, &kept.inner, &mut dactivated, gradients);
         let (dgate, dup) = backend.swiglu_grad(&kept.gate, &kept.up, &dactivated);
         let normed = backend.rms_norm(&kept.mid, &values.post_norm, eps);
         let mut dnormed = backend.zeros(backend.len(&normed));
-        self.project_grad(
-            layer,
-            Projection::Gate,
-            adapter,
-            &normed,
-            &kept.inner,
-            &dgate,
-            &mut dnormed,
-            Write::Replace,
-            gradients,
-        );
-        self.project_grad(
-            layer,
-            Projection::Up,
-            adapter,
-            &normed,
-            &kept.inner,
-            &dup,
-            &mut dnormed,
-            Write::Add,
-            gradients,
-        );
+        let parts = [(Projection::Gate, &dgate), (Projection::Up, &dup)];
+        self.project_grad(layer, parts, adapter, &normed, &kept.inner, &mut dnormed, gradients);
         let mut dmid = dout;
         let dgain = gradients.model.as_mut().map(|m| &mut m.blocks[layer].post_norm);
         backend.rms_norm_grad(&kept.mid, &values.post_norm, eps, &dnormed, &mut dmid, dgain);
 
         // mid = x + o(attention)
         let mut dattention = backend.zeros(backend.len(&kept.attention));
-        self.project_grad(
-            layer,
-            Projection::O,
-            adapter,
-            &kept.attention,
-            &kept.inner,
-            &dmid,
-            &mut dattention,
-            Write::Replace,
-            gradients,
-        );
+        let parts = [(Projection::O, &dmid)];
+        self.project_grad(layer, parts, adapter, &kept.attention, &kept.inner, &mut dattention, gradients);
         let (mut dq, mut dk, dv) = backend.attention_grad(
             self.heads(),
             &batch.spans,
@@ -130,79 +92,82 @@ impl<B: Backend> Decoder<B> {
             dk = draw;
         }
         let normed = backend.rms_norm(&kept.x, &values.input_norm, eps);
-        self.project_grad(
-            layer,
-            Projection::Q,
-            adapter,
-            &normed,
-            &kept.inner,
-            &dq,
-            &mut dnormed,
-            Write::Replace,
-            gradients,
-        );
-        self.project_grad(
-            layer,
-            Projection::K,
-            adapter,
-            &normed,
-            &kept.inner,
-            &dk,
-            &mut dnormed,
-            Write::Add,
-            gradients,
-        );
-        self.project_grad(
-            layer,
-            Projection::V,
-            adapter,
-            &normed,
-            &kept.inner,
-            &dv,
-            &mut dnormed,
-            Write::Add,
-            gradients,
-        );
+        let parts = [(Projection::Q, &dq), (Projection::K, &dk), (Projection::V, &dv)];
+        self.project_grad(layer, parts, adapter, &normed, &kept.inner, &mut dnormed, gradients);
         let mut dx = dmid;
         let dgain = gradients.model.as_mut().map(|m| &mut m.blocks[layer].input_norm);
         backend.rms_norm_grad(&kept.x, &values.input_norm, eps, &dnormed, &mut dx, dgain);
         dx
     }
 
-    /// Gradient of [`Decoder::project`]: writes `dx` and adds to the weight, bias and LoRA gradients that are wanted.
-    fn project_grad(
+    /// Gradient of [`Decoder::project`]: replaces `dx` and adds to the weight, bias and LoRA gradients that are wanted.
+    fn project_grad<const N: usize>(
         &self,
         layer: usize,
-        projection: Projection,
+        parts: [(Projection, &B::Buffer); N],
         adapter: Option<&Adapter<B>>,
         x: &B::Buffer,
         inner: &[Option<B::Buffer>; 7],
-        dy: &B::Buffer,
         dx: &mut B::Buffer,
-        write: Write,
         gradients: &mut Gradients<B>,
     ) {
         let backend = &self.backend;
-        let (rows, columns) = projection.shape(&self.config);
-        let slot = projection as usize;
-        backend.linear_input_grad(dy, &self.packed[layer][slot], dx, write);
-        if let Some(model) = &mut gradients.model {
-            let block = &mut model.blocks[layer];
-            backend.linear_weight_grad(dy, x, rows, columns, &mut block.projections[slot]);
-            if let Some(Some(bias)) = block.biases.get_mut(slot) {
-                backend.bias_grad(dy, bias);
+        let columns = parts.first().map_or(1, |(projection, _)| projection.shape(&self.config).1);
+        let mut write = Write::Replace;
+        let mut dinners = [const { None }; N];
+        for ((projection, dy), kept) in parts.iter().zip(&mut dinners) {
+            let slot = *projection as usize;
+            let weight = &self.packed[layer][slot];
+            let pair = adapter
+                .and_then(|a| Some((a, a.packed.blocks[layer][slot].as_ref()?, inner[slot].as_ref()?)));
+            let Some((adapter, pair, inner)) = pair else {
+                backend.linear_input_grad(dy, &mut [Linear { weight, out: dx, write }]);
+                write = Write::Add;
+                continue;
+            };
+            let mut dinner = backend.zeros(backend.len(inner));
+            backend.linear_input_grad(
+                dy,
+                &mut [
+                    Linear { weight, out: dx, write },
+                    Linear { weight: &pair.b, out: &mut dinner, write: Write::Replace },
+                ],
+            );
+            write = Write::Add;
+            backend.scale(&mut dinner, adapter.settings.scale());
+            backend.linear_input_grad(&dinner, &mut [Linear { weight: &pair.a, out: dx, write }]);
+            if let Some(Some(into)) = gradients.lora.as_mut().map(|lora| lora.blocks[layer][slot].as_mut()) {
+                let (rows, rank) = (projection.shape(&self.config).0, adapter.settings.rank);
+                backend.linear_weight_grad(inner, rank, &mut [WeightGrad { dy, rows, dw: &mut into.b }]);
+                *kept = Some(dinner);
             }
         }
-        let (Some(adapter), Some(inner)) = (adapter, &inner[slot]) else { return };
-        let Some(pair) = &adapter.packed.blocks[layer][slot] else { return };
-        let rank = adapter.settings.rank;
-        let mut dinner = backend.zeros(backend.len(inner));
-        backend.linear_input_grad(dy, &pair.b, &mut dinner, Write::Replace);
-        backend.scale(&mut dinner, adapter.settings.scale());
-        backend.linear_input_grad(&dinner, &pair.a, dx, Write::Add);
-        if let Some(Some(into)) = gradients.lora.as_mut().map(|lora| lora.blocks[layer][slot].as_mut()) {
-            backend.linear_weight_grad(dy, inner, rows, rank, &mut into.b);
-            backend.linear_weight_grad(&dinner, x, rank, columns, &mut into.a);
+        let mut wanted = Vec::with_capacity(2 * N);
+        if let Some(lora) = &mut gradients.lora {
+            for (slot, pair) in lora.blocks[layer].iter_mut().enumerate() {
+                let part = parts.iter().position(|(projection, _)| *projection as usize == slot);
+                if let (Some(dy), Some(into)) = (part.and_then(|part| dinners[part].as_ref()), pair) {
+                    let rows = adapter.map_or(0, |adapter| adapter.settings.rank);
+                    wanted.push(WeightGrad { dy, rows, dw: &mut into.a });
+                }
+            }
+        }
+        if let Some(model) = &mut gradients.model {
+            let block = &mut model.blocks[layer];
+            for (slot, dw) in block.projections.iter_mut().enumerate() {
+                if let Some((projection, dy)) =
+                    parts.iter().find(|(projection, _)| *projection as usize == slot)
+                {
+                    let rows = projection.shape(&self.config).0;
+                    wanted.push(WeightGrad { dy: *dy, rows, dw });
+                    if let Some(Some(bias)) = block.biases.get_mut(slot) {
+                        backend.bias_grad(dy, bias);
+                    }
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            backend.linear_weight_grad(x, columns, &mut wanted);
         }
     }
 }

@@ -77,9 +77,8 @@ impl<B: Backend> Decoder<B> {
     ) -> (Option<(B::Buffer, B::Buffer)>, [B::Buffer; 3], [Option<B::Buffer>; 3]) {
         let (values, eps) = (&self.values.blocks[layer], self.config.rms_norm_eps);
         let normed = self.backend.rms_norm(x, &values.input_norm, eps);
-        let (mut q, inner_q) = self.project(layer, Projection::Q, adapter, &normed);
-        let (mut k, inner_k) = self.project(layer, Projection::K, adapter, &normed);
-        let (v, inner_v) = self.project(layer, Projection::V, adapter, &normed);
+        let ([mut q, mut k, v], inner) =
+            self.project(layer, [Projection::Q, Projection::K, Projection::V], adapter, &normed);
         let mut raw = None;
         if let (Some(q_norm), Some(k_norm)) = (&values.q_norm, &values.k_norm) {
             let normed_q = self.backend.rms_norm(&q, q_norm, eps);
@@ -88,7 +87,7 @@ impl<B: Backend> Decoder<B> {
         }
         self.backend.rope(&mut q, self.config.q_width(), &self.rope, positions, Turn::Forward);
         self.backend.rope(&mut k, self.config.kv_width(), &self.rope, positions, Turn::Forward);
-        (raw, [q, k, v], [inner_q, inner_k, inner_v])
+        (raw, [q, k, v], inner)
     }
 
     /// The block after attention: `(residual after attention, gate, up, output, LoRA inner products of o, gate, up, down)`.
@@ -99,14 +98,14 @@ impl<B: Backend> Decoder<B> {
         x: &B::Buffer,
         attention: &B::Buffer,
     ) -> ([B::Buffer; 4], [Option<B::Buffer>; 4]) {
-        let (mut mid, inner_o) = self.project(layer, Projection::O, adapter, attention);
+        let ([mut mid], [inner_o]) = self.project(layer, [Projection::O], adapter, attention);
         self.backend.add(x, &mut mid);
         let normed =
             self.backend.rms_norm(&mid, &self.values.blocks[layer].post_norm, self.config.rms_norm_eps);
-        let (gate, inner_gate) = self.project(layer, Projection::Gate, adapter, &normed);
-        let (up, inner_up) = self.project(layer, Projection::Up, adapter, &normed);
+        let ([gate, up], [inner_gate, inner_up]) =
+            self.project(layer, [Projection::Gate, Projection::Up], adapter, &normed);
         let activated = self.backend.swiglu(&gate, &up);
-        let (mut out, inner_down) = self.project(layer, Projection::Down, adapter, &activated);
+        let ([mut out], [inner_down]) = self.project(layer, [Projection::Down], adapter, &activated);
         self.backend.add(&mid, &mut out);
         ([mid, gate, up, out], [inner_o, inner_gate, inner_up, inner_down])
     }

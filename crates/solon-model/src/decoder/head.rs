@@ -3,7 +3,7 @@
 //! Logits exist for [`CHUNK`] rows at a time, only at scored positions.
 
 use super::{Decoder, Gradients};
-use crate::backend::{Backend, WeightUse, Write};
+use crate::backend::{Backend, Linear, WeightGrad, WeightUse, Write};
 use crate::batch::Scored;
 
 /// Rows of logits held at once: eight tiles of the widest GEMM.
@@ -36,7 +36,8 @@ impl<B: Backend> Decoder<B> {
     pub fn logits(&self, hidden: &B::Buffer) -> B::Buffer {
         let rows = self.backend.len(hidden) / self.config.hidden_size;
         let mut logits = self.backend.zeros(rows * self.config.vocab_size);
-        self.backend.linear(hidden, &self.head, &mut logits, Write::Replace);
+        self.backend
+            .linear(hidden, &mut [Linear { weight: &self.head, out: &mut logits, write: Write::Replace }]);
         logits
     }
 
@@ -92,11 +93,16 @@ impl<B: Backend> Decoder<B> {
             out.extend(backend.log_probs(&logits, vocab, targets, 1.0 / temperature));
             backend.log_probs_grad(&mut logits, vocab, targets, 1.0 / temperature, dlogprobs);
             let mut dstates = backend.zeros(rows.len() * width);
-            backend.linear_input_grad(&logits, &self.head, &mut dstates, Write::Replace);
+            let product = Linear { weight: &self.head, out: &mut dstates, write: Write::Replace };
+            backend.linear_input_grad(&logits, &mut [product]);
             backend.scatter_add_rows(&dstates, width, rows, dhidden);
             if let Some(model) = &mut gradients.model {
                 let into = model.head.as_mut().unwrap_or(&mut model.embedding);
-                backend.linear_weight_grad(&logits, &states, vocab, width, into);
+                backend.linear_weight_grad(
+                    &states,
+                    width,
+                    &mut [WeightGrad { dy: &logits, rows: vocab, dw: into }],
+                );
             }
         }
         out
@@ -106,7 +112,8 @@ impl<B: Backend> Decoder<B> {
     pub fn scalars(&self, hidden: &B::Buffer, rows: &[u32], head: &ScalarHead<B>) -> Vec<f32> {
         let states = self.backend.gather_rows(hidden, self.config.hidden_size, rows);
         let mut out = self.backend.zeros(rows.len());
-        self.backend.linear(&states, &head.packed, &mut out, Write::Replace);
+        let product = Linear { weight: &head.packed, out: &mut out, write: Write::Replace };
+        self.backend.linear(&states, &mut [product]);
         self.backend.download(&out)
     }
 
@@ -123,11 +130,12 @@ impl<B: Backend> Decoder<B> {
         let (backend, width) = (&self.backend, self.config.hidden_size);
         let dout = backend.upload(dscalars.to_vec());
         let mut dstates = backend.zeros(rows.len() * width);
-        backend.linear_input_grad(&dout, &head.packed, &mut dstates, Write::Replace);
+        let product = Linear { weight: &head.packed, out: &mut dstates, write: Write::Replace };
+        backend.linear_input_grad(&dout, &mut [product]);
         backend.scatter_add_rows(&dstates, width, rows, dhidden);
         if let Some(into) = &mut gradients.scalar {
             let states = backend.gather_rows(hidden, width, rows);
-            backend.linear_weight_grad(&dout, &states, 1, width, into);
+            backend.linear_weight_grad(&states, width, &mut [WeightGrad { dy: &dout, rows: 1, dw: into }]);
         }
     }
 }

@@ -17,7 +17,7 @@ pub use forward::Forward;
 pub use head::ScalarHead;
 
 use crate::adapter::Adapter;
-use crate::backend::{Backend, Heads, WeightUse, Write};
+use crate::backend::{Backend, Heads, Linear, WeightUse, Write};
 use crate::config::{ModelConfig, RopeScaling};
 use crate::parameters::{LoraTensors, ModelTensors, Projection};
 
@@ -177,29 +177,40 @@ impl<B: Backend> Decoder<B> {
         Heads { queries: self.config.num_heads, keys: self.config.num_kv_heads, dim: self.config.head_dim }
     }
 
-    /// `x Wᵀ (+ bias) (+ LoRA)`, and the scaled inner product of the LoRA pair for the backward pass.
-    pub(crate) fn project(
+    /// `x Wᵀ (+ bias) (+ LoRA)` of several projections of one input, and the scaled inner products of their LoRA pairs
+    /// for the backward pass.
+    pub(crate) fn project<const N: usize>(
         &self,
         layer: usize,
-        projection: Projection,
+        projections: [Projection; N],
         adapter: Option<&Adapter<B>>,
         x: &B::Buffer,
-    ) -> (B::Buffer, Option<B::Buffer>) {
-        let (rows, columns) = projection.shape(&self.config);
-        let tokens = self.backend.len(x) / columns;
-        let mut y = self.backend.zeros(tokens * rows);
-        self.backend.linear(x, &self.packed[layer][projection as usize], &mut y, Write::Replace);
-        if let Some(Some(bias)) = self.values.blocks[layer].biases.get(projection as usize) {
-            self.backend.add_bias(&mut y, bias);
+    ) -> ([B::Buffer; N], [Option<B::Buffer>; N]) {
+        let backend = &self.backend;
+        let tokens = backend.len(x) / projections.first().map_or(1, |p| p.shape(&self.config).1);
+        let pair =
+            |p: Projection| adapter.and_then(|adapter| adapter.packed.blocks[layer][p as usize].as_ref());
+        let mut outputs = projections.map(|p| backend.zeros(tokens * p.shape(&self.config).0));
+        let rank = adapter.map_or(0, |adapter| adapter.settings.rank);
+        let mut inners = projections.map(|p| pair(p).map(|_| backend.zeros(tokens * rank)));
+        let mut products = Vec::with_capacity(2 * N);
+        for ((projection, out), inner) in projections.iter().zip(&mut outputs).zip(&mut inners) {
+            let weight = &self.packed[layer][*projection as usize];
+            products.push(Linear { weight, out, write: Write::Replace });
+            if let (Some(pair), Some(out)) = (pair(*projection), inner) {
+                products.push(Linear { weight: &pair.a, out, write: Write::Replace });
+            }
         }
-        let inner = adapter.and_then(|adapter| {
-            let pair = adapter.packed.blocks[layer][projection as usize].as_ref()?;
-            let mut inner = self.backend.zeros(tokens * adapter.settings.rank);
-            self.backend.linear(x, &pair.a, &mut inner, Write::Replace);
-            self.backend.scale(&mut inner, adapter.settings.scale());
-            self.backend.linear(&inner, &pair.b, &mut y, Write::Add);
-            Some(inner)
-        });
-        (y, inner)
+        backend.linear(x, &mut products);
+        for ((projection, out), inner) in projections.iter().zip(&mut outputs).zip(&mut inners) {
+            if let Some(Some(bias)) = self.values.blocks[layer].biases.get(*projection as usize) {
+                backend.add_bias(out, bias);
+            }
+            if let (Some(adapter), Some(pair), Some(inner)) = (adapter, pair(*projection), inner) {
+                backend.scale(inner, adapter.settings.scale());
+                backend.linear(inner, &mut [Linear { weight: &pair.b, out, write: Write::Add }]);
+            }
+        }
+        (outputs, inners)
     }
 }

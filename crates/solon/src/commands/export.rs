@@ -15,6 +15,8 @@ use solon_data::records::{ChatMessage, Demonstration, PreferencePair};
 #[derive(Deserialize)]
 struct Conversation {
     messages: Vec<ChatMessage>,
+    #[serde(default)]
+    cut_off: bool,
 }
 
 /// What a label's item holds beside its text.
@@ -67,10 +69,10 @@ fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
 }
 
 fn demonstration(item: Item) -> Result<Demonstration> {
-    let Conversation { messages } = serde_json::from_value(item.data)
+    let Conversation { messages, cut_off } = serde_json::from_value(item.data)
         .with_context(|| format!("the demonstration {} in the ledger holds no messages", item.id))?;
     let prompt_len = messages.iter().position(ChatMessage::is_assistant).unwrap_or(messages.len());
-    Ok(Demonstration { id: item.id, messages, prompt_len })
+    Ok(Demonstration { id: item.id, messages, prompt_len, cut_off })
 }
 
 fn pair(item: Item) -> Result<PreferencePair> {

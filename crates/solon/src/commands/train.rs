@@ -178,7 +178,7 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
         .map(|d| training::Demonstration {
             id: d.id.clone(),
             messages: d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
-            cut_off: false,
+            cut_off: d.cut_off,
         })
         .collect();
     let examples = sft_examples(&job.model, &conversations)?;
@@ -238,7 +238,14 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         return Err(UsageError(text.to_owned()).into());
     }
     let records = read_prompts(&train.data)?;
-    let extra = format!("{} {} {}", args.reward_model.display(), args.kl_coefficient, args.max_new_tokens);
+    if !(args.temperature.is_finite() && args.temperature > 0.0) {
+        return Err(
+            UsageError("--temperature must be above 0: PPO samples what it learns from".to_owned()).into()
+        );
+    }
+    let reward_model = args.reward_model.display();
+    let extra =
+        format!("{reward_model} {} {} {}", args.kl_coefficient, args.temperature, args.max_new_tokens);
     let Some((mut job, clock)) = begin("ppo", train, &extra)? else { return Ok(()) };
     let reward_model = open_reward_model(&job.model, &args.reward_model)?;
     let mut prompts = Vec::new();
@@ -266,7 +273,7 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         max_new_tokens: args.max_new_tokens,
         slots: train.batch,
         kl: KlControl::Fixed,
-        preset: training::ppo_preset(args.kl_coefficient),
+        preset: training::ppo_preset(args.kl_coefficient, args.temperature),
     };
     let (mean, deviation) = reward_statistics(
         &job.model.decoder,
@@ -274,7 +281,7 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         (&reward_model.0, &head),
         &prompts[..prompts.len().min(64)],
         &stop_ids,
-        args.max_new_tokens,
+        (args.max_new_tokens, args.temperature as f32),
         job.draws.item("statistics"),
     );
     let model = RewardModel { adapter: Some(&reward_model.0), head: &head, mean, deviation };

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::PromptRecord;
 use solon_feedback::{
-    CritiqueRecord, FeedbackModel, GenerateRequest, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
-    Sampling, TrainingConversation, apply_round, critique_round, revision_round, training_conversations,
+    CritiqueRecord, FeedbackModel, GenerateRequest, Generated, Outcome, ReviseItem, ReviseSettings,
+    RevisionRecord, Sampling, TrainingConversation, apply_round, critique_round, revision_round,
+    training_conversations,
 };
 use solon_text::Message;
 use solon_train::sft::SftTrainer;
@@ -135,57 +136,45 @@ impl Pipeline {
 
     /// The base model's answers to red-team and helpful prompts.
     pub(super) fn respond(&mut self, sources: &str) -> Result<String> {
-        let sample = self.recipe.respond;
-        let settings = settings_hash(&json!([
-            sample,
-            self.recipe.prompts.red_team_count,
-            self.recipe.prompts.helpful_count
-        ]))?;
+        let (respond, rehearse) = (self.recipe.respond, self.recipe.rehearse);
+        let counts = (self.recipe.prompts.red_team_count, self.recipe.prompts.helpful_count);
+        let settings = settings_hash(&json!([respond, rehearse, counts]))?;
         let (hash, _) = self.stage("respond", &[sources, &settings], |this| {
-            let prompts: Vec<PromptRecord> = this.phase1_prompts().cloned().collect();
+            let red_team: Vec<PromptRecord> = this.red_team.iter().take(counts.0).cloned().collect();
+            let helpful: Vec<PromptRecord> = this.helpful.iter().take(counts.1).cloned().collect();
             let made = this.made("respond", ItemKind::Response)?;
-            let bar = progress::bar("responding", prompts.len(), "answers");
-            for (chunk, prompts) in prompts.chunks(CHUNK).enumerate() {
-                safe_point()?;
-                let todo: Vec<(usize, &PromptRecord)> = prompts
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, p)| !made.contains(&format!("respond/{}", p.id)))
-                    .map(|(i, p)| (chunk * CHUNK + i, p))
-                    .collect();
-                bar.inc((prompts.len() - todo.len()) as u64);
-                let requests: Vec<GenerateRequest> = todo
-                    .iter()
-                    .map(|(_, p)| GenerateRequest {
-                        id: p.id.clone(),
-                        messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
-                    })
-                    .collect();
-                let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
-                let sampling = sampling(sample, this.recipe.seed, "respond");
-                let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
-                let items: Vec<NewItem> = todo
-                    .iter()
-                    .zip(answers)
-                    .map(|((place, prompt), answer)| {
-                        let helpful = this.helpful.iter().any(|p| p.id == prompt.id);
-                        // What is criticised ends with a sentence; what is learnt from is learnt as far as it goes.
-                        let answer = if helpful { answer } else { answer.to_last_sentence() };
-                        let id = format!("respond/{}", prompt.id);
-                        let mut item = NewItem::new(id, ItemKind::Response, *place as u64, &answer.text)
-                            .parent(prompt.id.clone(), "prompt");
-                        item.prompt_id = Some(prompt.id.clone());
-                        item.data = json!({"cut_off": answer.truncated});
-                        // What the model must not learn: loops, and refusing or evading what was harmless.
-                        let evades = helpful && solon_eval::evades(&answer.text);
-                        item.dropped_reason = fault(&answer.text).or(evades.then(|| "evasion".to_owned()));
-                        item
-                    })
-                    .collect();
-                this.insert("respond", &items)?;
+            let bar = progress::bar("responding", red_team.len() + helpful.len(), "answers");
+            bar.inc(made.len() as u64);
+            let mut ordinal = 0;
+            for (prompts, sample, is_helpful) in [(&red_team, respond, false), (&helpful, rehearse, true)] {
+                for prompts in prompts.chunks(SLOTS) {
+                    safe_point()?;
+                    let first = ordinal;
+                    ordinal += prompts.len() as u64;
+                    let todo: Vec<(u64, &PromptRecord)> = (first..)
+                        .zip(prompts)
+                        .filter(|(_, p)| !made.contains(&format!("respond/{}", p.id)))
+                        .collect();
+                    let requests: Vec<GenerateRequest> = todo
+                        .iter()
+                        .map(|(_, p)| GenerateRequest {
+                            id: p.id.clone(),
+                            messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
+                        })
+                        .collect();
+                    let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
+                    let sampling = sampling(sample, this.recipe.seed, "respond");
+                    let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                    let items: Vec<NewItem> = todo
+                        .iter()
+                        .zip(answers)
+                        .map(|((place, prompt), answer)| first_answer(*place, prompt, answer, is_helpful))
+                        .collect();
+                    this.insert("respond", &items)?;
+                }
             }
             bar.finish_and_clear();
-            Ok(json!({"answers": prompts.len(), "dropped": this.dropped("respond")?}))
+            Ok(json!({"answers": red_team.len() + helpful.len(), "dropped": this.dropped("respond")?}))
         })?;
         Ok(hash)
     }
@@ -369,16 +358,25 @@ impl Pipeline {
         Ok((!critiques.is_empty()).then_some((critiques, revisions)))
     }
 
-    /// Phase 1's prompts: red-team, then helpful.
-    fn phase1_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
-        let counts = &self.recipe.prompts;
-        self.red_team.iter().take(counts.red_team_count).chain(self.helpful.iter().take(counts.helpful_count))
-    }
-
     /// Every prompt either phase may use.
     fn used_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
         self.red_team.iter().chain(&self.helpful)
     }
+}
+
+/// The base model's answer as the ledger holds it. What is to be criticised ends with a sentence; what is learnt from is
+/// learnt as far as it goes.
+fn first_answer(place: u64, prompt: &PromptRecord, answer: Generated, helpful: bool) -> NewItem {
+    let answer = if helpful { answer } else { answer.to_last_sentence() };
+    let id = format!("respond/{}", prompt.id);
+    let mut item =
+        NewItem::new(id, ItemKind::Response, place, &answer.text).parent(prompt.id.clone(), "prompt");
+    item.prompt_id = Some(prompt.id.clone());
+    item.data = json!({"cut_off": answer.truncated});
+    // What the model must not learn: loops, and refusing or evading what was harmless.
+    let evades = helpful && solon_eval::evades(&answer.text);
+    item.dropped_reason = fault(&answer.text).or(evades.then(|| "evasion".to_owned()));
+    item
 }
 
 /// The ledger's id of the answer that a round criticises.

@@ -13,8 +13,8 @@ use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
-    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known,
-    label_pairs, labeller_training,
+    FeedbackModel, GenerateRequest, Generated, JudgeReport, KnownPair, Label, LabelSettings, Pair,
+    join_known, label_pairs, labeller_training,
 };
 use solon_model::ScalarHead;
 use solon_train::Trainer;
@@ -67,6 +67,8 @@ impl Pipeline {
                 let sampling = sampling(settings.sample, this.recipe.seed, "sample");
                 let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
                 let mut items = Vec::new();
+                // A cut-off answer is judged up to its last whole sentence: nobody should learn to stop in mid-sentence.
+                let answers: Vec<Generated> = answers.into_iter().map(Generated::to_last_sentence).collect();
                 for ((place, prompt), both) in todo.iter().zip(answers.chunks(2)) {
                     let mut texts = Vec::new();
                     for (answer, side) in both.iter().zip(["a", "b"]) {
@@ -244,10 +246,10 @@ impl Pipeline {
                 (&reward.adapter, &head),
                 &prompts[..prompts.len().min(48)],
                 &stop_ids,
-                settings.max_new_tokens,
+                (settings.max_new_tokens, settings.temperature as f32),
                 this.draws("ppo").item("statistics"),
             );
-            let mut preset = ppo_preset(settings.kl_coefficient);
+            let mut preset = ppo_preset(settings.kl_coefficient, settings.temperature);
             preset.epochs = 2;
             let ppo = PpoSettings {
                 policy: loop_of(settings.learning_rate, settings.epochs, settings.rollouts),
