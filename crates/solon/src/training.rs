@@ -38,6 +38,8 @@ pub struct Demonstration {
     pub id: String,
     /// Ends with the assistant's turn.
     pub messages: Vec<Message>,
+    /// How many messages are context: answers among them are not learnt.
+    pub prompt_len: usize,
     /// The last answer was cut off: its words are learnt, but not that it ends there.
     pub cut_off: bool,
 }
@@ -47,8 +49,13 @@ pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Resu
     demonstrations
         .iter()
         .map(|demonstration| {
-            let Demonstration { id, messages, cut_off } = demonstration;
+            let Demonstration { id, messages, prompt_len, cut_off } = demonstration;
             let mut encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
+            if messages[..*prompt_len].iter().any(|message| message.role == "assistant") {
+                let context = model.text.prompt_ids(&messages[..*prompt_len]).with_context(|| id.clone())?;
+                let context = context.len().min(encoded.loss_mask.len());
+                encoded.loss_mask[..context].fill(false);
+            }
             if *cut_off {
                 encoded.ids.pop();
                 encoded.loss_mask.pop();

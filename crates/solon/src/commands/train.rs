@@ -178,6 +178,7 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
         .map(|d| training::Demonstration {
             id: d.id.clone(),
             messages: d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+            prompt_len: d.prompt_len,
             cut_off: d.cut_off,
         })
         .collect();

@@ -84,6 +84,7 @@ impl Pipeline {
                 .map(|c| Demonstration {
                     id: format!("{stage}/{}", c.id),
                     messages: c.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+                    prompt_len: 1,
                     cut_off: false,
                 })
                 .collect();
@@ -265,7 +266,7 @@ impl Pipeline {
         let mut parents = Vec::new();
         let mut learn = |id: &str, request: &str, answer: &str, cut_off: bool| {
             let messages = vec![Message::user(request), Message::assistant(answer)];
-            demonstrations.push(Demonstration { id: format!("sft/{id}"), messages, cut_off });
+            demonstrations.push(Demonstration { id: format!("sft/{id}"), messages, prompt_len: 1, cut_off });
         };
         for item in &items {
             let Outcome::Revised(revision) = item.outcome() else { continue };
