@@ -50,7 +50,8 @@ impl Sampling {
         if self.temperature == 0.0 {
             return argmax(logits);
         }
-        let weights = row_weights(logits, 1.0 / self.temperature);
+        let mut weights = vec![0.0; logits.len()];
+        row_weights(logits, 1.0 / self.temperature, &mut weights);
         if self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0 {
             return pick(weights.iter().enumerate().map(|(i, w)| (i as u32, *w)), uniform);
         }

@@ -43,9 +43,14 @@ multiversion! {
 
 multiversion! {
     /// Softmax weights of a row before their division by the sum: `e^((row - largest) · inverse_temperature)`.
-    pub fn row_weights(row: &[f32], inverse_temperature: f32) -> Vec<f32> {
-        let max = row.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
-        row.iter().map(|x| exp((x - max) * inverse_temperature)).collect()
+    pub fn row_weights(row: &[f32], inverse_temperature: f32, weights: &mut [f32]) {
+        let mut max = f32::NEG_INFINITY;
+        for x in row {
+            max = if *x > max { *x } else { max };
+        }
+        for (weight, x) in weights.iter_mut().zip(row) {
+            *weight = exp((x - max) * inverse_temperature);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every fourth example is held out, so accuracy on those pairs is honest. In the shipped constitution every revision is
 //! longer than its flawed answer; a labeller trained on that alone would learn to choose the longer answer and still
-//! score 100 %. So every second flawed answer is lengthened with other flawed answers until it is the longer one.
+//! score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -50,11 +50,11 @@ pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining
     }
     let questions = Questions::new(constitution);
     let (training_examples, held_out_examples) = split_examples(constitution);
-    let worse = flawed_answers(&training_examples);
+    let better = better_answers(&training_examples);
     let mut training = Vec::with_capacity(2 * training_examples.len());
     for example in spread_kinds(&training_examples) {
         let principle = questions.closest(example);
-        let (better, worse) = (example.revision.as_str(), worse[example.id.as_str()].as_str());
+        let (better, worse) = (better[example.id.as_str()], example.flawed.as_str());
         for (order, first, second, answer) in [("ab", better, worse, "A"), ("ba", worse, better, "B")] {
             let (mut messages, _) = comparison_request(principle, &example.request, first, second);
             messages.push(ChatMessage::assistant(answer));
@@ -62,12 +62,12 @@ pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining
                 .push(TrainingConversation { id: format!("{}/comparison-{order}", example.id), messages });
         }
     }
-    let worse = flawed_answers(&held_out_examples);
+    let better = better_answers(&held_out_examples);
     let mut held_out = Vec::with_capacity(held_out_examples.len());
     for (place, example) in held_out_examples.iter().enumerate() {
-        // By twos, because every other flawed answer is the lengthened one.
+        // By twos, because every other revision is the shortened one.
         let first_is_better = (place / 2).is_multiple_of(2);
-        let (mut first, mut second) = (example.revision.clone(), worse[example.id.as_str()].clone());
+        let (mut first, mut second) = (better[example.id.as_str()].to_owned(), example.flawed.clone());
         if !first_is_better {
             std::mem::swap(&mut first, &mut second);
         }
@@ -83,22 +83,17 @@ pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining
     Ok(LabellerTraining { training, held_out })
 }
 
-/// Each example's flawed answer by example id, every second one lengthened with those that follow in `examples` until
-/// it is longer than the revision.
-fn flawed_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, String> {
+/// Each example's revision by example id, every second one cut to as many of its first sentences as are shorter than the
+/// flawed answer (one at least).
+fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a str> {
     let mut answers = HashMap::with_capacity(examples.len());
     for (place, example) in examples.iter().enumerate() {
-        let mut flawed = example.flawed.trim().to_string();
-        if place % 2 == 1 {
-            for step in 1..examples.len() {
-                if flawed.chars().count() > example.revision.trim().chars().count() {
-                    break;
-                }
-                flawed.push(' ');
-                flawed.push_str(examples[(place + step) % examples.len()].flawed.trim());
-            }
-        }
-        answers.insert(example.id.as_str(), flawed);
+        let revision = example.revision.trim();
+        let mut ends = revision.match_indices(". ").map(|(at, _)| at + 1);
+        let shortest = ends.next().unwrap_or(revision.len());
+        let end = ends.take_while(|end| *end < example.flawed.trim().len()).last().unwrap_or(shortest);
+        let end = if place % 2 == 1 { end } else { revision.len() };
+        answers.insert(example.id.as_str(), &revision[..end]);
     }
     answers
 }

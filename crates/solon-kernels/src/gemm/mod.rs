@@ -120,7 +120,8 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let blocks = m.div_ceil(block_rows);
     let threads = rayon::current_num_threads();
     let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
-    if threads == 1 || blocks >= 2 * threads || work < 64 * 1024 {
+    let few = 8 * threads;
+    if threads == 1 || blocks >= few || work < 64 * 1024 {
         // Each task packs its own rows and takes them through every panel while they are in its cache.
         let task = |block: usize| {
             let rows = block * block_rows..m.min((block + 1) * block_rows);
@@ -133,14 +134,15 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
             false => (0..blocks).into_par_iter().for_each(task),
         }
     } else {
-        // Few rows, as in decoding: the panels are split as well, so that every thread has work.
+        // Few rows, as in decoding: the panels are split as well, so that every thread has its share of the work.
         let packed: Vec<PackedA> = (0..blocks)
+            .into_par_iter()
             .map(|block| {
                 let rows = block * block_rows..m.min((block + 1) * block_rows);
                 PackedA::new(a.rows_from(rows.start), rows.len(), first)
             })
             .collect();
-        let splits = (4 * threads).div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
+        let splits = few.div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
         let share = panels.div_ceil(splits);
         (0..blocks * splits).into_par_iter().for_each(|task| {
             let (block, split) = (task / splits, task % splits);

@@ -6,7 +6,7 @@
 
 use super::{Precision, Strided, tile};
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::sync::Mutex;
 
 /// The right-hand operand, `[k, n]`.
 #[derive(Clone)]
@@ -88,17 +88,15 @@ pub(super) struct PackedA {
     data: Vec<u32>,
 }
 
-thread_local! {
-    // One packing buffer a thread, so that a step in steady state allocates nothing here.
-    static SPARE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
-}
+/// Packing buffers that are free, so that a step in steady state allocates nothing here.
+static SPARE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 
 impl PackedA {
     pub(super) fn new(source: Strided<'_>, m: usize, b: &PackedB) -> Self {
         let tile_rows = tile::tile_rows();
         let steps = b.steps();
         let (k, precision) = (b.k(), b.precision());
-        let mut data = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut data = SPARE.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
         data.resize(m.div_ceil(tile_rows) * steps * tile_rows, 0);
         for (tile, out) in data.chunks_mut(steps * tile_rows).enumerate() {
             let rows = tile_rows.min(m - tile * tile_rows);
@@ -112,9 +110,11 @@ impl PackedA {
         Self { rows: m, steps, tile_rows, data }
     }
 
-    /// Gives the buffer back for the next product on this thread.
+    /// Gives the buffer back for the next product.
     pub(super) fn recycle(self) {
-        SPARE.with_borrow_mut(|spare| spare.push(self.data));
+        if let Ok(mut spare) = SPARE.lock() {
+            spare.push(self.data);
+        }
     }
 
     pub(super) fn rows(&self) -> usize {

@@ -23,9 +23,7 @@ use solon_feedback::{
 use solon_text::Message;
 use solon_train::sft::SftTrainer;
 
-/// Requests between two visits to the ledger: what a killed run loses at most.
-pub(super) const CHUNK: usize = 32;
-/// Answers sampled at a time.
+/// Answers sampled at a time, and requests between two visits to the ledger: what a killed run loses at most.
 pub(super) const SLOTS: usize = 64;
 
 /// Says why an answer must not be learnt from, if it must not.
@@ -197,7 +195,7 @@ impl Pipeline {
             let bar =
                 progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
             // A chunk goes through all its rounds before the next begins, and is recorded when each round ends.
-            for chunk in items.chunks(CHUNK) {
+            for chunk in items.chunks(SLOTS) {
                 let mut chunk = chunk.to_vec();
                 for round in 1..=revise.rounds {
                     safe_point()?;

@@ -1,6 +1,6 @@
 //! Phase 2 (Bai et al. 2022 §4; Lee et al. 2023): pairs from the SFT model, AI labels, reward model, PPO, DPO.
 
-use super::phase1::{CHUNK, SLOTS, fault, sampling, text_of};
+use super::phase1::{SLOTS, fault, sampling, text_of};
 use super::stages::loop_of;
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
@@ -46,13 +46,13 @@ impl Pipeline {
             let prompts = this.phase2_prompts(settings.prompts_each);
             let made = this.made("sample", ItemKind::Pair)?;
             let bar = progress::bar("sampling pairs", 2 * prompts.len(), "answers");
-            for (chunk, prompts) in prompts.chunks(CHUNK).enumerate() {
+            for (chunk, prompts) in prompts.chunks(SLOTS).enumerate() {
                 safe_point()?;
                 let todo: Vec<(usize, &PromptRecord)> = prompts
                     .iter()
                     .enumerate()
                     .filter(|(_, p)| !made.contains(&format!("pair/{}", p.id)))
-                    .map(|(i, p)| (chunk * CHUNK + i, p))
+                    .map(|(i, p)| (chunk * SLOTS + i, p))
                     .collect();
                 bar.inc(2 * (prompts.len() - todo.len()) as u64);
                 let requests: Vec<GenerateRequest> = todo
@@ -118,13 +118,13 @@ impl Pipeline {
             let all: Vec<(Pair, bool)> = pairs.into_iter().map(|p| (p, false)).chain(known).collect();
             let made = this.made("label", ItemKind::Label)?;
             let bar = progress::bar("labelling", 2 * all.len(), "judgements");
-            for (chunk, pairs) in all.chunks(CHUNK).enumerate() {
+            for (chunk, pairs) in all.chunks(SLOTS).enumerate() {
                 safe_point()?;
                 let todo: Vec<(usize, &(Pair, bool))> = pairs
                     .iter()
                     .enumerate()
                     .filter(|(_, (pair, _))| !made.contains(&format!("label/{}", pair.id)))
-                    .map(|(i, pair)| (chunk * CHUNK + i, pair))
+                    .map(|(i, pair)| (chunk * SLOTS + i, pair))
                     .collect();
                 bar.inc(2 * (pairs.len() - todo.len()) as u64);
                 let asked: Vec<Pair> = todo.iter().map(|(_, (pair, _))| pair.clone()).collect();
