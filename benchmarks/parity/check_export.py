@@ -24,7 +24,7 @@ from peft import PeftModel
 from check_transformers import SCORE_ROWS
 
 TOLERANCE = 1e-3  # nats for a token
-ROUNDING = 0.25  # nats for a token: bf16 weights in the folder, f32 in the adapter
+ROUNDING = 5e-3  # nats for a token: products of the adapter in another order
 
 
 def solon_scores(solon, model, rows):

@@ -163,7 +163,10 @@ impl Pipeline {
                         .collect();
                     let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
                     let sampling = sampling(sample, this.recipe.seed, "respond");
-                    let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                    let mut answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                    if is_helpful {
+                        ask_again(&model, &requests, &sampling, &mut answers)?;
+                    }
                     let items: Vec<NewItem> = todo
                         .iter()
                         .zip(answers)
@@ -361,6 +364,27 @@ impl Pipeline {
     fn used_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
         self.red_team.iter().chain(&self.helpful)
     }
+}
+
+/// Samples helpful answers that evade anew, twice at most: the prompts a model evades are those it would learn to refuse.
+fn ask_again(
+    model: &dyn FeedbackModel,
+    requests: &[GenerateRequest],
+    sampling: &Sampling,
+    answers: &mut [Generated],
+) -> Result<()> {
+    for attempt in 2..=3 {
+        let evading: Vec<usize> =
+            (0..answers.len()).filter(|i| solon_eval::evades(&answers[*i].text)).collect();
+        let again: Vec<GenerateRequest> = evading
+            .iter()
+            .map(|i| GenerateRequest { id: format!("{}/{attempt}", requests[*i].id), ..requests[*i].clone() })
+            .collect();
+        for (i, answer) in evading.into_iter().zip(model.generate(&again, sampling, &mut |_| {})?) {
+            answers[i] = answer;
+        }
+    }
+    Ok(())
 }
 
 /// The base model's answer as the ledger holds it. What is to be criticised ends with a sentence; what is learnt from is
