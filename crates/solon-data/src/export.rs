@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::DataError;
 use crate::jsonl::write_jsonl;
-use crate::records::{ChatMessage, Demonstration, PreferencePair};
+use crate::records::{ChatMessage, Demonstration, PreferencePair, ends};
 
 /// What a demonstration file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct DemonstrationExport {
     /// Rows whose completion holds other turns than the assistant's. TRL trains on those turns too, unless
     /// `assistant_only_loss=True` is set in its `SFTConfig`; tell the user.
     pub rows_needing_assistant_only_loss: usize,
+    /// Rows whose answer was cut off, which Solon learns without their end. TRL would learn to stop there; tell the user.
+    pub rows_cut_off: usize,
 }
 
 /// Writes demonstrations in TRL's conversational prompt-completion format, one row each.
@@ -37,10 +39,12 @@ pub fn write_demonstrations(
         id: &'a str,
         prompt: &'a [ChatMessage],
         completion: &'a [ChatMessage],
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        cut_off: bool,
     }
     let mut rows = Vec::with_capacity(demonstrations.len());
-    let mut rows_needing_assistant_only_loss = 0;
-    for Demonstration { id, messages, prompt_len, .. } in demonstrations {
+    let (mut rows_needing_assistant_only_loss, mut rows_cut_off) = (0, 0);
+    for Demonstration { id, messages, prompt_len, cut_off } in demonstrations {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
         if !completion.iter().any(ChatMessage::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
@@ -56,10 +60,11 @@ pub fn write_demonstrations(
         if !completion.iter().all(ChatMessage::is_assistant) {
             rows_needing_assistant_only_loss += 1;
         }
-        rows.push(Row { id, prompt, completion });
+        rows_cut_off += usize::from(*cut_off);
+        rows.push(Row { id, prompt, completion, cut_off: *cut_off });
     }
     write_jsonl(path, &rows)?;
-    Ok(DemonstrationExport { rows: rows.len(), rows_needing_assistant_only_loss })
+    Ok(DemonstrationExport { rows: rows.len(), rows_needing_assistant_only_loss, rows_cut_off })
 }
 
 /// Writes pairs in TRL's conversational preference format with the extra columns `probability` and `source`.
@@ -80,12 +85,15 @@ pub fn write_pairs(path: &Path, pairs: &[PreferencePair]) -> Result<(), DataErro
         probability: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<&'a str>,
+        #[serde(skip_serializing_if = "ends")]
+        cut_off: [bool; 2],
     }
     let mut rows = Vec::with_capacity(pairs.len());
-    for PreferencePair { id, prompt, chosen, rejected, probability, source } in pairs {
-        let (better, worse, probability) = match *probability {
-            p if (0.5..=1.0).contains(&p) => (chosen, rejected, p),
-            p if (0.0..0.5).contains(&p) => (rejected, chosen, 1.0 - p),
+    for PreferencePair { id, prompt, chosen, rejected, probability, source, cut_off } in pairs {
+        let [first, second] = *cut_off;
+        let (better, worse, probability, cut_off) = match *probability {
+            p if (0.5..=1.0).contains(&p) => (chosen, rejected, p, [first, second]),
+            p if (0.0..0.5).contains(&p) => (rejected, chosen, 1.0 - p, [second, first]),
             p => {
                 return Err(DataError::Record {
                     path: path.to_path_buf(),
@@ -103,6 +111,7 @@ pub fn write_pairs(path: &Path, pairs: &[PreferencePair]) -> Result<(), DataErro
             rejected: [ChatMessage::assistant(worse)],
             probability,
             source: source.as_deref(),
+            cut_off,
         });
     }
     write_jsonl(path, &rows)
@@ -122,6 +131,7 @@ mod tests {
             rejected: "".into(),
             probability,
             source: (id == "a").then(|| "judge".into()),
+            cut_off: [id == "b", false],
         }
     }
 
@@ -176,11 +186,14 @@ mod tests {
             id: id.into(),
             messages: messages.clone(),
             prompt_len,
-            cut_off: false,
+            cut_off: id == "b",
         };
         let all = [demonstration("a", 1), demonstration("b", 3)];
         let summary = write_demonstrations(&path, &all).unwrap();
-        assert_eq!(summary, DemonstrationExport { rows: 2, rows_needing_assistant_only_loss: 1 });
+        assert_eq!(
+            summary,
+            DemonstrationExport { rows: 2, rows_needing_assistant_only_loss: 1, rows_cut_off: 1 }
+        );
         assert_eq!(read_demonstrations(&path).unwrap(), all);
         for prompt_len in [0, 4, 99] {
             let error = write_demonstrations(&path, &[demonstration("c", prompt_len)]).unwrap_err();

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 pub use demonstration::{Demonstration, read_demonstrations};
 pub use message::{ChatMessage, ROLES};
+pub(crate) use pair::ends;
 pub use pair::{PreferencePair, read_pairs};
 pub use prompt::{PromptRecord, read_prompts};
 

@@ -4,6 +4,7 @@ use crate::assets;
 use crate::cli::{PrecisionFlag, UsageError};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use solon_infer::sampling::Sampling;
 use std::path::{Path, PathBuf};
 
 /// A recipe as it is written.
@@ -248,10 +249,44 @@ impl Recipe {
             ("revise.rounds", self.revise.rounds as usize),
             ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
         ];
-        match sizes.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(format!("{name} is 0; give at least 1")),
-            None => Ok(()),
+        if let Some((name, _)) = sizes.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0; give at least 1"));
         }
+        let mut samples = vec![
+            ("respond", self.respond),
+            ("rehearse", self.rehearse),
+            ("revise.critique", self.revise.critique),
+            ("revise.revision", self.revise.revision),
+        ];
+        let mut rates = vec![("critic", self.critic.learning_rate), ("sft", self.sft.learning_rate)];
+        if let Some(preferences) = &self.preferences {
+            samples.push(("preferences.sample", preferences.sample));
+            rates.push(("preferences.labeller", preferences.labeller.learning_rate));
+            if preferences.prompts_each == 0 {
+                return Err("preferences.prompts_each is 0; give at least 1".to_owned());
+            }
+        }
+        for (name, sample) in samples {
+            let sampling =
+                Sampling { temperature: sample.temperature, top_p: sample.top_p, ..Sampling::default() };
+            sampling.validate().map_err(|what| format!("{name}.{what}"))?;
+        }
+        rates.extend(self.dpo.iter().map(|dpo| ("dpo", dpo.learning_rate)));
+        rates.extend(self.reward.iter().map(|reward| ("reward", reward.learning_rate)));
+        rates.extend(self.ppo.iter().map(|ppo| ("ppo", ppo.learning_rate)));
+        if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(rate.is_finite() && *rate > 0.0)) {
+            return Err(format!("{name}.learning_rate is {rate}; give a number above 0"));
+        }
+        let above_zero = [
+            ("dpo.beta", self.dpo.map(|dpo| dpo.beta)),
+            ("ppo.temperature", self.ppo.map(|ppo| ppo.temperature)),
+        ];
+        for (name, value) in above_zero {
+            if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
+                return Err(format!("{name} is {value}; give a number above 0"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -302,6 +337,9 @@ mod tests {
         assert!(error("sft.epoch=7").contains("epoch"));
         assert!(error("deliver=rloo").contains("deliver"));
         assert!(error("lora.rank=0").contains("lora.rank"));
+        assert!(error("ppo.temperature=0").contains("ppo.temperature"));
+        assert!(error("respond.temperature=-1").contains("respond.temperature"));
+        assert!(error("dpo.learning_rate=0").contains("dpo.learning_rate"));
         assert!(error("sft.epochs").contains("="));
     }
 }

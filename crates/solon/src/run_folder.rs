@@ -7,12 +7,13 @@ use crate::progress;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use solon_data::files::{
-    FolderLock, remove_stale_temporaries, sha256_bytes, sha256_parts, write_bytes_atomically,
+    FolderLock, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts, write_bytes_atomically,
 };
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::MetricsLog;
 use solon_train::Trainer;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ pub struct StageClock {
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(45);
 
 impl RunFolder {
-    /// Opens or makes a run's folder. `id` is a hash of what the run is; a folder of another run is refused.
+    /// Opens or makes a run's folder, which nobody else may have open.
     pub fn open(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path.join("checkpoints"))
             .with_context(|| format!("cannot make {}", path.display()))?;
@@ -91,10 +92,16 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), ledger, metrics, _lock: lock })
     }
 
-    /// Begins a stage whose inputs and settings are these, in order.
+    /// Begins a stage whose inputs and settings are these, in order. This build of the program is one of them.
     pub fn begin(&mut self, stage: &str, inputs: &[&str]) -> Result<Begun> {
-        let input_hash = sha256_parts(inputs);
-        let before = self.ledger.stage(stage)?.filter(|s| s.input_hash == input_hash).and_then(|s| s.seconds);
+        let build = build_hash()?;
+        let input_hash = sha256_parts([build.as_str()].into_iter().chain(inputs.iter().copied()));
+        let known = self.ledger.stage(stage)?.filter(|s| s.input_hash == input_hash);
+        if known.is_none() {
+            // Before the ledger says that the stage is new: nothing may go on from another stage's state.
+            remove_if_there(&self.state_file(stage))?;
+        }
+        let before = known.and_then(|s| s.seconds);
         let clock =
             StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
         match self.ledger.begin_stage(stage, &input_hash)? {
@@ -108,7 +115,6 @@ impl RunFolder {
                     eprintln!("{stage}: its inputs changed, starting anew");
                 }
                 self.metrics.drop_stage(stage)?;
-                remove_if_there(&self.state_file(stage))?;
             }
         }
         Ok(Begun::Work(clock))
@@ -178,17 +184,41 @@ impl RunFolder {
     }
 }
 
-/// Hash of a folder's files by name, so that what is saved there can be an input of later stages.
+/// Hash of the program's own file: promises about bits are made for one build.
+fn build_hash() -> Result<String> {
+    static HASH: OnceLock<String> = OnceLock::new();
+    if let Some(hash) = HASH.get() {
+        return Ok(hash.clone());
+    }
+    let program = std::env::current_exe().context("the system does not tell where the program is")?;
+    let hash = sha256_file(&program)?;
+    Ok(HASH.get_or_init(|| hash).clone())
+}
+
+/// Hash of a model file, or of a model's or adapter's folder.
+pub fn model_hash(path: &Path) -> Result<String> {
+    if path.is_dir() { folder_hash(path) } else { Ok(sha256_file(path)?) }
+}
+
+/// What the files of a model, tokenizer or adapter end with; a folder may hold others, and other folders.
+const MODEL_FILES: [&str; 5] = ["safetensors", "json", "jinja", "model", "txt"];
+
+/// Hash of the model files in a folder by name, so that what is saved there can be an input of later stages.
 pub fn folder_hash(folder: &Path) -> Result<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot list {}", folder.display()))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
+    names.retain(|name| {
+        let path = folder.join(name);
+        let known = path.extension().is_some_and(|ending| MODEL_FILES.iter().any(|known| ending == *known));
+        known && path.is_file()
+    });
     names.sort();
     let mut parts = Vec::new();
     for name in names {
         let file = folder.join(&name);
-        parts.push(solon_data::files::sha256_file(&file)?);
+        parts.push(sha256_file(&file)?);
         parts.push(name);
     }
     Ok(sha256_parts(parts))

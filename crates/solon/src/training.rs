@@ -1,6 +1,6 @@
 //! From records and texts to what the trainers take: token ids, adapters, heads, reward statistics.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use solon_data::records::{ChatMessage, PreferencePair};
 use solon_infer::chat::ChatModel;
 use solon_infer::generate::{Request, Settings, generate};
@@ -60,6 +60,12 @@ pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Resu
                 encoded.ids.pop();
                 encoded.loss_mask.pop();
             }
+            let (tokens, context) = (encoded.ids.len(), model.config().max_position_embeddings);
+            if tokens > context {
+                bail!(
+                    "{id} has {tokens} tokens, the model's context is {context}\nhint: shorten it or leave it out"
+                );
+            }
             Ok(SftExample { id: id.clone(), tokens: encoded.ids, mask: encoded.loss_mask })
         })
         .collect()
@@ -72,8 +78,14 @@ pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pai
         .map(|record| {
             let messages: Vec<Message> =
                 record.prompt.iter().map(|m| Message::new(&m.role, &m.content)).collect();
-            let (chosen, rejected) =
-                (model.text.completion_ids(&record.chosen)?, model.text.completion_ids(&record.rejected)?);
+            let mut chosen = model.text.completion_ids(&record.chosen)?;
+            let mut rejected = model.text.completion_ids(&record.rejected)?;
+            // An answer that ran into the limit has no end, in training as in the rollouts it is compared with.
+            for (answer, cut_off) in [&mut chosen, &mut rejected].into_iter().zip(record.cut_off) {
+                if cut_off && answer.len() > 1 {
+                    answer.pop();
+                }
+            }
             let prompt = model.prompt_ids(&record.id, &messages, chosen.len().max(rejected.len()))?;
             Ok(Pair {
                 id: record.id.clone(),

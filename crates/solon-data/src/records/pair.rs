@@ -25,9 +25,16 @@ pub struct PreferencePair {
     /// Where the label came from, such as a judge's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Whether `chosen` and `rejected` were cut off: neither is then followed by an end of turn.
+    #[serde(default, skip_serializing_if = "ends")]
+    pub cut_off: [bool; 2],
 }
 
-/// Reads preference pairs, one per line, in any of these forms, with optional `id`, `probability` and `source`:
+pub(crate) fn ends(cut_off: &[bool; 2]) -> bool {
+    *cut_off == [false; 2]
+}
+
+/// Reads preference pairs, one per line, in any of these forms, with optional `id`, `probability`, `source` and `cut_off`:
 /// - `prompt` (string or messages), `chosen` and `rejected` (strings, or lists of one message of the assistant);
 /// - `chosen` and `rejected` as lists of messages that share all but the last;
 /// - `chosen` and `rejected` as HH-RLHF transcripts.
@@ -49,6 +56,8 @@ struct RawPair {
     #[serde(default = "certain", deserialize_with = "probability")]
     probability: f64,
     source: Option<String>,
+    #[serde(default)]
+    cut_off: [bool; 2],
 }
 
 fn certain() -> f64 {
@@ -97,6 +106,7 @@ impl Raw for RawPair {
             rejected,
             probability: self.probability,
             source: self.source,
+            cut_off: self.cut_off,
         })
     }
 }
@@ -165,6 +175,7 @@ mod tests {
             rejected: "B".into(),
             probability: 0.1 + 0.2,
             source: Some("judge".into()),
+            cut_off: [true, false],
         };
         let back = from_text(read_pairs, &serde_json::to_string(&pair).unwrap()).unwrap();
         assert_eq!(back, [pair]);

@@ -26,6 +26,8 @@ struct Labelled {
     first: String,
     second: String,
     probability: f64,
+    #[serde(default)]
+    cut_off: [bool; 2],
 }
 
 /// Writes `demonstrations.jsonl` and `preferences.jsonl`.
@@ -46,6 +48,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         eprintln!(
             "hint: {} of them have turns of the user after the first answer; train with assistant_only_loss=True",
             written.rows_needing_assistant_only_loss
+        );
+    }
+    if written.rows_cut_off > 0 {
+        eprintln!(
+            "hint: {} of them are cut off (`cut_off`); Solon learns them without an end, TRL would learn to stop there",
+            written.rows_cut_off
         );
     }
     eprintln!("{} preference pairs in {}", pairs.len(), second.display());
@@ -85,5 +93,6 @@ fn pair(item: Item) -> Result<PreferencePair> {
         rejected: labelled.second,
         probability: labelled.probability,
         source: Some("ai".to_owned()),
+        cut_off: labelled.cut_off,
     })
 }

@@ -4,7 +4,7 @@
 
 use super::open;
 use crate::cli::{DpoArgs, MethodFlag, PpoArgs, TrainArgs, UsageError};
-use crate::run_folder::{Begun, RunFolder, settings_hash, stop_on_interrupt};
+use crate::run_folder::{Begun, RunFolder, StageClock, model_hash, settings_hash, stop_on_interrupt};
 use crate::training::{self, fresh_adapter, head_weight, pairs_of, reward_statistics, sft_examples};
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -14,7 +14,7 @@ use solon_data::records::{read_demonstrations, read_pairs, read_prompts};
 use solon_infer::chat::ChatModel;
 use solon_kernels::Draws;
 use solon_kernels::isa::isa;
-use solon_model::weights::{Checkpoint, SaveType, save_hugging_face};
+use solon_model::weights::{Checkpoint, SaveType, TokenIds, save_hugging_face};
 use solon_model::{Cpu, Training};
 use solon_text::Message;
 use solon_train::dpo::{DpoTrainer, reference_sums};
@@ -24,7 +24,7 @@ use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, R
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::{Loop, SftTrainer};
 use solon_train::{Schedule, Trainer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Everything a training command needs, opened.
@@ -35,11 +35,7 @@ struct Job {
 }
 
 /// Opens model and folder; `None` where the folder holds the finished result of the same command.
-fn begin(
-    stage: &'static str,
-    args: &TrainArgs,
-    extra: &str,
-) -> Result<Option<(Job, crate::run_folder::StageClock)>> {
+fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(Job, StageClock)>> {
     if args.batch == 0 || args.epochs == 0 || args.rank == 0 {
         return Err(UsageError("--batch, --epochs and --rank must be at least 1".to_owned()).into());
     }
@@ -55,13 +51,13 @@ fn begin(
         args.epochs,
         args.batch,
         args.seed,
-        args.model.model,
-        args.model.adapter,
+        model_hash(&model.path)?,
+        args.model.adapter.as_deref().map(model_hash).transpose()?,
         model.decoder.backend().precision().name(),
         isa().name(),
         extra,
     ]))?;
-    let inputs = [stage, env!("CARGO_PKG_VERSION"), &settings, &sha256_file(&args.data)?];
+    let inputs = [stage, &settings, &sha256_file(&args.data)?];
     match run.begin(stage, &inputs)? {
         Begun::Done { .. } => {
             eprintln!("{stage}: already done in {}", args.out.display());
@@ -85,56 +81,70 @@ fn loop_of(args: &TrainArgs, learning_rate: f64) -> Loop {
     }
 }
 
-/// A learner on the model, as the flags ask: its adapter goes on, or a fresh one is made, or every weight is trained.
-fn learner(job: &mut Job, args: &TrainArgs, scalar: Option<Vec<f32>>) -> Learner<Cpu> {
-    let backend = *job.model.decoder.backend();
-    let adapter = match (job.model.adapter.take(), args.method) {
+/// A learner on the job's model, as the flags ask: its adapter goes on, or a fresh one is made, or every weight is trained.
+///
+/// Takes the model apart: a decoder that is trained must have the learner as its only owner.
+fn learner(job: Job, args: &TrainArgs, scalar: Option<Vec<f32>>) -> Result<(Learner<Cpu>, Unsaved)> {
+    let Job { mut model, run, draws } = job;
+    let backend = *model.decoder.backend();
+    let adapter = match (model.adapter.take(), args.method) {
         (Some(adapter), _) => Some(adapter),
-        (None, MethodFlag::Lora) => {
-            Some(fresh_adapter(&job.model, args.rank, 2.0 * args.rank as f32, job.draws))
-        }
+        (None, MethodFlag::Lora) => Some(fresh_adapter(&model, args.rank, 2.0 * args.rank as f32, draws)),
         (None, MethodFlag::Full) => None,
     };
     let scalar = scalar.map(|weight| solon_model::ScalarHead::new(&backend, weight));
-    // The learner must be the only owner of a decoder that is trained; the model gets it back when it is saved.
-    Learner::new(Arc::clone(&job.model.decoder), adapter, scalar, Optimizer::default())
+    let (files, ids) = (model.text.export_files()?, model.token_ids());
+    let ChatModel { decoder, path, .. } = model;
+    let learner = Learner::new(decoder, adapter, scalar, Optimizer::default());
+    Ok((learner, Unsaved { run, draws, path, files, ids }))
 }
 
-/// Saves what was trained under the output folder.
-fn save(model: &ChatModel, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
-    let backend = *learner.decoder.backend();
-    let score = learner.scalar.as_ref().map(|head| &head.weight);
-    match (&learner.adapter, learner.decoder.trained_values()) {
-        (Some(adapter), None) if !args.merge => {
-            adapter.to_file(&backend, Some(args.model.model.clone()), score).save(&args.out)?;
-        }
-        (adapter, trained) => {
-            let mut checkpoint = Checkpoint::open(&model.path)?;
-            for (name, values) in trained.iter().flat_map(|tensors| tensors.named()) {
-                if let Some(tensor) = checkpoint.tensors.get_mut(&name) {
-                    tensor.data.clone_from(values);
+/// What is needed beside a learner to save it.
+struct Unsaved {
+    run: RunFolder,
+    draws: Draws,
+    path: PathBuf,
+    files: Vec<(String, Vec<u8>)>,
+    ids: TokenIds,
+}
+
+impl Unsaved {
+    /// Saves what was trained under the output folder and ends the stage.
+    fn finish(mut self, clock: StageClock, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
+        let backend = *learner.decoder.backend();
+        let score = learner.scalar.as_ref().map(|head| &head.weight);
+        match (&learner.adapter, learner.decoder.trained_values()) {
+            (Some(adapter), None) if !args.merge => {
+                adapter.to_file(&backend, Some(args.model.model.clone()), score).save(&args.out)?;
+            }
+            (adapter, trained) => {
+                let mut checkpoint = Checkpoint::open(&self.path)?;
+                for (name, values) in trained.iter().flat_map(|tensors| tensors.named()) {
+                    if let Some(tensor) = checkpoint.tensors.get_mut(&name) {
+                        tensor.data.clone_from(values);
+                    }
                 }
+                if let Some(adapter) = adapter {
+                    adapter.merge_into(&backend, &mut checkpoint.tensors).map_err(anyhow::Error::msg)?;
+                }
+                let score = score.map(|weight| solon_model::weights::Tensor {
+                    shape: vec![1, weight.len()],
+                    data: weight.clone(),
+                });
+                save_hugging_face(
+                    &args.out,
+                    &checkpoint.config,
+                    &checkpoint.tensors,
+                    SaveType::F32,
+                    score.as_ref(),
+                    &self.files,
+                    &self.ids,
+                )?;
             }
-            if let Some(adapter) = adapter {
-                adapter.merge_into(&backend, &mut checkpoint.tensors).map_err(anyhow::Error::msg)?;
-            }
-            let score = score.map(|weight| solon_model::weights::Tensor {
-                shape: vec![1, weight.len()],
-                data: weight.clone(),
-            });
-            save_hugging_face(
-                &args.out,
-                &checkpoint.config,
-                &checkpoint.tensors,
-                SaveType::F32,
-                score.as_ref(),
-                &model.text.export_files()?,
-                &model.token_ids(),
-            )?;
         }
+        eprintln!("saved {}", args.out.display());
+        self.run.finish(clock, "saved", &json!({}))
     }
-    eprintln!("saved {}", args.out.display());
-    Ok(())
 }
 
 /// Refuses `--adapter` with `--method full`: which of the two is trained would be a guess.
@@ -158,16 +168,6 @@ fn record(
     Ok(run.ledger.insert_items(stage, &items)?)
 }
 
-fn finish(
-    mut job: Job,
-    clock: crate::run_folder::StageClock,
-    learner: &Learner<Cpu>,
-    args: &TrainArgs,
-) -> Result<()> {
-    save(&job.model, learner, args)?;
-    job.run.finish(clock, "saved", &json!({}))
-}
-
 /// `solon sft`.
 pub fn sft(args: &TrainArgs) -> Result<()> {
     refuse_full_adapter(args)?;
@@ -185,12 +185,12 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     let examples = sft_examples(&job.model, &conversations)?;
     let texts = demonstrations.iter().map(|d| (d.id.clone(), training::transcript(&d.messages)));
     record(&mut job.run, "sft", ItemKind::Demonstration, texts)?;
-    let mut learner = learner(&mut job, args, None);
+    let (mut learner, mut out) = learner(job, args, None)?;
     let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
     let mut trainer =
-        SftTrainer::new(&mut learner, &examples, loop_of(args, default), job.draws.item("order"))?;
-    job.run.train("sft", "fine-tuning", &mut trainer)?;
-    finish(job, clock, &learner, args)
+        SftTrainer::new(&mut learner, &examples, loop_of(args, default), out.draws.item("order"))?;
+    out.run.train("sft", "fine-tuning", &mut trainer)?;
+    out.finish(clock, &learner, args)
 }
 
 /// `solon reward`.
@@ -202,12 +202,12 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
     let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
     record(&mut job.run, "reward", ItemKind::Pair, texts)?;
     let head = head_weight(job.model.config().hidden_size, job.draws.item("head"));
-    let mut learner = learner(&mut job, args, Some(head));
+    let (mut learner, mut out) = learner(job, args, Some(head))?;
     let default = if args.method == MethodFlag::Full { 9e-6 } else { 1e-4 };
     let mut trainer =
-        RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, job.draws.item("order"))?;
-    job.run.train("reward", "reward model", &mut trainer)?;
-    finish(job, clock, &learner, args)
+        RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, out.draws.item("order"))?;
+    out.run.train("reward", "reward model", &mut trainer)?;
+    out.finish(clock, &learner, args)
 }
 
 /// `solon dpo`.
@@ -221,14 +221,14 @@ pub fn dpo(args: &DpoArgs) -> Result<()> {
     let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
     record(&mut job.run, "dpo", ItemKind::Pair, texts)?;
     let references = reference_sums(&job.model.decoder, job.model.adapter.as_ref(), &pairs, &mut |_| {});
-    let mut learner = learner(&mut job, &args.train, None);
+    let (mut learner, mut out) = learner(job, &args.train, None)?;
     let default = if args.train.method == MethodFlag::Full { 1e-6 } else { 5e-5 };
     let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: args.beta, label_smoothing: 0.0 };
     let settings = loop_of(&args.train, default);
     let mut trainer =
-        DpoTrainer::new(&mut learner, &pairs, references, settings, loss, job.draws.item("order"))?;
-    job.run.train("dpo", "DPO", &mut trainer)?;
-    finish(job, clock, &learner, &args.train)
+        DpoTrainer::new(&mut learner, &pairs, references, settings, loss, out.draws.item("order"))?;
+    out.run.train("dpo", "DPO", &mut trainer)?;
+    out.finish(clock, &learner, &args.train)
 }
 
 /// `solon ppo`.
@@ -244,7 +244,7 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
             UsageError("--temperature must be above 0: PPO samples what it learns from".to_owned()).into()
         );
     }
-    let reward_model = args.reward_model.display();
+    let reward_model = model_hash(&args.reward_model)?;
     let extra =
         format!("{reward_model} {} {} {}", args.kl_coefficient, args.temperature, args.max_new_tokens);
     let Some((mut job, clock)) = begin("ppo", train, &extra)? else { return Ok(()) };
@@ -260,13 +260,13 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
     record(&mut job.run, "ppo", ItemKind::Prompt, texts)?;
     let backend = *job.model.decoder.backend();
     let reference = job.model.adapter.as_ref().map(|adapter| adapter.duplicate(&backend));
-    let mut policy = learner(&mut job, train, None);
+    let decoder = Arc::clone(&job.model.decoder);
+    let stop_ids = job.model.text.stop_ids().to_vec();
+    let (mut policy, mut out) = learner(job, train, None)?;
     let (critic_adapter, head) = (reward_model.0.duplicate(&backend), reward_model.1.clone());
     let scalar = Some(solon_model::ScalarHead::new(&backend, head.clone()));
-    let mut critic =
-        Learner::new(Arc::clone(&job.model.decoder), Some(critic_adapter), scalar, Optimizer::default());
+    let mut critic = Learner::new(Arc::clone(&decoder), Some(critic_adapter), scalar, Optimizer::default());
     let head = solon_model::ScalarHead::new(&backend, head);
-    let stop_ids = job.model.text.stop_ids().to_vec();
     let settings = PpoSettings {
         policy: loop_of(train, 5e-5),
         critic_learning_rate: 1e-4,
@@ -277,16 +277,16 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         preset: training::ppo_preset(args.kl_coefficient, args.temperature),
     };
     let (mean, deviation) = reward_statistics(
-        &job.model.decoder,
+        &decoder,
         reference.as_ref(),
         (&reward_model.0, &head),
         &prompts[..prompts.len().min(64)],
         &stop_ids,
         (args.max_new_tokens, args.temperature as f32),
-        job.draws.item("statistics"),
+        out.draws.item("statistics"),
     );
     let model = RewardModel { adapter: Some(&reward_model.0), head: &head, mean, deviation };
-    let draws = job.draws.item("rollouts");
+    let draws = out.draws.item("rollouts");
     let mut trainer = PpoTrainer::new(
         &mut policy,
         &mut critic,
@@ -301,8 +301,8 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         "{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}",
         trainer.total_steps()
     );
-    job.run.train("ppo", "PPO", &mut trainer)?;
-    finish(job, clock, &policy, train)
+    out.run.train("ppo", "PPO", &mut trainer)?;
+    out.finish(clock, &policy, train)
 }
 
 /// The adapter and head of a reward model made by `solon reward` on this model.

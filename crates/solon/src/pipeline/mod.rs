@@ -18,9 +18,9 @@ use crate::catalogue;
 use crate::cli::RunArgs;
 use crate::commands::{precision, with_threads};
 use crate::recipe::Recipe;
-use crate::run_folder::{RunFolder, settings_hash, stop_on_interrupt};
-use anyhow::{Context, Result};
-use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
+use crate::run_folder::{RunFolder, model_hash, settings_hash, stop_on_interrupt};
+use anyhow::{Context, Result, bail};
+use solon_data::files::{sha256_parts, write_bytes_atomically};
 use solon_data::records::{PromptRecord, read_prompts};
 use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
@@ -38,7 +38,7 @@ pub struct Pipeline {
     red_team: Vec<PromptRecord>,
     helpful: Vec<PromptRecord>,
     evaluation: Vec<PromptRecord>,
-    /// Hash of what every stage depends on: weights, program version, instruction set, precision, seed, adapter shape.
+    /// Hash of what every stage depends on: weights, instruction set, precision, seed, adapter shape.
     base_hash: String,
     model_sha256: String,
 }
@@ -71,8 +71,17 @@ impl Pipeline {
         if let Some(count) = recipe.worked_examples {
             constitution.example = evenly_spaced(constitution.example, count);
         }
-        let red_team = read_prompts(&recipe.prompts.red_team)?;
-        let helpful = read_prompts(&recipe.prompts.helpful)?;
+        let red_team = read_single_turns(&recipe.prompts.red_team)?;
+        let helpful = read_single_turns(&recipe.prompts.helpful)?;
+        let ids: std::collections::HashSet<&str> = red_team.iter().map(|p| p.id.as_str()).collect();
+        if let Some(prompt) = helpful.iter().find(|p| ids.contains(p.id.as_str())) {
+            bail!(
+                "the id `{}` stands in {} and in {}\nhint: give every prompt an `id` of its own",
+                prompt.id,
+                recipe.prompts.red_team.display(),
+                recipe.prompts.helpful.display()
+            );
+        }
         let evaluation = limit_each(read_prompts(&recipe.prompts.evaluation)?, recipe.evaluate.limit_each);
         let path = catalogue::resolve(&recipe.model)?;
         let settings = OpenSettings {
@@ -86,7 +95,6 @@ impl Pipeline {
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
         let precision = settings.precision.name();
         let base_hash = sha256_parts([
-            env!("CARGO_PKG_VERSION"),
             isa().name(),
             precision,
             &model_sha256,
@@ -123,7 +131,17 @@ fn limit_each(prompts: Vec<PromptRecord>, limit: usize) -> Vec<PromptRecord> {
         .collect()
 }
 
-/// Hash of a model file, or of all files of a model folder.
-fn model_hash(path: &Path) -> Result<String> {
-    if path.is_dir() { crate::run_folder::folder_hash(path) } else { Ok(sha256_file(path)?) }
+/// The prompts of a training file, each one turn: the stages ask nothing else.
+fn read_single_turns(path: &Path) -> Result<Vec<PromptRecord>> {
+    let prompts = read_prompts(path)?;
+    if let Some(prompt) = prompts.iter().find(|prompt| prompt.messages.len() != 1) {
+        bail!(
+            "{}: prompt `{}` has {} messages; a recipe's prompts are single turns of the user\nhint: keep the rows \
+             with one message",
+            path.display(),
+            prompt.id,
+            prompt.messages.len()
+        );
+    }
+    Ok(prompts)
 }

@@ -245,11 +245,11 @@ impl Pipeline {
     }
 
     /// Fine-tuning on the last good revisions and on helpful answers.
-    pub(super) fn sft(&mut self, revise: &str) -> Result<Trained> {
+    pub(super) fn sft(&mut self, respond: &str, revise: &str) -> Result<Trained> {
         let settings = self.recipe.sft;
         let examples = self.constitution.example.iter().map(|e| (&e.id, &e.request, &e.revision));
         let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>()]))?;
-        self.stage("sft", &[revise, &hash], |this| {
+        self.stage("sft", &[respond, revise, &hash], |this| {
             let (demonstrations, parents) = this.demonstrations()?;
             this.fine_tune("sft", "fine-tuning", &demonstrations, Some(&parents), settings)
         })?;

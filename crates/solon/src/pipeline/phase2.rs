@@ -13,8 +13,8 @@ use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
-    FeedbackModel, GenerateRequest, Generated, JudgeReport, KnownPair, Label, LabelSettings, Pair,
-    join_known, label_pairs, labeller_training,
+    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known,
+    label_pairs, labeller_training,
 };
 use solon_model::ScalarHead;
 use solon_train::Trainer;
@@ -22,6 +22,7 @@ use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
+use std::collections::BTreeMap;
 
 /// Labels and what their maker is worth.
 pub(super) struct Labels {
@@ -67,8 +68,6 @@ impl Pipeline {
                 let sampling = sampling(settings.sample, this.recipe.seed, "sample");
                 let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
                 let mut items = Vec::new();
-                // A cut-off answer is judged up to its last whole sentence: nobody should learn to stop in mid-sentence.
-                let answers: Vec<Generated> = answers.into_iter().map(Generated::to_last_sentence).collect();
                 for ((place, prompt), both) in todo.iter().zip(answers.chunks(2)) {
                     let mut texts = Vec::new();
                     for (answer, side) in both.iter().zip(["a", "b"]) {
@@ -87,7 +86,10 @@ impl Pipeline {
                             .parent(format!("sample/{}/a", prompt.id), "first")
                             .parent(format!("sample/{}/b", prompt.id), "second");
                     item.prompt_id = Some(prompt.id.clone());
-                    item.data = json!({"prompt": text_of(prompt), "first": first, "second": second});
+                    let cut_off: Vec<bool> = both.iter().map(|answer| answer.truncated).collect();
+                    item.data = json!({
+                        "prompt": text_of(prompt), "first": first, "second": second, "cut_off": cut_off,
+                    });
                     item.dropped_reason = match (fault(first), fault(second)) {
                         _ if first == second => Some("identical".to_owned()),
                         (Some(_), Some(_)) => Some("both degenerate".to_owned()),
@@ -112,8 +114,12 @@ impl Pipeline {
     ) -> Result<Labels> {
         let settings = LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), clamp: None };
         let known = settings_hash(&held_out)?;
-        let (hash, _) = self.stage("label", &[sample, &labeller.hash, &known], |this| {
+        let questions = settings_hash(&json!(
+            self.constitution.comparison.iter().map(|p| (&p.id, &p.question)).collect::<Vec<_>>()
+        ))?;
+        let (hash, _) = self.stage("label", &[sample, &labeller.hash, &known, &questions], |this| {
             let pairs = this.sampled_pairs()?;
+            let cut_off = this.cut_off_answers()?;
             let known = held_out.iter().map(|k| (k.pair.clone(), true));
             let all: Vec<(Pair, bool)> = pairs.into_iter().map(|p| (p, false)).chain(known).collect();
             let made = this.made("label", ItemKind::Label)?;
@@ -147,6 +153,7 @@ impl Pipeline {
                     item.data = json!({
                         "prompt": pair.prompt, "first": pair.first, "second": pair.second,
                         "probability": label.probability, "label": label,
+                        "cut_off": cut_off.get(&pair.id).copied().unwrap_or_default(),
                     });
                     items.push(item);
                 }
@@ -171,6 +178,7 @@ impl Pipeline {
                     rejected: text("second"),
                     probability: item.data["probability"].as_f64().unwrap_or(0.5),
                     source: Some("ai".to_owned()),
+                    cut_off: serde_json::from_value(item.data["cut_off"].clone()).unwrap_or_default(),
                 }
             })
             .collect();
@@ -316,6 +324,18 @@ impl Pipeline {
                 }
             })
             .collect())
+    }
+
+    /// Which of the answers to each prompt were cut off, by prompt.
+    fn cut_off_answers(&self) -> Result<BTreeMap<String, [bool; 2]>> {
+        let items = self.run.ledger.kept_items("sample", ItemKind::Pair)?;
+        items
+            .into_iter()
+            .map(|mut item| {
+                let cut_off = serde_json::from_value(item.data["cut_off"].take())?;
+                Ok((item.prompt_id.unwrap_or_default(), cut_off))
+            })
+            .collect()
     }
 
     /// What the recorded labels say of their maker.

@@ -34,7 +34,7 @@ impl Pipeline {
         let critic = self.critic()?;
         let respond = self.respond(&sources)?;
         let revise = self.revise(&respond, &critic)?;
-        let sft = self.sft(&revise)?;
+        let sft = self.sft(&respond, &revise)?;
         evaluated.push(self.evaluate("sft", Some(&sft))?);
         let mut labels = None;
         let mut delivered = ("sft", &sft);
@@ -69,7 +69,7 @@ impl Pipeline {
     fn evaluate(&mut self, name: &str, trained: Option<&Trained>) -> Result<Evaluated> {
         let settings = self.recipe.evaluate;
         let prompts = settings_hash(&json!(
-            self.evaluation.iter().map(|p| (&p.id, super::phase1::text_of(p), &p.kind)).collect::<Vec<_>>()
+            self.evaluation.iter().map(|p| (&p.id, &p.messages, &p.kind)).collect::<Vec<_>>()
         ))?;
         let settings_hash = settings_hash(&settings)?;
         let hash = trained.map_or("base", |t| &t.hash).to_owned();
