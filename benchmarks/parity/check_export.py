@@ -58,8 +58,8 @@ def main():
     folder = args.run / "model"
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     merged = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    base = transformers.AutoModelForCausalLM.from_pretrained(args.base.parent, gguf_file=args.base.name)
-    adapted = PeftModel.from_pretrained(base.float(), args.run / "checkpoints" / role).eval()
+    base = transformers.AutoModelForCausalLM.from_pretrained(args.base.parent, gguf_file=args.base.name, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, args.run / "checkpoints" / role).eval()
 
     scored = solon_scores(args.solon, folder, SCORE_ROWS)
     failed, theirs, peft = False, [], []

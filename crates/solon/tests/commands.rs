@@ -249,6 +249,39 @@ fn a_trained_adapter_is_loaded_and_changes_the_answer() {
 }
 
 #[test]
+fn every_weight_is_trained_where_asked() {
+    let place = Place::with_model();
+    let answer = |text: &str| json!({"messages": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": text}]});
+    place.write("demos.jsonl", &[answer("the the the"), answer("the the")]);
+    let pair = |i: usize| json!({"prompt": format!("Say {i}."), "chosen": "the", "rejected": "a cat"});
+    place.write("pairs.jsonl", &[pair(1), pair(2)]);
+    place.write("prompts.jsonl", &prompts(2));
+    let generate = |model: &str| {
+        let words =
+            format!("generate --model {model} --prompts prompts.jsonl --max-new-tokens 6 --temperature 0");
+        place.run(&words, "").ok().out
+    };
+    for (command, data) in [("sft", "demos"), ("dpo", "pairs")] {
+        let words = format!(
+            "{command} --model model --data {data}.jsonl --out {command} --method full --epochs 6 --learning-rate 0.01"
+        );
+        place.run(&words, "").ok();
+        assert_ne!(generate(command), generate("model"), "{command}");
+    }
+    place.run("reward --model model --data pairs.jsonl --out reward --method full", "").ok();
+    assert!(place.path("reward/model.safetensors").exists());
+}
+
+#[test]
+fn a_conversation_longer_than_the_context_is_named() {
+    let place = Place::with_model();
+    let words = vec!["the"; 5000].join(" ");
+    let row = json!({"id": "long", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": words}]});
+    place.write("demos.jsonl", &[row]);
+    place.run("sft --model model --data demos.jsonl --out sft", "").fails(1, &["long", "context", "hint:"]);
+}
+
+#[test]
 fn a_run_is_explained_and_exported() {
     let place = Place::new();
     std::fs::create_dir(place.path("run")).unwrap();

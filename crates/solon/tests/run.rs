@@ -3,7 +3,7 @@
 mod place;
 
 use place::Place;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -67,6 +67,9 @@ fn threads_and_kills_change_no_byte() {
     // A finished run is not run again, another seed is.
     let again = place.run("run recipe.toml --out one", "").ok();
     assert!(!again.err.contains("sft: done"), "{}", again.err);
+    // What only the helpful answers depend on reaches the weights, though all revisions stay as they were.
+    place.run("run recipe.toml --out one --set rehearse.max_new_tokens=3", "").ok();
+    assert_ne!(summary(&place, "one")["weights_sha256"], hash);
     place.run("run recipe.toml --out seeded --set seed=2", "").ok();
     assert_ne!(summary(&place, "seeded")["weights_sha256"], hash);
 }
@@ -77,5 +80,13 @@ fn a_bad_recipe_is_refused_before_anything_runs() {
     write_recipe(&place);
     place.run("run recipe.toml --out run --set sft.epoch=2", "").fails(2, &["recipe.toml", "epoch"]);
     place.run("run recipe.toml --out run --set model=nowhere", "").fails(1, &["nowhere", "hint:"]);
+    let turns = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "And?"}]);
+    place.write("turns.jsonl", &[json!({"id": "a", "prompt": turns})]);
+    place.write("one.jsonl", &[json!({"id": "a", "prompt": "Hi"})]);
+    let run = "run recipe.toml --out run --set prompts.red_team=";
+    place.run(&format!("{run}turns.jsonl"), "").fails(1, &["turns.jsonl", "`a`", "3 messages", "hint:"]);
+    place
+        .run(&format!("{run}one.jsonl --set prompts.helpful=one.jsonl"), "")
+        .fails(1, &["`a`", "one.jsonl", "hint:"]);
     assert!(!place.path("run").exists());
 }
