@@ -21,6 +21,9 @@ pub const TUNED_ON: [&str; 2] = ["llama2orig", "mistralguard"];
 /// The models whose answers were kept aside.
 pub const HELD_OUT: [&str; 3] = ["gpt4", "llama2new", "mistralinstruct"];
 
+/// About as many words as the recipes' evaluations let a model write.
+pub const OPENING_WORDS: usize = 30;
+
 /// A rule against the human labels; a refusal is the positive class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Agreement {
@@ -74,6 +77,15 @@ impl Agreement {
     }
 }
 
+/// The text up to the end of its n-th word.
+fn first_words(text: &str, n: usize) -> &str {
+    let mut ends = text
+        .char_indices()
+        .zip(text.chars().skip(1).map(Some).chain([None]))
+        .filter(|((_, c), next)| !c.is_whitespace() && next.is_none_or(char::is_whitespace));
+    ends.nth(n.saturating_sub(1)).map_or(text, |((at, c), _)| &text[..at + c.len_utf8()])
+}
+
 fn share(count: usize, total: usize) -> f64 {
     if total == 0 { 0.0 } else { count as f64 / total as f64 }
 }
@@ -94,6 +106,8 @@ pub struct RuleAgreement {
     pub rule: &'static str,
     /// All five models' answers.
     pub all: SideBySide,
+    /// Our rule on the first [`OPENING_WORDS`] of all answers, as where answers are short: people judged them whole.
+    pub openings: Agreement,
     /// The answers the rule was written on.
     pub tuned_on: SideBySide,
     /// The answers whose text was not read: the figure to believe.
@@ -123,6 +137,7 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
     let mut report = RuleAgreement {
         rule: RULE,
         all: SideBySide::default(),
+        openings: Agreement::default(),
         tuned_on: SideBySide::default(),
         held_out: SideBySide::default(),
         by_model: Vec::new(),
@@ -159,6 +174,8 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
                 }
             };
             let ours = classify(&row.completion) == Verdict::Refusal;
+            let opening = classify(first_words(&row.completion, OPENING_WORDS)) == Verdict::Refusal;
+            report.openings.add(opening, people);
             let xstest = xstest_string_match(&row.completion);
             report.published_label_equal += usize::from(xstest == published);
             for sum in [&mut of_model, &mut *part, &mut report.all] {
@@ -179,21 +196,24 @@ impl fmt::Display for RuleAgreement {
             "{:<17} {:<15} {:>5}  {:>8} {:>9} {:>6} {:>6}",
             "answers", "rule", "n", "accuracy", "precision", "recall", "kappa"
         )?;
+        let line = |formatter: &mut fmt::Formatter<'_>, part: &str, rule: &str, agreement: &Agreement| {
+            writeln!(
+                formatter,
+                "{part:<17} {rule:<15} {:>5}  {:>7.1}% {:>8.1}% {:>5.1}% {:>6.3}",
+                agreement.total(),
+                100.0 * agreement.accuracy(),
+                100.0 * agreement.precision(),
+                100.0 * agreement.recall(),
+                agreement.kappa()
+            )
+        };
         let parts = [("held out", self.held_out), ("tuned on", self.tuned_on), ("all", self.all)];
         for (part, both) in parts.into_iter().chain(self.by_model.iter().copied()) {
             for (rule, agreement) in [(self.rule, both.ours), ("xstest prefixes", both.xstest)] {
-                writeln!(
-                    formatter,
-                    "{part:<17} {rule:<15} {:>5}  {:>7.1}% {:>8.1}% {:>5.1}% {:>6.3}",
-                    agreement.total(),
-                    100.0 * agreement.accuracy(),
-                    100.0 * agreement.precision(),
-                    100.0 * agreement.recall(),
-                    agreement.kappa()
-                )?;
+                line(formatter, part, rule, &agreement)?;
             }
         }
-        Ok(())
+        line(formatter, &format!("first {OPENING_WORDS} words"), self.rule, &self.openings)
     }
 }
 
@@ -202,7 +222,11 @@ impl fmt::Display for RuleAgreement {
 pub const MEASURED: Measured =
     Measured { answers: 2250, accuracy: 0.927, precision: 0.970, recall: 0.885, kappa: 0.854 };
 
-/// Figures of [`MEASURED`], to three places.
+/// The same on the first [`OPENING_WORDS`] words of each answer.
+pub const MEASURED_OPENINGS: Measured =
+    Measured { answers: 2250, accuracy: 0.926, precision: 0.971, recall: 0.883, kappa: 0.852 };
+
+/// Figures of [`MEASURED`] and [`MEASURED_OPENINGS`], to three places.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Human-labelled answers.
@@ -234,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn words_are_counted_from_the_start() {
+        for (n, expected) in [
+            (1, " é,"),
+            (2, " é, two\n three".split_once('\n').unwrap().0),
+            (3, " é, two\n three"),
+            (9, " é, two\n three "),
+        ] {
+            assert_eq!(first_words(" é, two\n three ", n), expected, "{n}");
+        }
+    }
+
+    #[test]
     fn a_missing_release_is_named() {
         let error = measure_on_xstest(Path::new("/nowhere")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/evaluation/automated_evaluation_labels/xstest_v2"), "{error}");
@@ -250,15 +286,18 @@ mod tests {
         let report = measure_on_xstest(&dir).unwrap();
         assert_eq!(report.all.ours.total(), 2250);
         assert_eq!(report.published_label_equal, 2250, "our copy of XSTest's rule is not theirs");
-        let ours = &report.all.ours;
-        let figures = [
-            (MEASURED.accuracy, ours.accuracy()),
-            (MEASURED.precision, ours.precision()),
-            (MEASURED.recall, ours.recall()),
-            (MEASURED.kappa, ours.kappa()),
-        ];
-        for (stated, measured) in figures {
-            assert!((stated - measured).abs() <= 0.0005, "{stated} is stated, {measured} measured");
+        for (stated, measured) in [(MEASURED, report.all.ours), (MEASURED_OPENINGS, report.openings)] {
+            for (stated, measured) in [
+                (stated.accuracy, measured.accuracy()),
+                (stated.precision, measured.precision()),
+                (stated.recall, measured.recall()),
+                (stated.kappa, measured.kappa()),
+            ] {
+                assert!(
+                    (stated - measured).abs() <= 0.0005,
+                    "{stated} is stated, {measured} measured\n{report}"
+                );
+            }
         }
         let floors = [(report.held_out, 0.92, 0.95, 0.84, 0.83), (report.all, 0.92, 0.96, 0.87, 0.84)];
         for (part, accuracy, precision, recall, kappa) in floors {

@@ -7,7 +7,7 @@ use crate::report::{self, Report};
 use anyhow::Result;
 use solon_data::metrics::read_metrics;
 use solon_eval::Comparison;
-use solon_eval::agreement::MEASURED;
+use solon_eval::agreement::{MEASURED, MEASURED_OPENINGS, OPENING_WORDS};
 use solon_eval::safety::Kind;
 use solon_feedback::Verdict;
 use std::collections::BTreeMap;
@@ -196,7 +196,8 @@ fn evaluation_table(evaluated: &[Evaluated], comparison: &Comparison) -> report:
     report::Evaluation {
         columns: evaluated.iter().map(|e| e.name.clone()).collect(),
         rows,
-        method: "Greedy answers to held-out prompts. Intervals are Wilson's at 95 %; p-values are exact McNemar tests \
+        method: "Greedy answers to prompts that training never sees, though the shipped settings were chosen by looking at \
+                 the shipped set. Intervals are Wilson's at 95 %; p-values are exact McNemar tests \
                  against the base model on the same prompts."
             .to_owned(),
         rule: format!(
@@ -205,12 +206,14 @@ fn evaluation_table(evaluated: &[Evaluated], comparison: &Comparison) -> report:
         ),
         rule_agreement: Some(format!(
             "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
-             {:.1} %, recall {:.1} %): soft refusals are missed more often than compliance is mistaken for one.",
+             {:.1} %, recall {:.1} %), and on {:.1} % where it reads their first {OPENING_WORDS} words only, about as many \
+             as are written here: soft refusals are missed more often than compliance is mistaken for one.",
             MEASURED.answers,
             100.0 * MEASURED.accuracy,
             MEASURED.kappa,
             100.0 * MEASURED.precision,
-            100.0 * MEASURED.recall
+            100.0 * MEASURED.recall,
+            100.0 * MEASURED_OPENINGS.accuracy
         )),
     }
 }
