@@ -131,7 +131,7 @@ mod tests {
             rejected: "".into(),
             probability,
             source: (id == "a").then(|| "judge".into()),
-            cut_off: [id == "b", false],
+            cut_off: [id == "cut", false],
         }
     }
 
@@ -139,12 +139,12 @@ mod tests {
     fn pairs_are_read_back_and_the_likelier_answer_is_chosen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        write_pairs(&path, &[pair("a", 0.1 + 0.5), pair("b", 0.25), pair("c", 0.5)]).unwrap();
+        write_pairs(&path, &[pair("a", 0.1 + 0.5), pair("cut", 0.25), pair("c", 0.5)]).unwrap();
         let back = read_pairs(&path).unwrap();
         assert_eq!(back[0], pair("a", 0.1 + 0.5));
         assert_eq!(
-            (back[1].chosen.as_str(), back[1].rejected.as_str(), back[1].probability),
-            ("", "A", 0.75)
+            (back[1].chosen.as_str(), back[1].rejected.as_str(), back[1].probability, back[1].cut_off),
+            ("", "A", 0.75, [false, true])
         );
         assert_eq!(back[2], pair("c", 0.5));
     }
