@@ -304,6 +304,42 @@ mod tests {
     }
 
     #[test]
+    fn several_products_are_each_alone_and_many_blocks_change_no_bit() {
+        // Enough rows that two threads take whole blocks each, on every instruction set; few, that they share panels.
+        for m in [100, 1900] {
+            let k = 40;
+            let a = numbers(m * k, 10);
+            let b = [48, 16].map(|n| {
+                let values = numbers(n * k, n as u32);
+                PackedB::new(Strided::transposed(&values, k), k, n, Precision::auto())
+            });
+            let writes = [Write::Replace, Write::Add];
+            let start = [numbers(m * 48, 11), numbers(m * 16, 12)];
+            let mut alone = start.clone();
+            for ((b, c), write) in b.iter().zip(&mut alone).zip(writes) {
+                for row in 0..m {
+                    let c = &mut c[row * b.n()..(row + 1) * b.n()];
+                    gemm(Strided::rows(&a[row * k..(row + 1) * k], k), 1, b, c, write);
+                }
+            }
+            for threads in [1, 2] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut together = start.clone();
+                pool.install(|| {
+                    let mut products: Vec<Product<'_>> = b
+                        .iter()
+                        .zip(&mut together)
+                        .zip(writes)
+                        .map(|((b, c), write)| Product { b, c, write })
+                        .collect();
+                    gemm_many(Strided::rows(&a, k), m, &mut products);
+                });
+                assert_eq!(together, alone, "{m} rows, {threads} threads");
+            }
+        }
+    }
+
+    #[test]
     fn threads_change_no_bit() {
         let (m, n, k) = (300, 96, 333);
         let (a, b) = (numbers(m * k, 8), numbers(n * k, 9));
