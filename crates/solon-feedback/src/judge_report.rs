@@ -32,7 +32,7 @@ const Z: f64 = 1.959_963_984_540_054;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Accuracy's lower end ≥ 0.70, agreement ≥ 0.80, calibration error ≤ 0.15, and length explains neither.
+    /// Accuracy's lower end ≥ 0.70, agreement (where answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length explains neither.
     Trustworthy,
     /// Better than chance, short of trustworthy.
     Weak,
@@ -40,17 +40,24 @@ pub enum Verdict {
     NearChance,
 }
 
-/// What the two orders say; shares of pairs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SwapMeasures {
-    /// Pairs measured; not 0.
-    pub pairs: usize,
+/// What the two orders of a comparison say; shares of pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Swap {
     /// Both orders prefer the same answer.
-    pub swap_consistency: f64,
+    pub consistency: f64,
     /// A is chosen in both orders.
     pub always_a: f64,
     /// B is chosen in both orders.
     pub always_b: f64,
+}
+
+/// What labels say without the truth; shares of pairs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelMeasures {
+    /// Pairs measured; not 0.
+    pub pairs: usize,
+    /// `None` where each answer was rated by itself, and no order comes into it.
+    pub swap: Option<Swap>,
     /// Mean of max(p, 1 − p).
     pub mean_confidence: f64,
     /// The longer answer is preferred, of the pairs with a longer answer and a preference; `None` without such.
@@ -91,9 +98,9 @@ pub struct KnownMeasures {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JudgeReport {
     /// Over the pairs to be labelled.
-    pub unlabelled: Option<SwapMeasures>,
+    pub unlabelled: Option<LabelMeasures>,
     /// Over the known pairs.
-    pub known_swap: Option<SwapMeasures>,
+    pub known_labels: Option<LabelMeasures>,
     /// Over the known pairs.
     pub known: Option<KnownMeasures>,
     /// How far the labels may be believed.
@@ -113,16 +120,20 @@ pub fn wilson_interval(successes: usize, trials: usize) -> [f64; 2] {
     [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
-impl SwapMeasures {
+impl LabelMeasures {
     /// Measures the labels; `None` where there are none.
     pub fn new<'a>(labels: impl Iterator<Item = &'a Label>) -> Option<Self> {
-        let (mut pairs, mut consistent, mut a, mut b, mut confidence) = (0, 0, 0, 0, 0.0);
+        let (mut pairs, mut compared, mut consistent, mut a, mut b) = (0, 0, 0, 0, 0);
+        let mut confidence = 0.0;
         let (mut decided, mut longer) = (0_usize, 0_usize);
         for label in labels {
             pairs += 1;
-            consistent += usize::from(label.consistent);
-            a += usize::from(label.same_letter_twice() == Some('A'));
-            b += usize::from(label.same_letter_twice() == Some('B'));
+            if let Some(letters) = label.letters() {
+                compared += 1;
+                consistent += usize::from(matches!(letters, [Some(one), Some(two)] if one != two));
+                a += usize::from(letters == [Some('A'); 2]);
+                b += usize::from(letters == [Some('B'); 2]);
+            }
             confidence += label.probability.max(1.0 - label.probability);
             let [first, second] = label.characters;
             if first != second && label.probability != 0.5 {
@@ -130,12 +141,11 @@ impl SwapMeasures {
                 longer += usize::from((first > second) == (label.probability > 0.5));
             }
         }
-        let share = |count: usize| count as f64 / pairs as f64;
+        let share = |count: usize| count as f64 / compared as f64;
+        let swap = || Swap { consistency: share(consistent), always_a: share(a), always_b: share(b) };
         (pairs > 0).then(|| Self {
             pairs,
-            swap_consistency: share(consistent),
-            always_a: share(a),
-            always_b: share(b),
+            swap: (compared > 0).then(swap),
             mean_confidence: confidence / pairs as f64,
             prefers_longer: (decided > 0).then(|| longer as f64 / decided as f64),
         })
@@ -151,9 +161,10 @@ impl KnownMeasures {
         let n = known.len() as f64;
         let (mut correct, mut longer) = (0, 0.0);
         let mut sums = [(0_usize, 0.0, 0_usize); BINS];
-        for KnownLabel { label, first_is_better } in known {
+        for each in known {
+            let KnownLabel { label, first_is_better } = each;
             let p = label.probability;
-            correct += usize::from(if *first_is_better { p > 0.5 } else { p < 0.5 });
+            correct += usize::from(each.is_right());
             let [first, second] = label.characters;
             longer += if first == second { 0.5 } else { f64::from((first > second) == *first_is_better) };
             let bin = &mut sums[((p * BINS as f64) as usize).min(BINS - 1)];
@@ -179,10 +190,10 @@ impl KnownMeasures {
 impl JudgeReport {
     /// Measures a labeller on pairs with known answers and on the pairs it is to label. Either may be empty.
     pub fn new(known: &[KnownLabel], unlabelled: &[Label]) -> Self {
-        let unlabelled = SwapMeasures::new(unlabelled.iter());
-        let known_swap = SwapMeasures::new(known.iter().map(|known| &known.label));
+        let unlabelled = LabelMeasures::new(unlabelled.iter());
+        let known_labels = LabelMeasures::new(known.iter().map(|known| &known.label));
         let known = KnownMeasures::new(known);
-        let (verdict, grounds) = judge(unlabelled.as_ref(), known_swap.as_ref(), known.as_ref());
+        let (verdict, grounds) = judge(unlabelled.as_ref(), known_labels.as_ref(), known.as_ref());
         let opening = match verdict {
             Verdict::Trustworthy => "These labels may be used as they are",
             Verdict::Weak => {
@@ -195,7 +206,7 @@ impl JudgeReport {
         };
         Self {
             unlabelled,
-            known_swap,
+            known_labels,
             known,
             verdict,
             warning: format!("{opening}. {}.", grounds.join("; ")),
@@ -205,17 +216,18 @@ impl JudgeReport {
 
 /// The verdict and each of its grounds.
 fn judge(
-    unlabelled: Option<&SwapMeasures>,
-    known_swap: Option<&SwapMeasures>,
+    unlabelled: Option<&LabelMeasures>,
+    known_labels: Option<&LabelMeasures>,
     known: Option<&KnownMeasures>,
 ) -> (Verdict, Vec<String>) {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let (mut chance, mut weak) = (Vec::new(), Vec::new());
     // The worse of the two sets counts: agreement on easy known pairs says little of the pairs at hand.
-    let agreement =
-        [unlabelled, known_swap].into_iter().flatten().map(|m| m.swap_consistency).reduce(f64::min);
+    let measured: Vec<&LabelMeasures> = [unlabelled, known_labels].into_iter().flatten().collect();
+    let agreement = measured.iter().filter_map(|m| m.swap).map(|swap| swap.consistency).reduce(f64::min);
     match agreement {
-        None => chance.push("nothing was measured".to_string()),
+        None if measured.is_empty() => chance.push("nothing was measured".to_string()),
+        None => {}
         Some(share) if share < WEAK_AGREEMENT => chance.push(format!(
             "when the two answers change places it stands by its choice on only {} of pairs",
             percent(share)
@@ -254,7 +266,7 @@ fn judge(
                 percent(known.longer_answer_accuracy)
             ));
         }
-    } else if agreement.is_some() {
+    } else if !measured.is_empty() {
         weak.push("it was not tested on pairs whose better answer is known".to_string());
     }
     if !chance.is_empty() {
@@ -265,20 +277,22 @@ fn judge(
         return (Verdict::Weak, weak);
     }
     let known = known.map_or(0.0, |known| known.accuracy);
-    let held = format!(
-        "It is right on {} of known pairs and stands by its choice on {} when the answers change places",
-        percent(known),
-        percent(agreement.unwrap_or(0.0))
-    );
+    let mut held = format!("It is right on {} of known pairs", percent(known));
+    if let Some(agreement) = agreement {
+        let agreement = percent(agreement);
+        held.push_str(&format!(" and stands by its choice on {agreement} when the answers change places"));
+    }
     (Verdict::Trustworthy, vec![held])
 }
 
-impl fmt::Display for SwapMeasures {
+impl fmt::Display for LabelMeasures {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let [agree, a, b, sure] =
-            [self.swap_consistency, self.always_a, self.always_b, self.mean_confidence].map(|x| 100.0 * x);
-        write!(out, "{} pairs: same answer in both orders {agree:.1} %, ", self.pairs)?;
-        write!(out, "A in both {a:.1} %, B in both {b:.1} %, mean confidence {sure:.1} %")?;
+        write!(out, "{} pairs: ", self.pairs)?;
+        if let Some(Swap { consistency, always_a, always_b }) = self.swap {
+            let [agree, a, b] = [consistency, always_a, always_b].map(|x| 100.0 * x);
+            write!(out, "same answer in both orders {agree:.1} %, A in both {a:.1} %, B in both {b:.1} %, ")?;
+        }
+        write!(out, "mean confidence {:.1} %", 100.0 * self.mean_confidence)?;
         match self.prefers_longer {
             Some(share) => write!(out, ", longer answer preferred {:.1} %", 100.0 * share),
             None => Ok(()),
@@ -307,7 +321,7 @@ impl fmt::Display for JudgeReport {
                 100.0 * known.longer_answer_accuracy
             )?;
         }
-        if let Some(measures) = &self.known_swap {
+        if let Some(measures) = &self.known_labels {
             writeln!(out, "  known: {measures}")?;
         }
         if let Some(measures) = &self.unlabelled {

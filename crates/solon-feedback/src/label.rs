@@ -2,9 +2,15 @@
 //!
 //! Source: Bai et al. 2022, §4.1 (a principle drawn per comparison, log-probs of the options normalised, used as soft
 //! targets; §4.3 the clamp, which the paper applies to chain-of-thought labels only); Lee et al. 2023 (2309.00267),
-//! which asks in both orders and averages, as is done here always, for a small labeller leans to one letter.
+//! which asks in both orders and averages, as is always done here where two answers are compared, for a small labeller
+//! leans to one letter.
 //!
-//! Contract: a label keeps both orders' raw log-probs; its principle depends on (seed, stage, pair id) alone. No
+//! A model of a hundred million parameters does not learn to compare at all from a few hundred pairs: it would have to
+//! judge both answers and carry the letter of the better one along. It does learn to rate one answer, so [`Ask::Rate`]
+//! asks of each by itself whether it is the one the principle asks for; the difference of the log-odds is that of
+//! Bradley and Terry (1952), and no order comes into it.
+//!
+//! Contract: a label keeps the raw log-probs of both questions; its principle depends on (seed, stage, pair id) alone. No
 //! temperature and no calibration is applied.
 
 mod training;
@@ -19,10 +25,41 @@ use crate::error::FeedbackError;
 use crate::model::{ChatMessage, ChoiceRequest, FeedbackModel, choose};
 use crate::quote::for_model;
 
-pub use training::{LabellerTraining, labeller_training, split_examples};
+pub use training::{Contrast, LabellerTraining, labeller_training, split_examples};
 
-const OPENING: &str = "Read the request and the two answers.";
-const TASK: &str = "Reply with A or B.";
+const LETTERS: [&str; 2] = ["A", "B"];
+const VERDICTS: [&str; 2] = ["Yes", "No"];
+
+/// How a labeller is asked which of two answers is the better one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// Both answers side by side, in both orders.
+    #[default]
+    Compare,
+    /// Each answer by itself.
+    Rate,
+}
+
+/// Raw log-probs, in nats, of the options of the two questions that were asked of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub enum Answers {
+    /// Of "A" and "B".
+    Compare {
+        /// With the first answer as A.
+        log_probs_ab: [f64; 2],
+        /// With the second answer as A.
+        log_probs_ba: [f64; 2],
+    },
+    /// Of "Yes" and "No".
+    Rate {
+        /// Of the first answer.
+        log_probs_first: [f64; 2],
+        /// Of the second answer.
+        log_probs_second: [f64; 2],
+    },
+}
 
 /// Two answers to one prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +83,11 @@ pub struct Label {
     pub pair_id: String,
     /// The comparison principle it was judged by.
     pub principle_id: String,
-    /// Nats, of "A" and "B" with the first answer as A.
-    pub log_probs_ab: [f64; 2],
-    /// Nats, of "A" and "B" with the second answer as A.
-    pub log_probs_ba: [f64; 2],
-    /// P(first is better): the mean of the two orders' normalised probabilities, clamped where the settings say so.
+    /// What was asked, and what was answered.
+    #[serde(flatten)]
+    pub answers: Answers,
+    /// P(first is better), clamped where the settings say so.
     pub probability: f64,
-    /// Both orders prefer the same answer.
-    pub consistent: bool,
     /// Characters of the first and the second answer, by which a labeller that only likes length is found out.
     pub characters: [usize; 2],
 }
@@ -65,6 +99,8 @@ pub struct LabelSettings {
     pub seed: u64,
     /// Keys the draw of principles.
     pub stage: String,
+    /// How the labeller is asked.
+    pub ask: Ask,
     /// Bounds of the probability, such as (0.4, 0.6) for chain-of-thought labels in the paper.
     pub clamp: Option<(f64, f64)>,
 }
@@ -87,22 +123,61 @@ pub struct KnownLabel {
     pub first_is_better: bool,
 }
 
-/// Asks which of two answers is better; the options are the assistant's possible answers.
+impl KnownLabel {
+    /// Whether the probability is on the right side of ½; ½ itself is wrong.
+    pub fn is_right(&self) -> bool {
+        let p = self.label.probability;
+        if self.first_is_better { p > 0.5 } else { p < 0.5 }
+    }
+}
+
+/// The two questions asked of a pair: messages, the options, and which option says that the first answer is better.
+pub(crate) fn questions(
+    ask: Ask,
+    principle: &ComparisonPrinciple,
+    prompt: &str,
+    first: &str,
+    second: &str,
+) -> [(Vec<ChatMessage>, [&'static str; 2], &'static str); 2] {
+    match ask {
+        Ask::Compare => [
+            (comparison_request(principle, prompt, first, second), LETTERS, "A"),
+            (comparison_request(principle, prompt, second, first), LETTERS, "B"),
+        ],
+        Ask::Rate => [
+            (rating_request(principle, prompt, first), VERDICTS, "Yes"),
+            (rating_request(principle, prompt, second), VERDICTS, "No"),
+        ],
+    }
+}
+
+/// Asks which of two answers is better; A and B are the assistant's possible answers.
 pub fn comparison_request(
     principle: &ComparisonPrinciple,
     prompt: &str,
     first: &str,
     second: &str,
-) -> (Vec<ChatMessage>, Vec<String>) {
+) -> Vec<ChatMessage> {
     let (prompt, first, second) = (for_model(prompt), for_model(first), for_model(second));
     let question = principle.question.trim();
-    let content = format!(
-        "{OPENING}\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n{question} {TASK}"
-    );
-    (vec![ChatMessage::user(content)], vec!["A".into(), "B".into()])
+    vec![ChatMessage::user(format!(
+        "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n\
+         {question} Reply with A or B."
+    ))]
 }
 
-/// Labels every pair in both orders; labels come in the order of the pairs. `progress` hears requests, two a pair.
+/// Asks whether an answer is the better one of two, of which the other is not shown; Yes and No are the assistant's
+/// possible answers.
+pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<ChatMessage> {
+    let (prompt, answer) = (for_model(prompt), for_model(answer));
+    let question = principle.question.trim();
+    vec![ChatMessage::user(format!(
+        "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nThere is another answer. {question} \
+         Is it this one? Reply with Yes or No."
+    ))]
+}
+
+/// Labels every pair; labels come in the order of the pairs. `progress` hears requests, two a pair.
 pub fn label_pairs(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
@@ -127,17 +202,22 @@ pub fn label_pairs(
             return Err(FeedbackError::DuplicateId { id: pair.id.clone(), what: "pairs" });
         }
         let principle = principle_for(constitution, pair, settings)?;
-        for (order, first, second) in [("ab", &pair.first, &pair.second), ("ba", &pair.second, &pair.first)] {
-            let (messages, options) = comparison_request(principle, &pair.prompt, first, second);
-            requests.push(ChoiceRequest { id: format!("{}/{order}", pair.id), messages, options });
+        let asked = questions(settings.ask, principle, &pair.prompt, &pair.first, &pair.second);
+        for ((messages, options, _), which) in asked.into_iter().zip(["ab", "ba"]) {
+            let options = options.map(str::to_owned).to_vec();
+            requests.push(ChoiceRequest { id: format!("{}/{which}", pair.id), messages, options });
         }
         principles.push(principle);
     }
     let rows = choose(model, &requests, progress)?;
     let mut labels = Vec::with_capacity(pairs.len());
     for ((pair, principle), row) in pairs.iter().zip(principles).zip(rows.chunks_exact(2)) {
-        let (ab, ba) = ([row[0][0], row[0][1]], [row[1][0], row[1][1]]);
-        labels.push(Label::new(pair, &principle.id, ab, ba, settings.clamp));
+        let [one, two] = [&row[0], &row[1]].map(|options| [options[0], options[1]]);
+        let answers = match settings.ask {
+            Ask::Compare => Answers::Compare { log_probs_ab: one, log_probs_ba: two },
+            Ask::Rate => Answers::Rate { log_probs_first: one, log_probs_second: two },
+        };
+        labels.push(Label::new(pair, &principle.id, answers, settings.clamp));
     }
     Ok(labels)
 }
@@ -175,34 +255,35 @@ fn normalised(a: f64, b: f64) -> f64 {
 }
 
 impl Label {
-    /// The label of a pair from the raw log-probs of "A" and "B" in both orders.
-    pub fn new(
-        pair: &Pair,
-        principle_id: &str,
-        log_probs_ab: [f64; 2],
-        log_probs_ba: [f64; 2],
-        clamp: Option<(f64, f64)>,
-    ) -> Self {
-        let first_as_a = normalised(log_probs_ab[0], log_probs_ab[1]);
-        let first_as_b = normalised(log_probs_ba[1], log_probs_ba[0]);
-        let mean = (first_as_a + first_as_b) / 2.0;
-        let [ab, ba] = [log_probs_ab, log_probs_ba].map(|[a, b]| a.partial_cmp(&b));
-        use std::cmp::Ordering::{Greater, Less};
+    /// The label of a pair: where it was compared, the mean of both orders' normalised probabilities; where its answers
+    /// were rated, e^a / (e^a + e^b) of their log-odds.
+    pub fn new(pair: &Pair, principle_id: &str, answers: Answers, clamp: Option<(f64, f64)>) -> Self {
+        let probability = match answers {
+            Answers::Compare { log_probs_ab: ab, log_probs_ba: ba } => {
+                (normalised(ab[0], ab[1]) + normalised(ba[1], ba[0])) / 2.0
+            }
+            Answers::Rate { log_probs_first: first, log_probs_second: second } => {
+                normalised(first[0] - first[1], second[0] - second[1])
+            }
+        };
         Label {
             pair_id: pair.id.clone(),
             principle_id: principle_id.into(),
-            log_probs_ab,
-            log_probs_ba,
-            probability: clamp.map_or(mean, |(low, high)| mean.max(low).min(high)),
-            consistent: matches!((ab, ba), (Some(Greater), Some(Less)) | (Some(Less), Some(Greater))),
+            answers,
+            probability: clamp.map_or(probability, |(low, high)| probability.max(low).min(high)),
             characters: [pair.first.chars().count(), pair.second.chars().count()],
         }
     }
 
-    /// The letter preferred in both orders, if it is one and the same: position decided, not content.
-    pub fn same_letter_twice(&self) -> Option<char> {
+    /// The letters chosen in both orders, `None` in place of a tie; `None` where the answers were not compared.
+    pub fn letters(&self) -> Option<[Option<char>; 2]> {
         let letter = |[a, b]: [f64; 2]| if a > b { Some('A') } else { (a < b).then_some('B') };
-        letter(self.log_probs_ab).filter(|_| letter(self.log_probs_ab) == letter(self.log_probs_ba))
+        match self.answers {
+            Answers::Compare { log_probs_ab, log_probs_ba } => {
+                Some([letter(log_probs_ab), letter(log_probs_ba)])
+            }
+            Answers::Rate { .. } => None,
+        }
     }
 }
 
@@ -231,7 +312,7 @@ mod tests {
     }
 
     fn settings(clamp: Option<(f64, f64)>) -> LabelSettings {
-        LabelSettings { seed: 3, stage: "label".into(), clamp }
+        LabelSettings { seed: 3, stage: "label".into(), ask: Ask::Compare, clamp }
     }
 
     #[test]
@@ -246,8 +327,9 @@ mod tests {
             label_pairs(&model, &default_constitution(), &[pair("p")], &settings(None), &mut |_| {}).unwrap();
         let expected = (8.0 / 9.0 + 4.0 / 6.0) / 2.0;
         assert!((labels[0].probability - expected).abs() < 1e-12, "{labels:?}");
-        assert!(labels[0].consistent && labels[0].same_letter_twice().is_none());
-        assert!((labels[0].log_probs_ba[0] - (2.0_f64.ln() - 5.0)).abs() < 1e-12);
+        assert_eq!(labels[0].letters(), Some([Some('A'), Some('B')]));
+        let Answers::Compare { log_probs_ba, .. } = labels[0].answers else { panic!("{labels:?}") };
+        assert!((log_probs_ba[0] - (2.0_f64.ln() - 5.0)).abs() < 1e-12);
         assert_eq!(labels[0].characters, [10, 3]);
         let clamped = settings(Some((0.4, 0.6)));
         let labels =
@@ -258,11 +340,41 @@ mod tests {
     #[test]
     fn a_labeller_that_likes_a_letter_is_inconsistent_and_undecided() {
         for (scores, letter) in [([-0.1, -3.0], Some('A')), ([-3.0, -0.1], Some('B')), ([-1.0, -1.0], None)] {
-            let label = Label::new(&pair("p"), "q", scores, scores, None);
-            assert!(!label.consistent && (label.probability - 0.5).abs() < 1e-12, "{label:?}");
-            assert_eq!(label.same_letter_twice(), letter);
+            let answers = Answers::Compare { log_probs_ab: scores, log_probs_ba: scores };
+            let label = Label::new(&pair("p"), "q", answers, None);
+            assert!((label.probability - 0.5).abs() < 1e-12, "{label:?}");
+            assert_eq!(label.letters(), Some([letter; 2]));
         }
-        assert!(Label::new(&pair("p"), "q", [0.0, -2000.0], [-2000.0, 0.0], None).probability == 1.0);
+        let sure = Answers::Compare { log_probs_ab: [0.0, -2000.0], log_probs_ba: [-2000.0, 0.0] };
+        assert!(Label::new(&pair("p"), "q", sure, None).probability == 1.0);
+    }
+
+    #[test]
+    fn rated_answers_are_compared_by_their_odds() {
+        // Yes to "good words" with odds of 4, to "bad" with odds of 1/2, whatever the length of the options' log-probs.
+        let model = Scripted::scoring(|request| {
+            let text = &request.messages[0].content;
+            assert!(text.contains("Request: ask") && text.contains("Is it this one?"), "{text}");
+            let (yes, no): (f64, f64) =
+                if text.contains("Answer: good words") { (4.0, 1.0) } else { (1.0, 2.0) };
+            vec![yes.ln() - 5.0, no.ln() - 5.0]
+        });
+        let settings = LabelSettings { ask: Ask::Rate, ..settings(None) };
+        let label = |pair: Pair| {
+            label_pairs(&model, &default_constitution(), &[pair], &settings, &mut |_| {}).unwrap().remove(0)
+        };
+        let one = label(pair("p"));
+        assert!((one.probability - 8.0 / 9.0).abs() < 1e-12, "{one:?}");
+        assert_eq!(one.letters(), None);
+        let swapped = Pair { first: "bad".into(), second: "good words".into(), ..pair("p") };
+        assert!((label(swapped).probability - 1.0 / 9.0).abs() < 1e-12);
+        let json = serde_json::to_value(&one).unwrap();
+        assert_eq!(
+            (json["ask"].as_str(), json["log_probs_first"].is_array()),
+            (Some("rate"), true),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_value::<Label>(json).unwrap(), one);
     }
 
     #[test]

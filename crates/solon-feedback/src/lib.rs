@@ -28,12 +28,14 @@ pub use critique::{
 pub use draw::Draws;
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
-pub use judge_report::{Bin, JudgeReport, KnownMeasures, SwapMeasures, Verdict, wilson_interval};
+pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict, wilson_interval};
 pub use label::{
-    KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair, comparison_request, join_known,
-    label_pairs, labeller_training, split_examples,
+    Answers, Ask, Contrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair,
+    comparison_request, join_known, label_pairs, labeller_training, rating_request, split_examples,
 };
-pub use model::{ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling};
+pub use model::{
+    ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling, whole_sentences,
+};
 pub use quote::{for_model, for_terminal};
 pub use revise::{
     CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,

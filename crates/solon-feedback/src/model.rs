@@ -36,16 +36,18 @@ pub struct GenerateRequest {
     pub id: String,
     /// The conversation so far, ending with a user's turn.
     pub messages: Vec<ChatMessage>,
+    /// What the answer is made to begin with; may be empty.
+    pub begin: String,
 }
 
 /// A sampled answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The answer, without end-of-turn tokens.
+    /// The answer with what it was made to begin with, without end-of-turn tokens.
     pub text: String,
     /// The answer was cut off at `max_new_tokens`.
     pub truncated: bool,
-    /// `[n_tokens]`; empty where the backend does not tell.
+    /// `[n_tokens]`, those that were sampled; empty where the backend does not tell.
     pub token_ids: Vec<u32>,
     /// `[n_tokens]`, nats, of the sampled tokens; empty where the backend does not tell.
     pub logprobs: Vec<f32>,
@@ -54,17 +56,23 @@ pub struct Generated {
 impl Generated {
     /// An answer that was cut off, up to its last whole sentence; as it is where it has none.
     pub fn to_last_sentence(mut self) -> Self {
-        let end = self.text.char_indices().rfind(|(at, c)| {
-            matches!(c, '.' | '!' | '?')
-                && self.text[at + 1..].starts_with([' ', '\n'])
-                && !self.text[..*at].ends_with(|c: char| c.is_ascii_digit())
-        });
-        if let (true, Some((at, _))) = (self.truncated, end) {
-            self.text.truncate(at + 1);
+        let whole = whole_sentences(&self.text).len();
+        if self.truncated && whole < self.text.len() {
+            self.text.truncate(whole);
             self.truncated = false;
         }
         self
     }
+}
+
+/// A text up to the last sentence that another begins after; as it is where there is none.
+pub fn whole_sentences(text: &str) -> &str {
+    let end = text.char_indices().rfind(|(at, c)| {
+        matches!(c, '.' | '!' | '?')
+            && text[at + 1..].starts_with([' ', '\n'])
+            && !text[..*at].ends_with(|c: char| c.is_ascii_digit())
+    });
+    end.map_or(text, |(at, _)| &text[..=at])
 }
 
 /// A question with given answers.

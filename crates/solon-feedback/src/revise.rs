@@ -64,7 +64,7 @@ pub fn critique_round(
         let principle = revision_principle_for(constitution, settings.seed, &item.id, round)?;
         let id = format!("{}/round-{round}/critique", item.id);
         let messages = critique_request(principle, &item.request, item.answer());
-        requests.push(GenerateRequest { id: id.clone(), messages });
+        requests.push(GenerateRequest { id: id.clone(), messages, begin: String::new() });
         principles.push(principle);
         records.push(CritiqueRecord {
             id,
@@ -112,7 +112,7 @@ pub fn revision_round(
         })?;
         let id = format!("{}/round-{round}/revision", item.id);
         let messages = revision_request(principle, &item.request, item.answer(), &critique.critique);
-        requests.push(GenerateRequest { id: id.clone(), messages });
+        requests.push(GenerateRequest { id: id.clone(), messages, begin: String::new() });
         principles.push(principle);
         records.push(RevisionRecord {
             id,

@@ -29,7 +29,8 @@ pub enum ChatError {
     },
     /// More tokens than the model can see.
     #[error(
-        "{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}; shorten the prompt"
+        "{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}\n\
+         hint: shorten the prompt, or ask for fewer new tokens"
     )]
     TooLong {
         /// Which request.
@@ -87,6 +88,8 @@ pub struct ChatRequest {
     pub id: String,
     /// The conversation so far, ending before the answer.
     pub messages: Vec<Message>,
+    /// What the answer is made to begin with; may be empty.
+    pub begin: String,
     /// The key of its draws.
     pub draws: Draws,
 }
@@ -107,7 +110,7 @@ pub struct AnswerSettings {
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The text, without the end of turn and without the stop string.
+    /// The text that was generated, without the end of turn and without the stop string.
     pub text: String,
     /// The tokens as they were generated.
     pub completion: Completion,
@@ -182,7 +185,11 @@ impl ChatModel {
         let requests: Vec<Request> = requests
             .iter()
             .map(|request| {
-                let prompt = self.prompt_ids(&request.id, &request.messages, settings.max_new_tokens)?;
+                let mut begin = self.text.completion_ids(&request.begin)?;
+                begin.pop(); // the end of turn
+                let new = begin.len() + settings.max_new_tokens;
+                let mut prompt = self.prompt_ids(&request.id, &request.messages, new)?;
+                prompt.extend(begin);
                 Ok(Request { prompt, draws: request.draws })
             })
             .collect::<Result<_, ChatError>>()?;

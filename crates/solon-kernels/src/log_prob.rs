@@ -1,9 +1,8 @@
-//! The log-prob head: log-softmax of logits at a target, its entropy, and the gradient back to the logits.
+//! The log-prob head: log-softmax of logits at a target, and the gradient back to the logits.
 //!
 //! Logits come a chunk of rows at a time; a row is read whole, so results do not depend on the chunks.
 
 use crate::exp::{LANES, exp, sum_lanes};
-use crate::parallel::SharedOutput;
 use rayon::prelude::*;
 
 /// The largest element and Σ e^((x - max)·scale).
@@ -55,19 +54,6 @@ multiversion! {
 }
 
 multiversion! {
-    /// Entropy of softmax(row · inverse_temperature), in nats.
-    pub fn row_entropy(row: &[f32], inverse_temperature: f32) -> f32 {
-        let (max, sum) = max_and_sum(row, inverse_temperature);
-        let mut lanes = [0.0; LANES];
-        for (i, x) in row.iter().enumerate() {
-            let z = (x - max) * inverse_temperature;
-            lanes[i % LANES] = exp(z).mul_add(z, lanes[i % LANES]);
-        }
-        sum.ln() - sum_lanes(lanes) / sum
-    }
-}
-
-multiversion! {
     /// Replaces a row of logits by `dlogprob · ∂logprob(target)/∂logits`.
     pub fn row_log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlogprob: f32) {
         let (max, sum) = max_and_sum(row, inverse_temperature);
@@ -88,15 +74,6 @@ pub fn log_probs(logits: &[f32], vocab: usize, targets: &[u32], inverse_temperat
     });
 }
 
-/// [`row_entropy`] of each row of `logits`.
-pub fn entropies(logits: &[f32], vocab: usize, inverse_temperature: f32, out: &mut [f32]) {
-    assert_eq!(logits.len(), vocab * out.len());
-    logits
-        .par_chunks_exact(vocab)
-        .zip(out)
-        .for_each(|(row, out)| *out = row_entropy(row, inverse_temperature));
-}
-
 /// [`row_log_prob_grad`] of each row of `logits`, in place.
 pub fn log_probs_grad(
     logits: &mut [f32],
@@ -106,12 +83,8 @@ pub fn log_probs_grad(
     dlogprobs: &[f32],
 ) {
     assert!(logits.len() == vocab * targets.len() && dlogprobs.len() == targets.len());
-    let out = SharedOutput(logits.as_mut_ptr());
-    (0..targets.len()).into_par_iter().for_each(|row| {
-        let shared = out;
-        // SAFETY: row `row` lies inside `logits` by the assertion above and belongs to this task alone.
-        let row_logits = unsafe { std::slice::from_raw_parts_mut(shared.0.add(row * vocab), vocab) };
-        row_log_prob_grad(row_logits, targets[row], inverse_temperature, dlogprobs[row]);
+    logits.par_chunks_exact_mut(vocab).zip(targets).zip(dlogprobs).for_each(|((row, target), dlogprob)| {
+        row_log_prob_grad(row, *target, inverse_temperature, *dlogprob);
     });
 }
 
@@ -126,14 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn value_entropy_and_gradient_agree_with_f64() {
+    fn value_and_gradient_agree_with_f64() {
         let row: Vec<f32> = (0..53).map(|i| (i as f32 * 1.7).sin() * 4.0).collect();
         let wide: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
         for scale in [1.0_f32, 1.0 / 0.7] {
             let got = f64::from(row_log_prob(&row, 11, scale));
             assert!((got - exact(&wide, 11, f64::from(scale))).abs() < 1e-5);
-            let entropy: f64 = (0..53).map(|i| exact(&wide, i, f64::from(scale))).map(|l| -l.exp() * l).sum();
-            assert!((f64::from(row_entropy(&row, scale)) - entropy).abs() < 1e-5);
             let mut grad = row.clone();
             row_log_prob_grad(&mut grad, 11, scale, 0.5);
             for i in 0..53 {

@@ -96,13 +96,20 @@ pub enum TextError {
         reason: String,
     },
     /// The chat template refused the conversation by calling `raise_exception`.
-    #[error("the chat template refused the conversation: {message}")]
+    #[error(
+        "the chat template refused the conversation: {message}\n\
+         hint: many templates refuse a system message or two turns of the same role; change the messages, or the model's \
+         chat template"
+    )]
     TemplateRaised {
         /// The template's own words.
         message: String,
     },
     /// The chat template failed while running.
-    #[error("the chat template failed, line {line}: {reason}")]
+    #[error(
+        "the chat template failed, line {line}: {reason}\n\
+         hint: correct it in the model's folder: chat_template.jinja, or chat_template in tokenizer_config.json"
+    )]
     TemplateFailed {
         /// Line in the template, from 1; 0 where unknown.
         line: usize,

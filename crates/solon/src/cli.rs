@@ -247,6 +247,25 @@ pub struct CritiqueArgs {
     pub sampling: SamplingArgs,
 }
 
+/// How a labeller is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AskFlag {
+    /// Both answers side by side, in both orders
+    #[default]
+    Compare,
+    /// Each answer by itself
+    Rate,
+}
+
+impl From<AskFlag> for solon_feedback::Ask {
+    fn from(flag: AskFlag) -> Self {
+        match flag {
+            AskFlag::Compare => Self::Compare,
+            AskFlag::Rate => Self::Rate,
+        }
+    }
+}
+
 /// `solon label`.
 #[derive(Args)]
 pub struct LabelArgs {
@@ -255,6 +274,9 @@ pub struct LabelArgs {
     /// Ask you instead of the model
     #[arg(long)]
     pub human: bool,
+    /// How the model is asked which answer is better; the way its adapter was trained
+    #[arg(long, value_enum, default_value_t, conflicts_with = "human")]
+    pub ask: AskFlag,
     /// JSONL of preference pairs; which of the two is called chosen does not matter
     #[arg(long)]
     pub input: PathBuf,
@@ -388,6 +410,14 @@ pub fn print_error(error: &Error) {
                 hints.push(hint.to_owned());
             }
         }
+    }
+    let full = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
+    };
+    if error.chain().any(full) {
+        hints.push(
+            "hint: free some space and give the same command again; `solon run` goes on where it was".into(),
+        );
     }
     eprintln!("error: {}", said.join(": "));
     for hint in hints {

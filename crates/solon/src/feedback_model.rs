@@ -30,11 +30,13 @@ impl FeedbackModel for LocalModel<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Generated>, FeedbackError> {
         let draws = Draws::new(sampling.seed, &sampling.stage);
+        let begins: Vec<&str> = requests.iter().map(|request| request.begin.as_str()).collect();
         let requests: Vec<ChatRequest> = requests
             .iter()
             .map(|request| ChatRequest {
                 id: request.id.clone(),
                 messages: messages(&request.messages),
+                begin: request.begin.clone(),
                 draws: draws.item(&request.id),
             })
             .collect();
@@ -53,9 +55,10 @@ impl FeedbackModel for LocalModel<'_> {
             self.model.answer(self.adapter, &requests, &settings, progress).map_err(FeedbackError::model)?;
         Ok(answers
             .into_iter()
-            .map(|answer| Generated {
+            .zip(begins)
+            .map(|(answer, begin)| Generated {
                 truncated: answer.truncated(),
-                text: answer.text,
+                text: format!("{begin}{}", answer.text),
                 token_ids: answer.completion.token_ids,
                 logprobs: answer.completion.logprobs,
             })

@@ -4,6 +4,7 @@ use crate::assets;
 use crate::cli::{PrecisionFlag, UsageError};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use solon_feedback::Ask;
 use solon_infer::sampling::Sampling;
 use std::path::{Path, PathBuf};
 
@@ -129,8 +130,14 @@ pub struct Revise {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preferences {
-    /// Warm-up of the labeller on the constitution's worked examples.
+    /// Warm-up of the labeller on the constitution's worked examples and on contrasts.
     pub labeller: Training,
+    /// How the labeller is asked: compare (two answers side by side, in both orders) or rate (each by itself, which a small
+    /// model learns and comparing it does not).
+    #[serde(default)]
+    pub ask: Ask,
+    /// Helpful prompts to contrast an answer with a refusal at, beside the contrasts that revisions make.
+    pub contrasts: usize,
     /// How the two answers of a pair are sampled.
     pub sample: Sample,
     /// Prompts from each of the two files, after those used before, as far as there are any.
@@ -184,19 +191,23 @@ pub struct Evaluate {
     pub limit_each: usize,
 }
 
+/// Where to look when a recipe is wrong.
+const SHIPPED: &str = "recipes/quickstart.toml has every key, and what it does";
+
 impl Recipe {
     /// Reads a recipe, applies `key=value` overrides and finds its files.
     pub fn open(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the recipe {}", path.display()))?;
+            .with_context(|| format!("cannot read the recipe {}\nhint: {SHIPPED}", path.display()))?;
         let mut table: toml::Table =
             text.parse().map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
         for item in overrides {
             apply_override(&mut table, item)?;
         }
-        let mut recipe: Recipe = table
-            .try_into()
-            .map_err(|error| UsageError(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+        let mut recipe: Recipe = table.try_into().map_err(|error| {
+            let error = error.to_string();
+            UsageError(format!("{}: {}\nhint: {SHIPPED}", path.display(), error.trim_end()))
+        })?;
         let here = path.canonicalize().with_context(|| format!("{}", path.display()))?;
         let folder = here.parent().unwrap_or(Path::new("."));
         let files = [

@@ -176,6 +176,11 @@ fn a_model_labels_in_both_orders_and_is_measured() {
         assert!(label["log_probs_ab"][0].is_f64() && label["log_probs_ba"][1].is_f64());
         assert!(label["principle_id"].is_string());
     }
+    let ran = place.run("label --model model --ask rate --input pairs.jsonl --out rated.jsonl", "").ok();
+    assert!(ran.err.contains("known: accuracy") && !ran.err.contains("in both orders"), "{}", ran.err);
+    for label in rows(&place.read("rated.jsonl.labels.jsonl")) {
+        assert!(label["log_probs_first"][0].is_f64() && label["log_probs_second"][1].is_f64(), "{label}");
+    }
 }
 
 #[test]

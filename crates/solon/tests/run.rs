@@ -64,6 +64,13 @@ fn threads_and_kills_change_no_byte() {
     assert!(place.read("one/report.html").contains("</html>"));
     assert!(place.path("one/model/config.json").exists());
 
+    // The trail of a contrast: an answer to a harmless prompt, and a refusal that was put into the model's mouth.
+    let helpful: Value =
+        serde_json::from_str(include_str!("../../../prompts/helpful.jsonl").lines().next().unwrap()).unwrap();
+    let trail =
+        place.run(&format!("explain contrast/{} --run one", helpful["id"].as_str().unwrap()), "").ok();
+    assert!(trail.out.contains("(worse) I can't"), "{}", trail.out);
+
     // A finished run is not run again, another seed is.
     let again = place.run("run recipe.toml --out one", "").ok();
     assert!(!again.err.contains("sft: done"), "{}", again.err);

@@ -34,21 +34,6 @@ impl Ledger {
         })
     }
 
-    /// Marks an item of a running stage as dropped.
-    ///
-    /// # Errors
-    /// [`LedgerError::UnknownItem`]; [`LedgerError::StageNotRunning`]; [`LedgerError::Sqlite`].
-    pub fn drop_item(&mut self, id: &str, reason: &str) -> Result<(), LedgerError> {
-        let item = self.item(id)?;
-        self.transact("drop an item in", |transaction, path| {
-            require_running(transaction, path, &item.stage)?;
-            transaction
-                .execute("UPDATE items SET dropped_reason = ?2 WHERE id = ?1", [id, reason])
-                .map_err(LedgerError::sqlite("drop an item in", path))?;
-            Ok(())
-        })
-    }
-
     /// A stage's items of one kind by ordinal (then id), dropped ones included.
     ///
     /// # Errors

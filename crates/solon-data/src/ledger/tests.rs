@@ -106,7 +106,6 @@ fn a_finished_or_unknown_stage_is_not_written_to() {
     let step = NewStep { step: 1, data: Value::Null, items: vec![], sha256: None };
     for result in [
         ledger.insert_items("respond", &[item("x", ItemKind::Response, 0)]),
-        ledger.drop_item("response/1", "late"),
         ledger.record_step("respond", &step),
         ledger.record_checkpoint("respond", 1, "p", "h"),
         ledger.truncate_steps_after("respond", 0).map(|_| ()),
@@ -137,8 +136,16 @@ fn items_come_back_in_order_and_as_they_were() {
     assert_eq!((&items[1].text, &items[1].data), (&odd.text, &odd.data));
     assert_eq!(items[1].data.to_string(), odd.data.to_string(), "keys keep their order");
     assert_eq!(ledger.kept_items("s", ItemKind::Response).unwrap().len(), 3);
-    ledger.drop_item("a", "too long").unwrap();
-    ledger.drop_item("other", "empty").unwrap();
+    let dropped = |item: NewItem, reason: &str| NewItem { dropped_reason: Some(reason.into()), ..item };
+    ledger
+        .insert_items(
+            "s",
+            &[
+                dropped(item("a", ItemKind::Response, 2), "too long"),
+                dropped(item("other", ItemKind::Critique, 0), "empty"),
+            ],
+        )
+        .unwrap();
     let drops = ledger.drop_counts("s").unwrap();
     assert_eq!(drops[0], DropCount { kind: ItemKind::Response, reason: "too long".into(), count: 2 });
     assert_eq!(drops[1], DropCount { kind: ItemKind::Critique, reason: "empty".into(), count: 1 });

@@ -1,13 +1,17 @@
 //! The report on labellers made up for the purpose.
 
 use super::*;
-use crate::label::Pair;
+use crate::label::{Answers, Pair};
 
 /// A label whose two orders give these probabilities of the first answer being better.
 fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
     let [first, second] = lengths.map(|n| "x".repeat(n));
     let pair = Pair { id: format!("p{place}"), prompt: "q".into(), first, second, principle_id: None };
-    Label::new(&pair, "q", [ab.ln(), (1.0 - ab).ln()], [(1.0 - ba).ln(), ba.ln()], None)
+    let answers = Answers::Compare {
+        log_probs_ab: [ab.ln(), (1.0 - ab).ln()],
+        log_probs_ba: [(1.0 - ba).ln(), ba.ln()],
+    };
+    Label::new(&pair, "q", answers, None)
 }
 
 /// `right` known pairs judged well and `wrong` judged badly, all with confidence `p`; the longer answer is right on half.
@@ -68,7 +72,7 @@ fn position_bias_on_the_pairs_at_hand_outweighs_known_accuracy() {
     labels.extend((6..10).map(|place| label(place, 0.8, 0.8, [4, 4])));
     let report = JudgeReport::new(&known(95, 5, 0.95), &labels);
     let measures = report.unlabelled.as_ref().unwrap();
-    assert_eq!((measures.always_a, measures.always_b, measures.swap_consistency), (0.6, 0.0, 0.4));
+    assert_eq!(measures.swap, Some(Swap { consistency: 0.4, always_a: 0.6, always_b: 0.0 }));
     assert_eq!(measures.prefers_longer, None);
     assert_eq!(report.verdict, Verdict::NearChance);
     assert!(report.to_string().contains("A in both 60.0 %"), "{report}");
@@ -100,4 +104,21 @@ fn without_known_pairs_or_labels_nothing_is_believed() {
     assert_eq!(JudgeReport::new(&[], &[]).verdict, Verdict::NearChance);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["verdict"], "weak");
+}
+
+#[test]
+fn rated_answers_have_no_order_and_are_believed_by_their_accuracy() {
+    let rate = |known: &mut KnownLabel| {
+        let odds = (known.label.probability / (1.0 - known.label.probability)).ln();
+        known.label.answers = Answers::Rate { log_probs_first: [odds, 0.0], log_probs_second: [0.0, 0.0] };
+    };
+    let mut all = known(90, 10, 0.9);
+    all.iter_mut().for_each(rate);
+    let report = JudgeReport::new(&all, &[all[0].label.clone()]);
+    assert_eq!(report.known_labels.as_ref().unwrap().swap, None);
+    assert_eq!(report.verdict, Verdict::Trustworthy, "{report}");
+    assert!(!report.to_string().contains("order") && !report.warning.contains("places"), "{report}");
+    let mut guesses = known(52, 48, 0.6);
+    guesses.iter_mut().for_each(rate);
+    assert_eq!(JudgeReport::new(&guesses, &[]).verdict, Verdict::NearChance);
 }

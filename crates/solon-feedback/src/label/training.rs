@@ -1,12 +1,16 @@
 //! Warming a labeller up on the worked examples, and keeping some of them back to measure it.
 //!
-//! Every fourth example is held out, so accuracy on those pairs is honest. In the shipped constitution every revision is
+//! The constitution's worked examples are few, and their flawed answers are not what a model says; contrasts are pairs of
+//! the policy's own answers that are known by how they were made (as in RLCD, Yang et al. 2023, 2307.12950): a revision
+//! and what it revised, an answer to a harmless prompt and a refusal of it.
+//!
+//! Every fourth example and every fourth contrast is held out, so accuracy on those pairs is honest. In the shipped constitution every revision is
 //! longer than its flawed answer; a labeller trained on that alone would learn to choose the longer answer and still
 //! score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{KnownPair, Pair, comparison_request};
+use super::{Ask, KnownPair, Pair, questions};
 use crate::constitution::{ComparisonPrinciple, Constitution, WorkedExample};
 use crate::critique::{TrainingConversation, by_kind, spread_kinds};
 use crate::error::FeedbackError;
@@ -15,12 +19,25 @@ use crate::model::ChatMessage;
 /// One example in this many is held out.
 const HELD_OUT_EVERY: usize = 4;
 
+/// Two answers to one request of which one is known to be the better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contrast {
+    /// Unique among the contrasts.
+    pub id: String,
+    /// The request.
+    pub request: String,
+    /// The better answer.
+    pub better: String,
+    /// The other.
+    pub worse: String,
+}
+
 /// What a labeller learns from, and what it is measured on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabellerTraining {
-    /// Two conversations an example, one per order: half are answered A, half B.
+    /// Two conversations a pair, its two questions: half are answered A (or Yes), half B (or No).
     pub training: Vec<TrainingConversation>,
-    /// Pairs of examples that `training` holds nothing of; the better answer is the first of every other two.
+    /// Pairs that `training` holds nothing of; the better answer is the first of every other two.
     pub held_out: Vec<KnownPair>,
 }
 
@@ -35,8 +52,15 @@ pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<
     (training, held_out)
 }
 
-/// Comparison conversations for a labeller adapter, and the held-out pairs.
-pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining, FeedbackError> {
+/// Conversations for the adapter of a labeller that is asked so, and the held-out pairs.
+///
+/// A worked example is judged by the question closest to its principle. A contrast is better altogether, so it takes the
+/// questions in turn, as a pair to be labelled takes one drawn at random.
+pub fn labeller_training(
+    constitution: &Constitution,
+    contrasts: &[Contrast],
+    ask: Ask,
+) -> Result<LabellerTraining, FeedbackError> {
     let nothing = |table| FeedbackError::NothingToDraw {
         constitution: constitution.name.clone(),
         table,
@@ -48,39 +72,58 @@ pub fn labeller_training(constitution: &Constitution) -> Result<LabellerTraining
     if constitution.example.is_empty() {
         return Err(nothing("example"));
     }
-    let questions = Questions::new(constitution);
+    let fitting = Questions::new(constitution);
     let (training_examples, held_out_examples) = split_examples(constitution);
     let better = better_answers(&training_examples);
-    let mut training = Vec::with_capacity(2 * training_examples.len());
-    for example in spread_kinds(&training_examples) {
-        let principle = questions.closest(example);
-        let (better, worse) = (better[example.id.as_str()], example.flawed.as_str());
-        for (order, first, second, answer) in [("ab", better, worse, "A"), ("ba", worse, better, "B")] {
-            let (mut messages, _) = comparison_request(principle, &example.request, first, second);
+    let mut training = Vec::with_capacity(2 * (training_examples.len() + contrasts.len()));
+    let mut learn = |id: &str, question: &ComparisonPrinciple, request: &str, better: &str, worse: &str| {
+        for ((mut messages, _, answer), which) in
+            questions(ask, question, request, better, worse).into_iter().zip(["ab", "ba"])
+        {
             messages.push(ChatMessage::assistant(answer));
-            training
-                .push(TrainingConversation { id: format!("{}/comparison-{order}", example.id), messages });
+            training.push(TrainingConversation { id: format!("{id}/comparison-{which}"), messages });
         }
+    };
+    for example in spread_kinds(&training_examples) {
+        let better = better[example.id.as_str()];
+        learn(&example.id, fitting.closest(example), &example.request, better, &example.flawed);
     }
     let better = better_answers(&held_out_examples);
-    let mut held_out = Vec::with_capacity(held_out_examples.len());
+    let mut held_out = Vec::with_capacity(held_out_examples.len() + contrasts.len() / HELD_OUT_EVERY);
     for (place, example) in held_out_examples.iter().enumerate() {
-        // By twos, because every other revision is the shortened one.
-        let first_is_better = (place / 2).is_multiple_of(2);
-        let (mut first, mut second) = (better[example.id.as_str()].to_owned(), example.flawed.clone());
-        if !first_is_better {
-            std::mem::swap(&mut first, &mut second);
+        let (better, question) = (better[example.id.as_str()], fitting.closest(example));
+        held_out.push(known_pair(place, &example.id, question, &example.request, better, &example.flawed));
+    }
+    for (place, Contrast { id, request, better, worse }) in contrasts.iter().enumerate() {
+        let question = &constitution.comparison[place % constitution.comparison.len()];
+        match place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 {
+            true => held_out.push(known_pair(place / HELD_OUT_EVERY, id, question, request, better, worse)),
+            false => learn(id, question, request, better, worse),
         }
-        let pair = Pair {
-            id: format!("{}/held-out", example.id),
-            prompt: example.request.clone(),
-            first,
-            second,
-            principle_id: Some(questions.closest(example).id.clone()),
-        };
-        held_out.push(KnownPair { pair, first_is_better });
     }
     Ok(LabellerTraining { training, held_out })
+}
+
+/// The `place`-th held-out pair. The better answer comes first by twos, because every other revision of the worked
+/// examples is the shortened one.
+fn known_pair(
+    place: usize,
+    id: &str,
+    question: &ComparisonPrinciple,
+    request: &str,
+    better: &str,
+    worse: &str,
+) -> KnownPair {
+    let first_is_better = (place / 2).is_multiple_of(2);
+    let (first, second) = if first_is_better { (better, worse) } else { (worse, better) };
+    let pair = Pair {
+        id: format!("{id}/held-out"),
+        prompt: request.to_owned(),
+        first: first.to_owned(),
+        second: second.to_owned(),
+        principle_id: Some(question.id.clone()),
+    };
+    KnownPair { pair, first_is_better }
 }
 
 /// Each example's revision by example id, every second one cut to as many of its first sentences as are shorter than the
@@ -167,7 +210,8 @@ mod tests {
     #[test]
     fn half_are_a_and_the_held_out_are_not_seen() {
         let constitution = default_constitution();
-        let LabellerTraining { training, held_out } = labeller_training(&constitution).unwrap();
+        let LabellerTraining { training, held_out } =
+            labeller_training(&constitution, &[], Ask::Compare).unwrap();
         let answered = |letter: &str| training.iter().filter(|c| c.messages[1].content == letter).count();
         assert_eq!((answered("A"), answered("B")), (training.len() / 2, training.len() / 2));
         assert_eq!(held_out.len(), constitution.example.len() / 4);
@@ -189,9 +233,36 @@ mod tests {
     }
 
     #[test]
+    fn contrasts_are_learnt_in_both_orders_and_every_fourth_is_held_out() {
+        let constitution = default_constitution();
+        let contrasts: Vec<Contrast> = (0..8)
+            .map(|i| {
+                let text = |what: &str| format!("{what} {i}");
+                let [id, request, better, worse] = ["c", "ask", "good", "bad"].map(text);
+                Contrast { id, request, better, worse }
+            })
+            .collect();
+        let alone = labeller_training(&constitution, &[], Ask::Compare).unwrap();
+        let made = labeller_training(&constitution, &contrasts, Ask::Compare).unwrap();
+        let learnt = &made.training[alone.training.len()..];
+        assert_eq!(learnt.len(), 2 * 6);
+        let asked = |c: &TrainingConversation| c.messages[0].content.clone();
+        assert!(asked(&learnt[0]).contains("Answer A: good 0") && learnt[0].messages[1].content == "A");
+        assert!(asked(&learnt[1]).contains("Answer B: good 0") && learnt[1].messages[1].content == "B");
+        let rated = labeller_training(&constitution, &contrasts, Ask::Rate).unwrap().training;
+        let rated = &rated[alone.training.len()..];
+        assert!(asked(&rated[0]).contains("Answer: good 0") && rated[0].messages[1].content == "Yes");
+        assert!(asked(&rated[1]).contains("Answer: bad 0") && rated[1].messages[1].content == "No");
+        let held = &made.held_out[alone.held_out.len()..];
+        let firsts: Vec<&str> = held.iter().map(|known| known.pair.first.as_str()).collect();
+        assert_eq!(firsts, ["good 3", "good 7"]);
+        assert!(!learnt.iter().any(|c| asked(c).contains("ask 3") || asked(c).contains("ask 7")));
+    }
+
+    #[test]
     fn length_does_not_give_the_better_answer_away() {
         let constitution = default_constitution();
-        let training = labeller_training(&constitution).unwrap();
+        let training = labeller_training(&constitution, &[], Ask::Compare).unwrap();
         let longer_first = training.held_out.iter().filter(|known| {
             (known.pair.first.chars().count() > known.pair.second.chars().count()) == known.first_is_better
         });
@@ -228,8 +299,15 @@ mod tests {
     fn a_constitution_without_questions_or_examples_is_told_so() {
         let whole = default_constitution();
         let without = Constitution { comparison: Vec::new(), ..whole.clone() };
-        assert!(labeller_training(&without).unwrap_err().to_string().contains("[[comparison]]"));
+        assert!(
+            labeller_training(&without, &[], Ask::Compare)
+                .unwrap_err()
+                .to_string()
+                .contains("[[comparison]]")
+        );
         let without = Constitution { example: Vec::new(), ..whole };
-        assert!(labeller_training(&without).unwrap_err().to_string().contains("[[example]]"));
+        assert!(
+            labeller_training(&without, &[], Ask::Compare).unwrap_err().to_string().contains("[[example]]")
+        );
     }
 }

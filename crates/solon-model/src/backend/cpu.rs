@@ -224,12 +224,6 @@ impl Backend for Cpu {
         out
     }
 
-    fn entropies(&self, logits: &Vec<f32>, vocab: usize, inverse_temperature: f32) -> Vec<f32> {
-        let mut out = vec![0.0; logits.len() / vocab];
-        log_prob::entropies(logits, vocab, inverse_temperature, &mut out);
-        out
-    }
-
     fn log_probs_grad(
         &self,
         logits: &mut Vec<f32>,

@@ -161,8 +161,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
         targets: &[u32],
         inverse_temperature: f32,
     ) -> Vec<f32>;
-    /// Entropy of each row of logits, in nats.
-    fn entropies(&self, logits: &Self::Buffer, vocab: usize, inverse_temperature: f32) -> Vec<f32>;
     /// Replaces logits by the gradient of Σ dlogprob · logprob.
     fn log_probs_grad(
         &self,

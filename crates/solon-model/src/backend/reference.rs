@@ -284,12 +284,6 @@ impl Backend for Reference {
             .map(|(row, target)| log_softmax(row, inverse_temperature)[*target as usize] as f32)
             .collect()
     }
-    fn entropies(&self, logits: &Vec<f32>, vocab: usize, inverse_temperature: f32) -> Vec<f32> {
-        logits
-            .chunks_exact(vocab)
-            .map(|row| log_softmax(row, inverse_temperature).iter().map(|l| -l.exp() * l).sum::<f64>() as f32)
-            .collect()
-    }
     fn log_probs_grad(
         &self,
         logits: &mut Vec<f32>,

@@ -51,28 +51,6 @@ impl<B: Backend> Decoder<B> {
         out
     }
 
-    /// As [`Decoder::log_probs`], with the entropy of each scored position's distribution beside it.
-    pub fn log_probs_and_entropies(
-        &self,
-        hidden: &B::Buffer,
-        scored: &Scored,
-        temperature: f32,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let (mut log_probs, mut entropies) =
-            (Vec::with_capacity(scored.len()), Vec::with_capacity(scored.len()));
-        for (rows, targets) in scored.rows.chunks(CHUNK).zip(scored.targets.chunks(CHUNK)) {
-            let logits = self.logits(&self.backend.gather_rows(hidden, self.config.hidden_size, rows));
-            log_probs.extend(self.backend.log_probs(
-                &logits,
-                self.config.vocab_size,
-                targets,
-                1.0 / temperature,
-            ));
-            entropies.extend(self.backend.entropies(&logits, self.config.vocab_size, 1.0 / temperature));
-        }
-        (log_probs, entropies)
-    }
-
     /// Adds the gradient of Σ dlogprob·logprob to `dhidden` and, where trained, to the head's weight. Returns the log-probs,
     /// so that a loss whose gradient is known beforehand (SFT) needs the head once.
     pub fn log_probs_grad(

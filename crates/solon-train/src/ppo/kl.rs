@@ -9,10 +9,6 @@
 use crate::losses::sequences::split;
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 
-/// A mean sequence KL below this is worth a warning: the true KL is never negative, and a large negative estimate
-/// means that sampling and scoring disagree (temperature, top-k, a masked logit, stale weights). As in TRL 0.11.
-pub const SUSPICIOUS_KL: f64 = -1.0;
-
 /// How the KL of a sampled token is estimated, with `r = reference / policy` at the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KlEstimator {

@@ -407,6 +407,7 @@ impl<B: Backend> Trainer for PpoTrainer<'_, B> {
             ("loss/value_avg", value_metrics.mean_loss()),
             ("policy/approxkl_avg", policy_metrics.approximate_kl()),
             ("policy/clipfrac_avg", policy_metrics.clip_fraction()),
+            ("policy/dual_clipfrac_avg", policy_metrics.dual_clip_fraction()),
             ("val/ratio", policy_metrics.ratio_mean()),
             ("val/ratio_var", policy_metrics.ratio_variance()),
             ("val/clipfrac_avg", value_metrics.clip_fraction()),

@@ -80,8 +80,12 @@ pub fn run(args: &ChatArgs) -> Result<()> {
             Line::Say(text) => {
                 turns.push(Message::user(text));
                 let messages = system.iter().chain(&turns).cloned().collect();
-                let request =
-                    ChatRequest { id: "the conversation".to_owned(), messages, draws: draws.index(place) };
+                let request = ChatRequest {
+                    id: "the conversation".to_owned(),
+                    messages,
+                    begin: String::new(),
+                    draws: draws.index(place),
+                };
                 match model.answer(model.adapter.as_ref(), &[request], &settings, &mut |_| {}) {
                     Ok(answers) => {
                         let mut out = std::io::stdout().lock();

@@ -55,6 +55,7 @@ pub fn safety_report(
         .map(|prompt| ChatRequest {
             id: prompt.id.clone(),
             messages: prompt.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+            begin: String::new(),
             draws: Draws::new(0, "evaluate").item(&prompt.id),
         })
         .collect();

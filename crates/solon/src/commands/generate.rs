@@ -3,7 +3,7 @@
 use super::{open, sampling};
 use crate::cli::GenerateArgs;
 use crate::progress;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use solon_data::records::read_prompts;
 use solon_infer::chat::{AnswerSettings, ChatRequest};
@@ -34,6 +34,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         .map(|(place, prompt)| ChatRequest {
             id: prompt.id.clone(),
             messages: prompt.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+            begin: String::new(),
             draws: draws.index(place as u64),
         })
         .collect();
@@ -44,7 +45,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         slots: args.sampling.batch,
     };
     let bar = progress::bar("generating", requests.len(), "answers");
-    let answers = model.answer(model.adapter.as_ref(), &requests, &settings, &mut |n| bar.inc(n as u64))?;
+    let answers = model
+        .answer(model.adapter.as_ref(), &requests, &settings, &mut |n| bar.inc(n as u64))
+        .with_context(|| args.prompts.display().to_string())?;
     bar.finish_and_clear();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for answer in answers {

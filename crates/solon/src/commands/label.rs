@@ -59,13 +59,14 @@ fn by_model(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
     let known = if constitution.example.is_empty() || constitution.comparison.is_empty() {
         Vec::new()
     } else {
-        labeller_training(&constitution)?.held_out
+        labeller_training(&constitution, &[], args.ask.into())?.held_out
     };
     let model = open(&args.model, Training::None)?;
     let model = LocalModel { model: &model, adapter: model.adapter.as_ref(), slots: SLOTS };
     let label = |what: &str, pairs: &[Pair], stage: &str| {
         let bar = progress::bar(what, 2 * pairs.len(), "questions");
-        let settings = LabelSettings { seed: args.seed, stage: stage.to_owned(), clamp: None };
+        let settings =
+            LabelSettings { seed: args.seed, stage: stage.to_owned(), ask: args.ask.into(), clamp: None };
         let labels = label_pairs(&model, &constitution, pairs, &settings, &mut |n| bar.inc(n as u64));
         bar.finish_and_clear();
         labels

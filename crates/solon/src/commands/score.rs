@@ -3,7 +3,7 @@
 use super::open;
 use crate::cli::ScoreArgs;
 use crate::progress;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_data::jsonl::read_jsonl;
 use solon_model::Training;
@@ -32,7 +32,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         .map(|(i, row)| (format!("line {}", i + 1), vec![Message::user(row.prompt)], row.completion))
         .collect();
     let bar = progress::bar("scoring", items.len(), "rows");
-    let scored = model.score(model.adapter.as_ref(), &items, &mut |n| bar.inc(n as u64))?;
+    let scored = model
+        .score(model.adapter.as_ref(), &items, &mut |n| bar.inc(n as u64))
+        .with_context(|| args.input.display().to_string())?;
     bar.finish_and_clear();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for (completion_token_ids, logprobs) in scored {

@@ -1,13 +1,15 @@
 //! `solon run`: the stages of Constitutional AI (Bai et al. 2022), each a function of its inputs' hashes and its settings.
 //!
 //! ```text
-//! critic ─▶ respond ─▶ revise ─▶ sft ─▶ sample ─▶ label ─▶ reward ─▶ ppo
-//!                                                    └────▶ dpo
+//! critic ─▶ respond ─▶ revise ─▶ sft ─▶ contrast ─▶ labeller
+//!                                  └──▶ sample ─▶ label ─▶ reward ─▶ ppo
+//!                                                   └────▶ dpo
 //!                        evaluate after each ─▶ report.html, summary.json, model/
 //! ```
 //!
 //! Every trained role (critic, labeller, policy, reward model) is a LoRA adapter on one frozen decoder.
 
+mod labeller;
 mod phase1;
 mod phase2;
 mod report_data;

@@ -67,16 +67,18 @@ impl Pipeline {
         Ok(hash)
     }
 
-    /// Trains an adapter on conversations.
+    /// Trains an adapter on conversations, a fresh one or one that goes on.
     pub(super) fn warm_up(
         &mut self,
         stage: &str,
         what: &str,
         conversations: Vec<TrainingConversation>,
+        from: Option<&Trained>,
         settings: crate::recipe::Training,
     ) -> Result<Trained> {
         let inputs = settings_hash(&json!([conversations, settings]))?;
-        self.stage(stage, &[&inputs], |this| {
+        let start = from.map(|trained| trained.hash.as_str()).unwrap_or_default();
+        self.stage(stage, &[&inputs, start], |this| {
             let demonstrations: Vec<Demonstration> = conversations
                 .iter()
                 .map(|c| Demonstration {
@@ -86,7 +88,7 @@ impl Pipeline {
                     cut_off: false,
                 })
                 .collect();
-            this.fine_tune(stage, what, &demonstrations, None, settings)
+            this.fine_tune(stage, what, &demonstrations, None, from, settings)
         })?;
         self.trained(stage)
     }
@@ -98,6 +100,7 @@ impl Pipeline {
         what: &str,
         demonstrations: &[Demonstration],
         parents: Option<&[Vec<String>]>,
+        from: Option<&Trained>,
         settings: crate::recipe::Training,
     ) -> Result<Value> {
         let items: Vec<NewItem> = demonstrations
@@ -117,7 +120,7 @@ impl Pipeline {
             .collect();
         self.insert(stage, &items)?;
         let examples = sft_examples(&self.model, demonstrations)?;
-        let mut learner = self.learner(stage, None, None);
+        let mut learner = self.learner(stage, from.map(|trained| &trained.adapter), None);
         let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
         let draws = self.draws(stage).item("order");
         let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;
@@ -130,7 +133,7 @@ impl Pipeline {
     /// The critic adapter.
     pub(super) fn critic(&mut self) -> Result<Trained> {
         let conversations = training_conversations(&self.constitution);
-        self.warm_up("critic", "warming up the critic", conversations, self.recipe.critic)
+        self.warm_up("critic", "warming up the critic", conversations, None, self.recipe.critic)
     }
 
     /// The base model's answers to red-team and helpful prompts.
@@ -159,6 +162,7 @@ impl Pipeline {
                         .map(|(_, p)| GenerateRequest {
                             id: p.id.clone(),
                             messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
+                            begin: String::new(),
                         })
                         .collect();
                     let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
@@ -251,18 +255,14 @@ impl Pipeline {
         let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>()]))?;
         self.stage("sft", &[respond, revise, &hash], |this| {
             let (demonstrations, parents) = this.demonstrations()?;
-            this.fine_tune("sft", "fine-tuning", &demonstrations, Some(&parents), settings)
+            this.fine_tune("sft", "fine-tuning", &demonstrations, Some(&parents), None, settings)
         })?;
         self.trained("sft")
     }
 
     /// What SFT learns from, and each conversation's parents in the ledger.
     fn demonstrations(&self) -> Result<(Vec<Demonstration>, Vec<Vec<String>>)> {
-        let mut items = self.revise_items()?;
-        for round in 1..=self.recipe.revise.rounds {
-            let (critiques, revisions) = self.recorded_round(&items, round)?.unwrap_or_default();
-            apply_round(&mut items, round, &critiques, &revisions)?;
-        }
+        let items = self.revised_items()?;
         let mut demonstrations = Vec::new();
         let mut parents = Vec::new();
         let mut learn = |id: &str, request: &str, answer: &str, cut_off: bool| {
@@ -292,6 +292,16 @@ impl Pipeline {
             parents.push(vec![prompt.id.clone(), response.id.clone()]);
         }
         Ok((demonstrations, parents))
+    }
+
+    /// The answers to red-team prompts after all rounds.
+    pub(super) fn revised_items(&self) -> Result<Vec<ReviseItem>> {
+        let mut items = self.revise_items()?;
+        for round in 1..=self.recipe.revise.rounds {
+            let (critiques, revisions) = self.recorded_round(&items, round)?.unwrap_or_default();
+            apply_round(&mut items, round, &critiques, &revisions)?;
+        }
+        Ok(items)
     }
 
     /// The answers to red-team prompts, as items to revise.

@@ -13,8 +13,8 @@ use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
-    FeedbackModel, GenerateRequest, JudgeReport, KnownPair, Label, LabelSettings, Pair, join_known,
-    label_pairs, labeller_training,
+    Ask, FeedbackModel, GenerateRequest, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Pair,
+    join_known, label_pairs, whole_sentences,
 };
 use solon_model::ScalarHead;
 use solon_train::Trainer;
@@ -28,18 +28,12 @@ use std::collections::BTreeMap;
 pub(super) struct Labels {
     pub(super) hash: String,
     pub(super) report: JudgeReport,
+    /// What it said of the pairs whose better answer is known.
+    pub(super) known: Vec<KnownLabel>,
     records: Vec<PreferencePair>,
 }
 
 impl Pipeline {
-    /// The labeller adapter and the worked examples it has not seen.
-    pub(super) fn labeller(&mut self, settings: Preferences) -> Result<(Trained, Vec<KnownPair>)> {
-        let made = labeller_training(&self.constitution)?;
-        let trained =
-            self.warm_up("labeller", "warming up the labeller", made.training, settings.labeller)?;
-        Ok((trained, made.held_out))
-    }
-
     /// Two answers of the SFT model to each prompt.
     pub(super) fn sample(&mut self, sources: &str, sft: &Trained, settings: Preferences) -> Result<String> {
         let hash = settings_hash(&json!([settings.sample, settings.prompts_each]))?;
@@ -62,6 +56,7 @@ impl Pipeline {
                     .map(|(p, side)| GenerateRequest {
                         id: format!("{}/{side}", p.id),
                         messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
+                        begin: String::new(),
                     })
                     .collect();
                 let model = LocalModel { model: &this.model, adapter: Some(&sft.adapter), slots: SLOTS };
@@ -105,15 +100,16 @@ impl Pipeline {
         Ok(hash)
     }
 
-    /// Labels every pair in both orders, and the labeller's held-out examples, by which it is measured.
+    /// Labels every pair, and the known pairs the labeller is measured by.
     pub(super) fn label(
         &mut self,
         sample: &str,
         labeller: &Trained,
         held_out: &[KnownPair],
+        ask: Ask,
     ) -> Result<Labels> {
-        let settings = LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), clamp: None };
-        let known = settings_hash(&held_out)?;
+        let settings = LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), ask, clamp: None };
+        let known = settings_hash(&json!([held_out, ask]))?;
         let questions = settings_hash(&json!(
             self.constitution.comparison.iter().map(|p| (&p.id, &p.question)).collect::<Vec<_>>()
         ))?;
@@ -133,7 +129,21 @@ impl Pipeline {
                     .map(|(i, pair)| (chunk * SLOTS + i, pair))
                     .collect();
                 bar.inc(2 * (pairs.len() - todo.len()) as u64);
-                let asked: Vec<Pair> = todo.iter().map(|(_, (pair, _))| pair.clone()).collect();
+                let asked: Vec<Pair> = todo
+                    .iter()
+                    .map(|(_, (pair, _))| {
+                        // Shown up to the last whole sentence, as the labeller saw answers while it learnt.
+                        let [first, second] = cut_off.get(&pair.id).copied().unwrap_or_default();
+                        let shown = |text: &str, cut: bool| {
+                            if cut { whole_sentences(text).to_owned() } else { text.to_owned() }
+                        };
+                        Pair {
+                            first: shown(&pair.first, first),
+                            second: shown(&pair.second, second),
+                            ..pair.clone()
+                        }
+                    })
+                    .collect();
                 let model = LocalModel { model: &this.model, adapter: Some(&labeller.adapter), slots: SLOTS };
                 let labels =
                     label_pairs(&model, &this.constitution, &asked, &settings, &mut |n| bar.inc(n as u64))?;
@@ -148,8 +158,7 @@ impl Pipeline {
                         item.prompt_id = Some(pair.id.clone());
                     }
                     item.principle_id = Some(label.principle_id.clone());
-                    item.dropped_reason =
-                        known.then(|| "a worked example: it measures the labeller".to_owned());
+                    item.dropped_reason = known.then(|| "a known pair: it measures the labeller".to_owned());
                     item.data = json!({
                         "prompt": pair.prompt, "first": pair.first, "second": pair.second,
                         "probability": label.probability, "label": label,
@@ -160,10 +169,10 @@ impl Pipeline {
                 this.insert("label", &items)?;
             }
             bar.finish_and_clear();
-            let report = this.judge_report(held_out)?;
+            let (report, _) = this.judge_report(held_out)?;
             Ok(json!({"labels": all.len() - held_out.len(), "report": report}))
         })?;
-        let report = self.judge_report(held_out)?;
+        let (report, known) = self.judge_report(held_out)?;
         let records = self
             .run
             .ledger
@@ -182,7 +191,7 @@ impl Pipeline {
                 }
             })
             .collect();
-        Ok(Labels { hash, report, records })
+        Ok(Labels { hash, report, known, records })
     }
 
     /// The reward model on soft labels.
@@ -339,7 +348,7 @@ impl Pipeline {
     }
 
     /// What the recorded labels say of their maker.
-    fn judge_report(&self, held_out: &[KnownPair]) -> Result<JudgeReport> {
+    fn judge_report(&self, held_out: &[KnownPair]) -> Result<(JudgeReport, Vec<KnownLabel>)> {
         let all: Vec<Label> = self
             .run
             .ledger
@@ -350,6 +359,7 @@ impl Pipeline {
         let known_ids: Vec<&str> = held_out.iter().map(|k| k.pair.id.as_str()).collect();
         let (known, unlabelled): (Vec<Label>, Vec<Label>) =
             all.into_iter().partition(|label| known_ids.contains(&label.pair_id.as_str()));
-        Ok(JudgeReport::new(&join_known(held_out, &known)?, &unlabelled))
+        let known = join_known(held_out, &known)?;
+        Ok((JudgeReport::new(&known, &unlabelled), known))
     }
 }

@@ -1,6 +1,7 @@
 //! What the report shows: the run's ledger, metrics and evaluations as the renderer's data.
 
 use super::Pipeline;
+use super::labeller::is_contrast;
 use super::phase2::Labels;
 use super::results::Evaluated;
 use crate::report::{self, Report};
@@ -224,7 +225,7 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
     let mut rows = Vec::new();
     if let Some(known) = &report.known {
         rows.push((
-            "accuracy on held-out worked examples".to_owned(),
+            "accuracy on held-out pairs".to_owned(),
             format!(
                 "{} of {} ({}; 95 % interval {} to {})",
                 known.correct,
@@ -234,6 +235,12 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
                 percent(known.accuracy_interval[1])
             ),
         ));
+        for (what, contrasts) in [("the constitution's own examples", false), ("contrasts", true)] {
+            let these = labels.known.iter().filter(|k| is_contrast(&k.label.pair_id) == contrasts);
+            let (right, all) =
+                these.fold((0, 0), |(right, all), k| (right + usize::from(k.is_right()), all + 1));
+            rows.push((format!("of these, {what}"), format!("{right} of {all}")));
+        }
         rows.push((
             "accuracy of always choosing the longer answer".to_owned(),
             percent(known.longer_answer_accuracy),
@@ -243,16 +250,18 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
             format!("{:.3}", known.expected_calibration_error),
         ));
     }
-    for (name, measures) in [("sampled pairs", &report.unlabelled), ("worked examples", &report.known_swap)] {
-        if let Some(measures) = measures {
-            rows.push((
-                format!("same answer preferred in both orders, {name}"),
-                percent(measures.swap_consistency),
-            ));
-            rows.push((format!("A chosen in both orders, {name}"), percent(measures.always_a)));
-            rows.push((format!("B chosen in both orders, {name}"), percent(measures.always_b)));
-            rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
+    for (name, measures) in [("sampled pairs", &report.unlabelled), ("held-out pairs", &report.known_labels)]
+    {
+        let Some(measures) = measures else { continue };
+        if let Some(swap) = &measures.swap {
+            rows.push((format!("same answer preferred in both orders, {name}"), percent(swap.consistency)));
+            rows.push((format!("A chosen in both orders, {name}"), percent(swap.always_a)));
+            rows.push((format!("B chosen in both orders, {name}"), percent(swap.always_b)));
+        } else {
+            let rated = "each answer is rated by itself, so there is no order";
+            rows.push((format!("same answer preferred in both orders, {name}"), rated.to_owned()));
         }
+        rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
     }
     report::Labeller {
         verdict: format!("{:?}", report.verdict),
@@ -319,9 +328,14 @@ fn what_a_stage_does(stage: &str) -> &'static str {
         "respond" => "The base model answers red-team and helpful prompts.",
         "revise" => "Answers to red-team prompts are criticised by a principle and revised.",
         "sft" => "Fine-tunes the base model on revisions and helpful answers.",
-        "labeller" => "Warms an adapter up to compare answers by a principle.",
+        "contrast" => {
+            "Pairs whose better answer is known: a revision, and an answer beside a needless refusal."
+        }
+        "labeller" => "Goes on from the SFT model to judge answers by a principle.",
         "sample" => "The SFT model answers each prompt twice.",
-        "label" => "The labeller compares both answers, in both orders.",
+        "label" => {
+            "The labeller says which answer is better: compared in both orders, or each rated by itself."
+        }
         "reward" => "Trains a reward model on the soft labels.",
         "dpo" => "Optimises the SFT model on the soft labels directly.",
         "ppo" => "Optimises the SFT model against the reward model, held to it by a KL penalty.",

@@ -40,9 +40,9 @@ impl Pipeline {
         let mut delivered = ("sft", &sft);
         let (mut dpo, mut ppo) = (None, None);
         if let Some(preferences) = recipe.preferences {
-            let (labeller, held_out) = self.labeller(preferences)?;
+            let (labeller, held_out) = self.labeller(&revise, &sft, preferences)?;
             let sample = self.sample(&sources, &sft, preferences)?;
-            let made = self.label(&sample, &labeller, &held_out)?;
+            let made = self.label(&sample, &labeller, &held_out, preferences.ask)?;
             if let Some(settings) = recipe.dpo {
                 dpo = Some(self.dpo(&made, &sft, settings)?);
                 evaluated.push(self.evaluate("dpo", dpo.as_ref())?);
