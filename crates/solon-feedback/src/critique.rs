@@ -23,8 +23,12 @@ pub(crate) const REVISION_TASK: &str = "Write the revised answer.";
 /// A conversation to be trained on; the assistant's turns count in the loss.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TrainingConversation {
-    /// `EXAMPLE/critique`, `EXAMPLE/comparison-ab`, …
+    /// `SOURCE/critique`, `SOURCE/label-better`, `SOURCE/label-worse`.
     pub id: String,
+    /// The worked example or contrast it was made of.
+    pub source: String,
+    /// The principle it asks by.
+    pub principle_id: String,
     /// Ends with the assistant's turn.
     pub messages: Vec<ChatMessage>,
 }
@@ -72,7 +76,12 @@ pub fn training_conversations_from(
             let mut messages =
                 revision_request(principle, &example.request, &example.flawed, &example.critique);
             messages.push(ChatMessage::assistant(example.revision.trim()));
-            Some(TrainingConversation { id: format!("{}/critique", example.id), messages })
+            Some(TrainingConversation {
+                id: format!("{}/critique", example.id),
+                source: example.id.clone(),
+                principle_id: principle.id.clone(),
+                messages,
+            })
         })
         .collect()
 }

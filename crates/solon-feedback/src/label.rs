@@ -25,7 +25,7 @@ use crate::error::FeedbackError;
 use crate::model::{ChatMessage, ChoiceRequest, FeedbackModel, choose};
 use crate::quote::for_model;
 
-pub use training::{Contrast, LabellerTraining, labeller_training, split_examples};
+pub use training::{Contrast, HELD_OUT, LabellerTraining, labeller_training, split_examples};
 
 const LETTERS: [&str; 2] = ["A", "B"];
 const VERDICTS: [&str; 2] = ["Yes", "No"];

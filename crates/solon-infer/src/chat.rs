@@ -110,7 +110,7 @@ pub struct AnswerSettings {
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The text that was generated, without the end of turn and without the stop string.
+    /// What it was made to begin with and what was generated, without the end of turn and without the stop string.
     pub text: String,
     /// The tokens as they were generated.
     pub completion: Completion,
@@ -182,14 +182,14 @@ impl ChatModel {
         settings: &AnswerSettings,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Answer>, ChatError> {
+        let begins: Vec<Vec<u32>> =
+            requests.iter().map(|request| self.begin_ids(&request.begin)).collect::<Result<_, _>>()?;
         let requests: Vec<Request> = requests
             .iter()
-            .map(|request| {
-                let mut begin = self.text.completion_ids(&request.begin)?;
-                begin.pop(); // the end of turn
+            .zip(&begins)
+            .map(|(request, begin)| {
                 let new = begin.len() + settings.max_new_tokens;
-                let mut prompt = self.prompt_ids(&request.id, &request.messages, new)?;
-                prompt.extend(begin);
+                let prompt = [self.prompt_ids(&request.id, &request.messages, new)?, begin.clone()].concat();
                 Ok(Request { prompt, draws: request.draws })
             })
             .collect::<Result<_, ChatError>>()?;
@@ -205,14 +205,28 @@ impl ChatModel {
         let completions = generate(&self.decoder, adapter, &requests, &engine, progress);
         Ok(completions
             .into_iter()
-            .map(|completion| {
-                let mut text = self.text.decode(&completion.token_ids);
+            .zip(begins)
+            .map(|(completion, begin)| {
+                // Decoded together, for a tokenizer may drop white space at the start of a text.
+                let mut text = self.text.decode(&[&begin, &completion.token_ids[..]].concat());
                 if let Some(at) = self.stop_at(&completion.token_ids, &settings.stop) {
-                    text.truncate(at);
+                    let after = self.text.decode(&completion.token_ids).len() - at;
+                    text.truncate(text.len() - after);
                 }
                 Answer { text, completion }
             })
             .collect())
+    }
+
+    /// The tokens an answer is made to begin with.
+    fn begin_ids(&self, begin: &str) -> Result<Vec<u32>, ChatError> {
+        if begin.is_empty() {
+            // Not even the white space that some templates leave to the model: it is the model's to choose.
+            return Ok(Vec::new());
+        }
+        let mut ids = self.text.completion_ids(begin)?;
+        ids.pop(); // the end of turn
+        Ok(ids)
     }
 
     /// Where in the decoded text the first stop string begins.

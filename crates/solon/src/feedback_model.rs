@@ -30,7 +30,6 @@ impl FeedbackModel for LocalModel<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Generated>, FeedbackError> {
         let draws = Draws::new(sampling.seed, &sampling.stage);
-        let begins: Vec<&str> = requests.iter().map(|request| request.begin.as_str()).collect();
         let requests: Vec<ChatRequest> = requests
             .iter()
             .map(|request| ChatRequest {
@@ -55,10 +54,9 @@ impl FeedbackModel for LocalModel<'_> {
             self.model.answer(self.adapter, &requests, &settings, progress).map_err(FeedbackError::model)?;
         Ok(answers
             .into_iter()
-            .zip(begins)
-            .map(|(answer, begin)| Generated {
+            .map(|answer| Generated {
                 truncated: answer.truncated(),
-                text: format!("{begin}{}", answer.text),
+                text: answer.text,
                 token_ids: answer.completion.token_ids,
                 logprobs: answer.completion.logprobs,
             })

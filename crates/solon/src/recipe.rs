@@ -136,7 +136,9 @@ pub struct Preferences {
     /// model learns and comparing it does not).
     #[serde(default)]
     pub ask: Ask,
-    /// Helpful prompts to contrast an answer with a refusal at, beside the contrasts that revisions make.
+    /// Prompts of each file whose answers are contrasted with each other, so that the labeller learns when to refuse: a
+    /// revision with what it revised, an answer with a needless refusal. 0 leaves it the worked examples alone.
+    #[serde(default)]
     pub contrasts: usize,
     /// How the two answers of a pair are sampled.
     pub sample: Sample,
@@ -275,6 +277,14 @@ impl Recipe {
             rates.push(("preferences.labeller", preferences.labeller.learning_rate));
             if preferences.prompts_each == 0 {
                 return Err("preferences.prompts_each is 0; give at least 1".to_owned());
+            }
+            let answered = self.prompts.red_team_count.min(self.prompts.helpful_count);
+            if preferences.contrasts > answered {
+                return Err(format!(
+                    "preferences.contrasts is {}; give at most {answered}, the smaller of prompts.red_team_count and \
+                     prompts.helpful_count",
+                    preferences.contrasts
+                ));
             }
         }
         for (name, sample) in samples {

@@ -5,6 +5,12 @@ mod place;
 use place::{Place, rows};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger, NewItem};
+use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
+use solon_infer::sampling::Sampling;
+use solon_infer::score::{ScoreItem, score};
+use solon_kernels::{Draws, Precision};
+use solon_model::Training;
+use solon_text::Message;
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -129,6 +135,32 @@ fn pairs(n: usize) -> Vec<Value> {
     (0..n)
         .map(|i| json!({"id": format!("p{i}"), "prompt": format!("ask {i}"), "chosen": format!("left {i}"), "rejected": format!("right {i}")}))
         .collect()
+}
+
+#[test]
+fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
+    let place = Place::with_model();
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None };
+    let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    let messages = vec![Message::user("Hi")];
+    let answer = |begin: &str| {
+        let draws = Draws::new(0, "test");
+        let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: begin.into(), draws };
+        let settings =
+            AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
+        model.answer(None, &[request], &settings, &mut |_| {}).unwrap().remove(0)
+    };
+    let (free, begun) = (answer(""), answer("I can't"));
+    assert_ne!(free.completion.token_ids, begun.completion.token_ids);
+    assert!(begun.text.starts_with("I can't"), "{}", begun.text);
+    // Scored as the rest of an answer that begins so, its tokens have the log-probs they were sampled with.
+    let mut begin = model.text.completion_ids("I can't").unwrap();
+    begin.pop();
+    let completion = [&begin[..], &begun.completion.token_ids].concat();
+    let prompt = model.text.prompt_ids(&messages).unwrap();
+    let item = ScoreItem { prompt, completions: vec![completion] };
+    let scores = score(&model.decoder, None, &[item], 1.0, &mut |_| {});
+    assert_eq!(scores[0][0][begin.len()..], begun.completion.logprobs);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn threads_and_kills_change_no_byte() {
     write_recipe(&place);
     place.run("run recipe.toml --out one --threads 1", "").ok();
     place.run("run recipe.toml --out two --threads 2", "").ok();
-    for stage in ["critic", "respond", "sft", "label", "reward"] {
+    for stage in ["critic", "respond", "sft", "evaluate-sft", "contrast", "label", "reward"] {
         kill_after(&place, "killed", stage);
     }
     place.run("run recipe.toml --out killed", "").ok();
@@ -65,11 +65,16 @@ fn threads_and_kills_change_no_byte() {
     assert!(place.path("one/model/config.json").exists());
 
     // The trail of a contrast: an answer to a harmless prompt, and a refusal that was put into the model's mouth.
-    let helpful: Value =
-        serde_json::from_str(include_str!("../../../prompts/helpful.jsonl").lines().next().unwrap()).unwrap();
-    let trail =
-        place.run(&format!("explain contrast/{} --run one", helpful["id"].as_str().unwrap()), "").ok();
+    let prompts = include_str!("../../../prompts/helpful.jsonl").lines();
+    let ids: Vec<String> = prompts
+        .take(4)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
+    let trail = place.run(&format!("explain contrast/{} --run one", ids[0]), "").ok();
     assert!(trail.out.contains("(worse) I can't"), "{}", trail.out);
+    // The fourth is kept back from SFT, to measure the labeller on.
+    place.run(&format!("explain sft/{} --run one", ids[0]), "").ok();
+    place.run(&format!("explain sft/{} --run one", ids[3]), "").fails(1, &[&ids[3]]);
 
     // A finished run is not run again, another seed is.
     let again = place.run("run recipe.toml --out one", "").ok();

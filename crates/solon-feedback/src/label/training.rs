@@ -4,7 +4,7 @@
 //! the policy's own answers that are known by how they were made (as in RLCD, Yang et al. 2023, 2307.12950): a revision
 //! and what it revised, an answer to a harmless prompt and a refusal of it.
 //!
-//! Every fourth example and every fourth contrast is held out, so accuracy on those pairs is honest. In the shipped constitution every revision is
+//! Every fourth example is held out, and the contrasts that say so, so accuracy on those pairs is honest. In the shipped constitution every revision is
 //! longer than its flawed answer; a labeller trained on that alone would learn to choose the longer answer and still
 //! score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
 
@@ -19,6 +19,9 @@ use crate::model::ChatMessage;
 /// One example in this many is held out.
 const HELD_OUT_EVERY: usize = 4;
 
+/// What a held-out pair's id ends with, after the id of its worked example or contrast.
+pub const HELD_OUT: &str = "/held-out";
+
 /// Two answers to one request of which one is known to be the better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contrast {
@@ -30,6 +33,8 @@ pub struct Contrast {
     pub better: String,
     /// The other.
     pub worse: String,
+    /// Whether it is kept to measure the labeller on.
+    pub held_out: bool,
 }
 
 /// What a labeller learns from, and what it is measured on.
@@ -54,8 +59,9 @@ pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<
 
 /// Conversations for the adapter of a labeller that is asked so, and the held-out pairs.
 ///
-/// A worked example is judged by the question closest to its principle. A contrast is better altogether, so it takes the
-/// questions in turn, as a pair to be labelled takes one drawn at random.
+/// A worked example is judged by the question closest to its principle. A contrast takes the questions in turn, as a pair
+/// to be labelled takes one drawn at random: its better answer is better by the constitution as a whole, and a question
+/// that does not fit the prompt must not turn that round.
 pub fn labeller_training(
     constitution: &Constitution,
     contrasts: &[Contrast],
@@ -76,12 +82,16 @@ pub fn labeller_training(
     let (training_examples, held_out_examples) = split_examples(constitution);
     let better = better_answers(&training_examples);
     let mut training = Vec::with_capacity(2 * (training_examples.len() + contrasts.len()));
-    let mut learn = |id: &str, question: &ComparisonPrinciple, request: &str, better: &str, worse: &str| {
-        for ((mut messages, _, answer), which) in
-            questions(ask, question, request, better, worse).into_iter().zip(["ab", "ba"])
-        {
+    let mut learn = |source: &str, by: &ComparisonPrinciple, request: &str, better: &str, worse: &str| {
+        let asked = questions(ask, by, request, better, worse);
+        for ((mut messages, _, answer), which) in asked.into_iter().zip(["better", "worse"]) {
             messages.push(ChatMessage::assistant(answer));
-            training.push(TrainingConversation { id: format!("{id}/comparison-{which}"), messages });
+            training.push(TrainingConversation {
+                id: format!("{source}/label-{which}"),
+                source: source.to_owned(),
+                principle_id: by.id.clone(),
+                messages,
+            });
         }
     };
     for example in spread_kinds(&training_examples) {
@@ -89,17 +99,20 @@ pub fn labeller_training(
         learn(&example.id, fitting.closest(example), &example.request, better, &example.flawed);
     }
     let better = better_answers(&held_out_examples);
-    let mut held_out = Vec::with_capacity(held_out_examples.len() + contrasts.len() / HELD_OUT_EVERY);
+    let mut held_out = Vec::with_capacity(held_out_examples.len() + contrasts.len());
     for (place, example) in held_out_examples.iter().enumerate() {
         let (better, question) = (better[example.id.as_str()], fitting.closest(example));
         held_out.push(known_pair(place, &example.id, question, &example.request, better, &example.flawed));
     }
-    for (place, Contrast { id, request, better, worse }) in contrasts.iter().enumerate() {
-        let question = &constitution.comparison[place % constitution.comparison.len()];
-        match place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 {
-            true => held_out.push(known_pair(place / HELD_OUT_EVERY, id, question, request, better, worse)),
+    let mut places = [0, 0];
+    for Contrast { id, request, better, worse, held_out: kept } in contrasts {
+        let place = &mut places[usize::from(*kept)];
+        let question = &constitution.comparison[*place % constitution.comparison.len()];
+        match kept {
+            true => held_out.push(known_pair(*place, id, question, request, better, worse)),
             false => learn(id, question, request, better, worse),
         }
+        *place += 1;
     }
     Ok(LabellerTraining { training, held_out })
 }
@@ -117,7 +130,7 @@ fn known_pair(
     let first_is_better = (place / 2).is_multiple_of(2);
     let (first, second) = if first_is_better { (better, worse) } else { (worse, better) };
     let pair = Pair {
-        id: format!("{id}/held-out"),
+        id: format!("{id}{HELD_OUT}"),
         prompt: request.to_owned(),
         first: first.to_owned(),
         second: second.to_owned(),
@@ -233,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn contrasts_are_learnt_in_both_orders_and_every_fourth_is_held_out() {
+    fn contrasts_are_learnt_in_both_orders_or_held_out() {
         let constitution = default_constitution();
         let contrasts: Vec<Contrast> = (0..8)
             .map(|i| {
                 let text = |what: &str| format!("{what} {i}");
                 let [id, request, better, worse] = ["c", "ask", "good", "bad"].map(text);
-                Contrast { id, request, better, worse }
+                Contrast { id, request, better, worse, held_out: i % 4 == 3 }
             })
             .collect();
         let alone = labeller_training(&constitution, &[], Ask::Compare).unwrap();

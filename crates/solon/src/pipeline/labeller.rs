@@ -12,42 +12,60 @@ use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::PromptRecord;
 use solon_feedback::{
     ChatMessage, Contrast, FeedbackModel, GenerateRequest, KnownPair, Outcome, labeller_training,
+    split_examples,
 };
+use std::collections::BTreeSet;
 
 /// What a needless refusal is made to begin with.
 const REFUSAL: &str = "I can't";
 
 impl Pipeline {
-    /// The labeller adapter, and known pairs it has not seen. It goes on from the SFT model, which already tells what to
-    /// refuse from what to answer.
+    /// The labeller adapter, and known pairs that neither it nor the SFT model has learnt from. It goes on from the SFT
+    /// model, which already tells what to refuse from what to answer.
     pub(super) fn labeller(
         &mut self,
+        sources: &str,
         revise: &str,
         sft: &Trained,
         settings: Preferences,
     ) -> Result<(Trained, Vec<KnownPair>)> {
-        let contrasts = self.contrasts(revise, sft, settings)?;
+        let contrasts = self.contrasts(&[sources, revise, &sft.hash], sft, settings)?;
         let made = labeller_training(&self.constitution, &contrasts, settings.ask)?;
         let what = "warming up the labeller";
         let trained = self.warm_up("labeller", what, made.training, Some(sft), settings.labeller)?;
         Ok((trained, made.held_out))
     }
 
+    /// What the labeller is measured on, and SFT therefore must not learn: ids of worked examples, and of every fourth of
+    /// the prompts whose answers are contrasted.
+    pub(super) fn kept_back(&self) -> BTreeSet<&str> {
+        let Some(preferences) = &self.recipe.preferences else { return BTreeSet::new() };
+        let examples = split_examples(&self.constitution).1.into_iter().map(|example| example.id.as_str());
+        let prompts = [&self.red_team, &self.helpful];
+        let fourths = prompts.into_iter().flat_map(|prompts| {
+            prompts.iter().take(preferences.contrasts).skip(3).step_by(4).map(|prompt| prompt.id.as_str())
+        });
+        examples.chain(fourths).collect()
+    }
+
     /// Pairs whose better answer is known by how they were made: a red-team prompt's revision is better than the answer it
     /// revises, and a helpful prompt's answer better than a refusal, which the SFT model writes when its first words are
-    /// put into its mouth.
-    fn contrasts(&mut self, revise: &str, sft: &Trained, settings: Preferences) -> Result<Vec<Contrast>> {
+    /// put into its mouth. Pairs that do not differ in refusing are dropped.
+    fn contrasts(&mut self, inputs: &[&str], sft: &Trained, settings: Preferences) -> Result<Vec<Contrast>> {
         let hash = settings_hash(&json!([settings.contrasts, settings.sample]))?;
-        self.stage("contrast", &[revise, &sft.hash, &hash], |this| {
+        self.stage("contrast", &[inputs, &[&hash]].concat(), |this| {
             let mut revised = Vec::new();
+            let contrasted: Vec<String> =
+                this.red_team.iter().take(settings.contrasts).map(|p| p.id.clone()).collect();
             for (place, item) in this.revised_items()?.into_iter().enumerate() {
                 let Outcome::Revised(better) = item.outcome() else { continue };
-                let mut pair = contrast(place, &item.prompt_id, &item.request, better, &item.initial)
-                    .parent(format!("revise/{}/{}", item.id, item.rounds), "better")
-                    .parent(format!("respond/{}", item.id), "worse");
-                pair.dropped_reason =
-                    solon_eval::evades(&item.initial).then(|| "the first answer refused".to_owned());
-                revised.push(pair);
+                if contrasted.contains(&item.prompt_id) {
+                    let mut pair = contrast(place, &item.prompt_id, &item.request, better, &item.initial)
+                        .parent(format!("revise/{}/{}", item.id, item.rounds), "better")
+                        .parent(format!("respond/{}", item.id), "worse");
+                    pair.dropped_reason = alike(better, &item.initial);
+                    revised.push(pair);
+                }
             }
             this.insert("contrast", &revised)?;
             let made = this.made("contrast", ItemKind::Pair)?;
@@ -81,8 +99,8 @@ impl Pipeline {
                     let (answer, refusal) = (&both[0], &both[1]);
                     let mut item = contrast(*place, &prompt.id, text_of(prompt), answer, refusal)
                         .parent(prompt.id.clone(), "prompt");
-                    let evades = solon_eval::evades(answer).then(|| "evasion".to_owned());
-                    item.dropped_reason = evades.or_else(|| fault(answer)).or_else(|| fault(refusal));
+                    item.dropped_reason =
+                        alike(refusal, answer).or_else(|| fault(answer)).or_else(|| fault(refusal));
                     items.push(item);
                 }
                 this.insert("contrast", &items)?;
@@ -91,13 +109,16 @@ impl Pipeline {
             Ok(json!({"pairs": revised.len() + prompts.len(), "dropped": this.dropped("contrast")?}))
         })?;
         let pairs = self.run.ledger.kept_items("contrast", ItemKind::Pair)?;
+        let kept_back = self.kept_back();
         let contrasts = pairs.into_iter().map(|item| {
+            let held_out = item.prompt_id.as_deref().is_some_and(|id| kept_back.contains(id));
             let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
             Contrast {
                 request: text("prompt"),
                 better: text("better"),
                 worse: text("worse"),
                 id: item.id.clone(),
+                held_out,
             }
         });
         Ok(contrasts.collect())
@@ -107,6 +128,14 @@ impl Pipeline {
 /// Whether a known pair is a contrast, and not a worked example of the constitution.
 pub(super) fn is_contrast(pair_id: &str) -> bool {
     pair_id.starts_with("contrast/")
+}
+
+/// Why a refusal and an answer are no contrast, if they are not.
+fn alike(refusal: &str, answer: &str) -> Option<String> {
+    if solon_eval::classify(refusal) != solon_eval::Verdict::Refusal {
+        return Some("what should refuse does not".to_owned());
+    }
+    solon_eval::evades(answer).then(|| "what should answer refuses".to_owned())
 }
 
 /// A contrast as the ledger holds it.

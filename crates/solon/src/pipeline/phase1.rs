@@ -88,7 +88,13 @@ impl Pipeline {
                     cut_off: false,
                 })
                 .collect();
-            this.fine_tune(stage, what, &demonstrations, None, from, settings)
+            let mut parents = Vec::new();
+            for conversation in &conversations {
+                let made_of = this.run.ledger.find_item(&conversation.source)?.map(|item| item.id);
+                let principle = format!("principle/{}", conversation.principle_id);
+                parents.push([Some(principle), made_of].into_iter().flatten().collect());
+            }
+            this.fine_tune(stage, what, &demonstrations, &parents, from, settings)
         })?;
         self.trained(stage)
     }
@@ -99,7 +105,7 @@ impl Pipeline {
         stage: &str,
         what: &str,
         demonstrations: &[Demonstration],
-        parents: Option<&[Vec<String>]>,
+        parents: &[Vec<String>],
         from: Option<&Trained>,
         settings: crate::recipe::Training,
     ) -> Result<Value> {
@@ -112,7 +118,7 @@ impl Pipeline {
                 let id = demonstration.id.clone();
                 let mut item = NewItem::new(id, ItemKind::Demonstration, i as u64, text);
                 item.data = json!({"messages": messages, "cut_off": demonstration.cut_off});
-                for parent in parents.map(|p| p[i].as_slice()).unwrap_or_default() {
+                for parent in &parents[i] {
                     item = item.parent(parent.clone(), "learnt from");
                 }
                 item
@@ -252,10 +258,10 @@ impl Pipeline {
     pub(super) fn sft(&mut self, respond: &str, revise: &str) -> Result<Trained> {
         let settings = self.recipe.sft;
         let examples = self.constitution.example.iter().map(|e| (&e.id, &e.request, &e.revision));
-        let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>()]))?;
+        let hash = settings_hash(&json!([settings, examples.collect::<Vec<_>>(), self.kept_back()]))?;
         self.stage("sft", &[respond, revise, &hash], |this| {
             let (demonstrations, parents) = this.demonstrations()?;
-            this.fine_tune("sft", "fine-tuning", &demonstrations, Some(&parents), None, settings)
+            this.fine_tune("sft", "fine-tuning", &demonstrations, &parents, None, settings)
         })?;
         self.trained("sft")
     }
@@ -263,13 +269,14 @@ impl Pipeline {
     /// What SFT learns from, and each conversation's parents in the ledger.
     fn demonstrations(&self) -> Result<(Vec<Demonstration>, Vec<Vec<String>>)> {
         let items = self.revised_items()?;
+        let kept_back = self.kept_back();
         let mut demonstrations = Vec::new();
         let mut parents = Vec::new();
         let mut learn = |id: &str, request: &str, answer: &str, cut_off: bool| {
             let messages = vec![Message::user(request), Message::assistant(answer)];
             demonstrations.push(Demonstration { id: format!("sft/{id}"), messages, prompt_len: 1, cut_off });
         };
-        for item in &items {
+        for item in items.iter().filter(|item| !kept_back.contains(item.prompt_id.as_str())) {
             let Outcome::Revised(revision) = item.outcome() else { continue };
             learn(&item.prompt_id, &item.request, revision, false);
             let last =
@@ -279,7 +286,8 @@ impl Pipeline {
             parents.push([vec![item.prompt_id.clone()], kept].concat());
         }
         // The worked examples' own revisions: few, but written by people.
-        for example in &self.constitution.example {
+        let examples = self.constitution.example.iter();
+        for example in examples.filter(|example| !kept_back.contains(example.id.as_str())) {
             learn(&example.id, &example.request, &example.revision, false);
             parents.push(vec![format!("principle/{}", example.principle)]);
         }
@@ -288,6 +296,9 @@ impl Pipeline {
             else {
                 continue;
             };
+            if kept_back.contains(prompt.id.as_str()) {
+                continue;
+            }
             learn(&prompt.id, text_of(prompt), &response.text, response.data["cut_off"] == true);
             parents.push(vec![prompt.id.clone(), response.id.clone()]);
         }

@@ -1,5 +1,6 @@
 //! Phase 2 (Bai et al. 2022 §4; Lee et al. 2023): pairs from the SFT model, AI labels, reward model, PPO, DPO.
 
+use super::labeller::is_contrast;
 use super::phase1::{SLOTS, fault, sampling, text_of};
 use super::stages::loop_of;
 use super::{Pipeline, Trained};
@@ -13,8 +14,8 @@ use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
-    Ask, FeedbackModel, GenerateRequest, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Pair,
-    join_known, label_pairs, whole_sentences,
+    Ask, FeedbackModel, GenerateRequest, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings,
+    Pair, join_known, label_pairs, whole_sentences,
 };
 use solon_model::ScalarHead;
 use solon_train::Trainer;
@@ -153,8 +154,14 @@ impl Pipeline {
                     let mut item =
                         NewItem::new(format!("label/{}", pair.id), ItemKind::Label, *place as u64, text)
                             .parent(format!("principle/{}", label.principle_id), "principle");
+                    let compared = match pair.id.strip_suffix(HELD_OUT) {
+                        None => Some(format!("pair/{}", pair.id)),
+                        Some(source) => is_contrast(source).then(|| source.to_owned()),
+                    };
+                    if let Some(compared) = compared {
+                        item = item.parent(compared, "pair");
+                    }
                     if !known {
-                        item = item.parent(format!("pair/{}", pair.id), "pair");
                         item.prompt_id = Some(pair.id.clone());
                     }
                     item.principle_id = Some(label.principle_id.clone());

@@ -40,7 +40,7 @@ impl Pipeline {
         let mut delivered = ("sft", &sft);
         let (mut dpo, mut ppo) = (None, None);
         if let Some(preferences) = recipe.preferences {
-            let (labeller, held_out) = self.labeller(&revise, &sft, preferences)?;
+            let (labeller, held_out) = self.labeller(&sources, &revise, &sft, preferences)?;
             let sample = self.sample(&sources, &sft, preferences)?;
             let made = self.label(&sample, &labeller, &held_out, preferences.ask)?;
             if let Some(settings) = recipe.dpo {
