@@ -3,8 +3,8 @@
 
     python full_step.py --solon target/release/solon --model runs/quickstart/model
 
-Both do the same steps on the same token ids: batches of 4 sequences of about 256 tokens, cross-entropy over answers,
-AdamW, f32 (and bf16 for Solon, autocast for PyTorch). Solon is a process, so its time for a step is the difference
+Both do the same steps on the same token ids: batches of 4 conversations of 256 tokens or one or two more, cross-entropy
+over the answers (all but some thirty tokens), AdamW, f32 (and bf16 for Solon, autocast for PyTorch). Solon is a process, so its time for a step is the difference
 between a run of many steps and a run of few. The programs take turns; medians of --rounds. Weights are a Hugging Face
 folder. Needs torch, transformers and tokenizers.
 """
@@ -38,18 +38,20 @@ WORDS = "time year people way day thing man world life hand part child eye woman
 
 
 def conversation():
-    """A conversation of LENGTH tokens or a few less."""
+    """A conversation of LENGTH tokens or a few more: its messages, its ids, and how many of them are not trained on."""
     words = []
     while True:
         text = " ".join(words)
         messages = [{"role": "user", "content": f"Go on, {draw.random():.6f}."}, {"role": "assistant", "content": text}]
         ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
         if len(ids) >= LENGTH:
-            return messages, ids[:LENGTH]
+            prompt = tokenizer.apply_chat_template(messages[:1], tokenize=True, return_dict=False, add_generation_prompt=True)
+            return messages, ids, len(prompt)
         words.append(draw.choice(WORDS))
 
 
 data = [conversation() for _ in range(BATCH * MANY)]
+TOKENS = sum(len(ids) for _, ids, _ in data[BATCH * FEW :])
 
 
 def solon(precision):
@@ -58,13 +60,13 @@ def solon(precision):
     for steps in (FEW, MANY):
         with tempfile.TemporaryDirectory() as folder:
             rows = pathlib.Path(folder) / "rows.jsonl"
-            rows.write_text("".join(json.dumps({"messages": m}) + "\n" for m, _ in data[: BATCH * steps]))
+            rows.write_text("".join(json.dumps({"messages": m}) + "\n" for m, _, _ in data[: BATCH * steps]))
             command = [args.solon, "sft", "--method", "full", "--model", args.model, "--data", rows,
                        "--out", f"{folder}/out", "--batch", BATCH, "--precision", precision, "--threads", args.threads]
             start = time.monotonic()
             subprocess.run([str(part) for part in command], check=True, capture_output=True)
             seconds[steps] = time.monotonic() - start
-    return BATCH * LENGTH * (MANY - FEW) / (seconds[MANY] - seconds[FEW])
+    return TOKENS / (seconds[MANY] - seconds[FEW])
 
 
 def pytorch(autocast):
@@ -75,14 +77,17 @@ def pytorch(autocast):
     for step in range(MANY):
         if step == FEW:
             start = time.monotonic()
-        ids = torch.tensor([ids for _, ids in data[BATCH * step : BATCH * (step + 1)]])
+        rows = data[BATCH * step : BATCH * (step + 1)]
+        longest = max(len(ids) for _, ids, _ in rows)
+        padded = torch.tensor([ids + [0] * (longest - len(ids)) for _, ids, _ in rows])
+        labels = torch.tensor([[-100] * prompt + ids[prompt:] + [-100] * (longest - len(ids)) for _, ids, prompt in rows])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = model(input_ids=ids, labels=ids).loss
+            loss = model(input_ids=padded, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return BATCH * LENGTH * (MANY - FEW) / (time.monotonic() - start)
+    return TOKENS / (time.monotonic() - start)
 
 
 programs = {

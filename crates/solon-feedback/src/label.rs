@@ -5,10 +5,9 @@
 //! which asks in both orders and averages, as is always done here where two answers are compared, for a small labeller
 //! leans to one letter.
 //!
-//! A model of a hundred million parameters does not learn to compare at all from a few hundred pairs: it would have to
-//! judge both answers and carry the letter of the better one along. It does learn to rate one answer, so [`Ask::Rate`]
-//! asks of each by itself whether it is the one the principle asks for; the difference of the log-odds is that of
-//! Bradley and Terry (1952), and no order comes into it.
+//! To compare, a model must judge both answers and carry the letter of the better one along; small ones learn that
+//! slowly. [`Ask::Rate`] asks of each answer by itself whether it is the one the principle asks for; the difference of the
+//! log-odds is that of Bradley and Terry (1952), and no order comes into it.
 //!
 //! Contract: a label keeps the raw log-probs of both questions; its principle depends on (seed, stage, pair id) alone. No
 //! temperature and no calibration is applied.

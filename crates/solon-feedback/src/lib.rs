@@ -5,7 +5,7 @@
 //!
 //! - every choice (principle, order shown to a human) is a function of (seed, stage, item id), see [`Draws`];
 //! - what a critic or labeller is warmed up on has exactly the form in which it is asked later;
-//! - a label keeps both orders' raw log-probs, and a judge is measured before it is believed ([`JudgeReport`]).
+//! - a label keeps the raw log-probs of what was asked, and a judge is measured before it is believed ([`JudgeReport`]).
 //!
 //! It writes no files: callers persist the records and votes it hands them.
 

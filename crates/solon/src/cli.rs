@@ -413,6 +413,7 @@ pub fn print_error(error: &Error) {
     }
     let full = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
+            || cause.downcast_ref::<solon_data::ledger::LedgerError>().is_some_and(|e| e.is_storage_full())
     };
     if error.chain().any(full) {
         hints.push(

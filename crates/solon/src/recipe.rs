@@ -133,7 +133,7 @@ pub struct Preferences {
     /// Warm-up of the labeller on the constitution's worked examples and on contrasts.
     pub labeller: Training,
     /// How the labeller is asked: compare (two answers side by side, in both orders) or rate (each by itself, which a small
-    /// model learns and comparing it does not).
+    /// model learns sooner).
     #[serde(default)]
     pub ask: Ask,
     /// Prompts of each file whose answers are contrasted with each other, so that the labeller learns when to refuse: a
@@ -194,7 +194,8 @@ pub struct Evaluate {
 }
 
 /// Where to look when a recipe is wrong.
-const SHIPPED: &str = "recipes/quickstart.toml has every key, and what it does";
+const SHIPPED: &str =
+    "recipes/quickstart.toml, which comes with Solon's source, is a whole recipe to compare with";
 
 impl Recipe {
     /// Reads a recipe, applies `key=value` overrides and finds its files.

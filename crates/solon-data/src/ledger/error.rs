@@ -106,6 +106,11 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the disk was full.
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
+
     /// Damage is told apart from refusal, because what to do differs.
     pub(super) fn sqlite(action: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
         let path = path.to_path_buf();

@@ -84,7 +84,7 @@ pub struct NewItem {
     pub principle_id: Option<String>,
     /// The text itself; empty where `data` says it all.
     pub text: String,
-    /// Whatever else belongs to it: log-probs of both orders, sampling settings, messages.
+    /// Whatever else belongs to it: a label's log-probs, sampling settings, messages.
     pub data: Value,
     /// Why later stages do not use it.
     pub dropped_reason: Option<String>,

@@ -4,9 +4,9 @@
 //! the policy's own answers that are known by how they were made (as in RLCD, Yang et al. 2023, 2307.12950): a revision
 //! and what it revised, an answer to a harmless prompt and a refusal of it.
 //!
-//! Every fourth example is held out, and the contrasts that say so, so accuracy on those pairs is honest. In the shipped constitution every revision is
-//! longer than its flawed answer; a labeller trained on that alone would learn to choose the longer answer and still
-//! score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
+//! Every fourth example is held out, and the contrasts that say so: accuracy is honest only on pairs that nothing the
+//! labeller comes from has learnt. In the shipped constitution every revision is longer than its flawed answer; a
+//! labeller trained on that alone would learn to choose the longer answer and still score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
 
 use std::collections::{BTreeSet, HashMap};
 

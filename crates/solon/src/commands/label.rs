@@ -1,7 +1,7 @@
-//! `solon label`: preference pairs labelled by a model in both orders, or by a person.
+//! `solon label`: preference pairs labelled by a model or by a person.
 //!
 //! Contract: `--out` holds the labelled pairs alone, in the input's order, and is replaced at once at the end. Beside it
-//! lies what the labels were made from: `OUT.labels.jsonl` with both orders' raw log-probs, or `OUT.votes.jsonl`, which
+//! lies what the labels were made from: `OUT.labels.jsonl` with the raw log-probs, or `OUT.votes.jsonl`, which
 //! holds a vote before the next pair is shown and from which a later session goes on.
 
 use super::open;

@@ -54,19 +54,7 @@ impl Pipeline {
     fn contrasts(&mut self, inputs: &[&str], sft: &Trained, settings: Preferences) -> Result<Vec<Contrast>> {
         let hash = settings_hash(&json!([settings.contrasts, settings.sample]))?;
         self.stage("contrast", &[inputs, &[&hash]].concat(), |this| {
-            let mut revised = Vec::new();
-            let contrasted: Vec<String> =
-                this.red_team.iter().take(settings.contrasts).map(|p| p.id.clone()).collect();
-            for (place, item) in this.revised_items()?.into_iter().enumerate() {
-                let Outcome::Revised(better) = item.outcome() else { continue };
-                if contrasted.contains(&item.prompt_id) {
-                    let mut pair = contrast(place, &item.prompt_id, &item.request, better, &item.initial)
-                        .parent(format!("revise/{}/{}", item.id, item.rounds), "better")
-                        .parent(format!("respond/{}", item.id), "worse");
-                    pair.dropped_reason = alike(better, &item.initial);
-                    revised.push(pair);
-                }
-            }
+            let revised = this.revisions_beside_answers(settings.contrasts)?;
             this.insert("contrast", &revised)?;
             let made = this.made("contrast", ItemKind::Pair)?;
             let prompts: Vec<PromptRecord> = this.helpful.iter().take(settings.contrasts).cloned().collect();
@@ -122,6 +110,24 @@ impl Pipeline {
             }
         });
         Ok(contrasts.collect())
+    }
+
+    /// The contrasts of the first red-team prompts.
+    fn revisions_beside_answers(&self, prompts: usize) -> Result<Vec<NewItem>> {
+        let first: BTreeSet<&str> = self.red_team.iter().take(prompts).map(|p| p.id.as_str()).collect();
+        let mut pairs = Vec::new();
+        for (place, item) in self.revised_items()?.iter().enumerate() {
+            let Outcome::Revised(better) = item.outcome() else { continue };
+            if !first.contains(item.prompt_id.as_str()) {
+                continue;
+            }
+            let mut pair = contrast(place, &item.prompt_id, &item.request, better, &item.initial)
+                .parent(format!("revise/{}/{}", item.id, item.rounds), "better")
+                .parent(format!("respond/{}", item.id), "worse");
+            pair.dropped_reason = alike(better, &item.initial);
+            pairs.push(pair);
+        }
+        Ok(pairs)
     }
 }
 

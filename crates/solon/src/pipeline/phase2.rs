@@ -31,7 +31,7 @@ pub(super) struct Labels {
     pub(super) report: JudgeReport,
     /// What it said of the pairs whose better answer is known.
     pub(super) known: Vec<KnownLabel>,
-    records: Vec<PreferencePair>,
+    pub(super) records: Vec<PreferencePair>,
 }
 
 impl Pipeline {

@@ -250,6 +250,13 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
             format!("{:.3}", known.expected_calibration_error),
         ));
     }
+    let refuses = |answer: &str| solon_eval::classify(answer) == solon_eval::Verdict::Refusal;
+    let differ =
+        labels.records.iter().filter(|pair| refuses(&pair.chosen) != refuses(&pair.rejected)).count();
+    rows.push((
+        "sampled pairs of which one answer refuses and the other does not".to_owned(),
+        format!("{differ} of {}", labels.records.len()),
+    ));
     for (name, measures) in [("sampled pairs", &report.unlabelled), ("held-out pairs", &report.known_labels)]
     {
         let Some(measures) = measures else { continue };
@@ -327,9 +334,11 @@ fn what_a_stage_does(stage: &str) -> &'static str {
         "critic" => "Warms an adapter up on the constitution's worked examples, to criticise and revise.",
         "respond" => "The base model answers red-team and helpful prompts.",
         "revise" => "Answers to red-team prompts are criticised by a principle and revised.",
-        "sft" => "Fine-tunes the base model on revisions and helpful answers.",
+        "sft" => {
+            "Fine-tunes the base model on revisions, helpful answers and the worked examples' own revisions."
+        }
         "contrast" => {
-            "Pairs whose better answer is known: a revision, and an answer beside a needless refusal."
+            "Pairs whose better answer is known: a revision beside what it revised, an answer beside a needless refusal."
         }
         "labeller" => "Goes on from the SFT model to judge answers by a principle.",
         "sample" => "The SFT model answers each prompt twice.",
