@@ -354,7 +354,7 @@ impl Pipeline {
             .collect()
     }
 
-    /// What the recorded labels say of their maker.
+    /// What the recorded labels say of their maker, and the known pairs among them.
     fn judge_report(&self, held_out: &[KnownPair]) -> Result<(JudgeReport, Vec<KnownLabel>)> {
         let all: Vec<Label> = self
             .run
@@ -367,6 +367,10 @@ impl Pipeline {
         let (known, unlabelled): (Vec<Label>, Vec<Label>) =
             all.into_iter().partition(|label| known_ids.contains(&label.pair_id.as_str()));
         let known = join_known(held_out, &known)?;
-        Ok((JudgeReport::new(&known, &unlabelled), known))
+        // Contrasts are like the pairs at hand; worked examples, which are easier, speak for it only where there are none.
+        let contrasts: Vec<KnownLabel> =
+            known.iter().filter(|known| is_contrast(&known.label.pair_id)).cloned().collect();
+        let measured = if contrasts.is_empty() { &known } else { &contrasts };
+        Ok((JudgeReport::new(measured, &unlabelled), known))
     }
 }

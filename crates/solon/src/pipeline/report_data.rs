@@ -10,7 +10,7 @@ use solon_data::metrics::read_metrics;
 use solon_eval::Comparison;
 use solon_eval::agreement::{MEASURED, MEASURED_OPENINGS, OPENING_WORDS};
 use solon_eval::safety::Kind;
-use solon_feedback::Verdict;
+use solon_feedback::{KnownLabel, Verdict};
 use std::collections::BTreeMap;
 
 impl Pipeline {
@@ -223,9 +223,15 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
     let report = &labels.report;
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let mut rows = Vec::new();
+    let examples: Vec<&KnownLabel> =
+        labels.known.iter().filter(|known| !is_contrast(&known.label.pair_id)).collect();
+    let judged_by = match examples.len() < labels.known.len() {
+        true => "contrasts of the policy's own answers",
+        false => "examples of the constitution",
+    };
     if let Some(known) = &report.known {
         rows.push((
-            "accuracy on held-out pairs".to_owned(),
+            format!("accuracy on held-out {judged_by}"),
             format!(
                 "{} of {} ({}; 95 % interval {} to {})",
                 known.correct,
@@ -235,11 +241,12 @@ fn labeller_section(labels: &Labels) -> report::Labeller {
                 percent(known.accuracy_interval[1])
             ),
         ));
-        for (what, contrasts) in [("the constitution's own examples", false), ("contrasts", true)] {
-            let these = labels.known.iter().filter(|k| is_contrast(&k.label.pair_id) == contrasts);
-            let (right, all) =
-                these.fold((0, 0), |(right, all), k| (right + usize::from(k.is_right()), all + 1));
-            rows.push((format!("of these, {what}"), format!("{right} of {all}")));
+        if !examples.is_empty() && examples.len() < labels.known.len() {
+            let right = examples.iter().filter(|known| known.is_right()).count();
+            rows.push((
+                "accuracy on the constitution's own examples, held out".to_owned(),
+                format!("{right} of {}", examples.len()),
+            ));
         }
         rows.push((
             "accuracy of always choosing the longer answer".to_owned(),
