@@ -11,5 +11,5 @@ pub mod sft;
 pub mod step;
 
 pub use learner::Learner;
-pub use schedule::{Batches, Schedule};
+pub use schedule::{Batches, Loop, Schedule};
 pub use step::{StepRecord, TrainError, Trainer};

@@ -6,8 +6,7 @@
 use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::reward::{RewardMetrics, RewardPairs, reward_loss};
-use crate::schedule::Batches;
-use crate::sft::{Loop, passes};
+use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, Decoder, ScalarHead};

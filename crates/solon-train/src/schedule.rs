@@ -1,4 +1,4 @@
-//! Learning rates and the order of examples, as functions of the step.
+//! Learning rates, the order of examples and how a batch is cut into passes, as functions of the step.
 
 use solon_kernels::Draws;
 
@@ -59,6 +59,52 @@ impl Batches {
         let order = self.draws.index(epoch as u64).permutation(self.items);
         order[within * self.size..((within + 1) * self.size).min(self.items)].to_vec()
     }
+}
+
+/// Settings of a run over batches of examples.
+#[derive(Clone, Copy, Debug)]
+pub struct Loop {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// Share of the steps spent rising to the peak.
+    pub warmup: f64,
+    /// Examples (or pairs) in a step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
+    pub tokens_per_pass: usize,
+}
+
+impl Loop {
+    pub(crate) fn batches(&self, items: usize, draws: Draws) -> Batches {
+        Batches { items, size: self.batch_size.max(1), epochs: self.epochs, draws }
+    }
+
+    pub(crate) fn rate(&self, step: usize, total: usize) -> f64 {
+        let warmup = (self.warmup * total as f64).ceil() as usize;
+        self.schedule.rate(self.learning_rate, step, total, warmup)
+    }
+}
+
+/// Cuts items into runs of about `budget` tokens; a run has at least one item.
+pub(crate) fn passes(items: &[usize], budget: usize, tokens: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let mut out: Vec<Vec<usize>> = Vec::new();
+    let mut used = 0;
+    for item in items {
+        let cost = tokens(*item);
+        if out.is_empty() || used + cost > budget {
+            out.push(Vec::new());
+            used = 0;
+        }
+        used += cost;
+        if let Some(run) = out.last_mut() {
+            run.push(*item);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::sft::{SftMetrics, sft_loss};
-use crate::schedule::{Batches, Schedule};
+use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_kernels::Draws;
 use solon_model::{Backend, PackedBatch, Scored};
@@ -17,52 +17,6 @@ pub struct SftExample {
     pub tokens: Vec<u32>,
     /// Which tokens are learnt, `[tokens]`.
     pub mask: Vec<bool>,
-}
-
-/// Settings of a run over batches of examples.
-#[derive(Clone, Copy, Debug)]
-pub struct Loop {
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Its course.
-    pub schedule: Schedule,
-    /// Share of the steps spent rising to the peak.
-    pub warmup: f64,
-    /// Examples (or pairs) in a step.
-    pub batch_size: usize,
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
-    pub tokens_per_pass: usize,
-}
-
-impl Loop {
-    pub(crate) fn batches(&self, items: usize, draws: Draws) -> Batches {
-        Batches { items, size: self.batch_size.max(1), epochs: self.epochs, draws }
-    }
-
-    pub(crate) fn rate(&self, step: usize, total: usize) -> f64 {
-        let warmup = (self.warmup * total as f64).ceil() as usize;
-        self.schedule.rate(self.learning_rate, step, total, warmup)
-    }
-}
-
-/// Cuts items into runs of about `budget` tokens; a run has at least one item.
-pub(crate) fn passes(items: &[usize], budget: usize, tokens: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
-    let mut out: Vec<Vec<usize>> = Vec::new();
-    let mut used = 0;
-    for item in items {
-        let cost = tokens(*item);
-        if out.is_empty() || used + cost > budget {
-            out.push(Vec::new());
-            used = 0;
-        }
-        used += cost;
-        if let Some(run) = out.last_mut() {
-            run.push(*item);
-        }
-    }
-    out
 }
 
 /// SFT over a set of examples.

@@ -9,8 +9,8 @@ use solon_train::learner::{Learner, Optimizer};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::{Pair, RewardTrainer};
-use solon_train::sft::{Loop, SftExample, SftTrainer};
-use solon_train::{Schedule, Trainer, ppo};
+use solon_train::sft::{SftExample, SftTrainer};
+use solon_train::{Loop, Schedule, Trainer, ppo};
 use std::sync::Arc;
 
 fn seed() -> Draws {

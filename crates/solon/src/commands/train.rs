@@ -22,8 +22,8 @@ use solon_train::learner::{Learner, Optimizer};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
-use solon_train::sft::{Loop, SftTrainer};
-use solon_train::{Schedule, Trainer};
+use solon_train::sft::SftTrainer;
+use solon_train::{Loop, Schedule, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

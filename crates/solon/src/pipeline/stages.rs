@@ -9,8 +9,7 @@ use solon_data::ledger::{ItemKind, NewItem};
 use solon_model::weights::AdapterFile;
 use solon_model::{Adapter, Cpu, ScalarHead};
 use solon_train::learner::{Learner, Optimizer};
-use solon_train::sft::Loop;
-use solon_train::{Schedule, Trainer};
+use solon_train::{Loop, Schedule, Trainer};
 use std::sync::Arc;
 
 impl Pipeline {
