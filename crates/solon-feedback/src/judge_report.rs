@@ -32,7 +32,8 @@ const Z: f64 = 1.959_963_984_540_054;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Accuracy's lower end ≥ 0.70, agreement (where answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length explains neither.
+    /// Accuracy's lower end ≥ 0.70, agreement (where answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length
+    /// explains neither.
     Trustworthy,
     /// Better than chance, short of trustworthy.
     Weak,

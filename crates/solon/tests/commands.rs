@@ -164,6 +164,26 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
 }
 
 #[test]
+fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
+    let place = Place::with_model();
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None };
+    let mut model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
+                    {% if add_generation_prompt %}assistant:{% endif %}";
+    model.text = model.text.with_template(template).unwrap();
+    let messages = vec![Message::user("Hi")];
+    let draws = Draws::new(0, "test");
+    let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: String::new(), draws };
+    let settings =
+        AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
+    let answer = model.answer(None, &[request], &settings, &mut |_| {}).unwrap().remove(0);
+    let prompt = model.text.prompt_ids(&messages).unwrap();
+    let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };
+    let scores = score(&model.decoder, None, &[item], 1.0, &mut |_| {});
+    assert_eq!(scores[0][0], answer.completion.logprobs);
+}
+
+#[test]
 fn a_person_labels_undoes_quits_and_goes_on() {
     let place = Place::new();
     place.write("pairs.jsonl", &pairs(4));

@@ -74,6 +74,8 @@ fn threads_and_kills_change_no_byte() {
     assert!(trail.out.contains("(worse) I can't"), "{}", trail.out);
     // The fourth is kept back from SFT, to measure the labeller on.
     place.run(&format!("explain sft/{} --run one", ids[0]), "").ok();
+    let kept_back = place.run(&format!("explain respond/{} --run one", ids[3]), "").ok();
+    assert!(!kept_back.out.contains("dropped"), "{}", kept_back.out);
     place.run(&format!("explain sft/{} --run one", ids[3]), "").fails(1, &[&ids[3]]);
 
     // A finished run is not run again, another seed is.

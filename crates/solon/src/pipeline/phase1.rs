@@ -90,7 +90,9 @@ impl Pipeline {
                 .collect();
             let mut parents = Vec::new();
             for conversation in &conversations {
-                let made_of = this.run.ledger.find_item(&conversation.source)?.map(|item| item.id);
+                // A contrast is in the ledger, a worked example is not.
+                let made_of = this.run.ledger.find_item(&conversation.source)?;
+                let made_of = made_of.filter(|item| item.kind == ItemKind::Pair).map(|item| item.id);
                 let principle = format!("principle/{}", conversation.principle_id);
                 parents.push([Some(principle), made_of].into_iter().flatten().collect());
             }

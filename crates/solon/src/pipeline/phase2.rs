@@ -154,15 +154,11 @@ impl Pipeline {
                     let mut item =
                         NewItem::new(format!("label/{}", pair.id), ItemKind::Label, *place as u64, text)
                             .parent(format!("principle/{}", label.principle_id), "principle");
-                    let compared = match pair.id.strip_suffix(HELD_OUT) {
-                        None => Some(format!("pair/{}", pair.id)),
-                        Some(source) => is_contrast(source).then(|| source.to_owned()),
-                    };
-                    if let Some(compared) = compared {
-                        item = item.parent(compared, "pair");
-                    }
                     if !known {
+                        item = item.parent(format!("pair/{}", pair.id), "pair");
                         item.prompt_id = Some(pair.id.clone());
+                    } else if let Some(source) = pair.id.strip_suffix(HELD_OUT).filter(|id| is_contrast(id)) {
+                        item = item.parent(source.to_owned(), "pair");
                     }
                     item.principle_id = Some(label.principle_id.clone());
                     item.dropped_reason = known.then(|| "a known pair: it measures the labeller".to_owned());
