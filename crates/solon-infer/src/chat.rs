@@ -201,6 +201,7 @@ impl ChatModel {
             stop_text: if settings.stop.is_empty() { None } else { Some(&stops) },
             slots: settings.slots,
             logprob_temperature: 1.0,
+            share_prefixes: true,
         };
         let completions = generate(&self.decoder, adapter, &requests, &engine, progress);
         Ok(completions

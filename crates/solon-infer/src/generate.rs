@@ -58,6 +58,8 @@ pub struct Settings<'a> {
     pub slots: usize,
     /// Softmax temperature of the recorded log-probs; 1 for the model's own.
     pub logprob_temperature: f32,
+    /// Compute what prompts begin with alike once for all of them. The result does not depend on it.
+    pub share_prefixes: bool,
 }
 
 /// Prompt tokens taken into one step, at most, beside the running requests' tokens.
@@ -93,7 +95,7 @@ pub fn generate<B: Backend>(
     let backend = decoder.backend();
     let mut cache = decoder.new_cache();
     let mut done: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
-    let shared = shared_prefix(requests);
+    let shared = if settings.share_prefixes { shared_prefix(requests) } else { 0 };
     let root = (shared > 0).then(|| {
         let segment = backend.add_segment(&mut cache, shared);
         let mut rows = CachedRows::default();

@@ -1,6 +1,5 @@
 //! AdamW (Loshchilov & Hutter 2019) with bias correction, as PyTorch computes it, in one pass over the parameter.
 
-use crate::parallel::SharedOutput;
 use rayon::prelude::*;
 
 /// Settings of one update.
@@ -23,51 +22,54 @@ pub struct AdamW {
 }
 
 multiversion! {
-    /// Updates one run of parameters and moments.
-    pub fn adamw_run(hyper: AdamW, param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
+    /// Updates one run of parameters and moments, and zeroes the gradient.
+    pub fn adamw_run(hyper: AdamW, param: &mut [f32], grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
         let correction1 = 1.0 - f64::from(hyper.beta1).powi(hyper.step as i32);
         let correction2 = 1.0 - f64::from(hyper.beta2).powi(hyper.step as i32);
         let step_size = (f64::from(hyper.learning_rate) / correction1) as f32;
         let root = (1.0 / correction2.sqrt()) as f32;
         let keep = 1.0 - hyper.learning_rate * hyper.weight_decay;
-        for i in 0..param.len() {
-            let g = grad[i] * hyper.gradient_scale;
-            first[i] = hyper.beta1 * first[i] + (1.0 - hyper.beta1) * g;
-            second[i] = hyper.beta2 * second[i] + (1.0 - hyper.beta2) * g * g;
-            param[i] = param[i] * keep - step_size * first[i] / (second[i].sqrt() * root + hyper.eps);
+        for (((param, grad), first), second) in param.iter_mut().zip(grad).zip(first).zip(second) {
+            let g = *grad * hyper.gradient_scale;
+            *grad = 0.0;
+            *first = hyper.beta1 * *first + (1.0 - hyper.beta1) * g;
+            *second = hyper.beta2 * *second + (1.0 - hyper.beta2) * g * g;
+            *param = *param * keep - step_size * *first / (second.sqrt() * root + hyper.eps);
         }
     }
 }
 
-/// Updates a parameter and its moments, split between threads.
-pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
+/// Updates a parameter and its moments and zeroes its gradient, split between threads.
+pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
     let len = param.len();
     assert!(grad.len() == len && first.len() == len && second.len() == len);
     const RUN: usize = 64 * 1024;
-    let (p, m, v) = (
-        SharedOutput(param.as_mut_ptr()),
-        SharedOutput(first.as_mut_ptr()),
-        SharedOutput(second.as_mut_ptr()),
-    );
-    (0..len.div_ceil(RUN)).into_par_iter().for_each(|run| {
-        let (p, m, v) = (p, m, v);
-        let (from, count) = (run * RUN, RUN.min(len - run * RUN));
-        // SAFETY: runs do not overlap and lie inside slices that were just checked to be `len` long.
-        let (param, first, second) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(p.0.add(from), count),
-                std::slice::from_raw_parts_mut(m.0.add(from), count),
-                std::slice::from_raw_parts_mut(v.0.add(from), count),
-            )
-        };
-        adamw_run(hyper, param, &grad[from..from + count], first, second);
-    });
+    param
+        .par_chunks_mut(RUN)
+        .zip(grad.par_chunks_mut(RUN))
+        .zip(first.par_chunks_mut(RUN))
+        .zip(second.par_chunks_mut(RUN))
+        .for_each(|(((param, grad), first), second)| adamw_run(hyper, param, grad, first, second));
 }
 
-/// Σ x², in f64, in runs of 4096 added in order.
+multiversion! {
+    /// Σ x² of a run, in eight f64 lanes.
+    fn sum_of_squares_run(run: &[f32]) -> f64 {
+        let mut lanes = [0.0_f64; 8];
+        let (head, tail) = run.as_chunks::<8>();
+        for x in head {
+            for i in 0..8 {
+                lanes[i] = f64::from(x[i]).mul_add(f64::from(x[i]), lanes[i]);
+            }
+        }
+        let tail: f64 = tail.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        lanes.iter().sum::<f64>() + tail
+    }
+}
+
+/// Σ x², in f64, in runs of 64 Ki elements added in order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
-    let partial: Vec<f64> =
-        x.par_chunks(4096).map(|run| run.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()).collect();
+    let partial: Vec<f64> = x.par_chunks(64 * 1024).map(sum_of_squares_run).collect();
     partial.iter().sum()
 }
 
@@ -92,7 +94,9 @@ mod tests {
                 step: t as u32 + 1,
                 gradient_scale: 1.0,
             };
-            adamw(hyper, &mut p, g, &mut m, &mut v);
+            let mut gradient = *g;
+            adamw(hyper, &mut p, &mut gradient, &mut m, &mut v);
+            assert_eq!(gradient, [0.0; 2]);
             for i in 0..2 {
                 let g = f64::from(g[i]);
                 m64[i] = 0.9 * m64[i] + 0.1 * g;

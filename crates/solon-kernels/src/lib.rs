@@ -50,10 +50,12 @@ pub mod exp;
 pub mod gemm;
 pub mod isa;
 pub mod log_prob;
+pub mod memory;
 pub mod parallel;
 pub mod random;
 pub mod reference;
 pub mod rms_norm;
+pub mod roofline;
 pub mod rope;
 
 pub use gemm::Precision;

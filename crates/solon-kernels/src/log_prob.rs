@@ -54,15 +54,17 @@ multiversion! {
 }
 
 multiversion! {
-    /// Replaces a row of logits by `dlogprob · ∂logprob(target)/∂logits`.
-    pub fn row_log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlogprob: f32) {
+    /// Replaces a row of logits by `dlogprob · ∂logprob(target)/∂logits` and returns the log-prob.
+    pub fn row_log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlogprob: f32) -> f32 {
         let (max, sum) = max_and_sum(row, inverse_temperature);
+        let log_prob = (row[target as usize] - max) * inverse_temperature - sum.ln();
         let factor = dlogprob * inverse_temperature;
         let each = -factor / sum;
         for x in row.iter_mut() {
             *x = each * exp((*x - max) * inverse_temperature);
         }
         row[target as usize] += factor;
+        log_prob
     }
 }
 
@@ -74,17 +76,20 @@ pub fn log_probs(logits: &[f32], vocab: usize, targets: &[u32], inverse_temperat
     });
 }
 
-/// [`row_log_prob_grad`] of each row of `logits`, in place.
+/// [`row_log_prob_grad`] of each row of `logits`, in place; `out` gets the log-probs.
 pub fn log_probs_grad(
     logits: &mut [f32],
     vocab: usize,
     targets: &[u32],
     inverse_temperature: f32,
     dlogprobs: &[f32],
+    out: &mut [f32],
 ) {
     assert!(logits.len() == vocab * targets.len() && dlogprobs.len() == targets.len());
-    logits.par_chunks_exact_mut(vocab).zip(targets).zip(dlogprobs).for_each(|((row, target), dlogprob)| {
-        row_log_prob_grad(row, *target, inverse_temperature, *dlogprob);
+    assert_eq!(out.len(), targets.len());
+    let rows = logits.par_chunks_exact_mut(vocab).zip(targets).zip(dlogprobs).zip(out);
+    rows.for_each(|(((row, target), dlogprob), out)| {
+        *out = row_log_prob_grad(row, *target, inverse_temperature, *dlogprob);
     });
 }
 
@@ -106,7 +111,8 @@ mod tests {
             let got = f64::from(row_log_prob(&row, 11, scale));
             assert!((got - exact(&wide, 11, f64::from(scale))).abs() < 1e-5);
             let mut grad = row.clone();
-            row_log_prob_grad(&mut grad, 11, scale, 0.5);
+            let again = row_log_prob_grad(&mut grad, 11, scale, 0.5);
+            assert_eq!(again, row_log_prob(&row, 11, scale));
             for i in 0..53 {
                 let (mut up, mut down) = (wide.clone(), wide.clone());
                 up[i] += 1e-5;

@@ -41,9 +41,47 @@ pub fn for_rows2(
         .for_each(|(i, (a, b))| f(i * step, a, b));
 }
 
-/// A pointer to an output that several tasks write at places that never overlap.
+/// An output that several tasks write at places that never overlap.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedOutput(pub *mut f32);
+pub(crate) struct SharedOutput {
+    start: *mut f32,
+    len: usize,
+}
+
+impl SharedOutput {
+    pub(crate) fn new(output: &mut [f32]) -> Self {
+        Self { start: output.as_mut_ptr(), len: output.len() }
+    }
+
+    /// What follows element `offset`.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    pub(crate) fn from(self, offset: usize) -> Self {
+        assert!(offset <= self.len);
+        // SAFETY: just checked to be inside.
+        Self { start: unsafe { self.start.add(offset) }, len: self.len - offset }
+    }
+
+    /// Where `count` elements from `offset` on begin; checked in debug builds.
+    ///
+    /// # Safety
+    /// They must lie inside the output.
+    pub(crate) unsafe fn at(self, offset: usize, count: usize) -> *mut f32 {
+        debug_assert!(offset + count <= self.len, "{offset} and {count} more of {}", self.len);
+        // SAFETY: the caller's promise.
+        unsafe { self.start.add(offset) }
+    }
+
+    /// `count` elements from `offset` on.
+    ///
+    /// # Safety
+    /// They must lie inside the output, and belong to this task alone as long as the slice lives.
+    pub(crate) unsafe fn slice<'a>(self, offset: usize, count: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at(offset, count), count) }
+    }
+}
 
 // SAFETY: every user of `SharedOutput` writes a set of elements that belongs to one task alone.
 unsafe impl Send for SharedOutput {}

@@ -92,7 +92,8 @@ impl<B: Backend> Adapter<B> {
 
     /// A copy with its own factors.
     pub fn duplicate(&self, backend: &B) -> Self {
-        let values: Vec<Vec<f32>> = self.values.named().iter().map(|(_, v)| backend.download(v)).collect();
+        let values: Vec<Vec<f32>> =
+            self.values.named().iter().map(|(_, v)| backend.download(v).into_owned()).collect();
         let mut values = values.into_iter();
         let made = Self::build(backend, &self.config, self.settings.clone(), |_, _| {
             Ok::<_, std::convert::Infallible>(values.next().unwrap_or_default())
@@ -144,7 +145,7 @@ impl<B: Backend> Adapter<B> {
     /// The adapter as a PEFT folder holds it; `score` is a scalar head saved with it.
     pub fn to_file(&self, backend: &B, base_model: Option<String>, score: Option<&B::Buffer>) -> AdapterFile {
         let tensors = self.values.named().into_iter().map(|(name, values)| {
-            let data = backend.download(values);
+            let data = backend.download(values).into_owned();
             let shape = match name.ends_with(".lora_A") {
                 true => vec![self.settings.rank, data.len() / self.settings.rank],
                 false => vec![data.len() / self.settings.rank, self.settings.rank],
@@ -166,7 +167,7 @@ impl<B: Backend> Adapter<B> {
             },
             tensors: tensors.collect(),
             score: score.map(|weight| {
-                let data = backend.download(weight);
+                let data = backend.download(weight).into_owned();
                 Tensor { shape: vec![1, data.len()], data }
             }),
         }
@@ -181,7 +182,7 @@ impl<B: Backend> Adapter<B> {
                 let weight = tensors.get_mut(&name).ok_or_else(|| format!("the base model has no {name}"))?;
                 let (rows, columns) = projection.shape(&self.config);
                 let a = backend.download(&pair.a);
-                let mut b = backend.download(&pair.b);
+                let mut b = backend.download(&pair.b).into_owned();
                 b.iter_mut().for_each(|x| *x *= self.settings.scale());
                 let rank = self.settings.rank;
                 let packed = PackedB::new(Strided::rows(&a, columns), rank, columns, Precision::F32);

@@ -3,6 +3,8 @@
 //! Contract: a [`ModelConfig`] that came out of [`ModelConfig::validate`] can be trusted by the decoder; nothing
 //! downstream checks it again. Knows no file formats (`weights/` parses them into this).
 
+use solon_kernels::attention::MAX_HEAD_DIM;
+
 /// Which family the checkpoint came from. The decoder itself only looks at the switches in [`ModelConfig`];
 /// the family decides names and file layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,12 @@ impl ModelConfig {
             return Err(format!(
                 "num_attention_heads ({}) is no multiple of num_key_value_heads ({})",
                 self.num_heads, self.num_kv_heads
+            ));
+        }
+        if self.head_dim > MAX_HEAD_DIM {
+            return Err(format!(
+                "head_dim ({}) is above {MAX_HEAD_DIM}, the widest that is supported",
+                self.head_dim
             ));
         }
         if !self.head_dim.is_multiple_of(2) {

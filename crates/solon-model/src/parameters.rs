@@ -140,6 +140,21 @@ impl<T> ModelTensors<T> {
         Ok(Self { embedding, blocks, final_norm, head })
     }
 
+    /// The same places with other contents.
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> ModelTensors<U> {
+        let embedding = f(self.embedding);
+        let blocks = self.blocks.into_iter().map(|block| BlockTensors {
+            input_norm: f(block.input_norm),
+            post_norm: f(block.post_norm),
+            q_norm: block.q_norm.map(&mut f),
+            k_norm: block.k_norm.map(&mut f),
+            projections: block.projections.map(&mut f),
+            biases: block.biases.map(|bias| bias.map(&mut f)),
+        });
+        let blocks = blocks.collect();
+        ModelTensors { embedding, blocks, final_norm: f(self.final_norm), head: self.head.map(f) }
+    }
+
     /// Every tensor with its name, in a fixed order.
     pub fn named(&self) -> Vec<(String, &T)> {
         let mut out = vec![("model.embed_tokens.weight".to_owned(), &self.embedding)];

@@ -132,7 +132,6 @@ impl<B: Backend> Learner<B> {
             self.parameters_mut().into_iter().zip(all_gradients(&mut gradients)).zip(moments)
         {
             backend.adamw(hyper, parameter, gradient, first, second);
-            backend.clear(gradient);
         }
         (self.first, self.second, self.gradients) = (first, second, gradients);
         self.repack();

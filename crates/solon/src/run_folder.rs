@@ -129,8 +129,9 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Steps a trainer to its end, from its last checkpoint where there is one, recording every step.
-    pub fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<()> {
+    /// Steps a trainer to its end, from its last checkpoint where there is one, recording every step. Returns the tokens that
+    /// went through the model.
+    pub fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<usize> {
         let state_file = self.state_file(stage);
         let mut next = 0;
         if state_file.exists() {
@@ -145,8 +146,10 @@ impl RunFolder {
         bar.set_position(next as u64);
         bar.reset_eta();
         let mut saved = Instant::now();
+        let mut tokens = 0;
         for step in next..total {
             let record = trainer.step(step)?;
+            tokens += record.tokens;
             let metrics: Map<String, Value> = record
                 .metrics
                 .iter()
@@ -175,7 +178,7 @@ impl RunFolder {
             }
         }
         bar.finish_and_clear();
-        Ok(())
+        Ok(tokens)
     }
 
     /// Where a stage's training state is saved while it runs.

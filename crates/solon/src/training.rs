@@ -125,6 +125,7 @@ pub fn reward_statistics(
         stop_text: None,
         slots: 64,
         logprob_temperature: 1.0,
+        share_prefixes: true,
     };
     let completions = generate(decoder, policy, &requests, &settings, &mut |_| {});
     let answers: Vec<(&[u32], &[u32])> =

@@ -1,194 +1,222 @@
 //! The gradient of a pack's attention.
 
-use super::forward::{mix, scores_of};
-use super::{Heads, Keys, ROWS, Row, Span, path_tokens};
-use crate::exp::{LANES, dot, exp};
+use super::forward::{Scratch, keys_of_spans, mix, pack_vector, runs};
+use super::keys::{LANES, columns};
+use super::{Heads, Keys, Row, Span, path_tokens};
+use crate::exp::{dot, exp};
+use crate::gemm::Precision;
+use crate::gemm::pack::{Layout, ROW_STRIDE, bf16_bits, values_per_step};
+use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::parallel::SharedOutput;
 use rayon::prelude::*;
 
-/// Scratch of one thread.
-#[derive(Default)]
-struct Scratch {
-    scores: Vec<f32>,
-    dscores: Vec<f32>,
-}
+/// Tokens of a span whose part of the keys' gradients is summed by itself. A fixed number: the sums' order is part of the
+/// result.
+const TOKENS_PER_PIECE: usize = 512;
+/// Tiles of query rows handled together, so that the keys' gradients are visited seldom.
+const TILES: usize = 4;
 
-/// One group of query rows in the backward pass.
-struct GradRows<'a> {
-    queries: &'a [&'a [f32]],
-    douts: &'a [&'a [f32]],
-    outs: &'a [&'a [f32]],
-    logsums: &'a [f32],
-    limits: &'a [usize],
-}
-
-#[inline(always)]
-fn grad_rows<const R: usize>(
-    rows: &GradRows<'_>,
-    keys: &Keys,
-    values: &Keys,
+/// One group of query rows.
+struct Rows<'a> {
+    queries: [&'a [f32]; TILES * MAX_ROWS],
+    douts: [&'a [f32]; TILES * MAX_ROWS],
+    logsums: [f32; TILES * MAX_ROWS],
+    /// Σ dout · out, by row.
+    deltas: [f32; TILES * MAX_ROWS],
+    limits: [usize; TILES * MAX_ROWS],
     count: usize,
-    scale: f32,
-    scratch: &mut Scratch,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
-) {
-    let (mut queries, mut douts): ([&[f32]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
-    queries.copy_from_slice(&rows.queries[..R]);
-    douts.copy_from_slice(&rows.douts[..R]);
-    let (dim, padded) = (keys.dim, keys.padded);
-    let stride = count.next_multiple_of(LANES);
-    scratch.scores.resize(R * stride, 0.0);
-    scratch.dscores.resize(R * stride, 0.0);
-    let (scores, dscores) = (&mut scratch.scores[..R * stride], &mut scratch.dscores[..R * stride]);
-    scores_of::<R>(&queries, keys, count, scale, scores, stride, 0);
-    scores_of::<R>(&douts, values, count, 1.0, dscores, stride, 0);
-    for r in 0..R {
-        let (p, ds) = (&mut scores[r * stride..][..stride], &mut dscores[r * stride..][..stride]);
-        let (limit, logsum) = (rows.limits[r], rows.logsums[r]);
+}
+
+/// What a task keeps from one group of rows to the next.
+struct GradScratch {
+    forward: Scratch,
+    dscores: Vec<f32>,
+    /// Probabilities or scores' gradients by steps of rows, `[step][stride]`.
+    turned: Vec<u32>,
+    /// Queries or outputs' gradients by steps of rows, `[step][padded]`.
+    vectors: Vec<u32>,
+}
+
+multiversion! {
+    /// From a row's scores and from its output gradient's products with the values to probabilities and the scores'
+    /// gradients; zeros from `limit` on.
+    fn row_grad(p: &mut [f32], ds: &mut [f32], limit: usize, scale: f32, logsum: f32, delta: f32) {
         p[limit..].fill(0.0);
         ds[limit..].fill(0.0);
-        let delta = dot(rows.douts[r], rows.outs[r]);
         for (p, ds) in p[..limit].iter_mut().zip(&mut ds[..limit]) {
-            *p = exp(*p - logsum);
+            *p = exp(*p * scale - logsum);
             *ds = *p * (*ds - delta) * scale;
-        }
-    }
-    for chunk in 0..padded / LANES {
-        let width = LANES.min(dim - chunk * LANES);
-        let mut acc = [[0.0; LANES]; R];
-        // `values` was filled the other way round: its rows are the keys.
-        mix::<R>(dscores, stride, &[(values, count)], &mut acc, chunk);
-        let (mut q_lanes, mut d_lanes) = ([[0.0; LANES]; R], [[0.0; LANES]; R]);
-        for r in 0..R {
-            dq[r * dim + chunk * LANES..][..width].copy_from_slice(&acc[r][..width]);
-            q_lanes[r][..width].copy_from_slice(&queries[r][chunk * LANES..][..width]);
-            d_lanes[r][..width].copy_from_slice(&douts[r][chunk * LANES..][..width]);
-        }
-        for t in 0..count {
-            let at = t * padded + chunk * LANES;
-            let (mut k_acc, mut v_acc) = ([0.0; LANES], [0.0; LANES]);
-            k_acc.copy_from_slice(&dk[at..at + LANES]);
-            v_acc.copy_from_slice(&dv[at..at + LANES]);
-            for r in 0..R {
-                let (ds, p) = (dscores[r * stride + t], scores[r * stride + t]);
-                for i in 0..LANES {
-                    k_acc[i] = ds.mul_add(q_lanes[r][i], k_acc[i]);
-                    v_acc[i] = p.mul_add(d_lanes[r][i], v_acc[i]);
-                }
-            }
-            dk[at..at + LANES].copy_from_slice(&k_acc);
-            dv[at..at + LANES].copy_from_slice(&v_acc);
         }
     }
 }
 
 multiversion! {
-    /// The backward pass of up to eight query rows; `dq` is replaced, `dk` and `dv` (`[count, padded]`) are added to.
-    fn attend_grad(rows: &GradRows<'_>, keys: &Keys, values: &Keys, count: usize, scale: f32, scratch: &mut Scratch, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
-        match rows.queries.len() {
-            1 => grad_rows::<1>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            2 => grad_rows::<2>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            3 => grad_rows::<3>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            4 => grad_rows::<4>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            5 => grad_rows::<5>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            6 => grad_rows::<6>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            7 => grad_rows::<7>(rows, keys, values, count, scale, scratch, dq, dk, dv),
-            _ => grad_rows::<8>(rows, keys, values, count, scale, scratch, dq, dk, dv),
+    /// Two rows as one row of pairs; the second may be missing.
+    fn pack_pair(first: &[f32], second: Option<&[f32]>, precision: Precision, out: &mut [u32]) {
+        match (precision, second) {
+            (Precision::F32, _) => {
+                for (out, x) in out.iter_mut().zip(first) {
+                    *out = x.to_bits();
+                }
+            }
+            (Precision::Bf16, None) => {
+                for (out, x) in out.iter_mut().zip(first) {
+                    *out = bf16_bits(*x);
+                }
+            }
+            (Precision::Bf16, Some(second)) => {
+                for ((out, x), y) in out.iter_mut().zip(first).zip(second) {
+                    *out = bf16_bits(*x) | bf16_bits(*y) << 16;
+                }
+            }
         }
     }
 }
 
-/// Gradient of [`packed`]: replaces `dq`, `dk` and `dv`.
+multiversion! {
+    fn vectors_dot(a: &[f32], b: &[f32]) -> f32 {
+        dot(a, b)
+    }
+}
+
+/// The backward pass of a group of query rows: `dq` is handed over row by row, `dk` and `dv` (`[count, padded]`) are added
+/// to. `values` holds the values as keys and the keys as values.
+fn attend_grad(
+    rows: &Rows<'_>,
+    (keys, values): (&Keys, &Keys),
+    scale: f32,
+    scratch: &mut GradScratch,
+    mut dq: impl FnMut(usize, &[f32]),
+    (dk, dv): (&mut [f32], &mut [f32]),
+) {
+    let (precision, padded) = (keys.precision(), keys.padded());
+    let seen = rows.limits[rows.count - 1];
+    let stride = seen.next_multiple_of(LANES) + LANES;
+    let GradScratch { forward: Scratch { left, scores, .. }, dscores, turned, vectors } = scratch;
+    scores.resize(rows.count * stride, 0.0);
+    dscores.resize(rows.count * stride, 0.0);
+    let height = tile::max_rows();
+    let mut mixed = [0.0; MAX_ROWS * 256];
+    for first in (0..rows.count).step_by(height) {
+        let many = height.min(rows.count - first);
+        let place = Place { row_stride: stride, panel_stride: LANES, start_from_output: false };
+        for (vectors, keys, out) in
+            [(&rows.queries, keys, &mut *scores), (&rows.douts, values, &mut *dscores)]
+        {
+            for (vector, left) in vectors[first..first + many].iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
+                pack_vector(vector, precision, left);
+            }
+            let left = Left { data: left, layout: Layout::Rows, rows: many };
+            tile::product(left, keys.keys(seen), precision, &mut out[first * stride..], place);
+        }
+        for r in first..first + many {
+            let own = r * stride..(r + 1) * stride;
+            let (p, ds) = (&mut scores[own.clone()], &mut dscores[own]);
+            row_grad(p, ds, rows.limits[r], scale, rows.logsums[r], rows.deltas[r]);
+        }
+        // `values` was filled the other way round: its values are the keys.
+        mix(&dscores[first * stride..], (many, stride), (0, seen), values, left, &mut mixed);
+        for r in 0..many {
+            dq(first + r, &mixed[r * padded..][..rows.queries[0].len()]);
+        }
+    }
+    let per_step = values_per_step(precision);
+    let steps = rows.count.div_ceil(per_step);
+    for (weights, vectors_of, out) in [(&*dscores, &rows.queries, dk), (&*scores, &rows.douts, dv)] {
+        turned.resize(steps * stride, 0);
+        vectors.resize(steps * padded, 0);
+        for step in 0..steps {
+            let (first, second) = (step * per_step, step * per_step + 1);
+            let row = |r: usize| &weights[r * stride..(r + 1) * stride];
+            let both = (per_step == 2 && second < rows.count).then_some(second);
+            pack_pair(row(first), both.map(row), precision, &mut turned[step * stride..][..stride]);
+            let out = &mut vectors[step * padded..][..padded];
+            pack_pair(vectors_of[first], both.map(|r| vectors_of[r]), precision, out);
+        }
+        for first in (0..seen).step_by(height) {
+            let many = height.min(seen - first);
+            let left = Left { data: &turned[first..], layout: Layout::Steps { stride }, rows: many };
+            let right = columns(vectors, padded, steps);
+            let place = Place { row_stride: padded, panel_stride: right.width, start_from_output: true };
+            tile::product(left, right, precision, &mut out[first * padded..], place);
+        }
+    }
+}
+
+/// Gradient of [`packed`](super::packed): replaces `dq`, `dk` and `dv`.
 pub fn packed_grad(
     heads: Heads,
     spans: &[Span],
+    precision: Precision,
     (q, k, v): (&[f32], &[f32], &[f32]),
     out: &[f32],
     logsum: &[f32],
     dout: &[f32],
     (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
 ) {
-    let (q_width, kv_width, dim, group) =
-        (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
+    let (q_width, kv_width, dim) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
     let tokens = q.len() / q_width;
     assert!(dq.len() == q.len() && out.len() == q.len() && dout.len() == q.len());
     assert!(
         dk.len() == tokens * kv_width && dv.len() == dk.len() && k.len() == dk.len() && v.len() == dk.len()
     );
     assert_eq!(logsum.len(), tokens * heads.queries);
-    let shared_dq = SharedOutput(dq.as_mut_ptr());
-    // What each span adds to the keys and values of its path; added up afterwards in the spans' order.
-    let pieces: Vec<[Vec<f32>; 2]> = (0..spans.len() * heads.keys)
+    let shared_dq = SharedOutput::new(dq);
+    let keys = keys_of_spans(heads, spans, precision, (k, v));
+    let values = keys_of_spans(heads, spans, precision, (v, k));
+    let runs = runs(spans, TOKENS_PER_PIECE);
+    let padded = dim.next_multiple_of(LANES);
+    // What each run of tokens adds to the keys and values of its path; added up afterwards in the runs' order.
+    let pieces: Vec<[Vec<f32>; 2]> = (0..runs.len() * heads.keys)
         .into_par_iter()
         .map(|task| {
-            let out_dq = shared_dq;
-            let (s, head) = (task / heads.keys, task % heads.keys);
-            let span = spans[s];
-            let mut scratch = Scratch::default();
-            let seen = span.prefix + span.len;
-            let (mut keys, mut values) = (Keys::with_capacity(dim, seen), Keys::with_capacity(dim, seen));
-            for token in path_tokens(spans, s) {
-                let at = token * kv_width + head * dim;
-                keys.push(&k[at..at + dim], &v[at..at + dim]);
-                values.push(&v[at..at + dim], &k[at..at + dim]);
-            }
-            let mut path_dk = vec![0.0; seen * keys.padded];
-            let mut path_dv = vec![0.0; seen * keys.padded];
-            let mut rows_dq = vec![0.0; ROWS * dim];
-            let rows = span.len * group;
-            for first in (0..rows).step_by(ROWS) {
-                let count = ROWS.min(rows - first);
-                let mut places = [Row::default(); ROWS];
-                let mut queries: [&[f32]; ROWS] = [&[]; ROWS];
-                let (mut douts, mut outs) = (queries, queries);
-                let (mut limits, mut logsums) = ([0; ROWS], [0.0; ROWS]);
+            let (s, from, to) = runs[task / heads.keys];
+            let (span, head) = (spans[s], task % heads.keys);
+            let path = (&keys[s * heads.keys + head], &values[s * heads.keys + head]);
+            let mut scratch = GradScratch {
+                forward: Scratch::new(),
+                dscores: Vec::new(),
+                turned: Vec::new(),
+                vectors: Vec::new(),
+            };
+            let seen = span.prefix + to;
+            let (mut path_dk, mut path_dv) = (vec![0.0; seen * padded], vec![0.0; seen * padded]);
+            let rows = (to - from) * heads.group();
+            let group = TILES * tile::max_rows();
+            for first in (0..rows).step_by(group) {
+                let count = group.min(rows - first);
+                let mut places = [Row::default(); TILES * MAX_ROWS];
+                let mut some = Rows {
+                    queries: [&[]; TILES * MAX_ROWS],
+                    douts: [&[]; TILES * MAX_ROWS],
+                    logsums: [0.0; TILES * MAX_ROWS],
+                    deltas: [0.0; TILES * MAX_ROWS],
+                    limits: [0; TILES * MAX_ROWS],
+                    count,
+                };
                 for r in 0..count {
-                    places[r] = heads.row(&span, head, first + r);
+                    places[r] = heads.row(span.start + from, span.prefix + from, head, first + r);
                     let Row { place, limit } = places[r];
                     let vector = place * dim..(place + 1) * dim;
-                    (queries[r], douts[r], outs[r]) =
-                        (&q[vector.clone()], &dout[vector.clone()], &out[vector]);
-                    (limits[r], logsums[r]) = (limit, logsum[place]);
+                    (some.queries[r], some.douts[r]) = (&q[vector.clone()], &dout[vector.clone()]);
+                    (some.limits[r], some.logsums[r]) = (limit, logsum[place]);
+                    some.deltas[r] = vectors_dot(&dout[vector.clone()], &out[vector]);
                 }
-                let group_rows = GradRows {
-                    queries: &queries[..count],
-                    douts: &douts[..count],
-                    outs: &outs[..count],
-                    logsums: &logsums[..count],
-                    limits: &limits[..count],
-                };
-                attend_grad(
-                    &group_rows,
-                    &keys,
-                    &values,
-                    limits[count - 1],
-                    heads.scale(),
-                    &mut scratch,
-                    &mut rows_dq,
-                    &mut path_dk,
-                    &mut path_dv,
-                );
-                for (r, Row { place, .. }) in places[..count].iter().enumerate() {
+                let hand_over = |r: usize, values: &[f32]| {
+                    let place: usize = places[r].place;
                     // SAFETY: inside `dq` as in `packed`; this task alone writes its tokens' query heads.
-                    unsafe {
-                        std::ptr::copy_nonoverlapping(
-                            rows_dq[r * dim..].as_ptr(),
-                            out_dq.0.add(place * dim),
-                            dim,
-                        );
-                    }
-                }
+                    unsafe { shared_dq.slice(place * dim, dim) }.copy_from_slice(values);
+                };
+                let sums = (&mut path_dk[..], &mut path_dv[..]);
+                attend_grad(&some, path, heads.scale(), &mut scratch, hand_over, sums);
             }
             [path_dk, path_dv]
         })
         .collect();
-    let padded = dim.next_multiple_of(LANES);
     for (sum, which) in [(dk, 0), (dv, 1)] {
         sum.fill(0.0);
         for (task, piece) in pieces.iter().enumerate() {
-            let (s, head) = (task / heads.keys, task % heads.keys);
+            let ((s, _, _), head) = (runs[task / heads.keys], task % heads.keys);
             for (token, piece) in path_tokens(spans, s).zip(piece[which].chunks_exact(padded)) {
                 let at = token * kv_width + head * dim;
                 for (sum, x) in sum[at..at + dim].iter_mut().zip(piece) {

@@ -1,146 +1,203 @@
-//! Softmax-weighted sums of values: of a few queries over blocks of keys, and of a whole pack.
+//! Softmax-weighted sums of values: of a few queries over blocks of keys, of a whole pack, and of new rows over a cache.
 
-use super::{Heads, Keys, ROWS, Row, Span, path_tokens};
-use crate::exp::{LANES, exp, sum_lanes};
+use super::keys::LANES;
+use super::{Heads, Keys, Row, Span, path_tokens};
+use crate::exp::{exp, sum_lanes};
+use crate::gemm::Precision;
+use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, bf16_bits, values_per_step};
+use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
+use crate::memory::Block;
 use crate::parallel::SharedOutput;
 use rayon::prelude::*;
 
-/// `scores[r][at + t] = scale * q[r]·key[t]` for the keys of one block.
-#[inline(always)]
-pub(super) fn scores_of<const R: usize>(
-    queries: &[&[f32]; R],
-    keys: &Keys,
-    count: usize,
-    scale: f32,
-    scores: &mut [f32],
-    stride: usize,
-    at: usize,
-) {
-    let dim = keys.dim;
-    for (panel, keys) in keys.panels.chunks_exact(dim * LANES).take(count.div_ceil(LANES)).enumerate() {
-        let mut acc = [[0.0_f32; LANES]; R];
-        for (d, lanes) in keys.as_chunks::<LANES>().0.iter().enumerate() {
-            for r in 0..R {
-                let x = queries[r][d];
-                for i in 0..LANES {
-                    acc[r][i] = x.mul_add(lanes[i], acc[r][i]);
+/// Tokens of a span that one task attends for, so that long spans are shared between threads.
+pub(super) const TOKENS_PER_TASK: usize = 64;
+
+/// What a task needs beside its inputs, kept from one group of rows to the next.
+pub(super) struct Scratch {
+    /// A tile of queries or of weights.
+    pub(super) left: Block<u32>,
+    pub(super) scores: Vec<f32>,
+    mixed: Vec<f32>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self { left: Block::stale(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
+    }
+}
+
+multiversion! {
+    /// A query or a gradient as a row of a tile.
+    pub(super) fn pack_vector(x: &[f32], precision: Precision, out: &mut [u32]) {
+        match precision {
+            Precision::F32 => {
+                for (out, x) in out.iter_mut().zip(x) {
+                    *out = x.to_bits();
                 }
             }
-        }
-        let valid = LANES.min(count - panel * LANES);
-        for r in 0..R {
-            let from = r * stride + at + panel * LANES;
-            for i in 0..LANES {
-                acc[r][i] *= scale;
-            }
-            scores[from..from + valid].copy_from_slice(&acc[r][..valid]);
-        }
-    }
-}
-
-/// `out[r] = Σ_t weights[r][t] * rows[t]` over several blocks, keys in order.
-#[inline(always)]
-pub(super) fn mix<const R: usize>(
-    weights: &[f32],
-    stride: usize,
-    blocks: &[(&Keys, usize)],
-    out: &mut [[f32; LANES]; R],
-    chunk: usize,
-) {
-    let mut at = 0;
-    for (keys, count) in blocks {
-        let padded = keys.padded;
-        for t in 0..*count {
-            let row = &keys.rows[t * padded + chunk * LANES..][..LANES];
-            for r in 0..R {
-                let w = weights[r * stride + at + t];
-                for i in 0..LANES {
-                    out[r][i] = w.mul_add(row[i], out[r][i]);
+            Precision::Bf16 => {
+                for (out, pair) in out.iter_mut().zip(x.chunks(2)) {
+                    *out = bf16_bits(pair[0]) | pair.get(1).map_or(0, |x| bf16_bits(*x) << 16);
                 }
             }
-        }
-        at += count;
-    }
-}
-
-/// Softmax of one row in place over its first `limit` entries, zeros after; returns the log of the sum.
-#[inline(always)]
-fn softmax_row(row: &mut [f32], limit: usize) -> f32 {
-    row[limit..].fill(0.0);
-    let mut max = f32::NEG_INFINITY;
-    for x in &row[..limit] {
-        max = if *x > max { *x } else { max };
-    }
-    let mut lanes = [0.0; LANES];
-    let (head, tail) = row[..limit].as_chunks_mut::<LANES>();
-    for x in head {
-        for i in 0..LANES {
-            x[i] = exp(x[i] - max);
-            lanes[i] += x[i];
-        }
-    }
-    for (i, x) in tail.iter_mut().enumerate() {
-        *x = exp(*x - max);
-        lanes[i] += *x;
-    }
-    let sum = sum_lanes(lanes);
-    let inverse = 1.0 / sum;
-    for x in &mut row[..limit] {
-        *x *= inverse;
-    }
-    max + sum.ln()
-}
-
-#[inline(always)]
-fn attend_rows<const R: usize>(
-    queries: &[&[f32]],
-    limits: &[usize],
-    blocks: &[(&Keys, usize)],
-    scale: f32,
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-    logsum: &mut [f32],
-) {
-    let mut first: [&[f32]; R] = [&[]; R];
-    first.copy_from_slice(&queries[..R]);
-    let total: usize = blocks.iter().map(|(_, count)| count).sum();
-    let stride = total.next_multiple_of(LANES);
-    scores.resize(R * stride, 0.0);
-    let mut at = 0;
-    for (keys, count) in blocks {
-        scores_of::<R>(&first, keys, *count, scale, scores, stride, at);
-        at += count;
-    }
-    for r in 0..R {
-        logsum[r] = softmax_row(&mut scores[r * stride..(r + 1) * stride], limits[r]);
-    }
-    let dim = queries[0].len();
-    for chunk in 0..dim.div_ceil(LANES) {
-        let mut acc = [[0.0; LANES]; R];
-        mix::<R>(scores, stride, blocks, &mut acc, chunk);
-        let width = LANES.min(dim - chunk * LANES);
-        for r in 0..R {
-            out[r * dim + chunk * LANES..][..width].copy_from_slice(&acc[r][..width]);
         }
     }
 }
 
 multiversion! {
-    /// Up to eight queries over the same blocks; query `r` sees the first `limits[r]` positions of the path.
-    ///
-    /// `out`: `[queries, dim]`; `logsum`: `[queries]`. A block is its keys and how many of them are in the path.
-    pub fn attend(queries: &[&[f32]], limits: &[usize], blocks: &[(&Keys, usize)], scale: f32, scores: &mut Vec<f32>, out: &mut [f32], logsum: &mut [f32]) {
-        match queries.len() {
-            1 => attend_rows::<1>(queries, limits, blocks, scale, scores, out, logsum),
-            2 => attend_rows::<2>(queries, limits, blocks, scale, scores, out, logsum),
-            3 => attend_rows::<3>(queries, limits, blocks, scale, scores, out, logsum),
-            4 => attend_rows::<4>(queries, limits, blocks, scale, scores, out, logsum),
-            5 => attend_rows::<5>(queries, limits, blocks, scale, scores, out, logsum),
-            6 => attend_rows::<6>(queries, limits, blocks, scale, scores, out, logsum),
-            7 => attend_rows::<7>(queries, limits, blocks, scale, scores, out, logsum),
-            _ => attend_rows::<8>(queries, limits, blocks, scale, scores, out, logsum),
+    /// Weights of neighbouring positions as a row of a tile: of a pair, the earlier is added first.
+    pub(super) fn pack_weights(weights: &[f32], precision: Precision, out: &mut [u32]) {
+        match precision {
+            Precision::F32 => {
+                for (out, x) in out.iter_mut().zip(weights) {
+                    *out = x.to_bits();
+                }
+            }
+            Precision::Bf16 => {
+                let (pairs, last) = weights.as_chunks::<2>();
+                for (out, [earlier, later]) in out.iter_mut().zip(pairs) {
+                    *out = bf16_bits(*earlier) << 16 | bf16_bits(*later);
+                }
+                if let [earlier] = last {
+                    out[pairs.len()] = bf16_bits(*earlier) << 16;
+                }
+            }
         }
     }
+}
+
+multiversion! {
+    /// Turns one row of scores into `e^(scale · score - largest)` over its first `limit` entries and zeros after; returns
+    /// the largest and the sum.
+    fn exponentials(row: &mut [f32], limit: usize, scale: f32) -> (f32, f32) {
+        row[limit..].fill(0.0);
+        let (head, tail) = row[..limit].as_chunks_mut::<LANES>();
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for x in head.iter_mut() {
+            for i in 0..LANES {
+                x[i] *= scale;
+                lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
+            }
+        }
+        let mut max = lanes.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+        for x in tail.iter_mut() {
+            *x *= scale;
+            max = if *x > max { *x } else { max };
+        }
+        let mut lanes = [0.0; LANES];
+        for x in head {
+            for i in 0..LANES {
+                x[i] = exp(x[i] - max);
+                lanes[i] += x[i];
+            }
+        }
+        for (i, x) in tail.iter_mut().enumerate() {
+            *x = exp(*x - max);
+            lanes[i] += *x;
+        }
+        (max, sum_lanes(lanes))
+    }
+}
+
+/// Weights `[rows][stride]` of `count` positions from place `at` of the path on, times their values: `out` is
+/// `[rows][padded]`, and goes on from what it held where the path began before `at`.
+pub(super) fn mix(
+    scores: &[f32],
+    (rows, stride): (usize, usize),
+    (at, count): (usize, usize),
+    keys: &Keys,
+    left: &mut [u32],
+    out: &mut [f32],
+) {
+    let (precision, padded) = (keys.precision(), keys.padded());
+    for from in (0..count).step_by(DEPTH * values_per_step(precision)) {
+        let some = (DEPTH * values_per_step(precision)).min(count - from);
+        for (row, left) in left.chunks_exact_mut(ROW_STRIDE).take(rows).enumerate() {
+            pack_weights(&scores[row * stride + at + from..][..some], precision, left);
+        }
+        let (left, right) = (Left { data: left, layout: Layout::Rows, rows }, keys.values(from, some));
+        let place = Place { row_stride: padded, panel_stride: right.width, start_from_output: at + from > 0 };
+        tile::product(left, right, precision, out, place);
+    }
+}
+
+/// A few queries over the same blocks; query `r` sees the first `limits[r]` positions of the path.
+///
+/// At most as many queries as a tile has rows. `out`: `[queries, dim]`; `logsum`: `[queries]`. A block is its keys and how
+/// many of them are in the path.
+fn attend(
+    queries: &[&[f32]],
+    limits: &[usize],
+    blocks: &[(&Keys, usize)],
+    scale: f32,
+    scratch: &mut Scratch,
+    mut result: impl FnMut(usize, &[f32], f32),
+) {
+    let Some((first, _)) = blocks.first() else { return };
+    let (rows, precision, padded) = (queries.len(), first.precision(), first.padded());
+    let Scratch { left, scores, mixed } = scratch;
+    let total: usize = blocks.iter().map(|(_, count)| count).sum();
+    // A block's last panel is scored whole; the next block, or the limit, covers what is too much.
+    let stride = total.next_multiple_of(LANES) + LANES;
+    scores.resize(rows * stride, 0.0);
+    mixed.resize(rows * padded, 0.0);
+    for (query, left) in queries.iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
+        pack_vector(query, precision, left);
+    }
+    let mut at = 0;
+    for (keys, count) in blocks {
+        let place = Place { row_stride: stride, panel_stride: LANES, start_from_output: false };
+        let left = Left { data: left, layout: Layout::Rows, rows };
+        tile::product(left, keys.keys(*count), precision, &mut scores[at..], place);
+        at += count;
+    }
+    let mut sums = [(0.0, 0.0); MAX_ROWS];
+    for (r, limit) in limits.iter().enumerate() {
+        sums[r] = exponentials(&mut scores[r * stride..(r + 1) * stride], *limit, scale);
+    }
+    let mut at = 0;
+    for (keys, count) in blocks {
+        mix(scores, (rows, stride), (at, *count), keys, left, mixed);
+        at += count;
+    }
+    for (r, (max, sum)) in sums[..rows].iter().enumerate() {
+        let out = &mut mixed[r * padded..][..queries[r].len()];
+        let inverse = 1.0 / sum;
+        out.iter_mut().for_each(|x| *x *= inverse);
+        result(r, out, max + sum.ln());
+    }
+}
+
+/// The keys of every span's path, for each key head: `[span][head]`.
+pub(super) fn keys_of_spans(
+    heads: Heads,
+    spans: &[Span],
+    precision: Precision,
+    (k, v): (&[f32], &[f32]),
+) -> Vec<Keys> {
+    let (width, dim) = (heads.keys * heads.dim, heads.dim);
+    (0..spans.len() * heads.keys)
+        .into_par_iter()
+        .map(|task| {
+            let (s, head) = (task / heads.keys, task % heads.keys);
+            let mut keys = Keys::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
+            for token in path_tokens(spans, s) {
+                let at = token * width + head * dim;
+                keys.push(&k[at..at + dim], &v[at..at + dim]);
+            }
+            keys
+        })
+        .collect()
+}
+
+/// Runs of at most [`TOKENS_PER_TASK`] tokens of each span: the span's number, and its first and last token but one.
+pub(super) fn runs(spans: &[Span], most: usize) -> Vec<(usize, usize, usize)> {
+    let of_span = |(s, span): (usize, &Span)| {
+        let len = span.len;
+        (0..len).step_by(most).map(move |from| (s, from, len.min(from + most)))
+    };
+    spans.iter().enumerate().flat_map(of_span).collect()
 }
 
 /// Attention of every packed token over its path.
@@ -149,59 +206,110 @@ multiversion! {
 pub fn packed(
     heads: Heads,
     spans: &[Span],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    precision: Precision,
+    (q, k, v): (&[f32], &[f32], &[f32]),
     out: &mut [f32],
     logsum: &mut [f32],
 ) {
-    let (q_width, kv_width, dim, group) =
-        (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim, heads.group());
+    let (q_width, kv_width) = (heads.queries * heads.dim, heads.keys * heads.dim);
     let tokens = q.len() / q_width;
     assert!(out.len() == q.len() && k.len() == tokens * kv_width && v.len() == k.len());
     assert_eq!(logsum.len(), tokens * heads.queries);
-    let (out, logsum) = (SharedOutput(out.as_mut_ptr()), SharedOutput(logsum.as_mut_ptr()));
-    (0..spans.len() * heads.keys).into_par_iter().for_each(|task| {
-        let (out, logsum) = (out, logsum);
-        let (s, head) = (task / heads.keys, task % heads.keys);
-        let span = spans[s];
-        let mut scores = Vec::new();
-        let mut keys = Keys::with_capacity(dim, span.prefix + span.len);
-        let mut mixed = vec![0.0; ROWS * dim];
-        let mut sums = [0.0; ROWS];
-        for token in path_tokens(spans, s) {
-            let at = token * kv_width + head * dim;
-            keys.push(&k[at..at + dim], &v[at..at + dim]);
-        }
-        let rows = span.len * group;
-        for first in (0..rows).step_by(ROWS) {
-            let count = ROWS.min(rows - first);
-            let mut places = [Row::default(); ROWS];
-            let mut queries: [&[f32]; ROWS] = [&[]; ROWS];
-            let mut limits = [0; ROWS];
-            for r in 0..count {
-                places[r] = heads.row(&span, head, first + r);
-                queries[r] = &q[places[r].place * dim..][..dim];
-                limits[r] = places[r].limit;
+    let (out, logsum) = (SharedOutput::new(out), SharedOutput::new(logsum));
+    let keys = keys_of_spans(heads, spans, precision, (k, v));
+    let runs = runs(spans, TOKENS_PER_TASK);
+    (0..runs.len() * heads.keys).into_par_iter().for_each(|task| {
+        let (s, from, to) = runs[task / heads.keys];
+        let (span, head) = (spans[s], task % heads.keys);
+        let keys = &keys[s * heads.keys + head];
+        let path = |seen: usize| vec![(keys, seen)];
+        attend_tokens(
+            heads,
+            head,
+            (span.start + from, span.prefix + from, to - from),
+            q,
+            path,
+            out,
+            Some(logsum),
+        );
+    });
+}
+
+/// New rows of one sequence, and the cache's blocks that they see: the last one ends with the rows' own positions.
+pub struct CachedPath<'a> {
+    /// The first of its rows.
+    pub first_row: usize,
+    /// How many.
+    pub rows: usize,
+    /// The blocks of its path, root first, with one [`Keys`] for each key head.
+    pub blocks: Vec<&'a [Keys]>,
+}
+
+/// Attention of new rows over what is cached, `q` and `out` `[rows, heads.queries * dim]`, as [`packed`] computes it.
+pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]) {
+    assert_eq!(q.len(), out.len());
+    let out = SharedOutput::new(out);
+    let tasks: Vec<(&CachedPath<'_>, usize, usize)> = paths
+        .iter()
+        .flat_map(|path| {
+            (0..path.rows)
+                .step_by(TOKENS_PER_TASK)
+                .map(move |from| (path, from, path.rows.min(from + TOKENS_PER_TASK)))
+        })
+        .collect();
+    (0..tasks.len() * heads.keys).into_par_iter().for_each(|task| {
+        let ((path, from, to), head) = (tasks[task / heads.keys], task % heads.keys);
+        let length: usize = path.blocks.iter().map(|keys| keys[head].len()).sum();
+        let before = length - path.rows;
+        let blocks = |seen: usize| {
+            let mut left = seen;
+            let mut blocks = Vec::with_capacity(path.blocks.len());
+            for keys in &path.blocks {
+                let count = keys[head].len().min(left);
+                blocks.push((&keys[head], count));
+                left -= count;
             }
-            let seen = limits[count - 1];
-            attend(
-                &queries[..count],
-                &limits[..count],
-                &[(&keys, seen)],
-                heads.scale(),
-                &mut scores,
-                &mut mixed,
-                &mut sums,
-            );
-            for (r, Row { place, .. }) in places[..count].iter().enumerate() {
-                // SAFETY: `place` is below tokens * heads.queries, so both writes are inside the outputs, and this
-                // (span, key head) task alone writes its tokens' query heads.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(mixed[r * dim..].as_ptr(), out.0.add(place * dim), dim);
-                    *logsum.0.add(*place) = sums[r];
+            blocks
+        };
+        attend_tokens(heads, head, (path.first_row + from, before + from, to - from), q, blocks, out, None);
+    });
+}
+
+/// One key head's queries of `count` tokens from row `first` on, the first of which has `prefix` positions before it.
+fn attend_tokens<'k>(
+    heads: Heads,
+    head: usize,
+    (first, prefix, count): (usize, usize, usize),
+    q: &[f32],
+    path: impl Fn(usize) -> Vec<(&'k Keys, usize)>,
+    out: SharedOutput,
+    logsum: Option<SharedOutput>,
+) {
+    let dim = heads.dim;
+    let mut scratch = Scratch::new();
+    let group = tile::max_rows();
+    let rows = count * heads.group();
+    for from in (0..rows).step_by(group) {
+        let many = group.min(rows - from);
+        let mut places = [Row::default(); MAX_ROWS];
+        let mut queries: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let mut limits = [0; MAX_ROWS];
+        for r in 0..many {
+            places[r] = heads.row(first, prefix, head, from + r);
+            queries[r] = &q[places[r].place * dim..][..dim];
+            limits[r] = places[r].limit;
+        }
+        let blocks = path(limits[many - 1]);
+        attend(&queries[..many], &limits[..many], &blocks, heads.scale(), &mut scratch, |r, values, sum| {
+            let place = places[r].place;
+            // SAFETY: `place * dim` was just read from in `q`, which is as long as `out`, and the log-sums have one
+            // element for each vector of it; this task alone has these tokens' queries of this key head.
+            unsafe {
+                out.slice(place * dim, dim).copy_from_slice(values);
+                if let Some(logsum) = logsum {
+                    logsum.slice(place, 1)[0] = sum;
                 }
             }
-        }
-    });
+        });
+    }
 }

@@ -1,28 +1,37 @@
-//! Keys and values of one head, in the layout the kernel reads.
+//! Keys and values laid out as right-hand operands of the tile product.
 
-use crate::exp::LANES;
+use crate::gemm::Precision;
+use crate::gemm::pack::{bf16_bits, values_per_step};
+use crate::gemm::tile::{Right, panel_width};
+use crate::memory::Block;
 
-/// The keys and values of one head over a run of positions: keys in panels of 16 (`[panel][dim][16]`), values in rows
-/// padded to whole lanes.
+/// Keys that are scored together: a vector's lanes.
+pub(super) const LANES: usize = 16;
+
+/// The keys and values of one head over a run of positions, rounded as products' inputs are.
+///
+/// Keys are in panels of 16, `[panel][step of dim][16]`; values are in rows, `[step of positions][padded dim]`. Where a step
+/// is a pair, the earlier position is the half that is added first. So a sum over positions is one sequence of additions,
+/// wherever the run was cut from its path.
 #[derive(Clone)]
 pub struct Keys {
-    pub(super) dim: usize,
-    pub(super) padded: usize,
+    dim: usize,
+    precision: Precision,
     len: usize,
-    pub(super) panels: Vec<f32>,
-    pub(super) rows: Vec<f32>,
+    panels: Block<u32>,
+    rows: Block<u32>,
 }
 
 impl Keys {
-    /// Room for `capacity` positions without moving memory.
-    pub fn with_capacity(dim: usize, capacity: usize) -> Self {
-        let padded = dim.next_multiple_of(LANES);
+    /// Room for `capacity` positions.
+    pub fn with_capacity(dim: usize, precision: Precision, capacity: usize) -> Self {
+        let per_step = values_per_step(precision);
         Self {
             dim,
-            padded,
+            precision,
             len: 0,
-            panels: Vec::with_capacity(capacity.next_multiple_of(LANES) * dim),
-            rows: Vec::with_capacity(capacity * padded),
+            panels: Block::stale(capacity.div_ceil(LANES) * dim.div_ceil(per_step) * LANES),
+            rows: Block::stale(capacity.div_ceil(per_step) * dim.next_multiple_of(LANES)),
         }
     }
 
@@ -37,29 +46,79 @@ impl Keys {
     }
 
     /// Bytes held for each position.
-    pub fn bytes_per_position(dim: usize) -> usize {
-        4 * (dim + dim.next_multiple_of(LANES))
-    }
-
-    /// Forgets every position, keeping the memory.
-    pub fn clear(&mut self) {
-        self.len = 0;
-        self.panels.clear();
-        self.rows.clear();
+    pub fn bytes_per_position(dim: usize, precision: Precision) -> usize {
+        (4 * dim + 4 * dim.next_multiple_of(LANES)) / values_per_step(precision)
     }
 
     /// Appends a position's key and value, `[dim]` each.
+    ///
+    /// # Panics
+    /// If there is no room for it.
     pub fn push(&mut self, key: &[f32], value: &[f32]) {
-        let lane = self.len % LANES;
+        let (panel_len, lane) = (self.panel_len(), self.len % LANES);
+        let panel = &mut self.panels[self.len / LANES * panel_len..][..panel_len];
         if lane == 0 {
-            self.panels.resize(self.panels.len() + self.dim * LANES, 0.0);
+            panel.fill(0);
         }
-        let at = self.panels.len() - self.dim * LANES;
-        for (slot, x) in self.panels[at + lane..].iter_mut().step_by(LANES).zip(key) {
-            *slot = *x;
+        let slots = panel[lane..].iter_mut().step_by(LANES);
+        match self.precision {
+            Precision::F32 => slots.zip(key).for_each(|(slot, x)| *slot = x.to_bits()),
+            Precision::Bf16 => slots.zip(key.chunks(2)).for_each(|(slot, pair)| {
+                *slot = bf16_bits(pair[0]) | pair.get(1).map_or(0, |x| bf16_bits(*x) << 16);
+            }),
         }
-        self.rows.extend_from_slice(value);
-        self.rows.resize((self.len + 1) * self.padded, 0.0);
+        let padded = self.padded();
+        let row = &mut self.rows[self.len / values_per_step(self.precision) * padded..][..padded];
+        match (self.precision, self.len % 2) {
+            (Precision::F32, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot = x.to_bits()),
+            (Precision::Bf16, 0) => {
+                row.iter_mut().zip(value).for_each(|(slot, x)| *slot = bf16_bits(*x) << 16)
+            }
+            (Precision::Bf16, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot |= bf16_bits(*x)),
+        }
+        row[value.len()..].fill(0);
         self.len += 1;
     }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Columns of the values, with those that fill up the last vector.
+    pub(super) fn padded(&self) -> usize {
+        self.dim.next_multiple_of(LANES)
+    }
+
+    /// Steps of a query.
+    pub(super) fn dim_steps(&self) -> usize {
+        self.dim.div_ceil(values_per_step(self.precision))
+    }
+
+    /// The first `count` keys, with those that fill up their last panel.
+    pub(super) fn keys(&self, count: usize) -> Right<'_> {
+        Right {
+            data: &self.panels,
+            width: LANES,
+            step_stride: LANES,
+            panels: count.div_ceil(LANES),
+            panel_stride: self.panel_len(),
+            steps: self.dim_steps(),
+        }
+    }
+
+    /// The values of `count` positions from `from` on, which begins a step.
+    pub(super) fn values(&self, from: usize, count: usize) -> Right<'_> {
+        let (per_step, padded) = (values_per_step(self.precision), self.padded());
+        columns(&self.rows[from / per_step * padded..], padded, count.div_ceil(per_step))
+    }
+
+    fn panel_len(&self) -> usize {
+        self.dim_steps() * LANES
+    }
+}
+
+/// Rows of `padded` columns as panels of the widest tile.
+pub(super) fn columns(rows: &[u32], padded: usize, steps: usize) -> Right<'_> {
+    let width = if padded.is_multiple_of(panel_width(padded)) { panel_width(padded) } else { LANES };
+    Right { data: rows, width, step_stride: padded, panels: padded / width, panel_stride: width, steps }
 }

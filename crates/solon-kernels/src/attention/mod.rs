@@ -1,9 +1,13 @@
 //! Causal attention over packed segments and over a cache: forward and backward.
 //!
-//! One kernel serves training and decoding. A query's scores over its path are written side by side, whatever blocks the
-//! keys are stored in; softmax reads them as one row, with lanes chosen by the key's place in the path; values are added
-//! key by key. So a query's result depends on its own path alone: not on the block it was batched in, not on whether the
-//! keys came from a cache, not on threads. Nothing of size T×T is ever held: scratch is eight rows of scores.
+//! One kernel serves training and decoding, and its products are those of [`gemm`](crate::gemm)'s tile. A query's scores
+//! over its path are written side by side, whatever blocks the keys are stored in; softmax reads them as one row, with
+//! lanes chosen by the key's place in the path; values are added position by position. So a query's result depends on its
+//! own path alone: not on the block it was batched in, not on whether the keys came from a cache, not on threads. Nothing
+//! of size T×T is ever held: scratch is one tile's rows of scores, forward, and four tiles' backward.
+//!
+//! In bf16, queries, keys, values and weights (before their division by the sum) are rounded as products' inputs are; sums,
+//! scores and softmax are f32.
 //!
 //! Backward recomputes the probabilities from the saved log-sum (FlashAttention, Dao et al. 2022, §3.1):
 //! `dV += Pᵀ dO`, `dP = dO Vᵀ`, `dS = P ∘ (dP − rowsum(dO ∘ O))`, `dQ = dS K`, `dK += dSᵀ Q`.
@@ -13,11 +17,11 @@ mod forward;
 mod keys;
 
 pub use backward::packed_grad;
-pub use forward::{attend, packed};
+pub use forward::{CachedPath, cached, packed};
 pub use keys::Keys;
 
-/// Query rows handled together, so that a key is loaded once for eight of them.
-const ROWS: usize = 8;
+/// Widest head.
+pub const MAX_HEAD_DIM: usize = 256;
 
 /// The numbers of an attention layer.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +43,11 @@ impl Heads {
         1.0 / (self.dim as f32).sqrt()
     }
 
-    /// The `row`-th query of a span that reads key head `head`: rows run over tokens, then over the head's query heads.
-    fn row(self, span: &Span, head: usize, row: usize) -> Row {
+    /// The `row`-th query that reads key head `head`, of tokens from `first` on, of which the first has `prefix` positions
+    /// before it: rows run over tokens, then over the head's query heads.
+    fn row(self, first: usize, prefix: usize, head: usize, row: usize) -> Row {
         let (token, query_head) = (row / self.group(), head * self.group() + row % self.group());
-        let place = (span.start + token) * self.queries + query_head;
-        Row { place, limit: span.prefix + token + 1 }
+        Row { place: (first + token) * self.queries + query_head, limit: prefix + token + 1 }
     }
 }
 
@@ -87,6 +91,7 @@ fn path_tokens(spans: &[Span], span: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::Precision;
     use crate::reference;
 
     const HEADS: Heads = Heads { queries: 4, keys: 2, dim: 8 };
@@ -107,7 +112,7 @@ mod tests {
 
     fn forward(q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let (mut out, mut logsum) = (vec![0.0; q.len()], vec![0.0; q.len() / HEADS.dim]);
-        packed(HEADS, &spans(), q, k, v, &mut out, &mut logsum);
+        packed(HEADS, &spans(), Precision::F32, (q, k, v), &mut out, &mut logsum);
         (out, logsum)
     }
 
@@ -139,24 +144,51 @@ mod tests {
     #[test]
     fn cached_blocks_give_the_same_bits_as_the_pack() {
         let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
-        let (out, _) = forward(&q, &k, &v);
-        // The second answer's last token, with the prompt in blocks of 7 and 12 and the answer in its own block.
-        let mut blocks = [Keys::with_capacity(8, 7), Keys::with_capacity(8, 12), Keys::with_capacity(8, 3)];
-        for token in (0..19).chain(24..27) {
-            let block = if token < 7 {
-                0
-            } else if token < 19 {
-                1
-            } else {
-                2
-            };
-            blocks[block].push(&k[token * 16 + 8..][..8], &v[token * 16 + 8..][..8]);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let (mut out, mut logsum) = (vec![0.0; q.len()], vec![0.0; q.len() / HEADS.dim]);
+            packed(HEADS, &spans(), precision, (&q, &k, &v), &mut out, &mut logsum);
+            // The second answer, its path cut into blocks at even and odd places, its own tokens in the last.
+            for cuts in [[7, 12], [8, 11], [1, 18], [16, 3]] {
+                let mut tokens = (0..19).chain(24..27);
+                let blocks: Vec<Vec<Keys>> = [cuts[0], cuts[1], 3]
+                    .map(|len| {
+                        let mut heads = vec![Keys::with_capacity(8, precision, len); 2];
+                        for token in tokens.by_ref().take(len) {
+                            for (head, keys) in heads.iter_mut().enumerate() {
+                                let at = token * 16 + head * 8;
+                                keys.push(&k[at..at + 8], &v[at..at + 8]);
+                            }
+                        }
+                        heads
+                    })
+                    .into();
+                let path =
+                    CachedPath { first_row: 0, rows: 3, blocks: blocks.iter().map(|b| &b[..]).collect() };
+                let mut again = vec![0.0; 3 * 32];
+                cached(HEADS, &[path], &q[24 * 32..27 * 32], &mut again);
+                assert_eq!(again, out[24 * 32..27 * 32], "{precision:?}, cut at {cuts:?}");
+            }
         }
-        let path: Vec<(&Keys, usize)> = blocks.iter().map(|b| (b, b.len())).collect();
-        let query = &q[26 * 32 + 3 * 8..][..8];
-        let (mut one, mut sum) = (vec![0.0; 8], [0.0]);
-        attend(&[query], &[22], &path, HEADS.scale(), &mut Vec::new(), &mut one, &mut sum);
-        assert_eq!(one, out[26 * 32 + 3 * 8..][..8]);
+    }
+
+    #[test]
+    fn bf16_is_close_to_f32_in_both_directions() {
+        let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
+        let dout = numbers(33 * 32, 0.91);
+        let all = |precision| {
+            let (mut out, mut logsum) = (vec![0.0; q.len()], vec![0.0; q.len() / HEADS.dim]);
+            packed(HEADS, &spans(), precision, (&q, &k, &v), &mut out, &mut logsum);
+            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+            let into = (&mut dq[..], &mut dk[..], &mut dv[..]);
+            packed_grad(HEADS, &spans(), precision, (&q, &k, &v), &out, &logsum, &dout, into);
+            [out, logsum, dq, dk, dv]
+        };
+        for (exact, rounded) in all(Precision::F32).iter().zip(all(Precision::Bf16)) {
+            let largest = exact.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+            for (x, y) in exact.iter().zip(&rounded) {
+                assert!((x - y).abs() < 0.02 * largest, "{x} {y}, the largest is {largest}");
+            }
+        }
     }
 
     #[test]
@@ -165,7 +197,16 @@ mod tests {
         let dout = numbers(33 * 32, 0.91);
         let (out, logsum) = forward(&q, &k, &v);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-        packed_grad(HEADS, &spans(), (&q, &k, &v), &out, &logsum, &dout, (&mut dq, &mut dk, &mut dv));
+        packed_grad(
+            HEADS,
+            &spans(),
+            Precision::F32,
+            (&q, &k, &v),
+            &out,
+            &logsum,
+            &dout,
+            (&mut dq, &mut dk, &mut dv),
+        );
         let value = |q: &[f32], k: &[f32], v: &[f32]| -> f64 {
             forward(q, k, v).0.iter().zip(&dout).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };

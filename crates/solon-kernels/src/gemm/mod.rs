@@ -8,13 +8,14 @@
 //! (f32) or one `vdpbf16ps` a pair of terms (bf16). Tiles, cache blocks and threads only choose *when* that happens.
 //! Hence rows do not depend on each other, and f32 results are the same bits on AVX-512, AVX2 and plain Rust.
 
-mod pack;
-mod tile;
+pub(crate) mod pack;
+pub(crate) mod tile;
 
 use crate::parallel::SharedOutput;
-use pack::PackedA;
 pub use pack::PackedB;
+use pack::{DEPTH, PackedA};
 use rayon::prelude::*;
+use tile::Place;
 
 /// What the products' inputs are rounded to. Sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,10 @@ pub enum Write {
 /// Tiles of rows of `A` per task, so that a panel of `B` is read once from L2 for all of them and they stay in L2
 /// themselves while every panel passes.
 const TILES_PER_TASK: usize = 8;
-/// Most terms of `k` between two visits to `C`: keeps a panel of `B` in the first-level cache.
-const MAX_DEPTH: usize = 512;
+/// Blocks of [`DEPTH`] steps that a task takes through all panels before the next: as many of its tiles as stay in L2.
+const BLOCKS_PER_CHUNK: usize = 4;
+/// Products of fewer multiplications than this run on the calling thread.
+const SMALL: usize = 64 * 1024;
 
 /// One of several products of the same left-hand matrix.
 pub struct Product<'a> {
@@ -113,43 +116,36 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     }
     let outputs: Vec<Output<'_>> = products
         .iter_mut()
-        .map(|product| Output { b: product.b, c: SharedOutput(product.c.as_mut_ptr()), write: product.write })
+        .map(|product| Output { b: product.b, c: SharedOutput::new(product.c), write: product.write })
         .collect();
     let panels: usize = outputs.iter().map(|output| output.b.panels()).sum();
-    let block_rows = TILES_PER_TASK * tile::tile_rows();
+    let block_rows = TILES_PER_TASK * tile::max_rows();
     let blocks = m.div_ceil(block_rows);
     let threads = rayon::current_num_threads();
     let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
     let few = 8 * threads;
-    if threads == 1 || blocks >= few || work < 64 * 1024 {
-        // Each task packs its own rows and takes them through every panel while they are in its cache.
-        let task = |block: usize| {
-            let rows = block * block_rows..m.min((block + 1) * block_rows);
-            let packed = PackedA::new(a.rows_from(rows.start), rows.len(), first);
-            run_panels(&packed, rows.start, &outputs, 0..panels);
-            packed.recycle();
-        };
-        match threads == 1 || work < 64 * 1024 {
-            true => (0..blocks).for_each(task),
-            false => (0..blocks).into_par_iter().for_each(task),
-        }
+    let pack = |block: usize| {
+        let rows = block * block_rows..m.min((block + 1) * block_rows);
+        PackedA::new(a.rows_from(rows.start), rows.len(), first)
+    };
+    // Each task packs its own rows and takes them through every panel while they are in its cache.
+    let task = |block: usize| run_panels(&pack(block), block * block_rows, &outputs, 0..panels);
+    if threads == 1 || work < SMALL {
+        (0..blocks).for_each(task);
+    } else if blocks >= few {
+        (0..blocks).into_par_iter().for_each(task);
     } else {
         // Few rows, as in decoding: the panels are split as well, so that every thread has its share of the work.
-        let packed: Vec<PackedA> = (0..blocks)
-            .into_par_iter()
-            .map(|block| {
-                let rows = block * block_rows..m.min((block + 1) * block_rows);
-                PackedA::new(a.rows_from(rows.start), rows.len(), first)
-            })
-            .collect();
+        let packed: Vec<PackedA> = match m * first.k() < SMALL {
+            true => (0..blocks).map(pack).collect(),
+            false => (0..blocks).into_par_iter().map(pack).collect(),
+        };
         let splits = few.div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
-        let share = panels.div_ceil(splits);
         (0..blocks * splits).into_par_iter().for_each(|task| {
             let (block, split) = (task / splits, task % splits);
-            let some = (split * share).min(panels)..((split + 1) * share).min(panels);
+            let some = split * panels / splits..(split + 1) * panels / splits;
             run_panels(&packed[block], block * block_rows, &outputs, some);
         });
-        packed.into_iter().for_each(PackedA::recycle);
     }
 }
 
@@ -167,38 +163,39 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
         let of_this = |panel: usize| panel.clamp(before, before + b.panels()) - before;
         let own = of_this(panels.start)..of_this(panels.end);
         if !own.is_empty() {
-            // SAFETY: `first_row` and the rows of `a` after it are rows of `c`.
-            let c = SharedOutput(unsafe { c.0.add(first_row * b.n()) });
-            run_block(a, b, own, c, *write);
+            run_block(a, b, own, c.from(first_row * b.n()), *write);
         }
         before += b.panels();
     }
 }
 
-/// The products of packed rows with some column panels, a block of `k` at a time; `out` is at the first of the rows.
+/// The products of packed rows with some column panels; `out` is at the first of the rows.
+///
+/// A panel is read in the order it lies in memory, every block of it once for all tiles, which come from the second-level
+/// cache; the tiles of `C` stay in the first.
 fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: SharedOutput, write: Write) {
-    let n = b.n();
-    let steps = b.steps();
-    let blocks = b.k().div_ceil(MAX_DEPTH);
-    let depth = steps.div_ceil(blocks);
+    let (n, steps, width) = (b.n(), b.steps(), b.panel_width());
     let mut scratch = [0.0_f32; tile::MAX_ROWS * tile::MAX_COLUMNS];
-    for from in (0..steps).step_by(depth) {
-        let count = depth.min(steps - from);
-        let start_from_output = write == Write::Add || from > 0;
+    for chunk in (0..steps).step_by(BLOCKS_PER_CHUNK * DEPTH) {
         for panel in panels.clone() {
-            let columns = b.panel_width().min(n - panel * b.panel_width());
-            for tile in 0..a.tiles() {
-                let rows = a.tile_rows().min(a.rows() - tile * a.tile_rows());
-                let offset = tile * a.tile_rows() * n + panel * b.panel_width();
-                // SAFETY: `offset` and the `rows x columns` elements after it lie inside `c` (`rows` and `columns` were
-                // cut to the matrix just above), and no other task has this tile and panel.
-                unsafe {
-                    let c = out.0.add(offset);
-                    if columns == b.panel_width() {
-                        tile::multiply(a, b, tile, panel, from, count, rows, c, n, start_from_output);
-                    } else {
+            let columns = width.min(n - panel * width);
+            for from in (chunk..steps.min(chunk + BLOCKS_PER_CHUNK * DEPTH)).step_by(DEPTH) {
+                let count = DEPTH.min(steps - from);
+                let start_from_output = write == Write::Add || from > 0;
+                let right = b.panel(panel, from, count);
+                for tile in 0..a.tiles() {
+                    let (left, rows) = (a.tile(tile, from), a.rows_of(tile));
+                    let offset = tile * a.tile_rows() * n + panel * width;
+                    let place = Place { row_stride: n, panel_stride: 0, start_from_output };
+                    // SAFETY: `offset` and the `rows x columns` elements after it lie inside `c` (`rows` and `columns`
+                    // were cut to the matrix just above), and no other task has this tile and panel.
+                    unsafe {
+                        let c = out.at(offset, (rows - 1) * n + columns);
+                        if columns == width {
+                            tile::multiply(left, right, b.precision(), c, place);
+                            continue;
+                        }
                         // A partial panel is computed whole in scratch; its padding columns are thrown away.
-                        let width = b.panel_width();
                         if start_from_output {
                             for row in 0..rows {
                                 for column in 0..columns {
@@ -206,8 +203,8 @@ fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: Shar
                                 }
                             }
                         }
-                        let s = scratch.as_mut_ptr();
-                        tile::multiply(a, b, tile, panel, from, count, rows, s, width, start_from_output);
+                        let place = Place { row_stride: width, ..place };
+                        tile::product(left, right, b.precision(), &mut scratch, place);
                         for row in 0..rows {
                             for column in 0..columns {
                                 *c.add(row * n + column) = scratch[row * width + column];

@@ -1,12 +1,13 @@
 //! Operands of a product laid out in the order the tile kernel reads them.
 //!
 //! A *step* is what one instruction consumes along `k`: one f32, or a pair of bf16 in one `u32`. `B` is cut into panels of
-//! columns, `[panel][step][column]`; `A` into tiles of rows, `[tile][step][row]`. Both are zero-padded to whole tiles and
-//! whole pairs, and a zero term changes no sum.
+//! columns, `[panel][step][column]`; `A` into tiles of rows, which lie as the source does. Whole pairs and whole panels
+//! are filled up with zeros, and a zero term changes no sum.
 
-use super::{Precision, Strided, tile};
+use super::tile::{self, Left, Right};
+use super::{Precision, Strided};
+use crate::memory::Block;
 use rayon::prelude::*;
-use std::sync::Mutex;
 
 /// The right-hand operand, `[k, n]`.
 #[derive(Clone)]
@@ -15,13 +16,15 @@ pub struct PackedB {
     k: usize,
     width: usize,
     precision: Precision,
-    data: Vec<u32>,
+    data: Block<u32>,
 }
 
 impl PackedB {
     /// Packs a `[k, n]` matrix.
     pub fn new(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
-        let mut packed = Self { n, k, width: tile::panel_width(), precision, data: Vec::new() };
+        let width = tile::panel_width(n);
+        let data = Block::stale(n.div_ceil(width) * steps(k, precision) * width);
+        let mut packed = Self { n, k, width, precision, data };
         packed.repack(source);
         packed
     }
@@ -29,17 +32,23 @@ impl PackedB {
     /// Packs new values of the same shape into the same memory.
     pub fn repack(&mut self, source: Strided<'_>) {
         let (k, n, width, precision) = (self.k, self.n, self.width, self.precision);
-        let steps = self.steps();
-        self.data.resize(n.div_ceil(width) * steps * width, 0);
-        self.data.par_chunks_mut((steps * width).max(1)).enumerate().for_each(|(panel, out)| {
-            let columns = width.min(n - panel * width);
-            // (lane, k) of the panel is (k, panel * width + lane) of the matrix.
-            let view = Strided {
-                data: &source.data[panel * width * source.column_stride..],
-                row_stride: source.column_stride,
-                column_stride: source.row_stride,
-            };
-            pack_lanes(view, columns, width, k, precision, out);
+        let panel_len = (self.steps() * width).max(1);
+        let Strided { data, row_stride, column_stride } = source;
+        self.data.par_chunks_mut(PANELS_PER_TASK * panel_len).enumerate().for_each(|(task, out)| {
+            let first = task * PANELS_PER_TASK * width;
+            let columns = (PANELS_PER_TASK * width).min(n - first);
+            if column_stride == 1 {
+                let place =
+                    Lanes { width, apart: width, groups: out.len() / panel_len, group_len: panel_len };
+                pack_steps(&data[first..], row_stride, k, columns, place, precision, out);
+                return;
+            }
+            for (panel, out) in out.chunks_exact_mut(panel_len).enumerate() {
+                let from = panel * width;
+                // (lane, k) of the panel is (k, first + from + lane) of the matrix.
+                let rows = &data[(first + from) * column_stride..];
+                pack_turned(rows, column_stride, width.min(columns - from), width, k, precision, out);
+            }
         });
     }
 
@@ -75,133 +84,240 @@ impl PackedB {
         steps(self.k, self.precision)
     }
 
-    pub(super) fn panel(&self, panel: usize, from: usize) -> &[u32] {
-        &self.data[(panel * self.steps() + from) * self.width..(panel + 1) * self.steps() * self.width]
+    /// A panel's `count` steps from step `from` on.
+    pub(super) fn panel(&self, panel: usize, from: usize, count: usize) -> Right<'_> {
+        let data = &self.data[(panel * self.steps() + from) * self.width..][..count * self.width];
+        Right { data, width: self.width, step_stride: self.width, panels: 1, panel_stride: 0, steps: count }
     }
 }
 
-/// Rows of the left-hand operand, packed for one or several products.
+/// Steps of `A` that lie together, and most between two visits to a tile of `C`: a panel of `B` this deep stays in the
+/// first-level cache while every tile passes.
+pub(crate) const DEPTH: usize = 512;
+/// Distance between rows of a tile in [`Layout::Rows`], in steps: an odd number of cache lines, so that rows fall into
+/// different sets of the cache.
+pub(crate) const ROW_STRIDE: usize = DEPTH + 16;
+
+/// How a tile of `A` lies in memory: as it is read from there without turning it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `[row][ROW_STRIDE]`, from a matrix whose rows are whole.
+    Rows,
+    /// `[step][stride]`, from one whose columns are.
+    Steps {
+        /// Distance between steps.
+        stride: usize,
+    },
+}
+
+/// Panels of `B` that one task packs: rows of the source are read in longer runs than one panel's.
+const PANELS_PER_TASK: usize = 4;
+/// Steps lie this far apart where [`PackedA`] is laid out by steps: a whole vector, which packs faster than a tile's rows.
+const STEP_STRIDE: usize = 16;
+
+/// Rows of the left-hand operand, packed for one or several products: `[tile][block of DEPTH steps]`, and within that as
+/// its layout says.
 pub(super) struct PackedA {
     rows: usize,
     steps: usize,
     tile_rows: usize,
-    data: Vec<u32>,
+    layout: Layout,
+    data: Block<u32>,
 }
-
-/// Packing buffers that are free, so that a step in steady state allocates nothing here.
-static SPARE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 
 impl PackedA {
     pub(super) fn new(source: Strided<'_>, m: usize, b: &PackedB) -> Self {
-        let tile_rows = tile::tile_rows();
-        let steps = b.steps();
-        let (k, precision) = (b.k(), b.precision());
-        let mut data = SPARE.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
-        data.resize(m.div_ceil(tile_rows) * steps * tile_rows, 0);
-        for (tile, out) in data.chunks_mut(steps * tile_rows).enumerate() {
-            let rows = tile_rows.min(m - tile * tile_rows);
-            let view = Strided {
-                data: &source.data[tile * tile_rows * source.row_stride..],
-                row_stride: source.row_stride,
-                column_stride: source.column_stride,
-            };
-            pack_lanes(view, rows, tile_rows, k, precision, out);
+        let (k, steps, precision) = (b.k(), b.steps(), b.precision());
+        // As many tiles as must be, of as many rows as each other: a tile of one or two rows has too little to do.
+        let tiles = m.div_ceil(tile::max_rows());
+        let tile_rows = m.div_ceil(tiles.max(1));
+        let layout = match source.column_stride {
+            1 => Layout::Rows,
+            _ => Layout::Steps { stride: STEP_STRIDE },
+        };
+        let mut packed = Self { rows: m, steps, tile_rows, layout, data: Block::default() };
+        packed.data = Block::stale(tiles * steps.div_ceil(DEPTH) * packed.block_len());
+        for from in (0..steps).step_by(DEPTH) {
+            let values =
+                from * values_per_step(precision)..k.min((from + DEPTH) * values_per_step(precision));
+            let data = &source.data[values.start * source.column_stride..];
+            let (first, block_len) = (packed.block_at(0, from), packed.block_len());
+            match layout {
+                Layout::Rows => {
+                    for row in 0..m {
+                        let at = packed.block_at(row / tile_rows, from) + row % tile_rows * ROW_STRIDE;
+                        let row = &data[row * source.row_stride..][..values.len()];
+                        pack_row(row, precision, &mut packed.data[at..at + ROW_STRIDE]);
+                    }
+                }
+                Layout::Steps { stride } => {
+                    let group_len = steps.div_ceil(DEPTH) * block_len;
+                    let place = Lanes { width: stride, apart: tile_rows, groups: tiles, group_len };
+                    let out = &mut packed.data[first..];
+                    pack_steps(data, source.column_stride, values.len(), m, place, precision, out);
+                }
+            }
         }
-        Self { rows: m, steps, tile_rows, data }
-    }
-
-    /// Gives the buffer back for the next product.
-    pub(super) fn recycle(self) {
-        if let Ok(mut spare) = SPARE.lock() {
-            spare.push(self.data);
-        }
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+        packed
     }
 
     pub(super) fn tiles(&self) -> usize {
-        self.rows.div_ceil(self.tile_rows)
+        self.rows.div_ceil(self.tile_rows.max(1))
     }
 
+    /// Rows of every tile but the last, which may have fewer.
     pub(super) fn tile_rows(&self) -> usize {
         self.tile_rows
     }
 
-    pub(super) fn tile(&self, tile: usize, from: usize) -> &[u32] {
-        &self.data[(tile * self.steps + from) * self.tile_rows..(tile + 1) * self.steps * self.tile_rows]
+    pub(super) fn rows_of(&self, tile: usize) -> usize {
+        self.tile_rows.min(self.rows - tile * self.tile_rows)
+    }
+
+    /// A tile's steps from `from`, a multiple of [`DEPTH`], to the end of their block.
+    pub(super) fn tile(&self, tile: usize, from: usize) -> Left<'_> {
+        let data = &self.data[self.block_at(tile, from)..][..self.block_len()];
+        Left { data, layout: self.layout, rows: self.rows_of(tile) }
+    }
+
+    fn block_at(&self, tile: usize, from: usize) -> usize {
+        (tile * self.steps.div_ceil(DEPTH) + from / DEPTH) * self.block_len()
+    }
+
+    fn block_len(&self) -> usize {
+        match self.layout {
+            Layout::Rows => self.tile_rows * ROW_STRIDE,
+            Layout::Steps { stride } => DEPTH * stride,
+        }
+    }
+}
+
+/// Values of `k` in a step.
+pub(crate) fn values_per_step(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => 1,
+        Precision::Bf16 => 2,
     }
 }
 
 fn steps(k: usize, precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => k,
-        Precision::Bf16 => k.div_ceil(2),
-    }
+    k.div_ceil(values_per_step(precision))
 }
 
 /// bf16 bits of `x`, to nearest with ties to even; NaN stays NaN.
 #[inline(always)]
-pub(super) fn bf16_bits(x: f32) -> u32 {
+pub(crate) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
     if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
 }
 
 multiversion! {
-    /// Writes `lanes` rows of `source` as `[step][width]`, zeros in the lanes past the last.
-    pub fn pack_lanes(source: Strided<'_>, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
-        let Strided { data, row_stride, column_stride } = source;
+    /// Writes a row of values as steps.
+    fn pack_row(row: &[f32], precision: Precision, out: &mut [u32]) {
+        match precision {
+            Precision::F32 => {
+                for (out, x) in out.iter_mut().zip(row) {
+                    *out = x.to_bits();
+                }
+            }
+            Precision::Bf16 => {
+                let (pairs, last) = row.as_chunks::<2>();
+                for (out, [low, high]) in out.iter_mut().zip(pairs) {
+                    *out = bf16_bits(*low) | bf16_bits(*high) << 16;
+                }
+                if let [low] = last {
+                    out[pairs.len()] = bf16_bits(*low);
+                }
+            }
+        }
+    }
+}
+
+/// Where [`pack_steps`] writes: groups of lanes, which may overlap in what they read.
+#[derive(Clone, Copy)]
+struct Lanes {
+    /// Lanes of a group.
+    width: usize,
+    /// Columns between the first lanes of neighbouring groups.
+    apart: usize,
+    /// Groups.
+    groups: usize,
+    /// Elements between groups in the output, where a step's lanes follow the step's before.
+    group_len: usize,
+}
+
+multiversion! {
+    /// Packs a matrix that lies by steps: `[k][row_stride]`, of which `columns` are packed. A row is read once, whole, for all
+    /// groups. Lanes past the last column are zero, or hold what the next group begins with.
+    fn pack_steps(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, precision: Precision, out: &mut [u32]) {
+        let Lanes { width, apart, groups, group_len } = place;
+        let per_step = values_per_step(precision);
+        for step in 0..k.div_ceil(per_step) {
+            let low = &data[per_step * step * row_stride..][..columns];
+            let high = match per_step == 2 && 2 * step + 1 < k {
+                true => &data[(2 * step + 1) * row_stride..][..columns],
+                false => &[],
+            };
+            for group in 0..groups {
+                let from = group * apart;
+                let out = &mut out[group * group_len + step * width..][..width];
+                let (vectors, _) = out.as_chunks_mut::<16>();
+                match (precision, low.get(from..from + width), high.get(from..from + width)) {
+                    (Precision::F32, Some(low), _) => {
+                        for (out, low) in vectors.iter_mut().zip(low.as_chunks::<16>().0) {
+                            for i in 0..16 {
+                                out[i] = low[i].to_bits();
+                            }
+                        }
+                    }
+                    (Precision::Bf16, Some(low), Some(high)) => {
+                        let halves = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
+                        for (out, (low, high)) in vectors.iter_mut().zip(halves) {
+                            for i in 0..16 {
+                                out[i] = bf16_bits(low[i]) | bf16_bits(high[i]) << 16;
+                            }
+                        }
+                    }
+                    // The last columns, or the last value without a partner.
+                    _ => {
+                        for (lane, out) in out.iter_mut().enumerate() {
+                            let at = |row: &[f32]| row.get(from + lane).copied().unwrap_or(0.0);
+                            *out = match precision {
+                                Precision::F32 => at(low).to_bits(),
+                                Precision::Bf16 => bf16_bits(at(low)) | bf16_bits(at(high)) << 16,
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Writes `lanes` rows of a matrix, `row_stride` apart, as `[step][width]`, zeros in the lanes past the last.
+    fn pack_turned(data: &[f32], row_stride: usize, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
         if lanes < width {
             out.fill(0);
         }
         match precision {
-            Precision::F32 if row_stride == 1 => {
-                for (step, out) in out.chunks_exact_mut(width).enumerate() {
-                    let row = &data[step * column_stride..step * column_stride + lanes];
-                    for (out, x) in out.iter_mut().zip(row) {
-                        *out = x.to_bits();
-                    }
+            Precision::F32 => transpose_rows(lanes, width, k, out, |lane, from, block| {
+                let row = &data[lane * row_stride + from..lane * row_stride + k.min(from + BLOCK)];
+                for (out, x) in block.iter_mut().zip(row) {
+                    *out = x.to_bits();
                 }
-            }
-            Precision::F32 => {
-                debug_assert_eq!(column_stride, 1, "one of the strides is 1");
-                transpose_rows(lanes, width, k, out, |lane, from, block| {
-                    let row = &data[lane * row_stride + from..lane * row_stride + k.min(from + BLOCK)];
-                    for (out, x) in block.iter_mut().zip(row) {
-                        *out = x.to_bits();
-                    }
-                });
-            }
-            Precision::Bf16 if row_stride == 1 => {
-                for (step, out) in out.chunks_exact_mut(width).enumerate() {
-                    let low = &data[2 * step * column_stride..2 * step * column_stride + lanes];
-                    if 2 * step + 1 < k {
-                        let high = &data[(2 * step + 1) * column_stride..(2 * step + 1) * column_stride + lanes];
-                        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                            *out = bf16_bits(*low) | bf16_bits(*high) << 16;
-                        }
-                    } else {
-                        for (out, low) in out.iter_mut().zip(low) {
-                            *out = bf16_bits(*low);
-                        }
-                    }
+            }),
+            Precision::Bf16 => transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
+                let row = &data[lane * row_stride + 2 * from..lane * row_stride + k.min(2 * (from + BLOCK))];
+                let (pairs, last) = row.as_chunks::<2>();
+                for (out, [low, high]) in block.iter_mut().zip(pairs) {
+                    *out = bf16_bits(*low) | bf16_bits(*high) << 16;
                 }
-            }
-            Precision::Bf16 => {
-                debug_assert_eq!(column_stride, 1, "one of the strides is 1");
-                transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
-                    let row = &data[lane * row_stride + 2 * from..lane * row_stride + k.min(2 * (from + BLOCK))];
-                    let (pairs, last) = row.as_chunks::<2>();
-                    for (out, [low, high]) in block.iter_mut().zip(pairs) {
-                        *out = bf16_bits(*low) | bf16_bits(*high) << 16;
-                    }
-                    if let [low] = last {
-                        block[pairs.len()] = bf16_bits(*low);
-                    }
-                });
-            }
+                if let [low] = last {
+                    block[pairs.len()] = bf16_bits(*low);
+                }
+            }),
         }
     }
 }

@@ -1,237 +1,270 @@
 //! The innermost product: a few rows by one panel of columns, all accumulators in registers.
 //!
-//! AVX-512: 14 rows by 32 columns, 28 accumulators, two loads of `B` and 14 broadcasts of `A` a step. AVX2: 6 by 16.
-//! Elsewhere the 6-by-16 tile in plain Rust. The number of rows is a constant of each instance, so a decode step with one
-//! row does the work of one row.
+//! AVX-512: 14 rows by 32 columns, 28 accumulators, two loads of `B` and 14 broadcasts of `A` a step; 16 columns where the
+//! matrix has no more. AVX2: 6 by 16. Elsewhere the same in plain Rust. The number of rows is a constant of each instance,
+//! so a decode step with one row does the work of one row.
 
 use super::Precision;
-use super::pack::{PackedA, PackedB};
+use super::pack::{Layout, ROW_STRIDE};
 use crate::isa::{Isa, isa};
 
 /// The largest tile of any instruction set.
-pub(super) const MAX_ROWS: usize = 14;
+pub(crate) const MAX_ROWS: usize = 14;
 /// The widest panel of any instruction set.
-pub(super) const MAX_COLUMNS: usize = 32;
+pub(crate) const MAX_COLUMNS: usize = 32;
 
-/// Rows of a tile of `A`.
-pub(super) fn tile_rows() -> usize {
+/// Most rows of a tile of `A`.
+pub(crate) fn max_rows() -> usize {
     match isa() {
         Isa::Avx512Bf16 | Isa::Avx512 => 14,
         Isa::Avx2 | Isa::Portable => 6,
     }
 }
 
-/// Columns of a panel of `B`.
-pub(super) fn panel_width() -> usize {
+/// Columns of a panel of a `B` with `n` columns.
+pub(crate) fn panel_width(n: usize) -> usize {
     match isa() {
-        Isa::Avx512Bf16 | Isa::Avx512 => 32,
-        Isa::Avx2 | Isa::Portable => 16,
+        Isa::Avx512Bf16 | Isa::Avx512 if n > 16 => 32,
+        _ => 16,
     }
 }
 
-/// `c[0..rows][0..panel_width] (+)= A tile · B panel` over `count` steps from step `from`.
+/// A tile of `A`: at most [`max_rows`] rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    /// As the layout says.
+    pub data: &'a [u32],
+    /// How rows and steps lie.
+    pub layout: Layout,
+    /// Rows.
+    pub rows: usize,
+}
+
+/// One or several panels of `B` of [`panel_width`] columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a> {
+    /// Element (panel, step, column) is at `panel * panel_stride + step * step_stride + column`.
+    pub data: &'a [u32],
+    /// Columns: 16, or 32 where [`panel_width`] gives that.
+    pub width: usize,
+    /// Distance between steps.
+    pub step_stride: usize,
+    /// Panels.
+    pub panels: usize,
+    /// Distance between panels.
+    pub panel_stride: usize,
+    /// Steps.
+    pub steps: usize,
+}
+
+/// Where a tile's product goes: element (panel, row, column) is at `panel * panel_stride + row * row_stride + column`.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Distance between rows.
+    pub row_stride: usize,
+    /// Distance between panels.
+    pub panel_stride: usize,
+    /// Whether the sums go on from what is there.
+    pub start_from_output: bool,
+}
+
+/// `c (+)= A tile · B panels`, into a slice that holds the whole result.
+pub(crate) fn product(left: Left<'_>, right: Right<'_>, precision: Precision, c: &mut [f32], place: Place) {
+    if right.panels == 0 || left.rows == 0 {
+        return;
+    }
+    let last = (right.panels - 1) * place.panel_stride + (left.rows - 1) * place.row_stride + right.width;
+    assert!(last <= c.len(), "a tile ends at {last} of {}", c.len());
+    // SAFETY: just checked.
+    unsafe { multiply(left, right, precision, c.as_mut_ptr(), place) }
+}
+
+/// `c (+)= A tile · B panels`.
+///
+/// # Panics
+/// If what is said of `left` and `right` does not fit their data.
 ///
 /// # Safety
-/// `c` must be valid for reads and writes of `rows` rows of `panel_width()` elements, `stride` apart, and nobody else may
-/// touch them meanwhile.
-pub(super) unsafe fn multiply(
-    a: &PackedA,
-    b: &PackedB,
-    tile: usize,
-    panel: usize,
-    from: usize,
-    count: usize,
-    rows: usize,
+/// `c` must be valid for reads and writes of every element that `place` gives, and nobody else may touch them meanwhile.
+pub(crate) unsafe fn multiply(
+    left: Left<'_>,
+    right: Right<'_>,
+    precision: Precision,
     c: *mut f32,
-    stride: usize,
-    start_from_output: bool,
+    place: Place,
 ) {
-    let a = &a.tile(tile, from)[..count * tile_rows()];
-    let precision = b.precision();
-    let b = &b.panel(panel, from)[..count * panel_width()];
+    let Left { data: a, layout, rows } = left;
+    // What the kernels read: the last row's last step, and the last panel's.
+    let last = match layout {
+        Layout::Rows => (rows - 1) * ROW_STRIDE + right.steps,
+        Layout::Steps { stride } => right.steps.saturating_sub(1) * stride + rows,
+    };
+    assert!(last <= a.len(), "a tile of A ends at {last} of {}", a.len());
+    let last = (right.panels - 1) * right.panel_stride
+        + right.steps.saturating_sub(1) * right.step_stride
+        + right.width;
+    assert!(
+        last <= right.data.len() || right.steps == 0,
+        "a panel of B ends at {last} of {}",
+        right.data.len()
+    );
     macro_rules! by_rows {
-        ($kernel:ident, $($n:literal)*) => {
-            match rows {
-                // SAFETY: the caller's promise about `c`; `isa()` checked the instructions; `a` and `b` were just cut to
-                // `count` whole steps.
-                $($n => unsafe { $kernel::<$n>(a, b, c, stride, start_from_output) },)*
-                _ => unreachable!("a tile has at most {} rows, not {rows}", tile_rows()),
+        ($kernel:ident, $vectors:literal, $($n:literal)*) => {
+            match (rows, layout) {
+                // SAFETY: the caller's promise about `c`; `isa()` checked the instructions; `a` and `b` were just checked.
+                $(
+                    ($n, Layout::Rows) => unsafe { $kernel::<$n, $vectors, ROW_STRIDE>(a, 1, right, c, place) },
+                    ($n, Layout::Steps { stride }) => unsafe { $kernel::<$n, $vectors, 1>(a, stride, right, c, place) },
+                )*
+                _ => unreachable!("a tile has at most {} rows, not {rows}", max_rows()),
             }
         };
     }
-    match (isa(), precision) {
+    match (isa(), precision, right.width) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16) => by_rows!(avx512_bf16, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (Isa::Avx512Bf16, Precision::Bf16, 32) => by_rows!(avx512_bf16, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32) => {
-            by_rows!(avx512_f32, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        (Isa::Avx512Bf16, Precision::Bf16, 16) => by_rows!(avx512_bf16, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 32) => {
+            by_rows!(avx512_f32, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Precision::F32) => by_rows!(avx2_f32, 1 2 3 4 5 6),
-        (Isa::Avx512, _) => {
-            // SAFETY: the caller's promise about `c`.
-            unsafe { portable::<32>(a, b, c, stride, start_from_output, rows, tile_rows(), precision) }
+        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 16) => {
+            by_rows!(avx512_f32, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Precision::F32, 16) => by_rows!(avx2_f32, 2, 1 2 3 4 5 6),
         // SAFETY: the caller's promise about `c`.
-        _ => unsafe { portable::<16>(a, b, c, stride, start_from_output, rows, tile_rows(), precision) },
+        (_, _, 32) => unsafe { portable::<32>(left, right, precision, c, place) },
+        // SAFETY: the caller's promise about `c`.
+        (_, _, 16) => unsafe { portable::<16>(left, right, precision, c, place) },
+        (_, _, width) => unreachable!("a panel has 16 or 32 columns, not {width}"),
     }
 }
 
-/// # Safety
-/// As [`multiply`]; needs AVX512-BF16; `a` holds 14 and `b` 32 elements a step.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn avx512_bf16<const R: usize>(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    start_from_output: bool,
-) {
-    use std::arch::x86_64::*;
-    // SAFETY: the caller's promise covers every access to `c`; `a` and `b` are read in whole steps inside their slices.
-    unsafe {
-        let mut acc = [[_mm512_setzero_ps(); 2]; R];
-        if start_from_output {
-            for r in 0..R {
-                acc[r][0] = _mm512_loadu_ps(c.add(r * stride));
-                acc[r][1] = _mm512_loadu_ps(c.add(r * stride + 16));
+/// One kernel for each instruction set and precision: `R` rows by `V` vectors of columns; element (row, step) of `a` is at
+/// `row * ROW + step * a_step`.
+macro_rules! kernel {
+    (
+        $(#[$meta:meta])* $name:ident, $features:literal, $element:ty, $lanes:literal,
+        zero $zero:expr, load $load:expr, store $store:expr, read $read:expr, spread $spread:expr, add $add:expr
+    ) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// As [`multiply`], which checked `a` and `right`; needs the instructions it is compiled for.
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const R: usize, const V: usize, const ROW: usize>(
+            a: &[u32],
+            a_step: usize,
+            right: Right<'_>,
+            c: *mut f32,
+            place: Place,
+        ) {
+            use std::arch::x86_64::*;
+            let stride = place.row_stride;
+            for panel in 0..right.panels {
+                // SAFETY: the caller's promise covers every access to `c`; `a` and `b` were checked to hold every step.
+                unsafe {
+                    let c = c.add(panel * place.panel_stride);
+                    let mut acc = [[$zero; V]; R];
+                    if place.start_from_output {
+                        for r in 0..R {
+                            for v in 0..V {
+                                acc[r][v] = $load(c.add(r * stride + v * $lanes));
+                            }
+                        }
+                    }
+                    let mut pa = a.as_ptr().cast::<$element>();
+                    let mut pb = right.data.as_ptr().cast::<$element>().wrapping_add(panel * right.panel_stride);
+                    for _ in 0..right.steps {
+                        let mut columns = [$read(pb); V];
+                        for v in 1..V {
+                            columns[v] = $read(pb.add(v * $lanes));
+                        }
+                        for r in 0..R {
+                            let x = $spread(*pa.add(r * ROW));
+                            for v in 0..V {
+                                acc[r][v] = $add(acc[r][v], x, columns[v]);
+                            }
+                        }
+                        pa = pa.wrapping_add(a_step);
+                        pb = pb.wrapping_add(right.step_stride);
+                    }
+                    for r in 0..R {
+                        for v in 0..V {
+                            $store(c.add(r * stride + v * $lanes), acc[r][v]);
+                        }
+                    }
+                }
             }
         }
-        let steps = b.len() / 32;
-        let (mut pa, mut pb) = (a.as_ptr(), b.as_ptr());
-        for _ in 0..steps {
-            let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(pb.cast()));
-            let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(pb.add(16).cast()));
-            for r in 0..R {
-                let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*pa.add(r) as i32));
-                acc[r][0] = _mm512_dpbf16_ps(acc[r][0], x, b0);
-                acc[r][1] = _mm512_dpbf16_ps(acc[r][1], x, b1);
-            }
-            pa = pa.add(14);
-            pb = pb.add(32);
-        }
-        for r in 0..R {
-            _mm512_storeu_ps(c.add(r * stride), acc[r][0]);
-            _mm512_storeu_ps(c.add(r * stride + 16), acc[r][1]);
-        }
-    }
+    };
 }
 
-/// # Safety
-/// As [`multiply`]; needs AVX-512; `a` holds 14 and `b` 32 elements a step.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512_f32<const R: usize>(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    start_from_output: bool,
-) {
-    use std::arch::x86_64::*;
-    // SAFETY: as in `avx512_bf16`.
-    unsafe {
-        let mut acc = [[_mm512_setzero_ps(); 2]; R];
-        if start_from_output {
-            for r in 0..R {
-                acc[r][0] = _mm512_loadu_ps(c.add(r * stride));
-                acc[r][1] = _mm512_loadu_ps(c.add(r * stride + 16));
-            }
-        }
-        let steps = b.len() / 32;
-        let (mut pa, mut pb) = (a.as_ptr().cast::<f32>(), b.as_ptr().cast::<f32>());
-        for _ in 0..steps {
-            let b0 = _mm512_loadu_ps(pb);
-            let b1 = _mm512_loadu_ps(pb.add(16));
-            for r in 0..R {
-                let x = _mm512_set1_ps(*pa.add(r));
-                acc[r][0] = _mm512_fmadd_ps(x, b0, acc[r][0]);
-                acc[r][1] = _mm512_fmadd_ps(x, b1, acc[r][1]);
-            }
-            pa = pa.add(14);
-            pb = pb.add(32);
-        }
-        for r in 0..R {
-            _mm512_storeu_ps(c.add(r * stride), acc[r][0]);
-            _mm512_storeu_ps(c.add(r * stride + 16), acc[r][1]);
-        }
-    }
-}
+kernel!(
+    /// Pairs of bf16: `vdpbf16ps` adds a pair's second product first.
+    avx512_bf16, "avx512f,avx512bf16", i32, 16,
+    zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps,
+    read |p: *const i32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(p.cast())),
+    spread |x| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x)),
+    add |sum, x, b| _mm512_dpbf16_ps(sum, x, b)
+);
 
-/// # Safety
-/// As [`multiply`]; needs AVX2 and FMA; `a` holds 6 and `b` 16 elements a step.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_f32<const R: usize>(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    start_from_output: bool,
-) {
-    use std::arch::x86_64::*;
-    // SAFETY: as in `avx512_bf16`.
-    unsafe {
-        let mut acc = [[_mm256_setzero_ps(); 2]; R];
-        if start_from_output {
-            for r in 0..R {
-                acc[r][0] = _mm256_loadu_ps(c.add(r * stride));
-                acc[r][1] = _mm256_loadu_ps(c.add(r * stride + 8));
-            }
-        }
-        let steps = b.len() / 16;
-        let (mut pa, mut pb) = (a.as_ptr().cast::<f32>(), b.as_ptr().cast::<f32>());
-        for _ in 0..steps {
-            let b0 = _mm256_loadu_ps(pb);
-            let b1 = _mm256_loadu_ps(pb.add(8));
-            for r in 0..R {
-                let x = _mm256_set1_ps(*pa.add(r));
-                acc[r][0] = _mm256_fmadd_ps(x, b0, acc[r][0]);
-                acc[r][1] = _mm256_fmadd_ps(x, b1, acc[r][1]);
-            }
-            pa = pa.add(6);
-            pb = pb.add(16);
-        }
-        for r in 0..R {
-            _mm256_storeu_ps(c.add(r * stride), acc[r][0]);
-            _mm256_storeu_ps(c.add(r * stride + 8), acc[r][1]);
-        }
-    }
-}
+kernel!(
+    /// f32 in vectors of 16.
+    avx512_f32, "avx512f", f32, 16,
+    zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps, read _mm512_loadu_ps,
+    spread _mm512_set1_ps, add |sum, x, b| _mm512_fmadd_ps(x, b, sum)
+);
+
+kernel!(
+    /// f32 in vectors of 8.
+    avx2_f32, "avx2,fma", f32, 8,
+    zero _mm256_setzero_ps(), load _mm256_loadu_ps, store _mm256_storeu_ps, read _mm256_loadu_ps,
+    spread _mm256_set1_ps, add |sum, x, b| _mm256_fmadd_ps(x, b, sum)
+);
 
 /// The same sums in plain Rust; also bf16 where the processor has no instruction for it (a pair's second product is added
 /// first, as `vdpbf16ps` does).
 ///
 /// # Safety
-/// As [`multiply`]; `b` holds `W` and `a` `tile` elements a step.
+/// As [`multiply`].
 unsafe fn portable<const W: usize>(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    start_from_output: bool,
-    rows: usize,
-    tile: usize,
+    left: Left<'_>,
+    right: Right<'_>,
     precision: Precision,
+    c: *mut f32,
+    place: Place,
 ) {
-    for row in 0..rows {
+    let (row_stride, step_stride) = match left.layout {
+        Layout::Rows => (ROW_STRIDE, 1),
+        Layout::Steps { stride } => (1, stride),
+    };
+    for (panel, row) in (0..right.panels).flat_map(|panel| (0..left.rows).map(move |row| (panel, row))) {
         // SAFETY: the caller's promise about `c`; the slice is this call's alone.
-        let out = unsafe { std::slice::from_raw_parts_mut(c.add(row * stride), W) };
+        let out = unsafe {
+            let c = c.add(panel * place.panel_stride + row * place.row_stride);
+            std::slice::from_raw_parts_mut(c, W)
+        };
         let mut acc = [0.0_f32; W];
-        if start_from_output {
+        if place.start_from_output {
             acc.copy_from_slice(out);
         }
-        for (a, b) in a.chunks_exact(tile).zip(b.as_chunks::<W>().0) {
+        for step in 0..right.steps {
+            let a = left.data[row * row_stride + step * step_stride];
+            let b = &right.data[panel * right.panel_stride + step * right.step_stride..][..W];
             match precision {
                 Precision::F32 => {
-                    let x = f32::from_bits(a[row]);
+                    let x = f32::from_bits(a);
                     for i in 0..W {
                         acc[i] = x.mul_add(f32::from_bits(b[i]), acc[i]);
                     }
                 }
                 Precision::Bf16 => {
-                    let (low, high) = (f32::from_bits(a[row] << 16), f32::from_bits(a[row] & 0xffff_0000));
+                    let (low, high) = (f32::from_bits(a << 16), f32::from_bits(a & 0xffff_0000));
                     for i in 0..W {
                         acc[i] = high.mul_add(f32::from_bits(b[i] & 0xffff_0000), acc[i]);
                         acc[i] = low.mul_add(f32::from_bits(b[i] << 16), acc[i]);

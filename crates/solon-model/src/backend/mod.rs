@@ -16,6 +16,7 @@ pub use solon_kernels::adamw::AdamW;
 pub use solon_kernels::attention::{Heads, Span};
 pub use solon_kernels::gemm::Write;
 pub use solon_kernels::rope::Turn;
+use std::borrow::Cow;
 
 /// Whether a weight is only applied, or gradients flow back through it as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +69,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Keys and values of sequences being decoded.
     type Cache: Send + Sync;
 
+    /// A buffer with any values, for an operation that replaces them all.
+    fn scratch(&self, len: usize) -> Self::Buffer;
     /// A buffer of zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;
     /// A buffer with these values.
     fn upload(&self, values: Vec<f32>) -> Self::Buffer;
     /// The values of a buffer.
-    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    fn download<'a>(&self, buffer: &'a Self::Buffer) -> Cow<'a, [f32]>;
     /// Elements of a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
     /// Sets every element to zero.
     fn clear(&self, buffer: &mut Self::Buffer);
+    /// Gives memory that is kept for later back to the system: after work whose like does not come again.
+    fn release(&self);
     /// Copies a buffer.
     fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
 
@@ -161,7 +166,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         targets: &[u32],
         inverse_temperature: f32,
     ) -> Vec<f32>;
-    /// Replaces logits by the gradient of Σ dlogprob · logprob.
+    /// As [`Backend::log_probs`]; also replaces the logits by the gradient of Σ dlogprob · logprob.
     fn log_probs_grad(
         &self,
         logits: &mut Self::Buffer,
@@ -169,14 +174,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         targets: &[u32],
         inverse_temperature: f32,
         dlogprobs: &[f32],
-    );
+    ) -> Vec<f32>;
 
-    /// One AdamW update.
+    /// One AdamW update, after which the gradient is zero.
     fn adamw(
         &self,
         hyper: AdamW,
         param: &mut Self::Buffer,
-        grad: &Self::Buffer,
+        grad: &mut Self::Buffer,
         first: &mut Self::Buffer,
         second: &mut Self::Buffer,
     );

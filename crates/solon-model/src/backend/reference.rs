@@ -7,6 +7,7 @@
 
 use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
 use solon_kernels::reference::attend_one;
+use std::borrow::Cow;
 
 /// Naive f32 loops.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,14 +64,19 @@ impl Backend for Reference {
     type Rope = (Vec<f32>, usize);
     type Cache = ReferenceCache;
 
+    fn scratch(&self, len: usize) -> Vec<f32> {
+        // What is read before it is replaced does not pass a test.
+        vec![f32::NAN; len]
+    }
+
     fn zeros(&self, len: usize) -> Vec<f32> {
         vec![0.0; len]
     }
     fn upload(&self, values: Vec<f32>) -> Vec<f32> {
         values
     }
-    fn download(&self, buffer: &Vec<f32>) -> Vec<f32> {
-        buffer.clone()
+    fn download<'a>(&self, buffer: &'a Vec<f32>) -> Cow<'a, [f32]> {
+        Cow::Borrowed(buffer)
     }
     fn len(&self, buffer: &Vec<f32>) -> usize {
         buffer.len()
@@ -78,6 +84,8 @@ impl Backend for Reference {
     fn clear(&self, buffer: &mut Vec<f32>) {
         buffer.fill(0.0);
     }
+    fn release(&self) {}
+
     fn duplicate(&self, buffer: &Vec<f32>) -> Vec<f32> {
         buffer.clone()
     }
@@ -291,7 +299,8 @@ impl Backend for Reference {
         targets: &[u32],
         inverse_temperature: f32,
         dlogprobs: &[f32],
-    ) {
+    ) -> Vec<f32> {
+        let out = self.log_probs(logits, vocab, targets, inverse_temperature);
         for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
             let log_probs = log_softmax(row, inverse_temperature);
             for (j, x) in row.iter_mut().enumerate() {
@@ -299,13 +308,14 @@ impl Backend for Reference {
                 *x = (f64::from(dlogprobs[i] * inverse_temperature) * (hit - log_probs[j].exp())) as f32;
             }
         }
+        out
     }
 
     fn adamw(
         &self,
         h: AdamW,
         param: &mut Vec<f32>,
-        grad: &Vec<f32>,
+        grad: &mut Vec<f32>,
         first: &mut Vec<f32>,
         second: &mut Vec<f32>,
     ) {
@@ -317,7 +327,7 @@ impl Backend for Reference {
             let (mh, vh) = (m / (1.0 - b1.powi(h.step as i32)), v / (1.0 - b2.powi(h.step as i32)));
             let kept = f64::from(param[i]) * (1.0 - f64::from(h.learning_rate * h.weight_decay));
             param[i] = (kept - f64::from(h.learning_rate) * mh / (vh.sqrt() + f64::from(h.eps))) as f32;
-            (first[i], second[i]) = (m as f32, v as f32);
+            (first[i], second[i], grad[i]) = (m as f32, v as f32, 0.0);
         }
     }
     fn sum_of_squares(&self, x: &Vec<f32>) -> f64 {

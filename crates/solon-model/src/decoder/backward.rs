@@ -52,12 +52,12 @@ impl<B: Backend> Decoder<B> {
 
         // out = mid + down(swiglu(gate(n), up(n))), n = norm(mid)
         let activated = backend.swiglu(&kept.gate, &kept.up);
-        let mut dactivated = backend.zeros(backend.len(&activated));
+        let mut dactivated = backend.scratch(backend.len(&activated));
         let parts = [(Projection::Down, &dout)];
         self.project_grad(layer, parts, adapter, &activated, &kept.inner, &mut dactivated, gradients);
         let (dgate, dup) = backend.swiglu_grad(&kept.gate, &kept.up, &dactivated);
         let normed = backend.rms_norm(&kept.mid, &values.post_norm, eps);
-        let mut dnormed = backend.zeros(backend.len(&normed));
+        let mut dnormed = backend.scratch(backend.len(&normed));
         let parts = [(Projection::Gate, &dgate), (Projection::Up, &dup)];
         self.project_grad(layer, parts, adapter, &normed, &kept.inner, &mut dnormed, gradients);
         let mut dmid = dout;
@@ -65,7 +65,7 @@ impl<B: Backend> Decoder<B> {
         backend.rms_norm_grad(&kept.mid, &values.post_norm, eps, &dnormed, &mut dmid, dgain);
 
         // mid = x + o(attention)
-        let mut dattention = backend.zeros(backend.len(&kept.attention));
+        let mut dattention = backend.scratch(backend.len(&kept.attention));
         let parts = [(Projection::O, &dmid)];
         self.project_grad(layer, parts, adapter, &kept.attention, &kept.inner, &mut dattention, gradients);
         let (mut dq, mut dk, dv) = backend.attention_grad(
@@ -125,7 +125,7 @@ impl<B: Backend> Decoder<B> {
                 write = Write::Add;
                 continue;
             };
-            let mut dinner = backend.zeros(backend.len(inner));
+            let mut dinner = backend.scratch(backend.len(inner));
             backend.linear_input_grad(
                 dy,
                 &mut [

@@ -6,8 +6,9 @@ use super::{Decoder, Gradients};
 use crate::backend::{Backend, Linear, WeightGrad, WeightUse, Write};
 use crate::batch::Scored;
 
-/// Rows of logits held at once: eight tiles of the widest GEMM.
-const CHUNK: usize = 112;
+/// Rows of logits held at once: a few tasks of the widest GEMM, so that the head's weight and its gradient, which are
+/// larger than any cache, pass seldom.
+const CHUNK: usize = 336;
 
 /// A linear map from a hidden state to one number: a reward or a value.
 pub struct ScalarHead<B: Backend> {
@@ -35,7 +36,7 @@ impl<B: Backend> Decoder<B> {
     /// Logits of the given hidden states, `[rows, vocab]`.
     pub fn logits(&self, hidden: &B::Buffer) -> B::Buffer {
         let rows = self.backend.len(hidden) / self.config.hidden_size;
-        let mut logits = self.backend.zeros(rows * self.config.vocab_size);
+        let mut logits = self.backend.scratch(rows * self.config.vocab_size);
         self.backend
             .linear(hidden, &mut [Linear { weight: &self.head, out: &mut logits, write: Write::Replace }]);
         logits
@@ -68,9 +69,8 @@ impl<B: Backend> Decoder<B> {
         for ((rows, targets), dlogprobs) in chunks {
             let states = backend.gather_rows(hidden, width, rows);
             let mut logits = self.logits(&states);
-            out.extend(backend.log_probs(&logits, vocab, targets, 1.0 / temperature));
-            backend.log_probs_grad(&mut logits, vocab, targets, 1.0 / temperature, dlogprobs);
-            let mut dstates = backend.zeros(rows.len() * width);
+            out.extend(backend.log_probs_grad(&mut logits, vocab, targets, 1.0 / temperature, dlogprobs));
+            let mut dstates = backend.scratch(rows.len() * width);
             let product = Linear { weight: &self.head, out: &mut dstates, write: Write::Replace };
             backend.linear_input_grad(&logits, &mut [product]);
             backend.scatter_add_rows(&dstates, width, rows, dhidden);
@@ -89,10 +89,10 @@ impl<B: Backend> Decoder<B> {
     /// One number for each of the given rows of hidden states, `[rows.len()]`.
     pub fn scalars(&self, hidden: &B::Buffer, rows: &[u32], head: &ScalarHead<B>) -> Vec<f32> {
         let states = self.backend.gather_rows(hidden, self.config.hidden_size, rows);
-        let mut out = self.backend.zeros(rows.len());
+        let mut out = self.backend.scratch(rows.len());
         let product = Linear { weight: &head.packed, out: &mut out, write: Write::Replace };
         self.backend.linear(&states, &mut [product]);
-        self.backend.download(&out)
+        self.backend.download(&out).into_owned()
     }
 
     /// Adds the gradient of Σ dscalar·scalar to `dhidden` and to the head's weight.
@@ -107,7 +107,7 @@ impl<B: Backend> Decoder<B> {
     ) {
         let (backend, width) = (&self.backend, self.config.hidden_size);
         let dout = backend.upload(dscalars.to_vec());
-        let mut dstates = backend.zeros(rows.len() * width);
+        let mut dstates = backend.scratch(rows.len() * width);
         let product = Linear { weight: &head.packed, out: &mut dstates, write: Write::Replace };
         backend.linear_input_grad(&dout, &mut [product]);
         backend.scatter_add_rows(&dstates, width, rows, dhidden);

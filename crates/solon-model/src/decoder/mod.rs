@@ -91,21 +91,24 @@ impl<B: Backend> Decoder<B> {
         max_positions: usize,
         mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        let mut values =
-            ModelTensors::build(&config, |name, shape| take(name, shape).map(|v| backend.upload(v)))?;
+        let mut host = ModelTensors::build(&config, &mut take)?;
         let usage = if training == Training::None { WeightUse::Inference } else { WeightUse::Training };
         let mut packed = Vec::with_capacity(config.num_layers);
-        for block in &mut values.blocks {
+        let mut trained = Vec::new();
+        for block in &mut host.blocks {
             packed.push(Projection::ALL.map(|projection| {
                 let (rows, columns) = projection.shape(&config);
-                let values = &mut block.projections[projection as usize];
-                let weight = backend.pack(values, rows, columns, usage);
-                if training != Training::Full {
-                    *values = backend.zeros(0);
+                let values = backend.upload(std::mem::take(&mut block.projections[projection as usize]));
+                let weight = backend.pack(&values, rows, columns, usage);
+                if training == Training::Full {
+                    trained.push(values);
                 }
                 weight
             }));
         }
+        let mut values = host.map(|values| backend.upload(values));
+        let matrices = values.blocks.iter_mut().flat_map(|block| &mut block.projections);
+        matrices.zip(trained).for_each(|(slot, values)| *slot = values);
         let head_values = values.head.as_ref().unwrap_or(&values.embedding);
         let head = backend.pack(head_values, config.vocab_size, config.hidden_size, usage);
         if training != Training::Full {
@@ -113,6 +116,7 @@ impl<B: Backend> Decoder<B> {
         }
         let rope =
             backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
+        backend.release();
         Ok(Self { backend, config, rope, values, packed, head, training })
     }
 
@@ -190,9 +194,9 @@ impl<B: Backend> Decoder<B> {
         let tokens = backend.len(x) / projections.first().map_or(1, |p| p.shape(&self.config).1);
         let pair =
             |p: Projection| adapter.and_then(|adapter| adapter.packed.blocks[layer][p as usize].as_ref());
-        let mut outputs = projections.map(|p| backend.zeros(tokens * p.shape(&self.config).0));
+        let mut outputs = projections.map(|p| backend.scratch(tokens * p.shape(&self.config).0));
         let rank = adapter.map_or(0, |adapter| adapter.settings.rank);
-        let mut inners = projections.map(|p| pair(p).map(|_| backend.zeros(tokens * rank)));
+        let mut inners = projections.map(|p| pair(p).map(|_| backend.scratch(tokens * rank)));
         let mut products = Vec::with_capacity(2 * N);
         for ((projection, out), inner) in projections.iter().zip(&mut outputs).zip(&mut inners) {
             let weight = &self.packed[layer][*projection as usize];

@@ -167,6 +167,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             stop_text: None,
             slots: self.settings.slots,
             logprob_temperature: temperature,
+            share_prefixes: true,
         };
         let decoder = &self.policy.decoder;
         let completions = generate(decoder, self.policy.adapter.as_ref(), &requests, &settings, &mut |_| {});

@@ -1,5 +1,6 @@
 //! One file for each subcommand. Data goes to stdout, everything else to stderr.
 
+mod bench;
 mod chat;
 mod critique;
 mod doctor;
@@ -12,7 +13,9 @@ mod score;
 mod train;
 
 use crate::catalogue;
-use crate::cli::{Cli, Command, EvalCommand, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
+use crate::cli::{
+    BenchCommand, Cli, Command, EvalCommand, ModelArgs, PrecisionFlag, SamplingArgs, UsageError,
+};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use solon_infer::chat::{ChatModel, OpenSettings};
@@ -35,6 +38,14 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Dpo(args) => with_threads(args.train.model.threads, || train::dpo(&args)),
         Command::Ppo(args) => with_threads(args.train.model.threads, || train::ppo(&args)),
         Command::Pull { name } => pull(name.as_deref()),
+        Command::Bench(command) => {
+            let threads = match &command {
+                BenchCommand::Train(args) => args.model.threads,
+                BenchCommand::Generate(args) => args.model.threads,
+                BenchCommand::Gemm { threads, .. } => *threads,
+            };
+            with_threads(threads, || bench::run(&command))
+        }
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "solon", &mut std::io::stdout());

@@ -2,6 +2,7 @@
 //!
 //! The output folder is a run of one stage, so a training that was broken off goes on when the command is given again.
 
+use super::bench::peak_rss_bytes;
 use super::open;
 use crate::cli::{DpoArgs, MethodFlag, PpoArgs, TrainArgs, UsageError};
 use crate::run_folder::{Begun, RunFolder, StageClock, model_hash, settings_hash, stop_on_interrupt};
@@ -26,6 +27,7 @@ use solon_train::sft::SftTrainer;
 use solon_train::{Loop, Schedule, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Everything a training command needs, opened.
 struct Job {
@@ -110,7 +112,16 @@ struct Unsaved {
 
 impl Unsaved {
     /// Saves what was trained under the output folder and ends the stage.
-    fn finish(mut self, clock: StageClock, learner: &Learner<Cpu>, args: &TrainArgs) -> Result<()> {
+    fn finish(
+        mut self,
+        clock: StageClock,
+        learner: &Learner<Cpu>,
+        args: &TrainArgs,
+        work: &Work,
+    ) -> Result<()> {
+        if args.json {
+            println!("{}", work.to_json(args));
+        }
         let backend = *learner.decoder.backend();
         let score = learner.scalar.as_ref().map(|head| &head.weight);
         match (&learner.adapter, learner.decoder.trained_values()) {
@@ -121,7 +132,7 @@ impl Unsaved {
                 let mut checkpoint = Checkpoint::open(&self.path)?;
                 for (name, values) in trained.iter().flat_map(|tensors| tensors.named()) {
                     if let Some(tensor) = checkpoint.tensors.get_mut(&name) {
-                        tensor.data.clone_from(values);
+                        tensor.data.copy_from_slice(values);
                     }
                 }
                 if let Some(adapter) = adapter {
@@ -129,7 +140,7 @@ impl Unsaved {
                 }
                 let score = score.map(|weight| solon_model::weights::Tensor {
                     shape: vec![1, weight.len()],
-                    data: weight.clone(),
+                    data: weight.to_vec(),
                 });
                 save_hugging_face(
                     &args.out,
@@ -144,6 +155,33 @@ impl Unsaved {
         }
         eprintln!("saved {}", args.out.display());
         self.run.finish(clock, "saved", &json!({}))
+    }
+}
+
+/// What training took, without opening and saving.
+struct Work {
+    seconds: f64,
+    tokens: usize,
+}
+
+impl Work {
+    /// Steps a trainer to its end; `started` is when what belongs to training began.
+    fn of(
+        out: &mut Unsaved,
+        stage: &str,
+        what: &str,
+        trainer: &mut dyn Trainer,
+        started: Instant,
+    ) -> Result<Self> {
+        let tokens = out.run.train(stage, what, trainer)?;
+        Ok(Self { seconds: started.elapsed().as_secs_f64(), tokens })
+    }
+
+    fn to_json(&self, args: &TrainArgs) -> serde_json::Value {
+        json!({
+            "out": args.out, "seconds": self.seconds, "tokens": self.tokens,
+            "tokens_per_s": self.tokens as f64 / self.seconds, "peak_rss_bytes": peak_rss_bytes(),
+        })
     }
 }
 
@@ -187,10 +225,11 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     record(&mut job.run, "sft", ItemKind::Demonstration, texts)?;
     let (mut learner, mut out) = learner(job, args, None)?;
     let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
+    let started = Instant::now();
     let mut trainer =
         SftTrainer::new(&mut learner, &examples, loop_of(args, default), out.draws.item("order"))?;
-    out.run.train("sft", "fine-tuning", &mut trainer)?;
-    out.finish(clock, &learner, args)
+    let work = Work::of(&mut out, "sft", "fine-tuning", &mut trainer, started)?;
+    out.finish(clock, &learner, args, &work)
 }
 
 /// `solon reward`.
@@ -204,10 +243,11 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
     let head = head_weight(job.model.config().hidden_size, job.draws.item("head"));
     let (mut learner, mut out) = learner(job, args, Some(head))?;
     let default = if args.method == MethodFlag::Full { 9e-6 } else { 1e-4 };
+    let started = Instant::now();
     let mut trainer =
         RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, out.draws.item("order"))?;
-    out.run.train("reward", "reward model", &mut trainer)?;
-    out.finish(clock, &learner, args)
+    let work = Work::of(&mut out, "reward", "reward model", &mut trainer, started)?;
+    out.finish(clock, &learner, args, &work)
 }
 
 /// `solon dpo`.
@@ -220,6 +260,7 @@ pub fn dpo(args: &DpoArgs) -> Result<()> {
     let pairs = pairs_of(&job.model, &records)?;
     let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
     record(&mut job.run, "dpo", ItemKind::Pair, texts)?;
+    let started = Instant::now();
     let references = reference_sums(&job.model.decoder, job.model.adapter.as_ref(), &pairs, &mut |_| {});
     let (mut learner, mut out) = learner(job, &args.train, None)?;
     let default = if args.train.method == MethodFlag::Full { 1e-6 } else { 5e-5 };
@@ -227,8 +268,8 @@ pub fn dpo(args: &DpoArgs) -> Result<()> {
     let settings = loop_of(&args.train, default);
     let mut trainer =
         DpoTrainer::new(&mut learner, &pairs, references, settings, loss, out.draws.item("order"))?;
-    out.run.train("dpo", "DPO", &mut trainer)?;
-    out.finish(clock, &learner, &args.train)
+    let work = Work::of(&mut out, "dpo", "DPO", &mut trainer, started)?;
+    out.finish(clock, &learner, &args.train, &work)
 }
 
 /// `solon ppo`.
@@ -276,6 +317,7 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         kl: KlControl::Fixed,
         preset: training::ppo_preset(args.kl_coefficient, args.temperature),
     };
+    let started = Instant::now();
     let (mean, deviation) = reward_statistics(
         &decoder,
         reference.as_ref(),
@@ -301,8 +343,8 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         "{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}",
         trainer.total_steps()
     );
-    out.run.train("ppo", "PPO", &mut trainer)?;
-    out.finish(clock, &policy, train)
+    let work = Work::of(&mut out, "ppo", "PPO", &mut trainer, started)?;
+    out.finish(clock, &policy, train, &work)
 }
 
 /// The adapter and head of a reward model made by `solon reward` on this model.

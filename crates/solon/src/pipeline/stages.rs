@@ -84,7 +84,8 @@ impl Pipeline {
 
     /// Steps a trainer to its end.
     pub(super) fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<()> {
-        self.run.train(stage, what, trainer)
+        self.run.train(stage, what, trainer)?;
+        Ok(())
     }
 
     /// Inserts items into a running stage.

@@ -1,0 +1,335 @@
+//! The fast backend: `solon-kernels` on the machine's own threads.
+
+use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
+use solon_kernels::attention::{self, CachedPath, Keys};
+use solon_kernels::gemm::{PackedB, Product, Strided, gemm, gemm_many};
+use solon_kernels::memory::{self, Block};
+use solon_kernels::parallel::for_rows;
+use solon_kernels::rope::RopeTable;
+use solon_kernels::{Precision, adamw, elementwise, log_prob, rms_norm, rope};
+use std::borrow::Cow;
+
+/// A vector on the processor, whose memory is used again.
+pub type Buffer = Block<f32>;
+
+/// The processor. Threads are those of the rayon pool the caller runs in.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    precision: Precision,
+}
+
+impl Cpu {
+    /// A backend whose products round their inputs to `precision`.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision }
+    }
+
+    /// What products' inputs are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+}
+
+/// A weight packed for `y = x Wᵀ` and, where gradients flow, for `dx = dy W`.
+pub struct CpuWeight {
+    rows: usize,
+    columns: usize,
+    forward: PackedB,
+    backward: Option<PackedB>,
+}
+
+/// Keys and values of each segment, by layer and head.
+pub struct CpuCache {
+    layers: usize,
+    heads: Heads,
+    segments: Vec<Option<Vec<Keys>>>,
+}
+
+impl Backend for Cpu {
+    type Buffer = Buffer;
+    type Weight = CpuWeight;
+    type Rope = RopeTable;
+    type Cache = CpuCache;
+
+    fn scratch(&self, len: usize) -> Buffer {
+        Block::stale(len)
+    }
+
+    fn zeros(&self, len: usize) -> Buffer {
+        Block::zeros(len)
+    }
+
+    fn upload(&self, values: Vec<f32>) -> Buffer {
+        Buffer::from(&values[..])
+    }
+
+    fn download<'a>(&self, buffer: &'a Buffer) -> Cow<'a, [f32]> {
+        Cow::Borrowed(buffer)
+    }
+
+    fn len(&self, buffer: &Buffer) -> usize {
+        buffer.len()
+    }
+
+    fn clear(&self, buffer: &mut Buffer) {
+        buffer.fill(0.0);
+    }
+
+    fn release(&self) {
+        memory::release();
+    }
+
+    fn duplicate(&self, buffer: &Buffer) -> Buffer {
+        buffer.clone()
+    }
+
+    fn gather_rows(&self, source: &Buffer, width: usize, rows: &[u32]) -> Buffer {
+        let mut out = Block::stale(rows.len() * width);
+        for_rows(&mut out, width, |first, out| {
+            for (out, row) in out.chunks_exact_mut(width).zip(&rows[first..]) {
+                out.copy_from_slice(&source[*row as usize * width..][..width]);
+            }
+        });
+        out
+    }
+
+    fn scatter_add_rows(&self, source: &Buffer, width: usize, rows: &[u32], into: &mut Buffer) {
+        for (source, row) in source.chunks_exact(width).zip(rows) {
+            elementwise::axpy(1.0, source, &mut into[*row as usize * width..][..width]);
+        }
+    }
+
+    fn add(&self, x: &Buffer, y: &mut Buffer) {
+        elementwise::add(y, x);
+    }
+
+    fn scale(&self, x: &mut Buffer, factor: f32) {
+        elementwise::scale(x, factor);
+    }
+
+    fn pack(&self, values: &Buffer, rows: usize, columns: usize, usage: WeightUse) -> CpuWeight {
+        assert_eq!(values.len(), rows * columns);
+        let forward = PackedB::new(Strided::transposed(values, columns), columns, rows, self.precision);
+        let backward = (usage == WeightUse::Training)
+            .then(|| PackedB::new(Strided::rows(values, columns), rows, columns, self.precision));
+        CpuWeight { rows, columns, forward, backward }
+    }
+
+    fn repack(&self, weight: &mut CpuWeight, values: &Buffer) {
+        weight.forward.repack(Strided::transposed(values, weight.columns));
+        if let Some(backward) = &mut weight.backward {
+            backward.repack(Strided::rows(values, weight.columns));
+        }
+    }
+
+    fn linear(&self, x: &Buffer, products: &mut [Linear<'_, Self>]) {
+        let Some(columns) = products.first().map(|product| product.weight.columns) else { return };
+        let mut products: Vec<Product<'_>> = products
+            .iter_mut()
+            .map(|Linear { weight, out, write }| Product { b: &weight.forward, c: out, write: *write })
+            .collect();
+        gemm_many(Strided::rows(x, columns), x.len() / columns, &mut products);
+    }
+
+    fn linear_input_grad(&self, dy: &Buffer, products: &mut [Linear<'_, Self>]) {
+        let Some(rows) = products.first().map(|product| product.weight.rows) else { return };
+        let mut products: Vec<Product<'_>> = products
+            .iter_mut()
+            .map(|Linear { weight, out, write }| {
+                let b = weight.backward.as_ref().expect("the weight was packed for training");
+                Product { b, c: out, write: *write }
+            })
+            .collect();
+        gemm_many(Strided::rows(dy, rows), dy.len() / rows, &mut products);
+    }
+
+    fn linear_weight_grad(&self, x: &Buffer, columns: usize, gradients: &mut [WeightGrad<'_, Self>]) {
+        let packed = PackedB::new(Strided::rows(x, columns), x.len() / columns, columns, self.precision);
+        for WeightGrad { dy, rows, dw } in gradients {
+            gemm(Strided::transposed(dy, *rows), *rows, &packed, dw, Write::Add);
+        }
+    }
+
+    fn add_bias(&self, y: &mut Buffer, bias: &Buffer) {
+        elementwise::add_bias(y, bias);
+    }
+
+    fn bias_grad(&self, dy: &Buffer, db: &mut Buffer) {
+        elementwise::bias_grad(dy, db);
+    }
+
+    fn rms_norm(&self, x: &Buffer, gain: &Buffer, eps: f32) -> Buffer {
+        let mut y = Block::stale(x.len());
+        rms_norm::rms_norm(x, gain, eps, &mut y);
+        y
+    }
+
+    fn rms_norm_grad(
+        &self,
+        x: &Buffer,
+        gain: &Buffer,
+        eps: f32,
+        dy: &Buffer,
+        dx: &mut Buffer,
+        dgain: Option<&mut Buffer>,
+    ) {
+        rms_norm::rms_norm_grad(x, gain, eps, dy, dx, dgain.map(|dgain| &mut dgain[..]));
+    }
+
+    fn rope_table(&self, frequencies: &[f32], positions: usize) -> RopeTable {
+        RopeTable::new(frequencies, positions)
+    }
+
+    fn rope(&self, x: &mut Buffer, width: usize, table: &RopeTable, positions: &[u32], turn: Turn) {
+        rope::rope(x, width, table, positions, turn);
+    }
+
+    fn attention(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+    ) -> (Buffer, Buffer) {
+        let mut out = Block::stale(q.len());
+        let mut logsum = Block::stale(q.len() / heads.dim);
+        attention::packed(heads, spans, self.precision, (q, k, v), &mut out, &mut logsum);
+        (out, logsum)
+    }
+
+    fn attention_grad(
+        &self,
+        heads: Heads,
+        spans: &[Span],
+        (q, k, v): (&Buffer, &Buffer, &Buffer),
+        out: &Buffer,
+        logsum: &Buffer,
+        dout: &Buffer,
+    ) -> (Buffer, Buffer, Buffer) {
+        let (mut dq, mut dk, mut dv) = (Block::stale(q.len()), Block::stale(k.len()), Block::stale(v.len()));
+        let into = (&mut dq[..], &mut dk[..], &mut dv[..]);
+        attention::packed_grad(heads, spans, self.precision, (q, k, v), out, logsum, dout, into);
+        (dq, dk, dv)
+    }
+
+    fn swiglu(&self, gate: &Buffer, up: &Buffer) -> Buffer {
+        let mut out = Block::stale(gate.len());
+        elementwise::swiglu(gate, up, &mut out);
+        out
+    }
+
+    fn swiglu_grad(&self, gate: &Buffer, up: &Buffer, dout: &Buffer) -> (Buffer, Buffer) {
+        let (mut dgate, mut dup) = (Block::stale(gate.len()), Block::stale(gate.len()));
+        elementwise::swiglu_grad(gate, up, dout, &mut dgate, &mut dup);
+        (dgate, dup)
+    }
+
+    fn log_probs(
+        &self,
+        logits: &Buffer,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+    ) -> Vec<f32> {
+        let mut out = vec![0.0; targets.len()];
+        log_prob::log_probs(logits, vocab, targets, inverse_temperature, &mut out);
+        out
+    }
+
+    fn log_probs_grad(
+        &self,
+        logits: &mut Buffer,
+        vocab: usize,
+        targets: &[u32],
+        inverse_temperature: f32,
+        dlogprobs: &[f32],
+    ) -> Vec<f32> {
+        let mut out = vec![0.0; targets.len()];
+        log_prob::log_probs_grad(logits, vocab, targets, inverse_temperature, dlogprobs, &mut out);
+        out
+    }
+
+    fn adamw(
+        &self,
+        hyper: AdamW,
+        param: &mut Buffer,
+        grad: &mut Buffer,
+        first: &mut Buffer,
+        second: &mut Buffer,
+    ) {
+        adamw::adamw(hyper, param, grad, first, second);
+    }
+
+    fn sum_of_squares(&self, x: &Buffer) -> f64 {
+        adamw::sum_of_squares(x)
+    }
+
+    fn new_cache(&self, layers: usize, heads: Heads) -> CpuCache {
+        CpuCache { layers, heads, segments: Vec::new() }
+    }
+
+    fn add_segment(&self, cache: &mut CpuCache, capacity: usize) -> usize {
+        let keys = (0..cache.layers * cache.heads.keys)
+            .map(|_| Keys::with_capacity(cache.heads.dim, self.precision, capacity))
+            .collect();
+        match cache.segments.iter().position(Option::is_none) {
+            Some(free) => {
+                cache.segments[free] = Some(keys);
+                free
+            }
+            None => {
+                cache.segments.push(Some(keys));
+                cache.segments.len() - 1
+            }
+        }
+    }
+
+    fn remove_segment(&self, cache: &mut CpuCache, segment: usize) {
+        cache.segments[segment] = None;
+    }
+
+    fn cached_attention(
+        &self,
+        cache: &mut CpuCache,
+        layer: usize,
+        runs: &[CachedRun],
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+    ) -> Buffer {
+        let heads = cache.heads;
+        let (dim, kv_width) = (heads.dim, heads.keys * heads.dim);
+        let mut row = 0;
+        for run in runs {
+            let segment = cache.segments[run.segment].as_mut().expect("a live segment");
+            for at in row..row + run.rows {
+                for head in 0..heads.keys {
+                    let from = at * kv_width + head * dim;
+                    segment[layer * heads.keys + head].push(&k[from..from + dim], &v[from..from + dim]);
+                }
+            }
+            row += run.rows;
+        }
+        let segments = &cache.segments;
+        let of_layer = |segment: usize| {
+            let keys = segments[segment].as_ref().expect("a live segment");
+            &keys[layer * heads.keys..(layer + 1) * heads.keys]
+        };
+        let mut first_row = 0;
+        let paths: Vec<CachedPath<'_>> = runs
+            .iter()
+            .map(|run| {
+                first_row += run.rows;
+                CachedPath {
+                    first_row: first_row - run.rows,
+                    rows: run.rows,
+                    blocks: run.ancestors.iter().chain([&run.segment]).map(|s| of_layer(*s)).collect(),
+                }
+            })
+            .collect();
+        let mut out = Block::stale(q.len());
+        attention::cached(heads, &paths, q, &mut out);
+        out
+    }
+}

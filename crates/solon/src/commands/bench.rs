@@ -1,0 +1,283 @@
+//! `solon bench`: what to expect of this machine.
+//!
+//! Times are of work done before: models are opened and one step or one short generation is done first. The fields of the
+//! JSON are read by other programs: they stay.
+
+use super::precision;
+use crate::catalogue;
+use crate::cli::{BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
+use crate::training::{TOKENS_PER_PASS, fresh_adapter};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use solon_infer::chat::{ChatModel, OpenSettings};
+use solon_infer::generate::{Request, Settings, generate};
+use solon_infer::sampling::Sampling;
+use solon_kernels::isa::isa;
+use solon_kernels::{Draws, Precision, roofline};
+use solon_model::parameters::Projection;
+use solon_model::{ModelConfig, Training};
+use solon_train::learner::{Learner, Optimizer};
+use solon_train::sft::{SftExample, SftTrainer};
+use solon_train::{Loop, Schedule, Trainer};
+use std::time::Instant;
+
+/// Runs one of the benchmarks.
+pub fn run(command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Train(args) => train(args),
+        BenchCommand::Generate(args) => generation(args),
+        BenchCommand::Gemm { repeats, json, .. } => gemm(*repeats, *json),
+    }
+}
+
+fn train(args: &BenchTrainArgs) -> Result<()> {
+    if args.batch == 0 || args.length < 2 || args.model.repeats == 0 {
+        return Err(UsageError("--batch and --repeats must be at least 1, --length at least 2".into()).into());
+    }
+    let lora = args.adapter.is_some();
+    let model = open(&args.model, if lora { Training::Frozen } else { Training::Full })?;
+    check_context(&model, args.length)?;
+    let draws = Draws::new(0, "bench");
+    let adapter = lora.then(|| fresh_adapter(&model, args.rank, 2.0 * args.rank as f32, draws));
+    let config = model.config().clone();
+    let steps = args.model.repeats + 1;
+    let examples: Vec<SftExample> = (0..steps * args.batch)
+        .map(|i| SftExample {
+            id: i.to_string(),
+            tokens: random_ids(args.length, config.vocab_size, draws.index(i as u64)),
+            mask: vec![true; args.length],
+        })
+        .collect();
+    let settings = Loop {
+        learning_rate: 1e-6,
+        schedule: Schedule::Constant,
+        warmup: 0.0,
+        batch_size: args.batch,
+        epochs: 1,
+        tokens_per_pass: TOKENS_PER_PASS,
+    };
+    let precision = model.decoder.backend().precision();
+    let ChatModel { decoder, .. } = model;
+    let mut learner = Learner::new(decoder, adapter, None, Optimizer::default());
+    let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;
+    let mut seconds = Vec::new();
+    for step in 0..steps {
+        let start = Instant::now();
+        trainer.step(step)?;
+        if step > 0 {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let tokens = (args.batch * args.length) as f64;
+    let rank = if lora { args.rank } else { 0 };
+    let flops = training_flops(&config, args.batch, args.length, rank);
+    let mut report = report(&args.model, precision, &seconds, tokens, flops)?;
+    report["work"] = json!({
+        "kind": "train", "adapter": args.adapter.is_some().then_some("lora"), "batch": args.batch, "length": args.length,
+    });
+    print(&report, args.model.json)
+}
+
+fn generation(args: &BenchGenerateArgs) -> Result<()> {
+    let BenchGenerateArgs { batch, prompt_tokens, shared_tokens, new_tokens, .. } = *args;
+    if batch == 0 || prompt_tokens + shared_tokens == 0 || new_tokens == 0 || args.model.repeats == 0 {
+        let text = "--batch, --prompt-tokens, --new-tokens and --repeats must be at least 1";
+        return Err(UsageError(text.into()).into());
+    }
+    let model = open(&args.model, Training::None)?;
+    check_context(&model, prompt_tokens + shared_tokens + new_tokens)?;
+    let config = model.config().clone();
+    let draws = Draws::new(0, "bench");
+    let shared = random_ids(shared_tokens, config.vocab_size, draws.item("shared"));
+    // Every repeat has prompts of its own, so that nothing is there from the one before.
+    let requests = |repeat: usize| -> Vec<Request> {
+        (0..batch)
+            .map(|i| {
+                let draws = draws.index(repeat as u64).index(i as u64);
+                let own = random_ids(prompt_tokens, config.vocab_size, draws);
+                Request { prompt: [&shared[..], &own].concat(), draws }
+            })
+            .collect()
+    };
+    let settings = Settings {
+        sampling: Sampling::default(),
+        max_new_tokens: new_tokens,
+        stop_ids: &[],
+        stop_text: None,
+        slots: batch,
+        logprob_temperature: 1.0,
+        share_prefixes: !args.no_sharing,
+    };
+    let mut seconds = Vec::new();
+    for repeat in 0..=args.model.repeats {
+        let requests = requests(repeat);
+        let start = Instant::now();
+        generate(&model.decoder, None, &requests, &settings, &mut |_| {});
+        if repeat > 0 {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let prompt = prompt_tokens + shared_tokens;
+    let flops = generation_flops(&config, batch, prompt, new_tokens);
+    let tokens = (batch * new_tokens) as f64;
+    let precision = model.decoder.backend().precision();
+    let mut report = report(&args.model, precision, &seconds, tokens, flops)?;
+    report["work"] = json!({
+        "kind": "generate", "batch": batch, "prompt_tokens": prompt_tokens, "shared_tokens": shared_tokens,
+        "new_tokens": new_tokens, "sharing": !args.no_sharing,
+    });
+    print(&report, args.model.json)
+}
+
+/// The products of SmolLM2-135M's training step, and a large one.
+fn gemm(repeats: usize, as_json: bool) -> Result<()> {
+    let mut products = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        if precision == Precision::Bf16 && !isa().has_bf16() {
+            continue;
+        }
+        for (m, n, k) in [(1024, 1536, 576), (1024, 576, 1536), (2048, 2048, 2048)] {
+            let mut rates = roofline::product_gflops(m, n, k, precision, 10 * repeats.max(1));
+            products.push(json!({
+                "m": m, "n": n, "k": k, "precision": precision.name(), "gflops": median(&mut rates),
+                "with_packing": true,
+            }));
+        }
+    }
+    let report = json!({"isa": isa().name(), "threads": rayon::current_num_threads(), "products": products});
+    if as_json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    println!("{} threads, {}", report["threads"], isa().name());
+    for product in products {
+        let number = |key: &str| product[key].as_u64().unwrap_or_default();
+        println!(
+            "{:>5} x {:>5} x {:>5}  {:<5} {:>7.1} GFLOP/s",
+            number("m"),
+            number("n"),
+            number("k"),
+            product["precision"].as_str().unwrap_or_default(),
+            product["gflops"].as_f64().unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+fn open(args: &BenchModelArgs, training: Training) -> Result<ChatModel> {
+    let path = catalogue::resolve(&args.model)?;
+    let settings = OpenSettings { precision: precision(args.precision), training };
+    ChatModel::open(&path, None, settings).with_context(|| format!("model {}", args.model))
+}
+
+fn check_context(model: &ChatModel, tokens: usize) -> Result<()> {
+    let context = model.config().max_position_embeddings;
+    if tokens > context {
+        bail!("{tokens} tokens do not fit the model's context of {context}\nhint: ask for fewer");
+    }
+    Ok(())
+}
+
+fn random_ids(count: usize, vocab: usize, draws: Draws) -> Vec<u32> {
+    (0..count as u64).map(|i| (draws.uniform(i) * vocab as f64) as u32).collect()
+}
+
+/// Multiplications and additions of one token's products with the blocks' matrices, forward.
+fn block_flops(config: &ModelConfig, rank: usize) -> f64 {
+    let matrices = Projection::ALL.iter().map(|p| {
+        let (rows, columns) = p.shape(config);
+        rows * columns + rank * (rows + columns)
+    });
+    2.0 * (config.num_layers * matrices.sum::<usize>()) as f64
+}
+
+/// The same of a query with `keys` keys and values, over all layers.
+fn attention_flops(config: &ModelConfig, keys: f64) -> f64 {
+    4.0 * (config.num_layers * config.q_width()) as f64 * keys
+}
+
+fn head_flops(config: &ModelConfig) -> f64 {
+    2.0 * (config.vocab_size * config.hidden_size) as f64
+}
+
+/// What a step must compute: forward, the inputs' gradients, and the weights' where they are trained. Nothing that is
+/// computed twice to save memory counts.
+fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: usize) -> f64 {
+    let products = if rank == 0 { 3.0 } else { 2.0 };
+    let (blocks, factors) = (block_flops(config, 0), block_flops(config, rank) - block_flops(config, 0));
+    let attention = attention_flops(config, (length + 1) as f64 / 2.0);
+    let token = products * blocks + 3.0 * factors + 3.0 * attention;
+    (batch * length) as f64 * token + (batch * (length - 1)) as f64 * products * head_flops(config)
+}
+
+/// What a generation without sharing must compute: every prompt token once, the head for every new token.
+fn generation_flops(config: &ModelConfig, batch: usize, prompt: usize, new: usize) -> f64 {
+    let length = prompt + new - 1;
+    let token = block_flops(config, 0) + attention_flops(config, (length + 1) as f64 / 2.0);
+    batch as f64 * (length as f64 * token + new as f64 * head_flops(config))
+}
+
+fn report(
+    args: &BenchModelArgs,
+    precision: Precision,
+    seconds: &[f64],
+    tokens: f64,
+    flops: f64,
+) -> Result<Value> {
+    let peak_rss = peak_rss_bytes();
+    let mut rates: Vec<f64> = seconds.iter().map(|seconds| tokens / seconds).collect();
+    let rate = median(&mut rates);
+    Ok(json!({
+        "tokens_per_s": rate,
+        "median_of": rates.len(),
+        "slowest": rates.first(),
+        "fastest": rates.last(),
+        "gemm_peak_gflops": roofline::gemm_gflops(precision),
+        "achieved_gflops": 1e-9 * flops * rate / tokens,
+        "memory_gb_per_s": roofline::memory_gb_per_s(),
+        "peak_rss_bytes": peak_rss,
+        "isa": isa().name(),
+        "threads": rayon::current_num_threads(),
+        "precision": precision.name(),
+        "model": args.model,
+    }))
+}
+
+fn print(report: &Value, as_json: bool) -> Result<()> {
+    if as_json {
+        println!("{}", serde_json::to_string(report)?);
+        return Ok(());
+    }
+    let number = |key: &str| report[key].as_f64().unwrap_or_default();
+    let (rate, of) = (number("tokens_per_s"), number("median_of"));
+    println!("{rate:.1} tokens/s (median of {of}, {:.1} to {:.1})", number("slowest"), number("fastest"));
+    println!(
+        "{:.0} GFLOP/s of {:.0} that large products reach; memory is read at {:.1} GB/s",
+        number("achieved_gflops"),
+        number("gemm_peak_gflops"),
+        number("memory_gb_per_s")
+    );
+    println!(
+        "{:.2} GB at most; {} threads, {}, {}",
+        1e-9 * number("peak_rss_bytes"),
+        report["threads"],
+        report["isa"].as_str().unwrap_or_default(),
+        report["precision"].as_str().unwrap_or_default()
+    );
+    Ok(())
+}
+
+/// The middle one; sorts them.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
+}
+
+/// The most memory this process held, where the system tells (Linux).
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kilobytes)
+}
