@@ -19,7 +19,12 @@ TARGET = HERE.parent.parent / "target" / "peers"
 
 
 def environment(threads):
-    """Of every child: threads, no network, no progress bars, compiled kernels kept with the other working files."""
+    """Of every child: threads, no network, no progress bars, compiled kernels kept with the other working files.
+
+    PyTorch's memory is the C library's as it comes. Tried on an autocast step, in tokens per second of processor time:
+    156 as it comes, 155 with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ raised, 135 with THP_MEM_ALLOC_ENABLE,
+    117 with glibc.malloc.hugetlb. Raised thresholds saved a tenth of TRL's DPO at batch 8, for a tenth more memory.
+    """
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",

@@ -33,7 +33,7 @@ PACKAGES |= {"dpo": PACKAGES["sft"], "reward": PACKAGES["sft"], "growth": PACKAG
 FEATURES = ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"]
 
 # Of full steps, a LoRA adapter's and TRL's trainers. "bf16" keeps weights and optimizer state in bf16, as Solon does
-# not: AdamW then loses small updates. It is here as the fastest setting there is.
+# not: AdamW then loses small updates. It is often the faster of the two.
 TORCH = {"f32": "f32", "autocast": "bf16 autocast", "bf16": "bf16 weights"}
 
 
@@ -266,7 +266,7 @@ def main():
     parser.add_argument("--solon", required=True, type=pathlib.Path, help="the program")
     parser.add_argument("--gguf", type=pathlib.Path, help="the model; what `solon pull smollm2-135m-instruct` prints when left out")
     parser.add_argument("--data", type=pathlib.Path, help="folder with conversations.jsonl and pairs.jsonl")
-    parser.add_argument("--batch", type=int, default=8, help="rows in a step of sft, dpo and reward")
+    parser.add_argument("--batch", type=int, default=4, help="rows in a step of sft, dpo and reward")
     parser.add_argument("--candle", type=pathlib.Path, help="a program that trains with Candle, as a row of `step`")
     parser.add_argument("--llama-batched-bench", type=pathlib.Path, help="llama.cpp's, built for this machine, as rows of `generate`")
     parser.add_argument("--threads", type=int, default=2)

@@ -2,22 +2,21 @@
 //!
 //! A training step needs the same arrays as the step before. Asking the system for them each time costs more than many
 //! kernels do: pages are cleared, mapped and unmapped, and every unmapping interrupts the other threads. From the second
-//! step on nothing is asked of the system. All but the largest arrays are cut from slabs, which the system may give huge
-//! pages: weights are read almost twice as fast from those.
+//! step on nothing is asked of the system. Arrays are cut from slabs, which the system may give huge pages: weights are
+//! read almost twice as fast from those. What is free is one run with what is free beside it, so batches of ever new sizes
+//! take little more than the largest of them.
 
 use bytemuck::Pod;
 use memmap2::MmapMut;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
-/// Arrays below this many bytes are plain vectors.
+/// Arrays below this many bytes are plain vectors; others are given multiples of it.
 const SMALL: usize = 4096;
-/// Bytes of a slab.
+/// Bytes of a slab, where an array does not need more.
 const SLAB: usize = 64 << 20;
-/// Arrays of this many bytes or more are mapped by themselves.
-const LARGE: usize = SLAB / 4;
 
 /// An array of `T` whose memory is used again.
 pub struct Block<T: Pod> {
@@ -122,17 +121,15 @@ impl<T: Pod> From<&[T]> for Block<T> {
     }
 }
 
-/// Gives large arrays that are kept for later back to the system: after work whose like does not come again.
+/// Gives slabs of which nothing is in use back to the system: after work whose like does not come again.
 pub fn release() {
     store().release();
 }
 
-/// A run of mapped memory, at a multiple of 64 bytes.
+/// A run of a slab, at a multiple of [`SMALL`] bytes.
 struct Piece {
     start: NonNull<u8>,
     bytes: usize,
-    /// The mapping, where the piece is all of one; the store holds the slabs.
-    own: Option<MmapMut>,
 }
 
 // SAFETY: a piece is memory that one owner uses; it is bound to no thread.
@@ -140,89 +137,91 @@ unsafe impl Send for Piece {}
 // SAFETY: shared references to a piece only read.
 unsafe impl Sync for Piece {}
 
-/// What is free, by size, and how much there is.
+/// Slabs, and what of them is free.
 struct Store {
-    free: BTreeMap<usize, Vec<Piece>>,
-    free_bytes: usize,
-    used_bytes: usize,
-    most_used: usize,
-    /// Never unmapped. Of the last one, `cut` bytes are given out.
-    slabs: Vec<MmapMut>,
-    cut: usize,
+    /// By the address they begin at, which is that of their first byte.
+    slabs: BTreeMap<usize, MmapMut>,
+    /// Bytes of each free run, by its address. No run crosses from one slab into another.
+    free: BTreeMap<usize, usize>,
+    /// The same runs, shortest first.
+    by_size: BTreeSet<(usize, usize)>,
 }
 
 static STORE: Mutex<Store> = Mutex::new(Store::new());
 
 fn store() -> std::sync::MutexGuard<'static, Store> {
-    // A panic while the store is held leaves it whole: it only moves memory.
+    // Nothing between a run's leaving the store and its coming back panics but a failed mapping, which changes nothing.
     STORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Store {
     const fn new() -> Self {
-        Self { free: BTreeMap::new(), free_bytes: 0, used_bytes: 0, most_used: 0, slabs: Vec::new(), cut: 0 }
+        Self { slabs: BTreeMap::new(), free: BTreeMap::new(), by_size: BTreeSet::new() }
     }
 
-    /// Memory of at least this many bytes: what is free and at most twice as large, or new.
+    /// The shortest free run that is long enough, cut to size, or one of a new slab.
     fn take(&mut self, bytes: usize) -> Piece {
-        let size = rounded(bytes);
-        let fitting = self.free.range_mut(size..=2 * size).find(|(_, pieces)| !pieces.is_empty());
-        let piece = match fitting.and_then(|(_, pieces)| pieces.pop()) {
-            Some(piece) => {
-                self.free_bytes -= piece.bytes;
-                piece
-            }
-            None if size >= LARGE => {
-                let mut map = new_map(size);
-                Piece { start: start_of(&mut map), bytes: size, own: Some(map) }
-            }
-            None => self.cut(size),
+        let size = bytes.next_multiple_of(SMALL);
+        let (found, address) = match self.by_size.range((size, 0)..).next() {
+            Some(run) => *run,
+            None => self.add_slab(size),
         };
-        self.used_bytes += piece.bytes;
-        self.most_used = self.most_used.max(self.used_bytes);
-        piece
-    }
-
-    /// A piece of the last slab, or of a new one.
-    fn cut(&mut self, bytes: usize) -> Piece {
-        if self.slabs.is_empty() || self.cut + bytes > SLAB {
-            self.slabs.push(new_map(SLAB));
-            self.cut = 0;
+        self.free.remove(&address);
+        self.by_size.remove(&(found, address));
+        if found > size {
+            self.insert(address + size, found - size);
         }
-        let last = self.slabs.len() - 1;
-        // SAFETY: `cut + bytes` is at most the slab's length, and what lies before `cut` was given out before.
-        let start = unsafe { start_of(&mut self.slabs[last]).add(self.cut) };
-        self.cut += bytes;
-        Piece { start, bytes, own: None }
+        let (base, slab) = self.slabs.range_mut(..=address).next_back().expect("a free run is inside a slab");
+        let start = NonNull::from(&mut slab[address - base..][..size]).cast();
+        Piece { start, bytes: size }
     }
 
-    /// Keeps the memory for the next one. A mapping of its own goes back to the system where more would be kept than was
-    /// ever used at a time.
+    /// Puts a run back, as one with its free neighbours in the slab.
     fn give(&mut self, piece: Piece) {
-        self.used_bytes -= piece.bytes;
-        if piece.own.is_none() || self.free_bytes + piece.bytes <= self.most_used {
-            self.free_bytes += piece.bytes;
-            self.free.entry(piece.bytes).or_default().push(piece);
+        let (mut address, mut bytes) = (piece.start.as_ptr() as usize, piece.bytes);
+        let after = address + bytes;
+        if !self.slabs.contains_key(&after)
+            && let Some(more) = self.free.remove(&after)
+        {
+            self.by_size.remove(&(more, after));
+            bytes += more;
         }
+        if !self.slabs.contains_key(&address)
+            && let Some((before, length)) = self.free.range(..address).next_back().map(|(a, b)| (*a, *b))
+            && before + length == address
+        {
+            self.free.remove(&before);
+            self.by_size.remove(&(length, before));
+            (address, bytes) = (before, bytes + length);
+        }
+        self.insert(address, bytes);
+    }
+
+    fn insert(&mut self, address: usize, bytes: usize) {
+        self.free.insert(address, bytes);
+        self.by_size.insert((bytes, address));
+    }
+
+    /// Maps a slab for at least so many bytes; its only run.
+    fn add_slab(&mut self, bytes: usize) -> (usize, usize) {
+        let mut map = new_map(bytes.max(SLAB));
+        let run = (map.len(), map.as_mut_ptr() as usize);
+        self.insert(run.1, run.0);
+        self.slabs.insert(run.1, map);
+        run
     }
 
     fn release(&mut self) {
-        for pieces in self.free.values_mut() {
-            pieces.retain(|piece| piece.own.is_none());
+        let free = &self.free;
+        let unused = |base: &usize, slab: &MmapMut| free.get(base) == Some(&slab.len());
+        let gone: Vec<(usize, usize)> =
+            self.slabs.iter().filter(|(base, slab)| unused(base, slab)).map(|(b, s)| (*b, s.len())).collect();
+        for (base, bytes) in gone {
+            self.slabs.remove(&base);
+            self.free.remove(&base);
+            self.by_size.remove(&(bytes, base));
         }
-        self.free_bytes = self.free.values().flatten().map(|piece| piece.bytes).sum();
-        self.most_used = self.used_bytes;
     }
-}
-
-fn start_of(map: &mut MmapMut) -> NonNull<u8> {
-    NonNull::from(&mut map[..]).cast()
-}
-
-/// Sizes in steps of an eighth, so that batches that are almost alike use the same memory.
-fn rounded(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 16).max(SMALL);
-    bytes.next_multiple_of(step)
 }
 
 fn new_map(bytes: usize) -> MmapMut {
@@ -261,43 +260,33 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_went_back_is_found_again() {
-        for bytes in [100_000, 3 * LARGE] {
-            let mut store = Store::new();
-            let first = store.take(bytes);
-            let address = first.start;
-            store.give(first);
-            assert_eq!((store.used_bytes, store.free_bytes), (0, rounded(bytes)));
-            let second = store.take(bytes - bytes / 10);
-            assert_eq!(second.start, address);
-            let other = store.take(bytes);
-            assert_ne!(other.start, address);
-            store.give(other);
-            store.give(second);
-            let third = store.take(bytes / 50);
-            assert!(third.bytes < bytes / 4, "a small array does not take a large one's memory");
-            store.give(third);
-            store.release();
-            assert_eq!(store.free.values().flatten().filter(|piece| piece.own.is_some()).count(), 0);
-        }
-    }
-
-    #[test]
-    fn pieces_of_slabs_do_not_overlap() {
+    fn memory_that_went_back_is_found_again_whole() {
         let mut store = Store::new();
-        let mut pieces: Vec<Piece> = (1..200).map(|i| store.take(7000 * i)).collect();
-        pieces.sort_by_key(|piece| piece.start);
-        for pair in pieces.windows(2) {
-            assert!(pair[0].start.as_ptr() as usize + pair[0].bytes <= pair[1].start.as_ptr() as usize);
-        }
-        assert!(store.slabs.len() > 1 && pieces.iter().all(|piece| piece.start.as_ptr() as usize % 64 == 0));
+        let pieces: Vec<Piece> = (1..200).map(|i| store.take(7000 * i)).collect();
+        let slabs = store.slabs.len();
+        assert!(slabs > 1, "more than one slab was needed");
+        let mut places: Vec<(usize, usize)> =
+            pieces.iter().map(|piece| (piece.start.as_ptr() as usize, piece.bytes)).collect();
+        places.sort_unstable();
+        assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "pieces overlap");
+        // Odd ones first, so that neighbours come together from both sides.
+        let (odd, even): (Vec<_>, Vec<_>) = pieces.into_iter().enumerate().partition(|(i, _)| i % 2 == 1);
+        odd.into_iter().chain(even).for_each(|(_, piece)| store.give(piece));
+        assert_eq!((store.free.len(), store.by_size.len()), (slabs, slabs));
+        let large = store.take(SLAB);
+        assert_eq!(store.slabs.len(), slabs);
+        store.release();
+        assert_eq!((store.slabs.len(), store.free.len()), (1, 0));
+        store.give(large);
+        store.release();
+        assert!(store.slabs.is_empty());
     }
 
     #[test]
-    fn sizes_are_at_least_what_was_asked_and_little_more() {
-        for bytes in [4096, 5000, 1 << 20, (1 << 20) + 1, 123_456_789] {
-            let size = rounded(bytes);
-            assert!(size >= bytes && size <= bytes + (bytes / 7).max(SMALL), "{bytes}: {size}");
-        }
+    fn an_array_larger_than_a_slab_has_its_own() {
+        let mut store = Store::new();
+        let piece = store.take(SLAB + 1);
+        assert_eq!((store.slabs.len(), piece.bytes), (1, SLAB + SMALL));
+        store.give(piece);
     }
 }

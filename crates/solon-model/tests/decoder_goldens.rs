@@ -5,7 +5,7 @@ use solon_model::backend::Cpu;
 use solon_model::parameters::Projection;
 use solon_model::weights::{Checkpoint, peft};
 use solon_model::{
-    Adapter, Backend, CachedRows, Decoder, Gradients, LoraSettings, PackedBatch, Reference, ScalarHead,
+    Adapter, Backend, CachedRows, Decoder, Gradients, Keep, LoraSettings, PackedBatch, Reference, ScalarHead,
     Scored, Training,
 };
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ fn check_language_model<B: Backend>(backend: &B, name: &str, adapter: Option<&st
         .unwrap()
     });
     let Case { batch, scored, weights } = case(&golden);
-    let forward = decoder.forward(adapter.as_ref(), &batch);
+    let forward = decoder.forward(adapter.as_ref(), &batch, Keep::Activations);
     let logits = decoder.logits(&forward.hidden);
     let logits = backend.download(&logits);
     let expected: Vec<f32> = [golden["a.logits"].clone(), golden["b.logits"].clone()].concat();
@@ -149,7 +149,7 @@ fn check_scalar_head<B: Backend>(backend: &B, tolerance: f32) {
         weights.extend(&golden[&format!("{sequence}.weights")]);
     }
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
-    let forward = decoder.forward(None, &batch);
+    let forward = decoder.forward(None, &batch, Keep::Activations);
     assert_close("values", &decoder.scalars(&forward.hidden, &rows, &head), &values, tolerance);
     let rewards = [golden["a.reward"][0], golden["b.reward"][0]];
     assert_close("rewards", &decoder.scalars(&forward.hidden, &last, &head), &rewards, tolerance);
@@ -256,16 +256,82 @@ fn packing_sharing_and_caching_change_no_bit() {
     }
 }
 
-/// Threads change no bit of any gradient.
+/// Sequences at random, many with beginnings in common: packed together, alone, and token by token from a cache that is cut
+/// anywhere, every hidden state is the same bits.
 #[test]
-fn threads_change_no_gradient() {
-    let run = |threads| {
+fn random_packings_and_caches_change_no_bit() {
+    for precision in [solon_kernels::Precision::F32, solon_kernels::Precision::Bf16] {
+        let backend = Cpu::new(precision);
+        let (decoder, _) = decoder(&backend, "qwen3", Training::None);
+        let (width, vocab) = (decoder.config().hidden_size, decoder.config().vocab_size as f64);
+        let draws = solon_kernels::Draws::new(3, "packings");
+        for round in 0..6_u64 {
+            let draw = |i: u64, below: usize| (draws.index(round).uniform(i) * below as f64) as usize;
+            let token = |i: u64| (draws.index(round).uniform(1000 + i) * vocab) as u32;
+            let stem: Vec<u32> = (0..40).map(token).collect();
+            let sequences: Vec<Vec<u32>> = (0..7)
+                .map(|i| {
+                    let own = 1 + draw(10 + i, 12);
+                    stem[..draw(i, 41)]
+                        .iter()
+                        .copied()
+                        .chain((0..own as u64).map(|j| token(100 * (i + 1) + j)))
+                        .collect()
+                })
+                .collect();
+            let (pack, rows) = PackedBatch::of(&sequences);
+            let together = decoder.hidden_states(None, &pack);
+            for (i, (sequence, rows)) in sequences.iter().zip(&rows).enumerate() {
+                let mut alone = PackedBatch::default();
+                alone.push(sequence, None);
+                let alone = decoder.hidden_states(None, &alone);
+                for (at, row) in rows.iter().enumerate() {
+                    let row = *row as usize;
+                    assert_eq!(
+                        together[row * width..(row + 1) * width],
+                        alone[at * width..(at + 1) * width],
+                        "{precision:?}, round {round}, sequence {i}, token {at}"
+                    );
+                }
+                let mut cache = decoder.new_cache();
+                let mut ancestors = Vec::new();
+                let mut at = 0;
+                while at < sequence.len() {
+                    let len = (1 + draw(50 + at as u64, 9)).min(sequence.len() - at);
+                    let segment = backend.add_segment(&mut cache, len);
+                    let cached = CachedRows {
+                        tokens: sequence[at..at + len].to_vec(),
+                        positions: (at as u32..(at + len) as u32).collect(),
+                        runs: vec![solon_model::backend::CachedRun {
+                            ancestors: ancestors.clone(),
+                            segment,
+                            rows: len,
+                        }],
+                    };
+                    let states = decoder.forward_cached(None, &mut cache, &cached);
+                    assert_eq!(
+                        states[..],
+                        alone[at * width..(at + len) * width],
+                        "{precision:?}, cached from {at}"
+                    );
+                    ancestors.push(segment);
+                    at += len;
+                }
+            }
+        }
+    }
+}
+
+/// Threads, and running blocks once more instead of keeping their activations, change no bit of any gradient.
+#[test]
+fn threads_and_recomputation_change_no_gradient() {
+    let run = |threads, keep| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let backend = Cpu::new(solon_kernels::Precision::auto());
             let golden = golden("qwen2");
             let (decoder, _) = decoder(&backend, "qwen2", Training::Full);
             let Case { batch, scored, weights } = case(&golden);
-            let forward = decoder.forward(None, &batch);
+            let forward = decoder.forward(None, &batch, keep);
             let mut gradients = decoder.zero_gradients(None, None);
             let mut dhidden = backend.zeros(forward.hidden.len());
             decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &weights, &mut dhidden, &mut gradients);
@@ -273,5 +339,6 @@ fn threads_change_no_gradient() {
             gradients.model.unwrap().named().into_iter().map(|(_, g)| g.clone()).collect::<Vec<_>>()
         })
     };
-    assert_eq!(run(1), run(2));
+    assert_eq!(run(1, Keep::Activations), run(2, Keep::Activations));
+    assert_eq!(run(1, Keep::Activations), run(2, Keep::Inputs));
 }

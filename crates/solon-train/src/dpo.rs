@@ -83,7 +83,7 @@ impl<B: Backend> Trainer for DpoTrainer<'_, B> {
             let AnswerPack { pack, scored, lengths, .. } = AnswerPack::of(sides);
             tokens += pack.len();
             let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;
-            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.keep);
             let log_probs = decoder.log_probs(&forward.hidden, &scored, 1.0);
             let sums = sum_by_sequence(&log_probs, &lengths).at_step(step)?;
             let of = |side: usize| sums.iter().skip(side).step_by(2).copied().collect::<Vec<f64>>();

@@ -100,7 +100,7 @@ impl<B: Backend> Trainer for RewardTrainer<'_, B> {
             tokens += pack.len();
             let Learner { decoder, adapter, scalar, gradients, .. } = &mut *self.learner;
             let Some(head) = scalar else { break };
-            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.keep);
             let rewards = decoder.scalars(&forward.hidden, &rows, head);
             let (chosen, rejected): (Vec<f32>, Vec<f32>) =
                 rewards.as_chunks::<2>().0.iter().map(|[c, r]| (*c, *r)).unzip();

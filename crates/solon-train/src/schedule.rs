@@ -1,6 +1,7 @@
 //! Learning rates, the order of examples and how a batch is cut into passes, as functions of the step.
 
 use solon_kernels::Draws;
+use solon_model::Keep;
 
 /// How the learning rate falls after its warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,6 +77,8 @@ pub struct Loop {
     pub epochs: usize,
     /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
     pub tokens_per_pass: usize,
+    /// What a pass keeps for its gradient.
+    pub keep: Keep,
 }
 
 impl Loop {

@@ -82,7 +82,7 @@ impl<B: Backend> Trainer for SftTrainer<'_, B> {
             }
             tokens += pack.len();
             let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;
-            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.keep);
             let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
             // Every token's gradient is -1/normaliser whatever its log-prob, so the head runs once for both.
             let known = vec![-1.0 / normaliser as f32; scored.len()];

@@ -70,6 +70,7 @@ fn settings() -> Loop {
         batch_size: 3,
         epochs: 2,
         tokens_per_pass: 24,
+        keep: solon_model::Keep::Activations,
     }
 }
 

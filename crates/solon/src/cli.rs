@@ -336,6 +336,10 @@ pub struct TrainArgs {
     /// Seed of every draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Memory that training may take, in GB; a pass is as large as fits. Part of what is computed: other passes round
+    /// otherwise
+    #[arg(long)]
+    pub memory_gb: Option<f64>,
     /// Print how long training took, and what memory, as JSON
     #[arg(long)]
     pub json: bool,
@@ -455,6 +459,9 @@ pub struct BenchTrainArgs {
     /// Tokens in a sequence
     #[arg(long, default_value_t = 256)]
     pub length: usize,
+    /// Memory that training may take, in GB; a pass is as large as fits
+    #[arg(long)]
+    pub memory_gb: Option<f64>,
 }
 
 /// `solon bench generate`.

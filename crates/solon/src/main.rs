@@ -5,6 +5,7 @@ mod catalogue;
 mod cli;
 mod commands;
 mod feedback_model;
+mod memory;
 mod pipeline;
 mod progress;
 mod recipe;

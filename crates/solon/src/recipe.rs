@@ -23,6 +23,10 @@ pub struct Recipe {
     /// What products' inputs are rounded to: auto, bf16 or f32.
     #[serde(default = "auto")]
     pub precision: String,
+    /// Memory that training may take, in GB: a pass is as large as fits, and activations are computed again where they do
+    /// not. As much as a pass of 1,024 tokens needs when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_gb: Option<f64>,
     /// Worked examples used for warm-up, evenly spaced over the constitution's; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked_examples: Option<usize>,

@@ -1,5 +1,6 @@
 //! From records and texts to what the trainers take: token ids, adapters, heads, reward statistics.
 
+use crate::memory::TOKENS_PER_PASS;
 use anyhow::{Context, Result, bail};
 use solon_data::records::{ChatMessage, PreferencePair};
 use solon_infer::chat::ChatModel;
@@ -13,9 +14,6 @@ use solon_train::ppo::trainer::PpoPrompt;
 use solon_train::ppo::{self, PpoPreset};
 use solon_train::reward::{Pair, rewards};
 use solon_train::sft::SftExample;
-
-/// Tokens in one forward and backward pass: enough for full tiles, little enough for memory.
-pub const TOKENS_PER_PASS: usize = 1024;
 
 /// A fresh adapter on every matrix of the model.
 pub fn fresh_adapter(model: &ChatModel, rank: usize, alpha: f32, draws: Draws) -> Adapter<Cpu> {

@@ -3,7 +3,7 @@
 //! For `y = x Wᵀ + s (x Aᵀ) Bᵀ` with `t = s x Aᵀ` kept: `dx = dy W + dt A`, `dW += dyᵀ x`, `dB += dyᵀ t`, `dt = s dy B`,
 //! `dA += dtᵀ x`. A frozen matrix gets no `dW`.
 
-use super::forward::BlockActivations;
+use super::forward::{BlockActivations, Kept};
 use super::{Decoder, Forward, Gradients};
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Linear, Turn, WeightGrad, Write};
@@ -29,7 +29,11 @@ impl<B: Backend> Decoder<B> {
             &mut dx,
             gradients.model.as_mut().map(|m| &mut m.final_norm),
         );
-        for (layer, activations) in forward.blocks.into_iter().enumerate().rev() {
+        for (layer, kept) in forward.blocks.into_iter().enumerate().rev() {
+            let activations = match kept {
+                Kept::Activations(activations) => activations,
+                Kept::Input(x) => self.block(layer, adapter, batch, x).1,
+            };
             dx = self.block_grad(layer, adapter, batch, activations, dx, gradients);
         }
         if let Some(model) = &mut gradients.model {

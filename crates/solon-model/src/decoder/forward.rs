@@ -6,6 +6,22 @@ use crate::backend::{Backend, Turn};
 use crate::batch::PackedBatch;
 use crate::parameters::Projection;
 
+/// What a forward pass keeps of each block for the backward pass. The results are the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything the gradient needs.
+    Activations,
+    /// The block's input alone; the block runs once more, forward, before its gradient (Chen et al. 2016, "Training Deep
+    /// Nets with Sublinear Memory Cost").
+    Inputs,
+}
+
+/// One block's part of a forward pass.
+pub(super) enum Kept<B: Backend> {
+    Activations(BlockActivations<B>),
+    Input(B::Buffer),
+}
+
 /// What one block keeps for its gradient. Norms and SwiGLU outputs are cheap and are computed again instead.
 pub(super) struct BlockActivations<B: Backend> {
     /// The residual stream on entry, `[tokens, hidden]`.
@@ -37,7 +53,7 @@ pub struct Forward<B: Backend> {
     /// Hidden states after the final norm, `[tokens, hidden]`.
     pub hidden: B::Buffer,
     pub(super) last: B::Buffer,
-    pub(super) blocks: Vec<BlockActivations<B>>,
+    pub(super) blocks: Vec<Kept<B>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -51,12 +67,15 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// Runs a pack and keeps what [`Decoder::backward`] needs.
-    pub fn forward(&self, adapter: Option<&Adapter<B>>, batch: &PackedBatch) -> Forward<B> {
+    pub fn forward(&self, adapter: Option<&Adapter<B>>, batch: &PackedBatch, keep: Keep) -> Forward<B> {
         let mut x = self.embed(&batch.tokens);
         let mut blocks = Vec::with_capacity(self.config.num_layers);
         for layer in 0..self.config.num_layers {
             let (next, activations) = self.block(layer, adapter, batch, x);
-            blocks.push(activations);
+            blocks.push(match keep {
+                Keep::Activations => Kept::Activations(activations),
+                Keep::Inputs => Kept::Input(activations.x),
+            });
             x = next;
         }
         let hidden = self.backend.rms_norm(&x, &self.values.final_norm, self.config.rms_norm_eps);
@@ -110,7 +129,7 @@ impl<B: Backend> Decoder<B> {
         ([mid, gate, up, out], [inner_o, inner_gate, inner_up, inner_down])
     }
 
-    fn block(
+    pub(super) fn block(
         &self,
         layer: usize,
         adapter: Option<&Adapter<B>>,

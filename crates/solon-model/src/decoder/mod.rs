@@ -13,7 +13,7 @@ mod forward;
 mod head;
 
 pub use cached::CachedRows;
-pub use forward::Forward;
+pub use forward::{Forward, Keep};
 pub use head::ScalarHead;
 
 use crate::adapter::Adapter;

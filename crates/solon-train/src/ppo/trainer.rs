@@ -275,7 +275,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let at = |values: &[f32]| places.iter().map(|p| values[*p]).collect::<Vec<f32>>();
             let temperature = preset.temperature as f32;
             let Learner { decoder, adapter, gradients, .. } = &mut *self.policy;
-            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.policy.keep);
             let logprobs = decoder.log_probs(&forward.hidden, &scored, temperature);
             let inputs = PolicyInputs {
                 logprobs: &logprobs,
@@ -314,7 +314,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let at = |values: &[f32]| places.iter().map(|p| values[*p]).collect::<Vec<f32>>();
             let Learner { decoder, adapter, scalar, gradients, .. } = &mut *self.critic;
             let Some(head) = scalar else { break };
-            let forward = decoder.forward(adapter.as_ref(), &pack);
+            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.policy.keep);
             let values = decoder.scalars(&forward.hidden, &scored.rows, head);
             let inputs = ValueInputs {
                 values: &values,

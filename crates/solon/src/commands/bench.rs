@@ -6,7 +6,8 @@
 use super::precision;
 use crate::catalogue;
 use crate::cli::{BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
-use crate::training::{TOKENS_PER_PASS, fresh_adapter};
+use crate::memory::Pass;
+use crate::training::fresh_adapter;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use solon_infer::chat::{ChatModel, OpenSettings};
@@ -37,10 +38,18 @@ fn train(args: &BenchTrainArgs) -> Result<()> {
     let lora = args.adapter.is_some();
     let model = open(&args.model, if lora { Training::Frozen } else { Training::Full })?;
     check_context(&model, args.length)?;
+    let precision = model.decoder.backend().precision();
     let draws = Draws::new(0, "bench");
     let adapter = lora.then(|| fresh_adapter(&model, args.rank, 2.0 * args.rank as f32, draws));
     let config = model.config().clone();
     let steps = args.model.repeats + 1;
+    let pass = Pass::within(
+        args.memory_gb,
+        &config,
+        model.decoder.training(),
+        precision,
+        if lora { args.rank } else { 0 },
+    )?;
     let examples: Vec<SftExample> = (0..steps * args.batch)
         .map(|i| SftExample {
             id: i.to_string(),
@@ -54,9 +63,9 @@ fn train(args: &BenchTrainArgs) -> Result<()> {
         warmup: 0.0,
         batch_size: args.batch,
         epochs: 1,
-        tokens_per_pass: TOKENS_PER_PASS,
+        tokens_per_pass: pass.tokens,
+        keep: pass.keep,
     };
-    let precision = model.decoder.backend().precision();
     let ChatModel { decoder, .. } = model;
     let mut learner = Learner::new(decoder, adapter, None, Optimizer::default());
     let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;

@@ -5,6 +5,7 @@
 use super::bench::peak_rss_bytes;
 use super::open;
 use crate::cli::{DpoArgs, MethodFlag, PpoArgs, TrainArgs, UsageError};
+use crate::memory::Pass;
 use crate::run_folder::{Begun, RunFolder, StageClock, model_hash, settings_hash, stop_on_interrupt};
 use crate::training::{self, fresh_adapter, head_weight, pairs_of, reward_statistics, sft_examples};
 use anyhow::{Result, bail};
@@ -53,6 +54,7 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
         args.epochs,
         args.batch,
         args.seed,
+        args.memory_gb,
         model_hash(&model.path)?,
         args.model.adapter.as_deref().map(model_hash).transpose()?,
         model.decoder.backend().precision().name(),
@@ -72,15 +74,20 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
     }
 }
 
-fn loop_of(args: &TrainArgs, learning_rate: f64) -> Loop {
-    Loop {
+fn loop_of(args: &TrainArgs, learner: &Learner<Cpu>, learning_rate: f64) -> Result<Loop> {
+    let decoder = &learner.decoder;
+    let rank = learner.adapter.as_ref().map_or(0, |adapter| adapter.settings.rank);
+    let precision = decoder.backend().precision();
+    let pass = Pass::within(args.memory_gb, decoder.config(), decoder.training(), precision, rank)?;
+    Ok(Loop {
         learning_rate: args.learning_rate.unwrap_or(learning_rate),
         schedule: Schedule::Cosine,
         warmup: 0.05,
         batch_size: args.batch,
         epochs: args.epochs,
-        tokens_per_pass: training::TOKENS_PER_PASS,
-    }
+        tokens_per_pass: pass.tokens,
+        keep: pass.keep,
+    })
 }
 
 /// A learner on the job's model, as the flags ask: its adapter goes on, or a fresh one is made, or every weight is trained.
@@ -226,8 +233,8 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     let (mut learner, mut out) = learner(job, args, None)?;
     let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
     let started = Instant::now();
-    let mut trainer =
-        SftTrainer::new(&mut learner, &examples, loop_of(args, default), out.draws.item("order"))?;
+    let settings = loop_of(args, &learner, default)?;
+    let mut trainer = SftTrainer::new(&mut learner, &examples, settings, out.draws.item("order"))?;
     let work = Work::of(&mut out, "sft", "fine-tuning", &mut trainer, started)?;
     out.finish(clock, &learner, args, &work)
 }
@@ -244,8 +251,8 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
     let (mut learner, mut out) = learner(job, args, Some(head))?;
     let default = if args.method == MethodFlag::Full { 9e-6 } else { 1e-4 };
     let started = Instant::now();
-    let mut trainer =
-        RewardTrainer::new(&mut learner, &pairs, loop_of(args, default), 0.0, out.draws.item("order"))?;
+    let settings = loop_of(args, &learner, default)?;
+    let mut trainer = RewardTrainer::new(&mut learner, &pairs, settings, 0.0, out.draws.item("order"))?;
     let work = Work::of(&mut out, "reward", "reward model", &mut trainer, started)?;
     out.finish(clock, &learner, args, &work)
 }
@@ -265,7 +272,7 @@ pub fn dpo(args: &DpoArgs) -> Result<()> {
     let (mut learner, mut out) = learner(job, &args.train, None)?;
     let default = if args.train.method == MethodFlag::Full { 1e-6 } else { 5e-5 };
     let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: args.beta, label_smoothing: 0.0 };
-    let settings = loop_of(&args.train, default);
+    let settings = loop_of(&args.train, &learner, default)?;
     let mut trainer =
         DpoTrainer::new(&mut learner, &pairs, references, settings, loss, out.draws.item("order"))?;
     let work = Work::of(&mut out, "dpo", "DPO", &mut trainer, started)?;
@@ -309,7 +316,7 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
     let mut critic = Learner::new(Arc::clone(&decoder), Some(critic_adapter), scalar, Optimizer::default());
     let head = solon_model::ScalarHead::new(&backend, head);
     let settings = PpoSettings {
-        policy: loop_of(train, 5e-5),
+        policy: loop_of(train, &policy, 5e-5)?,
         critic_learning_rate: 1e-4,
         minibatches: 1,
         max_new_tokens: args.max_new_tokens,

@@ -101,7 +101,7 @@ impl Pipeline {
             precision,
             &model_sha256,
             &recipe.seed.to_string(),
-            &settings_hash(&recipe.lora)?,
+            &settings_hash(&(&recipe.lora, recipe.memory_gb))?,
         ]);
         Ok(Self { recipe, constitution, model, run, red_team, helpful, evaluation, base_hash, model_sha256 })
     }

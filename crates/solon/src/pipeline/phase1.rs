@@ -4,7 +4,6 @@
 //! are answered, criticised and revised; helpful prompts are answered by the model as it is, so that what it could do
 //! stays in the mix.
 
-use super::stages::loop_of;
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
 use crate::progress;
@@ -129,7 +128,7 @@ impl Pipeline {
         self.insert(stage, &items)?;
         let examples = sft_examples(&self.model, demonstrations)?;
         let mut learner = self.learner(stage, from.map(|trained| &trained.adapter), None);
-        let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+        let settings = self.loop_of(settings.learning_rate, settings.epochs, settings.batch_size)?;
         let draws = self.draws(stage).item("order");
         let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;
         self.train(stage, what, &mut trainer)?;

@@ -2,7 +2,6 @@
 
 use super::labeller::is_contrast;
 use super::phase1::{SLOTS, fault, sampling, text_of};
-use super::stages::loop_of;
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
 use crate::progress;
@@ -204,7 +203,7 @@ impl Pipeline {
             let pairs = pairs_of(&this.model, &labels.records)?;
             let head = head_weight(this.model.config().hidden_size, this.draws("reward").item("head"));
             let mut learner = this.learner("reward", None, Some(head));
-            let settings = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+            let settings = this.loop_of(settings.learning_rate, settings.epochs, settings.batch_size)?;
             let draws = this.draws("reward").item("order");
             let mut trainer = RewardTrainer::new(&mut learner, &pairs, settings, 0.01, draws)?;
             this.train("reward", "reward model", &mut trainer)?;
@@ -228,7 +227,7 @@ impl Pipeline {
             let references = reference_sums(&this.model.decoder, Some(&sft.adapter), &pairs, &mut |_| {});
             let mut learner = this.learner("dpo", Some(&sft.adapter), None);
             let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: settings.beta, label_smoothing: 0.0 };
-            let steps = loop_of(settings.learning_rate, settings.epochs, settings.batch_size);
+            let steps = this.loop_of(settings.learning_rate, settings.epochs, settings.batch_size)?;
             let draws = this.draws("dpo").item("order");
             let mut trainer = DpoTrainer::new(&mut learner, &pairs, references, steps, loss, draws)?;
             this.train("dpo", "DPO", &mut trainer)?;
@@ -272,7 +271,7 @@ impl Pipeline {
             let mut preset = ppo_preset(settings.kl_coefficient, settings.temperature);
             preset.epochs = 2;
             let ppo = PpoSettings {
-                policy: loop_of(settings.learning_rate, settings.epochs, settings.rollouts),
+                policy: this.loop_of(settings.learning_rate, settings.epochs, settings.rollouts)?,
                 critic_learning_rate: settings.critic_learning_rate,
                 minibatches: 1,
                 max_new_tokens: settings.max_new_tokens,

@@ -1,8 +1,9 @@
 //! What all stages do alike: begin, work or skip, save an adapter, tell how it went.
 
 use super::{Pipeline, Trained};
+use crate::memory::Pass;
 use crate::run_folder::{Begun, folder_hash};
-use crate::training::{TOKENS_PER_PASS, fresh_adapter};
+use crate::training::fresh_adapter;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
@@ -82,6 +83,23 @@ impl Pipeline {
         Learner::new(Arc::clone(&self.model.decoder), Some(adapter), scalar, Optimizer::default())
     }
 
+    /// The trainers' loop for a recipe's settings.
+    pub(super) fn loop_of(&self, learning_rate: f64, epochs: usize, batch_size: usize) -> Result<Loop> {
+        let decoder = &self.model.decoder;
+        let (budget, rank) = (self.recipe.memory_gb, self.recipe.lora.rank);
+        let precision = decoder.backend().precision();
+        let pass = Pass::within(budget, decoder.config(), decoder.training(), precision, rank)?;
+        Ok(Loop {
+            learning_rate,
+            schedule: Schedule::Cosine,
+            warmup: 0.05,
+            batch_size: batch_size.max(1),
+            epochs,
+            tokens_per_pass: pass.tokens,
+            keep: pass.keep,
+        })
+    }
+
     /// Steps a trainer to its end.
     pub(super) fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<()> {
         self.run.train(stage, what, trainer)?;
@@ -102,18 +120,6 @@ impl Pipeline {
     pub(super) fn dropped(&self, stage: &str) -> Result<Value> {
         let counts = self.run.ledger.drop_counts(stage)?;
         Ok(json!(counts.iter().map(|c| json!({"reason": c.reason, "count": c.count})).collect::<Vec<_>>()))
-    }
-}
-
-/// The trainers' loop for a recipe's settings.
-pub(super) fn loop_of(learning_rate: f64, epochs: usize, batch_size: usize) -> Loop {
-    Loop {
-        learning_rate,
-        schedule: Schedule::Cosine,
-        warmup: 0.05,
-        batch_size: batch_size.max(1),
-        epochs,
-        tokens_per_pass: TOKENS_PER_PASS,
     }
 }
 
