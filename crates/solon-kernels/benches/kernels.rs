@@ -3,6 +3,9 @@
 //! Throughput is in FLOP/s (criterion's "elem/s") for products and attention, in bytes for what memory bounds. The roofline,
 //! measured first, is what to hold them to.
 
+// criterion's macro makes a function without documentation.
+#![allow(missing_docs)]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use solon_kernels::adamw::{AdamW, adamw};
 use solon_kernels::attention::{Heads, Span, packed, packed_grad};
@@ -117,7 +120,7 @@ fn passes_over_memory(criterion: &mut Criterion) {
     let (gate, up, mut out) = (numbers(TOKENS * MLP), numbers(TOKENS * MLP), numbers(TOKENS * MLP));
     group.throughput(Throughput::Bytes(12 * gate.len() as u64));
     group.bench_function("swiglu", |bencher| bencher.iter(|| swiglu(&gate, &up, &mut out)));
-    let rows = 112;
+    let rows = 336;
     let (mut logits, mut log_probs) = (numbers(rows * VOCAB), vec![0.0; rows]);
     group.throughput(Throughput::Bytes(8 * logits.len() as u64));
     group.bench_function("log-prob and its gradient", |bencher| {

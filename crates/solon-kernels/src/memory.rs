@@ -1,13 +1,13 @@
-//! Memory that is used again: large arrays, aligned for vectors, that go back to a common store when they are dropped.
+//! Memory that is used again: large arrays, at whole cache lines, that go back to a common store when they are dropped.
 //!
 //! A training step needs the same arrays as the step before. Asking the system for them each time costs more than many
 //! kernels do: pages are cleared, mapped and unmapped, and every unmapping interrupts the other threads. From the second
-//! step on nothing is asked of the system. Arrays are cut from slabs, which the system may give huge pages: weights are
+//! step on no slab is asked of the system. Arrays are cut from slabs, which the system may give huge pages: weights are
 //! read almost twice as fast from those. What is free is one run with what is free beside it, so batches of ever new sizes
 //! take little more than the largest of them.
 
 use bytemuck::Pod;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -35,7 +35,8 @@ impl<T: Pod> Block<T> {
     /// # Panics
     /// If the system gives no more memory.
     pub fn stale(len: usize) -> Self {
-        let bytes = len * size_of::<T>();
+        let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= isize::MAX as usize / 2);
+        let bytes = bytes.expect("an array is smaller than the address space");
         let mut block = match bytes < SMALL {
             true => Self { memory: Memory::Small(vec![T::zeroed(); len]), len },
             false => Self { memory: Memory::Large(store().take(bytes)), len },
@@ -140,7 +141,7 @@ unsafe impl Sync for Piece {}
 /// Slabs, and what of them is free.
 struct Store {
     /// By the address they begin at, which is that of their first byte.
-    slabs: BTreeMap<usize, MmapMut>,
+    slabs: BTreeMap<usize, MmapRaw>,
     /// Bytes of each free run, by its address. No run crosses from one slab into another.
     free: BTreeMap<usize, usize>,
     /// The same runs, shortest first.
@@ -150,7 +151,7 @@ struct Store {
 static STORE: Mutex<Store> = Mutex::new(Store::new());
 
 fn store() -> std::sync::MutexGuard<'static, Store> {
-    // Nothing between a run's leaving the store and its coming back panics but a failed mapping, which changes nothing.
+    // What can panic here is a mapping that the system refuses, before anything is changed.
     STORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -171,9 +172,10 @@ impl Store {
         if found > size {
             self.insert(address + size, found - size);
         }
-        let (base, slab) = self.slabs.range_mut(..=address).next_back().expect("a free run is inside a slab");
-        let start = NonNull::from(&mut slab[address - base..][..size]).cast();
-        Piece { start, bytes: size }
+        let (base, slab) = self.slabs.range(..=address).next_back().expect("a free run is inside a slab");
+        // No reference to the slab is made: others use other pieces of it.
+        let start = slab.as_mut_ptr().wrapping_add(address - base);
+        Piece { start: NonNull::new(start).expect("mapped memory has an address"), bytes: size }
     }
 
     /// Puts a run back, as one with its free neighbours in the slab.
@@ -204,7 +206,7 @@ impl Store {
 
     /// Maps a slab for at least so many bytes; its only run.
     fn add_slab(&mut self, bytes: usize) -> (usize, usize) {
-        let mut map = new_map(bytes.max(SLAB));
+        let map = new_map(bytes.max(SLAB));
         let run = (map.len(), map.as_mut_ptr() as usize);
         self.insert(run.1, run.0);
         self.slabs.insert(run.1, map);
@@ -213,7 +215,7 @@ impl Store {
 
     fn release(&mut self) {
         let free = &self.free;
-        let unused = |base: &usize, slab: &MmapMut| free.get(base) == Some(&slab.len());
+        let unused = |base: &usize, slab: &MmapRaw| free.get(base) == Some(&slab.len());
         let gone: Vec<(usize, usize)> =
             self.slabs.iter().filter(|(base, slab)| unused(base, slab)).map(|(b, s)| (*b, s.len())).collect();
         for (base, bytes) in gone {
@@ -224,7 +226,7 @@ impl Store {
     }
 }
 
-fn new_map(bytes: usize) -> MmapMut {
+fn new_map(bytes: usize) -> MmapRaw {
     let map = MmapMut::map_anon(bytes)
         .unwrap_or_else(|error| panic!("no memory for an array of {bytes} bytes: {error}"));
     #[cfg(target_os = "linux")]
@@ -232,7 +234,7 @@ fn new_map(bytes: usize) -> MmapMut {
         // Advice only: where the system has no huge pages, small ones do.
         let _ = map.advise(memmap2::Advice::HugePage);
     }
-    map
+    map.into()
 }
 
 #[cfg(test)]

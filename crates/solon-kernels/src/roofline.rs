@@ -8,8 +8,12 @@ use std::time::Instant;
 ///
 /// The right operand is packed beforehand, as a weight is. Uses the threads of the rayon pool it is called in.
 pub fn gemm_gflops(precision: Precision) -> f64 {
-    // Large enough that packing and writing the result are small beside it, small enough for plain Rust.
-    let size = if crate::isa::isa() >= crate::isa::Isa::Avx512 { 2048 } else { 1024 };
+    // Large enough that packing and writing the result are small beside it, and small where it runs in plain Rust.
+    let isa = crate::isa::isa();
+    let size = match isa >= crate::isa::Isa::Avx512 && (precision == Precision::F32 || isa.has_bf16()) {
+        true => 2048,
+        false => 256,
+    };
     product_gflops(size, size, size, precision, 5).into_iter().fold(0.0, f64::max)
 }
 

@@ -336,8 +336,7 @@ pub struct TrainArgs {
     /// Seed of every draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Memory that training may take, in GB; a pass is as large as fits. Part of what is computed: other passes round
-    /// otherwise
+    /// Memory that training may take, in GB; a pass is as large as fits. The result depends on it in its last bits
     #[arg(long)]
     pub memory_gb: Option<f64>,
     /// Print how long training took, and what memory, as JSON
@@ -403,7 +402,7 @@ pub enum BenchCommand {
     /// Matrix products of a small decoder's shapes
     #[command(after_help = "Example:\n  solon bench gemm --json")]
     Gemm {
-        /// How often each is timed, in tens
+        /// Rounds of ten; the median of all is told
         #[arg(long, default_value_t = 5)]
         repeats: usize,
         /// Threads; all cores when left out

@@ -7,7 +7,7 @@ use crate::cli::UsageError;
 use anyhow::Result;
 use solon_kernels::Precision;
 use solon_model::parameters::Projection;
-use solon_model::{Keep, ModelConfig, Training};
+use solon_model::{Keep, LOGIT_ROWS, ModelConfig};
 
 /// Tokens in one forward and backward pass where memory does not bind: enough for full tiles.
 pub const TOKENS_PER_PASS: usize = 1024;
@@ -28,17 +28,22 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The pass that fits into `budget` GB (10⁹ bytes), the largest where there is no budget.
+    /// The pass that fits into `budget` GB (10⁹ bytes), the largest where there is no budget. `rank` is the trained
+    /// adapter's; `None` trains every weight.
+    ///
+    /// A sequence that is longer by itself is run whole, and then takes more.
     pub fn within(
         budget: Option<f64>,
         config: &ModelConfig,
-        training: Training,
+        rank: Option<usize>,
         precision: Precision,
-        rank: usize,
     ) -> Result<Self> {
         let most = Self { tokens: TOKENS_PER_PASS, keep: Keep::Activations };
         let Some(budget) = budget else { return Ok(most) };
-        let fixed = fixed_bytes(config, training, precision);
+        if !(budget.is_finite() && budget > 0.0) {
+            return Err(UsageError(format!("the memory budget is {budget} GB; it must be above 0")).into());
+        }
+        let fixed = fixed_bytes(config, rank, precision);
         let room = (budget * 1e9) as usize;
         for keep in [Keep::Activations, Keep::Inputs] {
             let tokens = room.saturating_sub(fixed) / token_bytes(config, rank, keep);
@@ -46,9 +51,11 @@ impl Pass {
                 return Ok(Self { tokens: tokens.min(TOKENS_PER_PASS), keep });
             }
         }
-        let least = 1e-9 * (fixed + LEAST_TOKENS * token_bytes(config, rank, Keep::Inputs)) as f64;
+        let least = fixed + LEAST_TOKENS * token_bytes(config, rank, Keep::Inputs);
+        let least = (1e-8 * least as f64).ceil() / 10.0;
+        let hint = if rank.is_none() { "raise the budget, or train an adapter" } else { "raise the budget" };
         let text = format!(
-            "training this model takes {least:.1} GB at least, the budget is {budget} GB\nhint: raise the budget, or train an adapter"
+            "training this model takes {least:.1} GB at least, the budget is {budget} GB\nhint: {hint}"
         );
         Err(UsageError(text).into())
     }
@@ -56,21 +63,32 @@ impl Pass {
 
 /// What does not depend on the batch: weights in the forms that products read, and what is trained with its gradient and
 /// moments; logits of the head's chunk.
-fn fixed_bytes(config: &ModelConfig, training: Training, precision: Precision) -> usize {
-    let matrices: usize = Projection::ALL.iter().map(|p| p.shape(config).0 * p.shape(config).1).sum();
+fn fixed_bytes(config: &ModelConfig, rank: Option<usize>, precision: Precision) -> usize {
+    let shapes = Projection::ALL.map(|p| p.shape(config));
+    let matrices: usize = shapes.iter().map(|(rows, columns)| rows * columns).sum();
     let embedding = config.vocab_size * config.hidden_size;
     let heads = if config.tie_word_embeddings { 1 } else { 2 };
-    let parameters = config.num_layers * matrices + heads * embedding;
     let packed = 2 * if precision == Precision::Bf16 { 2 } else { 4 };
-    let values = if training == Training::Full { 16 * parameters } else { 4 * embedding };
-    BESIDE + packed * (config.num_layers * matrices + embedding) + values + 4 * 336 * config.vocab_size
+    let trained = match rank {
+        // Values, gradients and two moments.
+        None => 16 * (config.num_layers * matrices + heads * embedding),
+        // The same of the factors, with their packed forms; PPO trains two adapters and holds two more.
+        Some(rank) => {
+            let factors: usize = shapes.iter().map(|(rows, columns)| rank * (rows + columns)).sum();
+            4 * embedding + 4 * (16 + packed) * config.num_layers * factors
+        }
+    };
+    let logits = 4 * LOGIT_ROWS * config.vocab_size;
+    BESIDE + packed * (config.num_layers * matrices + embedding) + trained + logits
 }
 
 /// What a pass holds for each of its tokens.
-fn token_bytes(config: &ModelConfig, rank: usize, keep: Keep) -> usize {
+fn token_bytes(config: &ModelConfig, rank: Option<usize>, keep: Keep) -> usize {
     let (hidden, q, kv, mlp) =
         (config.hidden_size, config.q_width(), config.kv_width(), config.intermediate_size);
-    let block = 2 * hidden + 2 * q + 2 * kv + config.num_heads + 2 * mlp + 7 * rank;
+    let raw = if config.qk_norm { q + kv } else { 0 };
+    let inner = 7 * rank.unwrap_or(0);
+    let block = 2 * hidden + 2 * q + 2 * kv + raw + config.num_heads + 2 * mlp + inner;
     let kept = match keep {
         Keep::Activations => config.num_layers * block,
         Keep::Inputs => config.num_layers * hidden + block,
@@ -105,7 +123,7 @@ mod tests {
     }
 
     fn pass(budget: f64) -> Result<Pass> {
-        Pass::within(Some(budget), &smollm2(), Training::Full, Precision::Bf16, 0)
+        Pass::within(Some(budget), &smollm2(), None, Precision::Bf16)
     }
 
     #[test]
@@ -114,6 +132,9 @@ mod tests {
         let middle = pass(3.4).unwrap();
         assert!(middle.keep == Keep::Activations && middle.tokens < TOKENS_PER_PASS, "{middle:?}");
         assert_eq!(pass(3.1).unwrap().keep, Keep::Inputs);
-        assert!(pass(2.0).is_err());
+        let refusal = pass(2.0).unwrap_err().to_string();
+        let least = refusal.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(pass(least).is_ok(), "{refusal}");
+        assert!(pass(f64::NAN).is_err() && pass(-1.0).is_err());
     }
 }

@@ -1,11 +1,11 @@
 //! The gradient of a pack's attention.
 
-use super::forward::{Scratch, keys_of_spans, mix, pack_vector, runs};
+use super::forward::{Scratch, keys_of_spans, mix, runs};
 use super::keys::{LANES, columns};
-use super::{Heads, Keys, Row, Span, path_tokens};
+use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{dot, exp};
 use crate::gemm::Precision;
-use crate::gemm::pack::{Layout, ROW_STRIDE, bf16_bits, values_per_step};
+use crate::gemm::pack::{Layout, ROW_STRIDE, bf16_bits, pack_row, values_per_step};
 use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::parallel::SharedOutput;
 use rayon::prelude::*;
@@ -96,7 +96,7 @@ fn attend_grad(
     scores.resize(rows.count * stride, 0.0);
     dscores.resize(rows.count * stride, 0.0);
     let height = tile::max_rows();
-    let mut mixed = [0.0; MAX_ROWS * 256];
+    let mut mixed = [0.0; MAX_ROWS * MAX_HEAD_DIM];
     for first in (0..rows.count).step_by(height) {
         let many = height.min(rows.count - first);
         let place = Place { row_stride: stride, panel_stride: LANES, start_from_output: false };
@@ -104,7 +104,7 @@ fn attend_grad(
             [(&rows.queries, keys, &mut *scores), (&rows.douts, values, &mut *dscores)]
         {
             for (vector, left) in vectors[first..first + many].iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
-                pack_vector(vector, precision, left);
+                pack_row(vector, precision, left);
             }
             let left = Left { data: left, layout: Layout::Rows, rows: many };
             tile::product(left, keys.keys(seen), precision, &mut out[first * stride..], place);
@@ -156,6 +156,8 @@ pub fn packed_grad(
 ) {
     let (q_width, kv_width, dim) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
     let tokens = q.len() / q_width;
+    check(heads, spans, tokens);
+    assert_eq!(q.len(), tokens * q_width);
     assert!(dq.len() == q.len() && out.len() == q.len() && dout.len() == q.len());
     assert!(
         dk.len() == tokens * kv_width && dv.len() == dk.len() && k.len() == dk.len() && v.len() == dk.len()

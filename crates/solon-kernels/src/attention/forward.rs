@@ -1,10 +1,10 @@
 //! Softmax-weighted sums of values: of a few queries over blocks of keys, of a whole pack, and of new rows over a cache.
 
 use super::keys::LANES;
-use super::{Heads, Keys, Row, Span, path_tokens};
+use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{exp, sum_lanes};
 use crate::gemm::Precision;
-use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, bf16_bits, values_per_step};
+use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, bf16_bits, pack_row, values_per_step};
 use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::memory::Block;
 use crate::parallel::SharedOutput;
@@ -24,24 +24,6 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new() -> Self {
         Self { left: Block::stale(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
-    }
-}
-
-multiversion! {
-    /// A query or a gradient as a row of a tile.
-    pub(super) fn pack_vector(x: &[f32], precision: Precision, out: &mut [u32]) {
-        match precision {
-            Precision::F32 => {
-                for (out, x) in out.iter_mut().zip(x) {
-                    *out = x.to_bits();
-                }
-            }
-            Precision::Bf16 => {
-                for (out, pair) in out.iter_mut().zip(x.chunks(2)) {
-                    *out = bf16_bits(pair[0]) | pair.get(1).map_or(0, |x| bf16_bits(*x) << 16);
-                }
-            }
-        }
     }
 }
 
@@ -124,8 +106,8 @@ pub(super) fn mix(
 
 /// A few queries over the same blocks; query `r` sees the first `limits[r]` positions of the path.
 ///
-/// At most as many queries as a tile has rows. `out`: `[queries, dim]`; `logsum`: `[queries]`. A block is its keys and how
-/// many of them are in the path.
+/// At most as many queries as a tile has rows. A block is its keys and how many of them are in the path. `result` gets each
+/// query's number, its output, `[dim]`, and the log of its sum.
 fn attend(
     queries: &[&[f32]],
     limits: &[usize],
@@ -143,7 +125,7 @@ fn attend(
     scores.resize(rows * stride, 0.0);
     mixed.resize(rows * padded, 0.0);
     for (query, left) in queries.iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
-        pack_vector(query, precision, left);
+        pack_row(query, precision, left);
     }
     let mut at = 0;
     for (keys, count) in blocks {
@@ -191,7 +173,7 @@ pub(super) fn keys_of_spans(
         .collect()
 }
 
-/// Runs of at most [`TOKENS_PER_TASK`] tokens of each span: the span's number, and its first and last token but one.
+/// Runs of at most `most` tokens of each span: the span's number, the run's first token in it, and one past its last.
 pub(super) fn runs(spans: &[Span], most: usize) -> Vec<(usize, usize, usize)> {
     let of_span = |(s, span): (usize, &Span)| {
         let len = span.len;
@@ -213,6 +195,8 @@ pub fn packed(
 ) {
     let (q_width, kv_width) = (heads.queries * heads.dim, heads.keys * heads.dim);
     let tokens = q.len() / q_width;
+    check(heads, spans, tokens);
+    assert_eq!(q.len(), tokens * q_width);
     assert!(out.len() == q.len() && k.len() == tokens * kv_width && v.len() == k.len());
     assert_eq!(logsum.len(), tokens * heads.queries);
     let (out, logsum) = (SharedOutput::new(out), SharedOutput::new(logsum));
@@ -248,6 +232,13 @@ pub struct CachedPath<'a> {
 /// Attention of new rows over what is cached, `q` and `out` `[rows, heads.queries * dim]`, as [`packed`] computes it.
 pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]) {
     assert_eq!(q.len(), out.len());
+    assert!(heads.dim <= MAX_HEAD_DIM && heads.queries.is_multiple_of(heads.keys));
+    let mut rows = 0;
+    for path in paths {
+        assert_eq!(path.first_row, rows, "the rows of paths follow each other");
+        rows += path.rows;
+    }
+    assert_eq!(q.len(), rows * heads.queries * heads.dim);
     let out = SharedOutput::new(out);
     let tasks: Vec<(&CachedPath<'_>, usize, usize)> = paths
         .iter()
@@ -260,7 +251,7 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
     (0..tasks.len() * heads.keys).into_par_iter().for_each(|task| {
         let ((path, from, to), head) = (tasks[task / heads.keys], task % heads.keys);
         let length: usize = path.blocks.iter().map(|keys| keys[head].len()).sum();
-        let before = length - path.rows;
+        let before = length.checked_sub(path.rows).expect("the rows' own positions are in the last block");
         let blocks = |seen: usize| {
             let mut left = seen;
             let mut blocks = Vec::with_capacity(path.blocks.len());

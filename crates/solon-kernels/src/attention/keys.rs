@@ -1,12 +1,10 @@
 //! Keys and values laid out as right-hand operands of the tile product.
 
+pub(super) use crate::exp::LANES;
 use crate::gemm::Precision;
 use crate::gemm::pack::{bf16_bits, values_per_step};
 use crate::gemm::tile::{Right, panel_width};
 use crate::memory::Block;
-
-/// Keys that are scored together: a vector's lanes.
-pub(super) const LANES: usize = 16;
 
 /// The keys and values of one head over a run of positions, rounded as products' inputs are.
 ///
@@ -43,11 +41,6 @@ impl Keys {
     /// Whether no position is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Bytes held for each position.
-    pub fn bytes_per_position(dim: usize, precision: Precision) -> usize {
-        (4 * dim + 4 * dim.next_multiple_of(LANES)) / values_per_step(precision)
     }
 
     /// Appends a position's key and value, `[dim]` each.

@@ -4,7 +4,9 @@
 //! over its path are written side by side, whatever blocks the keys are stored in; softmax reads them as one row, with
 //! lanes chosen by the key's place in the path; values are added position by position. So a query's result depends on its
 //! own path alone: not on the block it was batched in, not on whether the keys came from a cache, not on threads. Nothing
-//! of size T×T is ever held: scratch is one tile's rows of scores, forward, and four tiles' backward.
+//! of size T×T is held forward: scratch is one tile's rows of scores. Backward it is four tiles', and every 512 tokens of a
+//! span hold the gradients of their path's keys until they are summed. All this is so for finite values: what a query does not
+//! see is multiplied by zero.
 //!
 //! In bf16, queries, keys, values and weights (before their division by the sum) are rounded as products' inputs are; sums,
 //! scores and softmax are f32.
@@ -71,6 +73,28 @@ pub struct Span {
     pub parent: Option<usize>,
     /// Tokens on the path before this span.
     pub prefix: usize,
+}
+
+/// Makes sure that spans cover `tokens` one after the other, each after its parent, and that heads are what kernels handle.
+///
+/// # Panics
+/// If they do not.
+fn check(heads: Heads, spans: &[Span], tokens: usize) {
+    assert!(heads.dim <= MAX_HEAD_DIM, "heads of {} are wider than {MAX_HEAD_DIM}", heads.dim);
+    assert!(heads.queries.is_multiple_of(heads.keys), "key heads divide query heads");
+    let mut end = 0;
+    for (s, span) in spans.iter().enumerate() {
+        let prefix = match span.parent {
+            Some(parent) => {
+                assert!(parent < s, "a span comes after its parent");
+                spans[parent].prefix + spans[parent].len
+            }
+            None => 0,
+        };
+        assert!(span.start == end && span.prefix == prefix, "span {s} does not go on where it should");
+        end += span.len;
+    }
+    assert_eq!(end, tokens, "spans cover every token");
 }
 
 /// The spans of the path to and including `span`, root first.

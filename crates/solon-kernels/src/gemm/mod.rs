@@ -41,7 +41,8 @@ impl Precision {
     }
 }
 
-/// A matrix read through strides: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
+/// A matrix whose rows or columns are whole: element `(i, j)` is `data[i * row_stride + j * column_stride]`, and one of the
+/// strides is 1.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
     /// The elements.

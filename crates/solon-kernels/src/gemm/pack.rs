@@ -34,6 +34,7 @@ impl PackedB {
         let (k, n, width, precision) = (self.k, self.n, self.width, self.precision);
         let panel_len = (self.steps() * width).max(1);
         let Strided { data, row_stride, column_stride } = source;
+        assert!(row_stride == 1 || column_stride == 1, "rows or columns are whole");
         self.data.par_chunks_mut(PANELS_PER_TASK * panel_len).enumerate().for_each(|(task, out)| {
             let first = task * PANELS_PER_TASK * width;
             let columns = (PANELS_PER_TASK * width).min(n - first);
@@ -65,11 +66,6 @@ impl PackedB {
     /// What the values were rounded to.
     pub fn precision(&self) -> Precision {
         self.precision
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.data.len() * 4
     }
 
     pub(super) fn panel_width(&self) -> usize {
@@ -128,6 +124,7 @@ pub(super) struct PackedA {
 impl PackedA {
     pub(super) fn new(source: Strided<'_>, m: usize, b: &PackedB) -> Self {
         let (k, steps, precision) = (b.k(), b.steps(), b.precision());
+        assert!(source.row_stride == 1 || source.column_stride == 1, "rows or columns are whole");
         // As many tiles as must be, of as many rows as each other: a tile of one or two rows has too little to do.
         let tiles = m.div_ceil(tile::max_rows());
         let tile_rows = m.div_ceil(tiles.max(1));
@@ -214,7 +211,7 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
 
 multiversion! {
     /// Writes a row of values as steps.
-    fn pack_row(row: &[f32], precision: Precision, out: &mut [u32]) {
+    pub(crate) fn pack_row(row: &[f32], precision: Precision, out: &mut [u32]) {
         match precision {
             Precision::F32 => {
                 for (out, x) in out.iter_mut().zip(row) {

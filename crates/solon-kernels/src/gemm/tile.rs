@@ -82,7 +82,7 @@ pub(crate) fn product(left: Left<'_>, right: Right<'_>, precision: Precision, c:
 /// `c (+)= A tile · B panels`.
 ///
 /// # Panics
-/// If what is said of `left` and `right` does not fit their data.
+/// If what is said of `left` and `right` does not fit their data, or there is no row or no panel.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes of every element that `place` gives, and nobody else may touch them meanwhile.
@@ -94,6 +94,7 @@ pub(crate) unsafe fn multiply(
     place: Place,
 ) {
     let Left { data: a, layout, rows } = left;
+    assert!(rows > 0 && right.panels > 0, "a tile of nothing");
     // What the kernels read: the last row's last step, and the last panel's.
     let last = match layout {
         Layout::Rows => (rows - 1) * ROW_STRIDE + right.steps,
@@ -111,9 +112,11 @@ pub(crate) unsafe fn multiply(
     macro_rules! by_rows {
         ($kernel:ident, $vectors:literal, $($n:literal)*) => {
             match (rows, layout) {
-                // SAFETY: the caller's promise about `c`; `isa()` checked the instructions; `a` and `b` were just checked.
                 $(
+                    // SAFETY: the caller's promise about `c`; `isa()` checked the instructions, and what is read of `a`
+                    // and `b` was just checked.
                     ($n, Layout::Rows) => unsafe { $kernel::<$n, $vectors, ROW_STRIDE>(a, 1, right, c, place) },
+                    // SAFETY: as above.
                     ($n, Layout::Steps { stride }) => unsafe { $kernel::<$n, $vectors, 1>(a, stride, right, c, place) },
                 )*
                 _ => unreachable!("a tile has at most {} rows, not {rows}", max_rows()),

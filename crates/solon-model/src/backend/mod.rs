@@ -79,8 +79,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn download<'a>(&self, buffer: &'a Self::Buffer) -> Cow<'a, [f32]>;
     /// Elements of a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
-    /// Sets every element to zero.
-    fn clear(&self, buffer: &mut Self::Buffer);
     /// Gives memory that is kept for later back to the system: after work whose like does not come again.
     fn release(&self);
     /// Copies a buffer.

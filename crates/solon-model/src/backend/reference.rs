@@ -81,9 +81,6 @@ impl Backend for Reference {
     fn len(&self, buffer: &Vec<f32>) -> usize {
         buffer.len()
     }
-    fn clear(&self, buffer: &mut Vec<f32>) {
-        buffer.fill(0.0);
-    }
     fn release(&self) {}
 
     fn duplicate(&self, buffer: &Vec<f32>) -> Vec<f32> {

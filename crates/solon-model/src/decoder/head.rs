@@ -8,7 +8,7 @@ use crate::batch::Scored;
 
 /// Rows of logits held at once: a few tasks of the widest GEMM, so that the head's weight and its gradient, which are
 /// larger than any cache, pass seldom.
-const CHUNK: usize = 336;
+pub const CHUNK: usize = 336;
 
 /// A linear map from a hidden state to one number: a reward or a value.
 pub struct ScalarHead<B: Backend> {

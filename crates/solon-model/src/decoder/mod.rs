@@ -14,7 +14,7 @@ mod head;
 
 pub use cached::CachedRows;
 pub use forward::{Forward, Keep};
-pub use head::ScalarHead;
+pub use head::{CHUNK as LOGIT_ROWS, ScalarHead};
 
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Heads, Linear, WeightUse, Write};

@@ -5,10 +5,10 @@
 
 use super::precision;
 use crate::catalogue;
-use crate::cli::{BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
+use crate::cli::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
 use crate::memory::Pass;
 use crate::training::fresh_adapter;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_infer::generate::{Request, Settings, generate};
@@ -16,7 +16,7 @@ use solon_infer::sampling::Sampling;
 use solon_kernels::isa::isa;
 use solon_kernels::{Draws, Precision, roofline};
 use solon_model::parameters::Projection;
-use solon_model::{ModelConfig, Training};
+use solon_model::{Keep, ModelConfig, Training};
 use solon_train::learner::{Learner, Optimizer};
 use solon_train::sft::{SftExample, SftTrainer};
 use solon_train::{Loop, Schedule, Trainer};
@@ -32,24 +32,19 @@ pub fn run(command: &BenchCommand) -> Result<()> {
 }
 
 fn train(args: &BenchTrainArgs) -> Result<()> {
-    if args.batch == 0 || args.length < 2 || args.model.repeats == 0 {
-        return Err(UsageError("--batch and --repeats must be at least 1, --length at least 2".into()).into());
+    if args.batch == 0 || args.length < 2 || args.model.repeats == 0 || args.rank == 0 {
+        let text = "--batch, --repeats and --rank must be at least 1, --length at least 2";
+        return Err(UsageError(text.into()).into());
     }
-    let lora = args.adapter.is_some();
-    let model = open(&args.model, if lora { Training::Frozen } else { Training::Full })?;
+    let rank = args.adapter.map(|AdapterFlag::Lora| args.rank);
+    let model = open(&args.model, if rank.is_some() { Training::Frozen } else { Training::Full })?;
     check_context(&model, args.length)?;
     let precision = model.decoder.backend().precision();
     let draws = Draws::new(0, "bench");
-    let adapter = lora.then(|| fresh_adapter(&model, args.rank, 2.0 * args.rank as f32, draws));
+    let adapter = rank.map(|rank| fresh_adapter(&model, rank, 2.0 * rank as f32, draws));
     let config = model.config().clone();
     let steps = args.model.repeats + 1;
-    let pass = Pass::within(
-        args.memory_gb,
-        &config,
-        model.decoder.training(),
-        precision,
-        if lora { args.rank } else { 0 },
-    )?;
+    let pass = Pass::within(args.memory_gb, &config, rank, precision)?;
     let examples: Vec<SftExample> = (0..steps * args.batch)
         .map(|i| SftExample {
             id: i.to_string(),
@@ -78,11 +73,11 @@ fn train(args: &BenchTrainArgs) -> Result<()> {
         }
     }
     let tokens = (args.batch * args.length) as f64;
-    let rank = if lora { args.rank } else { 0 };
     let flops = training_flops(&config, args.batch, args.length, rank);
     let mut report = report(&args.model, precision, &seconds, tokens, flops)?;
     report["work"] = json!({
-        "kind": "train", "adapter": args.adapter.is_some().then_some("lora"), "batch": args.batch, "length": args.length,
+        "kind": "train", "adapter": rank.map(|_| "lora"), "rank": rank, "batch": args.batch, "length": args.length,
+        "tokens_per_pass": pass.tokens, "recomputation": pass.keep == Keep::Inputs,
     });
     print(&report, args.model.json)
 }
@@ -127,7 +122,11 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
         }
     }
     let prompt = prompt_tokens + shared_tokens;
-    let flops = generation_flops(&config, batch, prompt, new_tokens);
+    let mut flops = generation_flops(&config, batch, prompt, new_tokens);
+    if !args.no_sharing && batch > 1 && shared_tokens > 0 {
+        // What is shared is computed once.
+        flops -= (batch - 1) as f64 * generation_flops(&config, 1, shared_tokens, 0);
+    }
     let tokens = (batch * new_tokens) as f64;
     let precision = model.decoder.backend().precision();
     let mut report = report(&args.model, precision, &seconds, tokens, flops)?;
@@ -140,13 +139,16 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
 
 /// The products of SmolLM2-135M's training step, and a large one.
 fn gemm(repeats: usize, as_json: bool) -> Result<()> {
+    if repeats == 0 {
+        return Err(UsageError("--repeats must be at least 1".into()).into());
+    }
     let mut products = Vec::new();
     for precision in [Precision::F32, Precision::Bf16] {
         if precision == Precision::Bf16 && !isa().has_bf16() {
             continue;
         }
         for (m, n, k) in [(1024, 1536, 576), (1024, 576, 1536), (2048, 2048, 2048)] {
-            let mut rates = roofline::product_gflops(m, n, k, precision, 10 * repeats.max(1));
+            let mut rates = roofline::product_gflops(m, n, k, precision, 10 * repeats);
             products.push(json!({
                 "m": m, "n": n, "k": k, "precision": precision.name(), "gflops": median(&mut rates),
                 "with_packing": true,
@@ -182,7 +184,9 @@ fn open(args: &BenchModelArgs, training: Training) -> Result<ChatModel> {
 fn check_context(model: &ChatModel, tokens: usize) -> Result<()> {
     let context = model.config().max_position_embeddings;
     if tokens > context {
-        bail!("{tokens} tokens do not fit the model's context of {context}\nhint: ask for fewer");
+        let text =
+            format!("{tokens} tokens do not fit the model's context of {context}\nhint: ask for fewer");
+        return Err(UsageError(text).into());
     }
     Ok(())
 }
@@ -211,9 +215,10 @@ fn head_flops(config: &ModelConfig) -> f64 {
 
 /// What a step must compute: forward, the inputs' gradients, and the weights' where they are trained. Nothing that is
 /// computed twice to save memory counts.
-fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: usize) -> f64 {
-    let products = if rank == 0 { 3.0 } else { 2.0 };
-    let (blocks, factors) = (block_flops(config, 0), block_flops(config, rank) - block_flops(config, 0));
+fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: Option<usize>) -> f64 {
+    let products = if rank.is_none() { 3.0 } else { 2.0 };
+    let blocks = block_flops(config, 0);
+    let factors = block_flops(config, rank.unwrap_or(0)) - blocks;
     let attention = attention_flops(config, (length + 1) as f64 / 2.0);
     let token = products * blocks + 3.0 * factors + 3.0 * attention;
     (batch * length) as f64 * token + (batch * (length - 1)) as f64 * products * head_flops(config)
@@ -221,7 +226,7 @@ fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: usize
 
 /// What a generation without sharing must compute: every prompt token once, the head for every new token.
 fn generation_flops(config: &ModelConfig, batch: usize, prompt: usize, new: usize) -> f64 {
-    let length = prompt + new - 1;
+    let length = (prompt + new.max(1)) - 1;
     let token = block_flops(config, 0) + attention_flops(config, (length + 1) as f64 / 2.0);
     batch as f64 * (length as f64 * token + new as f64 * head_flops(config))
 }

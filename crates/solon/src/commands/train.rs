@@ -17,7 +17,7 @@ use solon_infer::chat::ChatModel;
 use solon_kernels::Draws;
 use solon_kernels::isa::isa;
 use solon_model::weights::{Checkpoint, SaveType, TokenIds, save_hugging_face};
-use solon_model::{Cpu, Training};
+use solon_model::{Cpu, Decoder, Training};
 use solon_text::Message;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::learner::{Learner, Optimizer};
@@ -26,6 +26,7 @@ use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, R
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::SftTrainer;
 use solon_train::{Loop, Schedule, Trainer};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +46,8 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
     stop_on_interrupt()?;
     let training = if args.method == MethodFlag::Full { Training::Full } else { Training::Frozen };
     let model = open(&args.model, training)?;
+    // Refused before anything is written or computed.
+    pass_of(args, &model.decoder, args.rank)?;
     let mut run = RunFolder::open(&args.out)?;
     let settings = settings_hash(&json!([
         args.method == MethodFlag::Full,
@@ -65,6 +68,10 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
     match run.begin(stage, &inputs)? {
         Begun::Done { .. } => {
             eprintln!("{stage}: already done in {}", args.out.display());
+            if args.json {
+                let done = json!({"out": args.out.display().to_string(), "already_done": true});
+                writeln!(std::io::stdout(), "{done}")?;
+            }
             Ok(None)
         }
         Begun::Work(clock) => {
@@ -74,11 +81,14 @@ fn begin(stage: &'static str, args: &TrainArgs, extra: &str) -> Result<Option<(J
     }
 }
 
+fn pass_of(args: &TrainArgs, decoder: &Decoder<Cpu>, rank: usize) -> Result<Pass> {
+    let rank = (args.method == MethodFlag::Lora).then_some(rank);
+    Pass::within(args.memory_gb, decoder.config(), rank, decoder.backend().precision())
+}
+
 fn loop_of(args: &TrainArgs, learner: &Learner<Cpu>, learning_rate: f64) -> Result<Loop> {
-    let decoder = &learner.decoder;
-    let rank = learner.adapter.as_ref().map_or(0, |adapter| adapter.settings.rank);
-    let precision = decoder.backend().precision();
-    let pass = Pass::within(args.memory_gb, decoder.config(), decoder.training(), precision, rank)?;
+    let rank = learner.adapter.as_ref().map_or(args.rank, |adapter| adapter.settings.rank);
+    let pass = pass_of(args, &learner.decoder, rank)?;
     Ok(Loop {
         learning_rate: args.learning_rate.unwrap_or(learning_rate),
         schedule: Schedule::Cosine,
@@ -126,9 +136,6 @@ impl Unsaved {
         args: &TrainArgs,
         work: &Work,
     ) -> Result<()> {
-        if args.json {
-            println!("{}", work.to_json(args));
-        }
         let backend = *learner.decoder.backend();
         let score = learner.scalar.as_ref().map(|head| &head.weight);
         match (&learner.adapter, learner.decoder.trained_values()) {
@@ -161,7 +168,11 @@ impl Unsaved {
             }
         }
         eprintln!("saved {}", args.out.display());
-        self.run.finish(clock, "saved", &json!({}))
+        self.run.finish(clock, "saved", &json!({}))?;
+        if args.json {
+            writeln!(std::io::stdout(), "{}", work.to_json(args))?;
+        }
+        Ok(())
     }
 }
 
@@ -186,7 +197,7 @@ impl Work {
 
     fn to_json(&self, args: &TrainArgs) -> serde_json::Value {
         json!({
-            "out": args.out, "seconds": self.seconds, "tokens": self.tokens,
+            "out": args.out.display().to_string(), "already_done": false, "seconds": self.seconds, "tokens": self.tokens,
             "tokens_per_s": self.tokens as f64 / self.seconds, "peak_rss_bytes": peak_rss_bytes(),
         })
     }

@@ -19,6 +19,7 @@ mod stages;
 use crate::catalogue;
 use crate::cli::RunArgs;
 use crate::commands::{precision, with_threads};
+use crate::memory::Pass;
 use crate::recipe::Recipe;
 use crate::run_folder::{RunFolder, model_hash, settings_hash, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
@@ -96,6 +97,13 @@ impl Pipeline {
         let frozen = toml::to_string_pretty(&recipe).context("the recipe cannot be written as TOML")?;
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
         let precision = settings.precision.name();
+        // Refused before anything is computed.
+        Pass::within(
+            recipe.memory_gb,
+            model.config(),
+            Some(recipe.lora.rank),
+            model.decoder.backend().precision(),
+        )?;
         let base_hash = sha256_parts([
             isa().name(),
             precision,

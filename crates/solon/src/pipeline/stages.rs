@@ -85,10 +85,9 @@ impl Pipeline {
 
     /// The trainers' loop for a recipe's settings.
     pub(super) fn loop_of(&self, learning_rate: f64, epochs: usize, batch_size: usize) -> Result<Loop> {
-        let decoder = &self.model.decoder;
-        let (budget, rank) = (self.recipe.memory_gb, self.recipe.lora.rank);
-        let precision = decoder.backend().precision();
-        let pass = Pass::within(budget, decoder.config(), decoder.training(), precision, rank)?;
+        let (budget, rank) = (self.recipe.memory_gb, Some(self.recipe.lora.rank));
+        let precision = self.model.decoder.backend().precision();
+        let pass = Pass::within(budget, self.model.config(), rank, precision)?;
         Ok(Loop {
             learning_rate,
             schedule: Schedule::Cosine,

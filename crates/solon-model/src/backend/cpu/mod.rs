@@ -71,10 +71,6 @@ impl Backend for Cpu {
         buffer.len()
     }
 
-    fn clear(&self, buffer: &mut Buffer) {
-        buffer.fill(0.0);
-    }
-
     fn release(&self) {
         memory::release();
     }
