@@ -1,5 +1,9 @@
 //! What the user typed: commands and flags, their help, and how errors are printed.
 
+mod bench;
+
+pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
+
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -384,105 +388,6 @@ pub struct ExplainArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// The benchmarks.
-#[derive(Subcommand)]
-pub enum BenchCommand {
-    /// Steps of supervised fine-tuning on random tokens
-    #[command(
-        after_help = "Example:\n  solon bench train --model smollm2-135m-instruct --adapter lora --batch 4 --length 256 --json"
-    )]
-    Train(BenchTrainArgs),
-    /// Generation after random prompts; the rate counts new tokens, the time includes the prompts'
-    #[command(
-        after_help = "Example:\n  solon bench generate --model smollm2-135m-instruct --batch 32 --prompt-tokens 64 --new-tokens 64 --json"
-    )]
-    Generate(BenchGenerateArgs),
-    /// Matrix products of a small decoder's shapes
-    #[command(after_help = "Example:\n  solon bench gemm --json")]
-    Gemm {
-        /// Rounds of ten; the median of all is told
-        #[arg(long, default_value_t = 5)]
-        repeats: usize,
-        /// Threads; all cores when left out
-        #[arg(long)]
-        threads: Option<usize>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Flags of the benchmarks that run a model.
-#[derive(Args)]
-pub struct BenchModelArgs {
-    /// Catalogue name, Hugging Face folder or GGUF file
-    #[arg(long, default_value = "smollm2-135m-instruct")]
-    pub model: String,
-    /// What products' inputs are rounded to
-    #[arg(long, value_enum, default_value_t)]
-    pub precision: PrecisionFlag,
-    /// Threads; all cores when left out
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// How often the work is timed; the median is told
-    #[arg(long, default_value_t = 5)]
-    pub repeats: usize,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// An adapter that is trained instead of the weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AdapterFlag {
-    /// Low-rank adapters on every matrix
-    Lora,
-}
-
-/// `solon bench train`.
-#[derive(Args)]
-pub struct BenchTrainArgs {
-    #[command(flatten)]
-    pub model: BenchModelArgs,
-    /// Train an adapter; every weight when left out
-    #[arg(long, value_enum)]
-    pub adapter: Option<AdapterFlag>,
-    /// LoRA rank
-    #[arg(long, default_value_t = 16)]
-    pub rank: usize,
-    /// Sequences in a step
-    #[arg(long, default_value_t = 4)]
-    pub batch: usize,
-    /// Tokens in a sequence
-    #[arg(long, default_value_t = 256)]
-    pub length: usize,
-    /// Memory that training may take, in GB; a pass is as large as fits
-    #[arg(long)]
-    pub memory_gb: Option<f64>,
-}
-
-/// `solon bench generate`.
-#[derive(Args)]
-pub struct BenchGenerateArgs {
-    #[command(flatten)]
-    pub model: BenchModelArgs,
-    /// Requests, all at a time
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
-    /// Tokens of each request's own prompt
-    #[arg(long, default_value_t = 64)]
-    pub prompt_tokens: usize,
-    /// Tokens that all prompts begin with, before their own
-    #[arg(long, default_value_t = 0)]
-    pub shared_tokens: usize,
-    /// Compute what prompts share for each of them
-    #[arg(long)]
-    pub no_sharing: bool,
-    /// Tokens generated for each request
-    #[arg(long, default_value_t = 64)]
-    pub new_tokens: usize,
 }
 
 /// `solon export`.
