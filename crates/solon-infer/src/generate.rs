@@ -8,8 +8,8 @@
 //! sharing or threads. The engine knows tokens only; stop strings come in as a function of the ids so far.
 
 use crate::sampling::Sampling;
-use rayon::prelude::*;
 use solon_kernels::Draws;
+use solon_kernels::threads;
 use solon_model::backend::CachedRun;
 use solon_model::{Adapter, Backend, CachedRows, Decoder};
 use std::collections::{BTreeMap, VecDeque};
@@ -146,14 +146,11 @@ pub fn generate<B: Backend>(
         let logits = decoder.logits(&states);
         let vocab = decoder.config().vocab_size;
         let values = backend.download(&logits);
-        let chosen: Vec<u32> = running
-            .par_iter()
-            .zip(values.par_chunks_exact(vocab))
-            .map(|(request, row)| {
-                let draw = requests[request.index].draws.uniform(request.token_ids.len() as u64);
-                settings.sampling.choose(row, draw)
-            })
-            .collect();
+        let chosen = threads::map(running.len(), |i| {
+            let (request, row) = (&running[i], &values[i * vocab..(i + 1) * vocab]);
+            let draw = requests[request.index].draws.uniform(request.token_ids.len() as u64);
+            settings.sampling.choose(row, draw)
+        });
         let logprobs = backend.log_probs(&logits, vocab, &chosen, 1.0 / settings.logprob_temperature);
         for ((request, token), logprob) in running.iter_mut().zip(&chosen).zip(&logprobs) {
             request.token_ids.push(*token);

@@ -6,7 +6,7 @@
 // criterion's macro makes a function without documentation.
 #![allow(missing_docs)]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use solon_kernels::adamw::{AdamW, adamw};
 use solon_kernels::attention::{Heads, Span, packed, packed_grad};
 use solon_kernels::elementwise::swiglu;
@@ -45,7 +45,7 @@ fn print_roofline() {
     println!(
         "roofline: memory {:.1} GB/s, {} threads",
         roofline::memory_gb_per_s(),
-        rayon::current_num_threads()
+        solon_kernels::threads::count()
     );
 }
 
@@ -150,12 +150,4 @@ criterion_group! {
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
     targets = products, attention, passes_over_memory
 }
-
-fn main() {
-    // Inside the pool, as the program runs: waking it from outside would be timed with every product.
-    let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
-    pool.install(|| {
-        kernels();
-        Criterion::default().configure_from_args().final_summary();
-    });
-}
+criterion_main!(kernels);

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) with bias correction, as PyTorch computes it, in one pass over the parameter.
 
-use rayon::prelude::*;
+use crate::parallel::SharedOutput;
+use crate::threads;
 
 /// Settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,17 +40,20 @@ multiversion! {
     }
 }
 
+/// Elements of one task.
+const RUN: usize = 64 * 1024;
+
 /// Updates a parameter and its moments and zeroes its gradient, split between threads.
 pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
     let len = param.len();
     assert!(grad.len() == len && first.len() == len && second.len() == len);
-    const RUN: usize = 64 * 1024;
-    param
-        .par_chunks_mut(RUN)
-        .zip(grad.par_chunks_mut(RUN))
-        .zip(first.par_chunks_mut(RUN))
-        .zip(second.par_chunks_mut(RUN))
-        .for_each(|(((param, grad), first), second)| adamw_run(hyper, param, grad, first, second));
+    let all = [param, grad, first, second].map(|values| SharedOutput::new(values));
+    threads::for_each(len.div_ceil(RUN), |i| {
+        // SAFETY: the run ends with the arrays at the latest, and this task alone has it.
+        let [param, grad, first, second] =
+            all.map(|values| unsafe { values.slice(i * RUN, RUN.min(len - i * RUN)) });
+        adamw_run(hyper, param, grad, first, second);
+    });
 }
 
 multiversion! {
@@ -69,8 +73,8 @@ multiversion! {
 
 /// Σ x², in f64, in runs of 64 Ki elements added in order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
-    let partial: Vec<f64> = x.par_chunks(64 * 1024).map(sum_of_squares_run).collect();
-    partial.iter().sum()
+    let run = |i: usize| sum_of_squares_run(&x[i * RUN..x.len().min((i + 1) * RUN)]);
+    threads::map(x.len().div_ceil(RUN), run).iter().sum()
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ pub mod reference;
 pub mod rms_norm;
 pub mod roofline;
 pub mod rope;
+pub mod threads;
 
 pub use gemm::Precision;
 pub use random::Draws;

@@ -3,7 +3,7 @@
 //! Logits come a chunk of rows at a time; a row is read whole, so results do not depend on the chunks.
 
 use crate::exp::{LANES, exp, sum_lanes};
-use rayon::prelude::*;
+use crate::parallel::{SharedOutput, for_chunks};
 
 /// The largest element and Σ e^((x - max)·scale).
 #[inline(always)]
@@ -71,8 +71,8 @@ multiversion! {
 /// [`row_log_prob`] of each row of `logits` (`[targets.len(), vocab]`).
 pub fn log_probs(logits: &[f32], vocab: usize, targets: &[u32], inverse_temperature: f32, out: &mut [f32]) {
     assert!(logits.len() == vocab * targets.len() && out.len() == targets.len());
-    logits.par_chunks_exact(vocab).zip(targets).zip(out).for_each(|((row, target), out)| {
-        *out = row_log_prob(row, *target, inverse_temperature);
+    for_chunks(out, 1, |i, out| {
+        out[0] = row_log_prob(&logits[i * vocab..(i + 1) * vocab], targets[i], inverse_temperature);
     });
 }
 
@@ -87,9 +87,11 @@ pub fn log_probs_grad(
 ) {
     assert!(logits.len() == vocab * targets.len() && dlogprobs.len() == targets.len());
     assert_eq!(out.len(), targets.len());
-    let rows = logits.par_chunks_exact_mut(vocab).zip(targets).zip(dlogprobs).zip(out);
-    rows.for_each(|(((row, target), dlogprob), out)| {
-        *out = row_log_prob_grad(row, *target, inverse_temperature, *dlogprob);
+    let out = SharedOutput::new(out);
+    for_chunks(logits, vocab, |i, row| {
+        let log_prob = row_log_prob_grad(row, targets[i], inverse_temperature, dlogprobs[i]);
+        // SAFETY: `out` has an element for each row, and this task alone has the row.
+        unsafe { out.slice(i, 1)[0] = log_prob };
     });
 }
 

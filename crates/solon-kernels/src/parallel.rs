@@ -1,25 +1,35 @@
-//! Splitting output rows between threads. Only output axes are ever split, so the number of threads changes no bit.
+//! Splitting outputs between threads. Only output axes are ever split, so the number of threads changes no bit.
 
-use rayon::prelude::*;
+use crate::threads;
 
-/// Work below this many elements runs on the calling thread: waking another costs more than it saves.
+/// Work below this many elements runs on the calling thread: handing a part over costs more than it saves.
 const SMALL: usize = 16 * 1024;
 
 /// Rows per task that give each thread a few tasks and no task less than [`SMALL`] elements.
 pub fn rows_per_task(rows: usize, width: usize) -> usize {
     let by_size = SMALL.div_ceil(width.max(1));
-    let by_threads = rows.div_ceil(4 * rayon::current_num_threads());
+    let by_threads = rows.div_ceil(4 * threads::count());
     by_size.max(by_threads).max(1)
 }
 
+/// Calls `f(number, chunk)` for each run of `len` elements of `out`, of which the last may be shorter.
+pub fn for_chunks<T: Send>(out: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let total = out.len();
+    let out = SharedOutput::new(out);
+    threads::for_each(total.div_ceil(len), |i| {
+        // SAFETY: the run ends with the output at the latest, and this task alone has it.
+        f(i, unsafe { out.slice(i * len, len.min(total - i * len)) });
+    });
+}
+
 /// Calls `f(first_row, rows_of_out)` over disjoint runs of rows of `out` (`[rows, width]`).
-pub fn for_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+pub fn for_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = out.len() / width.max(1);
     let step = rows_per_task(rows, width);
-    if rows <= step || rayon::current_num_threads() == 1 {
+    if rows <= step || threads::count() == 1 {
         return f(0, out);
     }
-    out.par_chunks_mut(step * width).enumerate().for_each(|(i, chunk)| f(i * step, chunk));
+    for_chunks(out, step * width, |i, chunk| f(i * step, chunk));
 }
 
 /// As [`for_rows`] with two outputs of the same number of rows.
@@ -28,28 +38,37 @@ pub fn for_rows2(
     a_width: usize,
     b: &mut [f32],
     b_width: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync + Send,
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
     let rows = a.len() / a_width.max(1);
+    assert_eq!(b.len(), rows * b_width);
     let step = rows_per_task(rows, a_width.max(b_width));
-    if rows <= step || rayon::current_num_threads() == 1 {
+    if rows <= step || threads::count() == 1 {
         return f(0, a, b);
     }
-    a.par_chunks_mut(step * a_width)
-        .zip(b.par_chunks_mut(step * b_width))
-        .enumerate()
-        .for_each(|(i, (a, b))| f(i * step, a, b));
+    let b = SharedOutput::new(b);
+    for_chunks(a, step * a_width, |i, a| {
+        // SAFETY: as many rows of `b` as of `a`, which this task alone has.
+        f(i * step, a, unsafe { b.slice(i * step * b_width, a.len() / a_width * b_width) });
+    });
 }
 
 /// An output that several tasks write at places that never overlap.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedOutput {
-    start: *mut f32,
+pub(crate) struct SharedOutput<T = f32> {
+    start: *mut T,
     len: usize,
 }
 
-impl SharedOutput {
-    pub(crate) fn new(output: &mut [f32]) -> Self {
+impl<T> Clone for SharedOutput<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedOutput<T> {}
+
+impl<T> SharedOutput<T> {
+    pub(crate) fn new(output: &mut [T]) -> Self {
         Self { start: output.as_mut_ptr(), len: output.len() }
     }
 
@@ -67,7 +86,7 @@ impl SharedOutput {
     ///
     /// # Safety
     /// They must lie inside the output.
-    pub(crate) unsafe fn at(self, offset: usize, count: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(self, offset: usize, count: usize) -> *mut T {
         debug_assert!(offset + count <= self.len, "{offset} and {count} more of {}", self.len);
         // SAFETY: the caller's promise.
         unsafe { self.start.add(offset) }
@@ -77,13 +96,13 @@ impl SharedOutput {
     ///
     /// # Safety
     /// They must lie inside the output, and belong to this task alone as long as the slice lives.
-    pub(crate) unsafe fn slice<'a>(self, offset: usize, count: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn slice<'a>(self, offset: usize, count: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.at(offset, count), count) }
     }
 }
 
 // SAFETY: every user of `SharedOutput` writes a set of elements that belongs to one task alone.
-unsafe impl Send for SharedOutput {}
+unsafe impl<T: Send> Send for SharedOutput<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedOutput {}
+unsafe impl<T: Send> Sync for SharedOutput<T> {}

@@ -1,12 +1,12 @@
 //! What this machine can do at most, measured: the two lines under which every kernel's figure lies.
 
 use crate::gemm::{PackedB, Precision, Strided, Write, gemm};
-use rayon::prelude::*;
+use crate::threads;
 use std::time::Instant;
 
 /// The best of a few large square products, in GFLOP/s, packing of the left operand included.
 ///
-/// The right operand is packed beforehand, as a weight is. Uses the threads of the rayon pool it is called in.
+/// The right operand is packed beforehand, as a weight is. Uses the threads of the team it is called in.
 pub fn gemm_gflops(precision: Precision) -> f64 {
     // Large enough that packing and writing the result are small beside it, and small where it runs in plain Rust.
     let isa = crate::isa::isa();
@@ -39,7 +39,8 @@ pub fn memory_gb_per_s() -> f64 {
     let best = (0..5)
         .map(|_| {
             let start = Instant::now();
-            let total: f32 = data.par_chunks(RUN).map(sum).sum();
+            let total: f32 =
+                threads::map(data.len() / RUN, |i| sum(&data[i * RUN..(i + 1) * RUN])).iter().sum();
             std::hint::black_box(total);
             start.elapsed().as_secs_f64()
         })

@@ -326,7 +326,7 @@ fn random_packings_and_caches_change_no_bit() {
 #[test]
 fn threads_and_recomputation_change_no_gradient() {
     let run = |threads, keep| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+        solon_kernels::threads::with_threads(threads, || {
             let backend = Cpu::new(solon_kernels::Precision::auto());
             let golden = golden("qwen2");
             let (decoder, _) = decoder(&backend, "qwen2", Training::Full);

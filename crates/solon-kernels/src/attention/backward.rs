@@ -8,7 +8,7 @@ use crate::gemm::Precision;
 use crate::gemm::pack::{Layout, ROW_STRIDE, bf16_bits, pack_row, values_per_step};
 use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::parallel::SharedOutput;
-use rayon::prelude::*;
+use crate::threads;
 
 /// Tokens of a span whose part of the keys' gradients is summed by itself. A fixed number: the sums' order is part of the
 /// result.
@@ -169,52 +169,49 @@ pub fn packed_grad(
     let runs = runs(spans, TOKENS_PER_PIECE);
     let padded = dim.next_multiple_of(LANES);
     // What each run of tokens adds to the keys and values of its path; added up afterwards in the runs' order.
-    let pieces: Vec<[Vec<f32>; 2]> = (0..runs.len() * heads.keys)
-        .into_par_iter()
-        .map(|task| {
-            let (s, from, to) = runs[task / heads.keys];
-            let (span, head) = (spans[s], task % heads.keys);
-            let path = (&keys[s * heads.keys + head], &values[s * heads.keys + head]);
-            let mut scratch = GradScratch {
-                forward: Scratch::new(),
-                dscores: Vec::new(),
-                turned: Vec::new(),
-                vectors: Vec::new(),
+    let pieces: Vec<[Vec<f32>; 2]> = threads::map(runs.len() * heads.keys, |task| {
+        let (s, from, to) = runs[task / heads.keys];
+        let (span, head) = (spans[s], task % heads.keys);
+        let path = (&keys[s * heads.keys + head], &values[s * heads.keys + head]);
+        let mut scratch = GradScratch {
+            forward: Scratch::new(),
+            dscores: Vec::new(),
+            turned: Vec::new(),
+            vectors: Vec::new(),
+        };
+        let seen = span.prefix + to;
+        let (mut path_dk, mut path_dv) = (vec![0.0; seen * padded], vec![0.0; seen * padded]);
+        let rows = (to - from) * heads.group();
+        let group = TILES * tile::max_rows();
+        for first in (0..rows).step_by(group) {
+            let count = group.min(rows - first);
+            let mut places = [Row::default(); TILES * MAX_ROWS];
+            let mut some = Rows {
+                queries: [&[]; TILES * MAX_ROWS],
+                douts: [&[]; TILES * MAX_ROWS],
+                logsums: [0.0; TILES * MAX_ROWS],
+                deltas: [0.0; TILES * MAX_ROWS],
+                limits: [0; TILES * MAX_ROWS],
+                count,
             };
-            let seen = span.prefix + to;
-            let (mut path_dk, mut path_dv) = (vec![0.0; seen * padded], vec![0.0; seen * padded]);
-            let rows = (to - from) * heads.group();
-            let group = TILES * tile::max_rows();
-            for first in (0..rows).step_by(group) {
-                let count = group.min(rows - first);
-                let mut places = [Row::default(); TILES * MAX_ROWS];
-                let mut some = Rows {
-                    queries: [&[]; TILES * MAX_ROWS],
-                    douts: [&[]; TILES * MAX_ROWS],
-                    logsums: [0.0; TILES * MAX_ROWS],
-                    deltas: [0.0; TILES * MAX_ROWS],
-                    limits: [0; TILES * MAX_ROWS],
-                    count,
-                };
-                for r in 0..count {
-                    places[r] = heads.row(span.start + from, span.prefix + from, head, first + r);
-                    let Row { place, limit } = places[r];
-                    let vector = place * dim..(place + 1) * dim;
-                    (some.queries[r], some.douts[r]) = (&q[vector.clone()], &dout[vector.clone()]);
-                    (some.limits[r], some.logsums[r]) = (limit, logsum[place]);
-                    some.deltas[r] = vectors_dot(&dout[vector.clone()], &out[vector]);
-                }
-                let hand_over = |r: usize, values: &[f32]| {
-                    let place: usize = places[r].place;
-                    // SAFETY: inside `dq` as in `packed`; this task alone writes its tokens' query heads.
-                    unsafe { shared_dq.slice(place * dim, dim) }.copy_from_slice(values);
-                };
-                let sums = (&mut path_dk[..], &mut path_dv[..]);
-                attend_grad(&some, path, heads.scale(), &mut scratch, hand_over, sums);
+            for r in 0..count {
+                places[r] = heads.row(span.start + from, span.prefix + from, head, first + r);
+                let Row { place, limit } = places[r];
+                let vector = place * dim..(place + 1) * dim;
+                (some.queries[r], some.douts[r]) = (&q[vector.clone()], &dout[vector.clone()]);
+                (some.limits[r], some.logsums[r]) = (limit, logsum[place]);
+                some.deltas[r] = vectors_dot(&dout[vector.clone()], &out[vector]);
             }
-            [path_dk, path_dv]
-        })
-        .collect();
+            let hand_over = |r: usize, values: &[f32]| {
+                let place: usize = places[r].place;
+                // SAFETY: inside `dq` as in `packed`; this task alone writes its tokens' query heads.
+                unsafe { shared_dq.slice(place * dim, dim) }.copy_from_slice(values);
+            };
+            let sums = (&mut path_dk[..], &mut path_dv[..]);
+            attend_grad(&some, path, heads.scale(), &mut scratch, hand_over, sums);
+        }
+        [path_dk, path_dv]
+    });
     for (sum, which) in [(dk, 0), (dv, 1)] {
         sum.fill(0.0);
         for (task, piece) in pieces.iter().enumerate() {

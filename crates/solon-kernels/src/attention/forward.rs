@@ -8,7 +8,7 @@ use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, bf16_bits, pack_row, values_p
 use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::memory::Block;
 use crate::parallel::SharedOutput;
-use rayon::prelude::*;
+use crate::threads;
 
 /// Tokens of a span that one task attends for, so that long spans are shared between threads.
 pub(super) const TOKENS_PER_TASK: usize = 64;
@@ -159,18 +159,15 @@ pub(super) fn keys_of_spans(
     (k, v): (&[f32], &[f32]),
 ) -> Vec<Keys> {
     let (width, dim) = (heads.keys * heads.dim, heads.dim);
-    (0..spans.len() * heads.keys)
-        .into_par_iter()
-        .map(|task| {
-            let (s, head) = (task / heads.keys, task % heads.keys);
-            let mut keys = Keys::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
-            for token in path_tokens(spans, s) {
-                let at = token * width + head * dim;
-                keys.push(&k[at..at + dim], &v[at..at + dim]);
-            }
-            keys
-        })
-        .collect()
+    threads::map(spans.len() * heads.keys, |task| {
+        let (s, head) = (task / heads.keys, task % heads.keys);
+        let mut keys = Keys::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
+        for token in path_tokens(spans, s) {
+            let at = token * width + head * dim;
+            keys.push(&k[at..at + dim], &v[at..at + dim]);
+        }
+        keys
+    })
 }
 
 /// Runs of at most `most` tokens of each span: the span's number, the run's first token in it, and one past its last.
@@ -202,7 +199,7 @@ pub fn packed(
     let (out, logsum) = (SharedOutput::new(out), SharedOutput::new(logsum));
     let keys = keys_of_spans(heads, spans, precision, (k, v));
     let runs = runs(spans, TOKENS_PER_TASK);
-    (0..runs.len() * heads.keys).into_par_iter().for_each(|task| {
+    threads::for_each(runs.len() * heads.keys, |task| {
         let (s, from, to) = runs[task / heads.keys];
         let (span, head) = (spans[s], task % heads.keys);
         let keys = &keys[s * heads.keys + head];
@@ -248,7 +245,7 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
                 .map(move |from| (path, from, path.rows.min(from + TOKENS_PER_TASK)))
         })
         .collect();
-    (0..tasks.len() * heads.keys).into_par_iter().for_each(|task| {
+    threads::for_each(tasks.len() * heads.keys, |task| {
         let ((path, from, to), head) = (tasks[task / heads.keys], task % heads.keys);
         let length: usize = path.blocks.iter().map(|keys| keys[head].len()).sum();
         let before = length.checked_sub(path.rows).expect("the rows' own positions are in the last block");

@@ -12,9 +12,9 @@ pub(crate) mod pack;
 pub(crate) mod tile;
 
 use crate::parallel::SharedOutput;
+use crate::threads;
 pub use pack::PackedB;
 use pack::{DEPTH, PackedA};
-use rayon::prelude::*;
 use tile::Place;
 
 /// What the products' inputs are rounded to. Sums are always f32.
@@ -122,7 +122,7 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let panels: usize = outputs.iter().map(|output| output.b.panels()).sum();
     let block_rows = TILES_PER_TASK * tile::max_rows();
     let blocks = m.div_ceil(block_rows);
-    let threads = rayon::current_num_threads();
+    let threads = threads::count();
     let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
     let few = 8 * threads;
     let pack = |block: usize| {
@@ -134,15 +134,15 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     if threads == 1 || work < SMALL {
         (0..blocks).for_each(task);
     } else if blocks >= few {
-        (0..blocks).into_par_iter().for_each(task);
+        threads::for_each(blocks, task);
     } else {
         // Few rows, as in decoding: the panels are split as well, so that every thread has its share of the work.
         let packed: Vec<PackedA> = match m * first.k() < SMALL {
             true => (0..blocks).map(pack).collect(),
-            false => (0..blocks).into_par_iter().map(pack).collect(),
+            false => threads::map(blocks, pack),
         };
         let splits = few.div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
-        (0..blocks * splits).into_par_iter().for_each(|task| {
+        threads::for_each(blocks * splits, |task| {
             let (block, split) = (task / splits, task % splits);
             let some = split * panels / splits..(split + 1) * panels / splits;
             run_panels(&packed[block], block * block_rows, &outputs, some);
@@ -222,6 +222,7 @@ fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: Shar
 mod tests {
     use super::*;
     use crate::reference;
+    use crate::threads::with_threads;
 
     fn numbers(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
@@ -321,9 +322,8 @@ mod tests {
                 }
             }
             for threads in [1, 2] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let mut together = start.clone();
-                pool.install(|| {
+                with_threads(threads, || {
                     let mut products: Vec<Product<'_>> = b
                         .iter()
                         .zip(&mut together)
@@ -343,8 +343,7 @@ mod tests {
         let (a, b) = (numbers(m * k, 8), numbers(n * k, 9));
         let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::auto());
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            with_threads(threads, || {
                 let mut c = vec![0.0; m * n];
                 gemm(Strided::rows(&a, k), m, &packed, &mut c, Write::Replace);
                 c

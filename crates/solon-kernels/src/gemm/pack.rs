@@ -7,7 +7,7 @@
 use super::tile::{self, Left, Right};
 use super::{Precision, Strided};
 use crate::memory::Block;
-use rayon::prelude::*;
+use crate::parallel::for_chunks;
 
 /// The right-hand operand, `[k, n]`.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl PackedB {
         let panel_len = (self.steps() * width).max(1);
         let Strided { data, row_stride, column_stride } = source;
         assert!(row_stride == 1 || column_stride == 1, "rows or columns are whole");
-        self.data.par_chunks_mut(PANELS_PER_TASK * panel_len).enumerate().for_each(|(task, out)| {
+        for_chunks(&mut self.data, PANELS_PER_TASK * panel_len, |task, out| {
             let first = task * PANELS_PER_TASK * width;
             let columns = (PANELS_PER_TASK * width).min(n - first);
             if column_stride == 1 {

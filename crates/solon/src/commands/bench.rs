@@ -155,7 +155,8 @@ fn gemm(repeats: usize, as_json: bool) -> Result<()> {
             }));
         }
     }
-    let report = json!({"isa": isa().name(), "threads": rayon::current_num_threads(), "products": products});
+    let report =
+        json!({"isa": isa().name(), "threads": solon_kernels::threads::count(), "products": products});
     if as_json {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
@@ -251,7 +252,7 @@ fn report(
         "memory_gb_per_s": roofline::memory_gb_per_s(),
         "peak_rss_bytes": peak_rss,
         "isa": isa().name(),
-        "threads": rayon::current_num_threads(),
+        "threads": solon_kernels::threads::count(),
         "precision": precision.name(),
         "model": args.model,
     }))

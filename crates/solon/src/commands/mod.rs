@@ -59,13 +59,15 @@ pub fn run(arguments: Cli) -> Result<()> {
     }
 }
 
-/// Runs `work` on a pool of this many threads; all cores where it is not said.
-pub fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Runs `work` with this many threads; all cores where it is not said.
+pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     if threads == Some(0) {
         return Err(UsageError("--threads is 0; give at least 1".to_owned()).into());
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build()?;
-    pool.install(work)
+    match threads {
+        Some(threads) => solon_kernels::threads::with_threads(threads, work),
+        None => work(),
+    }
 }
 
 /// The precision a flag asks for.

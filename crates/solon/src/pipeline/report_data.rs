@@ -68,7 +68,7 @@ impl Pipeline {
                 recipe: toml::to_string_pretty(&self.recipe)?,
                 seed: self.recipe.seed,
                 isa: solon_kernels::isa::isa().name().to_owned(),
-                threads: rayon::current_num_threads(),
+                threads: solon_kernels::threads::count(),
                 precision: self.model.decoder.backend().precision().name().to_owned(),
                 started: stages.first().map(|s| date(s.started_at)).unwrap_or_default(),
                 total_seconds,

@@ -161,7 +161,7 @@ impl Pipeline {
             "version": env!("CARGO_PKG_VERSION"),
             "isa": solon_kernels::isa::isa().name(),
             "precision": self.model.decoder.backend().precision().name(),
-            "threads": rayon::current_num_threads(),
+            "threads": solon_kernels::threads::count(),
             "model_sha256": self.model_sha256,
             "delivered": delivered,
             "weights_sha256": weights,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// A vector on the processor, whose memory is used again.
 pub type Buffer = Block<f32>;
 
-/// The processor. Threads are those of the rayon pool the caller runs in.
+/// The processor. Threads are those of the caller's team ([`solon_kernels::threads`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     precision: Precision,
