@@ -1,7 +1,8 @@
 //! RMSNorm (Zhang & Sennrich 2019): `y = x / sqrt(mean(x²) + eps) * gain`.
 
 use crate::exp::dot;
-use crate::parallel::for_rows;
+use crate::parallel::{for_chunks, for_rows, for_rows2};
+use crate::threads;
 
 /// The reciprocal root mean square of one row.
 #[inline(always)]
@@ -23,14 +24,15 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds the input gradient of rows of `gain.len()` on the calling thread.
+    /// Adds the input gradient of rows of `gain.len()` on the calling thread; `inverses` gets each row's inverse rms.
     ///
     /// With r = inverse rms and w = gain·dy: dx = r·w − x·r³/width·Σ(w·x).
-    pub fn rms_norm_grad_run(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) {
+    fn rms_norm_grad_run(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], inverses: &mut [f32]) {
         let width = gain.len();
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
-        for ((x, dy), dx) in rows {
+        for (((x, dy), dx), inverse) in rows.zip(inverses) {
             let r = inverse_rms(x, eps);
+            *inverse = r;
             let mut lanes = [0.0; 16];
             for i in 0..width {
                 lanes[i % 16] = (gain[i] * dy[i]).mul_add(x[i], lanes[i % 16]);
@@ -44,12 +46,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// `dgain += Σ_rows dy · x · r`, rows in order.
-    pub fn rms_norm_gain_grad(x: &[f32], eps: f32, dy: &[f32], dgain: &mut [f32]) {
-        let width = dgain.len();
-        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-            let r = inverse_rms(x, eps);
-            for i in 0..width {
+    /// `dgain += Σ_rows dy · x · r`, rows in order, for some columns from `first` on of rows of `width`.
+    fn rms_norm_gain_grad(x: &[f32], dy: &[f32], inverses: &[f32], width: usize, first: usize, dgain: &mut [f32]) {
+        for ((x, dy), r) in x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(inverses) {
+            let (x, dy) = (&x[first..first + dgain.len()], &dy[first..first + dgain.len()]);
+            for i in 0..dgain.len() {
                 dgain[i] = (x[i] * r).mul_add(dy[i], dgain[i]);
             }
         }
@@ -73,12 +74,16 @@ pub fn rms_norm_grad(
     dgain: Option<&mut [f32]>,
 ) {
     let width = gain.len();
-    for_rows(dx, width, |first, dx| {
+    let mut inverses = vec![0.0; dx.len() / width];
+    for_rows2(dx, width, &mut inverses, 1, |first, dx, inverses| {
         let run = first * width..first * width + dx.len();
-        rms_norm_grad_run(&x[run.clone()], gain, eps, &dy[run], dx);
+        rms_norm_grad_run(&x[run.clone()], gain, eps, &dy[run], dx, inverses);
     });
     if let Some(dgain) = dgain {
-        rms_norm_gain_grad(x, eps, dy, dgain);
+        let columns = width.div_ceil(threads::count()).next_multiple_of(16);
+        for_chunks(dgain, columns, |i, dgain| {
+            rms_norm_gain_grad(x, dy, &inverses, width, i * columns, dgain);
+        });
     }
 }
 

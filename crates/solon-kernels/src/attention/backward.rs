@@ -5,7 +5,8 @@ use super::keys::{LANES, columns};
 use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{dot, exp};
 use crate::gemm::Precision;
-use crate::gemm::pack::{Layout, ROW_STRIDE, bf16_bits, pack_row, values_per_step};
+use crate::gemm::pack::{Layout, ROW_STRIDE, pack_row, values_per_step};
+use crate::gemm::round::bf16_bits;
 use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
 use crate::parallel::SharedOutput;
 use crate::threads;
@@ -212,16 +213,19 @@ pub fn packed_grad(
         }
         [path_dk, path_dv]
     });
-    for (sum, which) in [(dk, 0), (dv, 1)] {
-        sum.fill(0.0);
-        for (task, piece) in pieces.iter().enumerate() {
-            let ((s, _, _), head) = (runs[task / heads.keys], task % heads.keys);
-            for (token, piece) in path_tokens(spans, s).zip(piece[which].chunks_exact(padded)) {
-                let at = token * kv_width + head * dim;
-                for (sum, x) in sum[at..at + dim].iter_mut().zip(piece) {
+    let sums = [SharedOutput::new(dk), SharedOutput::new(dv)];
+    threads::for_each(2 * heads.keys, |task| {
+        let (which, head) = (task % 2, task / 2);
+        // SAFETY: a token's vector of one head lies inside the output, and this task alone has that head.
+        let vector = |token: usize| unsafe { sums[which].slice(token * kv_width + head * dim, dim) };
+        (0..tokens).for_each(|token| vector(token).fill(0.0));
+        for (run, (s, _, _)) in runs.iter().enumerate() {
+            let piece = &pieces[run * heads.keys + head][which];
+            for (token, piece) in path_tokens(spans, *s).zip(piece.chunks_exact(padded)) {
+                for (sum, x) in vector(token).iter_mut().zip(piece) {
                     *sum += x;
                 }
             }
         }
-    }
+    });
 }

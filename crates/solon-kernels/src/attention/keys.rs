@@ -2,7 +2,8 @@
 
 pub(super) use crate::exp::LANES;
 use crate::gemm::Precision;
-use crate::gemm::pack::{bf16_bits, values_per_step};
+use crate::gemm::pack::values_per_step;
+use crate::gemm::round::bf16_bits;
 use crate::gemm::tile::{Right, panel_width};
 use crate::memory::Block;
 

@@ -9,6 +9,7 @@
 //! Hence rows do not depend on each other, and f32 results are the same bits on AVX-512, AVX2 and plain Rust.
 
 pub(crate) mod pack;
+pub(crate) mod round;
 pub(crate) mod tile;
 
 use crate::parallel::SharedOutput;
@@ -84,6 +85,8 @@ pub enum Write {
 const TILES_PER_TASK: usize = 8;
 /// Blocks of [`DEPTH`] steps that a task takes through all panels before the next: as many of its tiles as stay in L2.
 const BLOCKS_PER_CHUNK: usize = 4;
+/// Rows that are enough for one thread, so that blocks of rows are all that is shared.
+const ENOUGH_ROWS: usize = 48;
 /// Products of fewer multiplications than this run on the calling thread.
 const SMALL: usize = 64 * 1024;
 
@@ -120,11 +123,14 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
         .map(|product| Output { b: product.b, c: SharedOutput::new(product.c), write: product.write })
         .collect();
     let panels: usize = outputs.iter().map(|output| output.b.panels()).sum();
-    let block_rows = TILES_PER_TASK * tile::max_rows();
-    let blocks = m.div_ceil(block_rows);
     let threads = threads::count();
     let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
-    let few = 8 * threads;
+    // Blocks of equal height, as many for each thread.
+    let enough = m >= threads * ENOUGH_ROWS;
+    let blocks = m.div_ceil(TILES_PER_TASK * tile::max_rows());
+    let blocks = if enough { blocks.next_multiple_of(threads) } else { blocks };
+    let block_rows = m.div_ceil(blocks);
+    let blocks = m.div_ceil(block_rows);
     let pack = |block: usize| {
         let rows = block * block_rows..m.min((block + 1) * block_rows);
         PackedA::new(a.rows_from(rows.start), rows.len(), first)
@@ -133,7 +139,7 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let task = |block: usize| run_panels(&pack(block), block * block_rows, &outputs, 0..panels);
     if threads == 1 || work < SMALL {
         (0..blocks).for_each(task);
-    } else if blocks >= few {
+    } else if enough {
         threads::for_each(blocks, task);
     } else {
         // Few rows, as in decoding: the panels are split as well, so that every thread has its share of the work.
@@ -141,7 +147,7 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
             true => (0..blocks).map(pack).collect(),
             false => threads::map(blocks, pack),
         };
-        let splits = few.div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
+        let splits = (8 * threads).div_ceil(blocks).clamp(1, panels.div_ceil(2).max(1));
         threads::for_each(blocks * splits, |task| {
             let (block, split) = (task / splits, task % splits);
             let some = split * panels / splits..(split + 1) * panels / splits;

@@ -4,6 +4,7 @@
 //! columns, `[panel][step][column]`; `A` into tiles of rows, which lie as the source does. Whole pairs and whole panels
 //! are filled up with zeros, and a zero term changes no sum.
 
+use super::round::{Pairs, bf16_bits, multiversion_pairs};
 use super::tile::{self, Left, Right};
 use super::{Precision, Strided};
 use crate::memory::Block;
@@ -201,33 +202,30 @@ fn steps(k: usize, precision: Precision) -> usize {
     k.div_ceil(values_per_step(precision))
 }
 
-/// bf16 bits of `x`, to nearest with ties to even; NaN stays NaN.
-#[inline(always)]
-pub(crate) fn bf16_bits(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
-    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
-}
-
-multiversion! {
+multiversion_pairs! {
     /// Writes a row of values as steps.
-    pub(crate) fn pack_row(row: &[f32], precision: Precision, out: &mut [u32]) {
+    pub(crate) fn pack_row<P>(row: &[f32], precision: Precision, out: &mut [u32]) {
         match precision {
             Precision::F32 => {
                 for (out, x) in out.iter_mut().zip(row) {
                     *out = x.to_bits();
                 }
             }
-            Precision::Bf16 => {
-                let (pairs, last) = row.as_chunks::<2>();
-                for (out, [low, high]) in out.iter_mut().zip(pairs) {
-                    *out = bf16_bits(*low) | bf16_bits(*high) << 16;
-                }
-                if let [low] = last {
-                    out[pairs.len()] = bf16_bits(*low);
-                }
-            }
+            Precision::Bf16 => pair_neighbours::<P>(row, out),
         }
+    }
+}
+
+/// Writes neighbours of a row as pairs; the last may have no partner.
+#[inline(always)]
+fn pair_neighbours<P: Pairs>(row: &[f32], out: &mut [u32]) {
+    let (vectors, rest) = row.as_chunks::<32>();
+    let (out, out_rest) = out.split_at_mut(16 * vectors.len());
+    for (x, out) in vectors.iter().zip(out.as_chunks_mut::<16>().0) {
+        *out = P::of_neighbours(x);
+    }
+    for (out, pair) in out_rest.iter_mut().zip(rest.chunks(2)) {
+        *out = bf16_bits(pair[0]) | pair.get(1).map_or(0, |x| bf16_bits(*x) << 16);
     }
 }
 
@@ -244,10 +242,10 @@ struct Lanes {
     group_len: usize,
 }
 
-multiversion! {
+multiversion_pairs! {
     /// Packs a matrix that lies by steps: `[k][row_stride]`, of which `columns` are packed. A row is read once, whole, for all
     /// groups. Lanes past the last column are zero, or hold what the next group begins with.
-    fn pack_steps(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, precision: Precision, out: &mut [u32]) {
+    fn pack_steps<P>(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, precision: Precision, out: &mut [u32]) {
         let Lanes { width, apart, groups, group_len } = place;
         let per_step = values_per_step(precision);
         for step in 0..k.div_ceil(per_step) {
@@ -271,9 +269,7 @@ multiversion! {
                     (Precision::Bf16, Some(low), Some(high)) => {
                         let halves = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
                         for (out, (low, high)) in vectors.iter_mut().zip(halves) {
-                            for i in 0..16 {
-                                out[i] = bf16_bits(low[i]) | bf16_bits(high[i]) << 16;
-                            }
+                            *out = P::of_rows(low, high);
                         }
                     }
                     // The last columns, or the last value without a partner.
@@ -292,9 +288,9 @@ multiversion! {
     }
 }
 
-multiversion! {
+multiversion_pairs! {
     /// Writes `lanes` rows of a matrix, `row_stride` apart, as `[step][width]`, zeros in the lanes past the last.
-    fn pack_turned(data: &[f32], row_stride: usize, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
+    fn pack_turned<P>(data: &[f32], row_stride: usize, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
         if lanes < width {
             out.fill(0);
         }
@@ -307,13 +303,7 @@ multiversion! {
             }),
             Precision::Bf16 => transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
                 let row = &data[lane * row_stride + 2 * from..lane * row_stride + k.min(2 * (from + BLOCK))];
-                let (pairs, last) = row.as_chunks::<2>();
-                for (out, [low, high]) in block.iter_mut().zip(pairs) {
-                    *out = bf16_bits(*low) | bf16_bits(*high) << 16;
-                }
-                if let [low] = last {
-                    block[pairs.len()] = bf16_bits(*low);
-                }
+                pair_neighbours::<P>(row, block);
             }),
         }
     }
