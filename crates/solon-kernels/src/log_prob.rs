@@ -5,9 +5,9 @@
 use crate::exp::{LANES, exp, sum_lanes};
 use crate::parallel::{SharedOutput, for_chunks};
 
-/// The largest element and Σ e^((x - max)·scale).
+/// The largest element.
 #[inline(always)]
-fn max_and_sum(row: &[f32], scale: f32) -> (f32, f32) {
+fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (head, tail) = row.as_chunks::<LANES>();
     for x in head {
@@ -19,23 +19,46 @@ fn max_and_sum(row: &[f32], scale: f32) -> (f32, f32) {
     for x in tail {
         max = max.max(*x);
     }
+    max
+}
+
+/// Σ e^((x - max)·scale).
+#[inline(always)]
+fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
+    let (head, tail) = row.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for x in head {
         for i in 0..LANES {
             lanes[i] += exp((x[i] - max) * scale);
         }
     }
+    tail.iter().fold(sum_lanes(lanes), |sum, x| sum + exp((x - max) * scale))
+}
+
+/// The same sum, of what the row then holds.
+#[inline(always)]
+fn exponentials(row: &mut [f32], max: f32, scale: f32) -> f32 {
+    let (head, tail) = row.as_chunks_mut::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for x in head {
+        for i in 0..LANES {
+            x[i] = exp((x[i] - max) * scale);
+            lanes[i] += x[i];
+        }
+    }
     let mut sum = sum_lanes(lanes);
     for x in tail {
-        sum += exp((x - max) * scale);
+        *x = exp((*x - max) * scale);
+        sum += *x;
     }
-    (max, sum)
+    sum
 }
 
 multiversion! {
     /// Log-probability of `target` under softmax(row · inverse_temperature), in nats.
     pub fn row_log_prob(row: &[f32], target: u32, inverse_temperature: f32) -> f32 {
-        let (max, sum) = max_and_sum(row, inverse_temperature);
+        let max = largest(row);
+        let sum = sum_of_exponentials(row, max, inverse_temperature);
         (row[target as usize] - max) * inverse_temperature - sum.ln()
     }
 }
@@ -43,10 +66,7 @@ multiversion! {
 multiversion! {
     /// Softmax weights of a row before their division by the sum: `e^((row - largest) · inverse_temperature)`.
     pub fn row_weights(row: &[f32], inverse_temperature: f32, weights: &mut [f32]) {
-        let mut max = f32::NEG_INFINITY;
-        for x in row {
-            max = if *x > max { *x } else { max };
-        }
+        let max = largest(row);
         for (weight, x) in weights.iter_mut().zip(row) {
             *weight = exp((x - max) * inverse_temperature);
         }
@@ -56,12 +76,14 @@ multiversion! {
 multiversion! {
     /// Replaces a row of logits by `dlogprob · ∂logprob(target)/∂logits` and returns the log-prob.
     pub fn row_log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlogprob: f32) -> f32 {
-        let (max, sum) = max_and_sum(row, inverse_temperature);
-        let log_prob = (row[target as usize] - max) * inverse_temperature - sum.ln();
+        let max = largest(row);
+        let above = (row[target as usize] - max) * inverse_temperature;
+        let sum = exponentials(row, max, inverse_temperature);
+        let log_prob = above - sum.ln();
         let factor = dlogprob * inverse_temperature;
         let each = -factor / sum;
         for x in row.iter_mut() {
-            *x = each * exp((*x - max) * inverse_temperature);
+            *x *= each;
         }
         row[target as usize] += factor;
         log_prob

@@ -6,6 +6,7 @@
 //! read almost twice as fast from those. What is free is one run with what is free beside it, so batches of ever new sizes
 //! take little more than the largest of them.
 
+use crate::parallel::for_chunks;
 use bytemuck::Pod;
 use memmap2::{MmapMut, MmapRaw};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,9 +49,13 @@ impl<T: Pod> Block<T> {
     }
 
     /// An array of zeros.
-    pub fn zeros(len: usize) -> Self {
+    pub fn zeros(len: usize) -> Self
+    where
+        T: Send,
+    {
         let mut block = Self::stale(len);
-        block.fill(T::zeroed());
+        // On all threads: what is new is mapped page by page as it is touched first, which takes longer than filling it.
+        for_chunks(&mut block, (SLAB / 128).div_ceil(size_of::<T>()), |_, run| run.fill(T::zeroed()));
         block
     }
 }
