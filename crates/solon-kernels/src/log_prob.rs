@@ -128,6 +128,15 @@ mod tests {
     }
 
     #[test]
+    fn a_log_prob_is_the_same_bits_with_and_without_its_gradient() {
+        for len in 1..200 {
+            let mut row: Vec<f32> = (0..len).map(|i| ((i * len) as f32 * 0.7).sin() * 9.0).collect();
+            let alone = row_log_prob(&row, len as u32 / 2, 0.9);
+            assert_eq!(row_log_prob_grad(&mut row, len as u32 / 2, 0.9, 1.0), alone, "{len} logits");
+        }
+    }
+
+    #[test]
     fn value_and_gradient_agree_with_f64() {
         let row: Vec<f32> = (0..53).map(|i| (i as f32 * 1.7).sin() * 4.0).collect();
         let wide: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
