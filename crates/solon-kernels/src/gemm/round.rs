@@ -107,8 +107,6 @@ pub(crate) use multiversion_pairs;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     multiversion_pairs! {
         fn both<P>(x: &[f32; 32], rows: &mut [u32; 16], neighbours: &mut [u32; 16]) {
             *rows = P::of_rows(x.first_chunk().unwrap(), x.last_chunk().unwrap());

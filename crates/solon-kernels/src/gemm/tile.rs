@@ -109,6 +109,7 @@ pub(crate) unsafe fn multiply(
         "a panel of B ends at {last} of {}",
         right.data.len()
     );
+    #[cfg(target_arch = "x86_64")]
     macro_rules! by_rows {
         ($kernel:ident, $vectors:literal, $($n:literal)*) => {
             match (rows, layout) {
