@@ -47,7 +47,7 @@ const RUN: usize = 64 * 1024;
 pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
     let len = param.len();
     assert!(grad.len() == len && first.len() == len && second.len() == len);
-    let all = [param, grad, first, second].map(|values| SharedOutput::new(values));
+    let all = [param, grad, first, second].map(SharedOutput::new);
     threads::for_each(len.div_ceil(RUN), |i| {
         // SAFETY: the run ends with the arrays at the latest, and this task alone has it.
         let [param, grad, first, second] =
