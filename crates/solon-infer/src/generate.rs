@@ -10,7 +10,6 @@
 use crate::sampling::Sampling;
 use rayon::prelude::*;
 use solon_kernels::Draws;
-use solon_model::backend::CachedRun;
 use solon_model::{Adapter, Backend, CachedRows, Decoder};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -69,11 +68,11 @@ const MIN_SHARED: usize = 16;
 
 struct Running {
     index: usize,
-    path: Vec<usize>,
+    path: Vec<(usize, usize)>,
     segment: usize,
     /// The token to run next and its position.
     next: u32,
-    position: u32,
+    position: usize,
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
 }
@@ -99,7 +98,7 @@ pub fn generate<B: Backend>(
     let root = (shared > 0).then(|| {
         let segment = backend.add_segment(&mut cache, shared);
         let mut rows = CachedRows::default();
-        push_run(&mut rows, &requests[0].prompt[..shared], 0, segment, Vec::new());
+        rows.push(&requests[0].prompt[..shared], 0, segment, Vec::new());
         decoder.forward_cached(adapter, &mut cache, &rows);
         segment
     });
@@ -117,28 +116,28 @@ pub fn generate<B: Backend>(
             let Some(index) = waiting.pop_front() else { break };
             let prompt = &requests[index].prompt;
             let last = prompt.len() - 1;
-            let mut path: Vec<usize> = root.into_iter().collect();
+            let mut path: Vec<(usize, usize)> = root.map(|root| (root, shared)).into_iter().collect();
             if last > shared {
                 let entry = held.entry(prompt).or_insert_with(|| {
                     let segment = backend.add_segment(&mut cache, last - shared);
-                    push_run(&mut rows, &prompt[shared..last], shared as u32, segment, path.clone());
+                    rows.push(&prompt[shared..last], shared, segment, path.clone());
                     HeldPrompt { segment, users: users[&prompt[..]] }
                 });
-                path.push(entry.segment);
+                path.push((entry.segment, last - shared));
             }
             running.push(Running {
                 index,
                 path,
                 segment: backend.add_segment(&mut cache, settings.max_new_tokens + 1),
                 next: prompt[last],
-                position: last as u32,
+                position: last,
                 token_ids: Vec::new(),
                 logprobs: Vec::new(),
             });
         }
         let prompt_rows = rows.tokens.len();
         for request in &running {
-            push_run(&mut rows, &[request.next], request.position, request.segment, request.path.clone());
+            rows.push(&[request.next], request.position, request.segment, request.path.clone());
         }
         let hidden = decoder.forward_cached(adapter, &mut cache, &rows);
         let wanted: Vec<u32> = (prompt_rows as u32..rows.tokens.len() as u32).collect();
@@ -189,12 +188,6 @@ pub fn generate<B: Backend>(
         }
     }
     done.into_iter().flatten().collect()
-}
-
-fn push_run(rows: &mut CachedRows, tokens: &[u32], position: u32, segment: usize, ancestors: Vec<usize>) {
-    rows.tokens.extend_from_slice(tokens);
-    rows.positions.extend(position..position + tokens.len() as u32);
-    rows.runs.push(CachedRun { ancestors, segment, rows: tokens.len() });
 }
 
 /// How many tokens all prompts begin with, short of any prompt's last; 0 where that is too few to matter.
