@@ -1,8 +1,10 @@
 //! Text around the engine: a model opened with its tokenizer and chat template, answering conversations and scoring answers.
 
-use crate::generate::{Completion, Finish, Request, Settings, generate};
+use crate::engine::Engine;
+use crate::generate::{Completion, Finish, Request, Settings};
+use crate::prefixes::KEPT;
 use crate::sampling::Sampling;
-use crate::score::{ScoreItem, score};
+use crate::score::ScoreItem;
 use solon_kernels::{Draws, Precision};
 use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
 use solon_model::{Adapter, Cpu, Decoder, ModelConfig, ScalarHead, Training};
@@ -174,10 +176,15 @@ impl ChatModel {
         Ok(ids)
     }
 
-    /// Answers conversations with the given adapter (not the model's own, so that several may share the decoder).
+    /// An engine on the decoder with the given adapter (not the model's own, so that several may share the decoder).
+    pub fn engine<'a>(&'a self, adapter: Option<&'a Adapter<Cpu>>) -> Engine<'a, Cpu> {
+        Engine::new(&self.decoder, adapter, KEPT)
+    }
+
+    /// Answers conversations with an engine of this model.
     pub fn answer(
         &self,
-        adapter: Option<&Adapter<Cpu>>,
+        engine: &mut Engine<'_, Cpu>,
         requests: &[ChatRequest],
         settings: &AnswerSettings,
         progress: &mut dyn FnMut(usize),
@@ -194,16 +201,15 @@ impl ChatModel {
             })
             .collect::<Result<_, ChatError>>()?;
         let stops = |ids: &[u32]| self.stop_at(ids, &settings.stop).is_some();
-        let engine = Settings {
+        let generation = Settings {
             sampling: settings.sampling.clone(),
             max_new_tokens: settings.max_new_tokens,
             stop_ids: self.text.stop_ids(),
             stop_text: if settings.stop.is_empty() { None } else { Some(&stops) },
             slots: settings.slots,
             logprob_temperature: 1.0,
-            share_prefixes: true,
         };
-        let completions = generate(&self.decoder, adapter, &requests, &engine, progress);
+        let completions = engine.generate(&requests, &generation, progress);
         Ok(completions
             .into_iter()
             .zip(begins)
@@ -239,7 +245,7 @@ impl ChatModel {
     /// Log-probs of each answer's tokens, end of turn included: `(ids, log-probs)` for each `(id, conversation, answer)`.
     pub fn score(
         &self,
-        adapter: Option<&Adapter<Cpu>>,
+        engine: &mut Engine<'_, Cpu>,
         items: &[(String, Vec<Message>, String)],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {
@@ -249,7 +255,7 @@ impl ChatModel {
             let prompt = self.prompt_ids(id, messages, completion.len())?;
             packed.push(ScoreItem { prompt, completions: vec![completion] });
         }
-        let scores = score(&self.decoder, adapter, &packed, 1.0, progress);
+        let scores = engine.score(&packed, 1.0, progress);
         Ok(packed
             .into_iter()
             .zip(scores)

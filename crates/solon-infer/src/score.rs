@@ -1,6 +1,10 @@
-//! Log-probs of given completions after given prompts, in packs that share prompts.
+//! Log-probs of given completions after given prompts, through the cache that generation uses.
+//!
+//! Contract: they are the same bits as `Decoder::log_probs` gives of the packed sequences, and as generation recorded.
 
-use solon_model::{Adapter, AnswerPack, Backend, Decoder};
+use crate::engine::Engine;
+use crate::prefixes::Prefix;
+use solon_model::{Backend, CachedRows, Scored};
 
 /// A prompt and the completions to score after it.
 #[derive(Clone, Debug)]
@@ -11,37 +15,77 @@ pub struct ScoreItem {
     pub completions: Vec<Vec<u32>>,
 }
 
-/// Tokens in one pack, about.
-const PACK: usize = 1024;
+/// Tokens in one pass, about.
+const PASS: usize = 1024;
 
-/// Log-probs in nats of every completion's tokens: `[item][completion][token]`, at softmax temperature `temperature`.
-/// `progress(n)` hears of each pack's finished items.
-pub fn score<B: Backend>(
-    decoder: &Decoder<B>,
-    adapter: Option<&Adapter<B>>,
-    items: &[ScoreItem],
-    temperature: f32,
-    progress: &mut dyn FnMut(usize),
-) -> Vec<Vec<Vec<f32>>> {
-    let mut out = Vec::with_capacity(items.len());
-    let mut from = 0;
-    while from < items.len() {
-        let (mut to, mut tokens) = (from, 0);
-        while to < items.len() && (to == from || tokens < PACK) {
-            tokens += items[to].prompt.len() + items[to].completions.iter().map(Vec::len).sum::<usize>();
-            to += 1;
+impl<B: Backend> Engine<'_, B> {
+    /// Log-probs in nats of every completion's tokens: `[item][completion][token]`, at softmax temperature `temperature`.
+    /// `progress(n)` hears of each pass's finished items.
+    pub fn score(
+        &mut self,
+        items: &[ScoreItem],
+        temperature: f32,
+        progress: &mut dyn FnMut(usize),
+    ) -> Vec<Vec<Vec<f32>>> {
+        let mut out = Vec::with_capacity(items.len());
+        while out.len() < items.len() {
+            let left = &items[out.len()..];
+            let mut prefixes = Vec::new();
+            let mut tokens = 0;
+            while prefixes.len() < left.len() && (prefixes.is_empty() || tokens < PASS) {
+                let ScoreItem { prompt, completions } = &left[prefixes.len()];
+                let found = self.prefixes.tokens.found;
+                prefixes.push(self.prefixes.attach(&prompt[..prompt.len() - 1]));
+                tokens += prompt.len() - (self.prefixes.tokens.found - found);
+                tokens += completions.iter().map(Vec::len).sum::<usize>();
+            }
+            let items = &left[..prefixes.len()];
+            let log_probs = self.score_pass(items, &prefixes, temperature);
+            for prefix in &prefixes {
+                self.prefixes.release(self.decoder.backend(), &mut self.cache, prefix);
+            }
+            let mut log_probs = log_probs.into_iter();
+            for item in items {
+                out.push(
+                    item.completions.iter().map(|c| log_probs.by_ref().take(c.len()).collect()).collect(),
+                );
+            }
+            progress(items.len());
         }
-        let answers = items[from..to]
-            .iter()
-            .flat_map(|item| item.completions.iter().map(|c| (&item.prompt[..], &c[..])));
-        let AnswerPack { pack: batch, scored, .. } = AnswerPack::of(answers);
-        let hidden = decoder.hidden_states(adapter, &batch);
-        let mut log_probs = decoder.log_probs(&hidden, &scored, temperature).into_iter();
-        for item in &items[from..to] {
-            out.push(item.completions.iter().map(|c| log_probs.by_ref().take(c.len()).collect()).collect());
-        }
-        progress(to - from);
-        from = to;
+        out
     }
-    out
+
+    /// Log-probs of some items' completions one after the other, in one pass where their prompts fit it.
+    fn score_pass(&mut self, items: &[ScoreItem], prefixes: &[Prefix], temperature: f32) -> Vec<f32> {
+        let (decoder, adapter, backend) = (self.decoder, self.adapter, self.decoder.backend());
+        let mut rows = CachedRows::default();
+        let paths: Vec<_> = loop {
+            self.prefixes.push_pending(backend, &mut self.cache, PASS, &mut rows);
+            if let Some(paths) = prefixes.iter().map(|prefix| self.prefixes.ready(prefix)).collect() {
+                break paths;
+            }
+            decoder.forward_cached(adapter, &mut self.cache, &rows);
+            rows = CachedRows::default();
+        };
+        let (mut scored, mut segments) = (Scored::default(), Vec::new());
+        for (item, path) in items.iter().zip(paths) {
+            let last = item.prompt.len() - 1;
+            for completion in item.completions.iter().filter(|completion| !completion.is_empty()) {
+                // Each token is predicted by the one before it, the first by the prompt's last.
+                let before = [&item.prompt[last..], &completion[..completion.len() - 1]].concat();
+                let segment = backend.add_segment(&mut self.cache, before.len());
+                let first = rows.tokens.len();
+                rows.push(&before, last, segment, path.clone());
+                scored.rows.extend(first as u32..rows.tokens.len() as u32);
+                scored.targets.extend_from_slice(completion);
+                segments.push(segment);
+                self.prefixes.tokens.computed += 1;
+            }
+        }
+        let hidden = decoder.forward_cached(adapter, &mut self.cache, &rows);
+        for segment in segments {
+            backend.remove_segment(&mut self.cache, segment);
+        }
+        decoder.log_probs(&hidden, &scored, temperature)
+    }
 }

@@ -238,26 +238,23 @@ fn packing_sharing_and_caching_change_no_bit() {
         let head = backend.add_segment(&mut cache, 7);
         let tail = backend.add_segment(&mut cache, 2);
         let mut last = backend.zeros(0);
-        let steps: [(&[u32], u32, usize, Vec<usize>); 4] = [
+        let steps: [(&[u32], usize, usize, Vec<(usize, usize)>); 4] = [
             (&prompt[..4], 0, head, vec![]),
             (&prompt[4..], 4, head, vec![]),
-            (&second[..1], 7, tail, vec![head]),
-            (&second[1..], 8, tail, vec![head]),
+            (&second[..1], 7, tail, vec![(head, 7)]),
+            (&second[1..], 8, tail, vec![(head, 7)]),
         ];
         for (tokens, position, segment, ancestors) in steps {
-            let rows = CachedRows {
-                tokens: tokens.to_vec(),
-                positions: (position..position + tokens.len() as u32).collect(),
-                runs: vec![solon_model::backend::CachedRun { ancestors, segment, rows: tokens.len() }],
-            };
+            let mut rows = CachedRows::default();
+            rows.push(tokens, position, segment, ancestors);
             last = decoder.forward_cached(None, &mut cache, &rows);
         }
         assert_eq!(last[..], alone[8 * width..], "{precision:?}: cache");
     }
 }
 
-/// Sequences at random, many with beginnings in common: packed together, alone, and token by token from a cache that is cut
-/// anywhere, every hidden state is the same bits.
+/// Sequences at random, many with beginnings in common: packed together, alone, and piece by piece from a cache that is cut
+/// anywhere and holds more than is seen, every hidden state is the same bits.
 #[test]
 fn random_packings_and_caches_change_no_bit() {
     for precision in [solon_kernels::Precision::F32, solon_kernels::Precision::Bf16] {
@@ -298,23 +295,22 @@ fn random_packings_and_caches_change_no_bit() {
                 let mut at = 0;
                 while at < sequence.len() {
                     let len = (1 + draw(50 + at as u64, 9)).min(sequence.len() - at);
-                    let segment = backend.add_segment(&mut cache, len);
-                    let cached = CachedRows {
-                        tokens: sequence[at..at + len].to_vec(),
-                        positions: (at as u32..(at + len) as u32).collect(),
-                        runs: vec![solon_model::backend::CachedRun {
-                            ancestors: ancestors.clone(),
-                            segment,
-                            rows: len,
-                        }],
-                    };
+                    let unseen = draw(300 + at as u64, 4);
+                    let segment = backend.add_segment(&mut cache, len + unseen);
+                    let mut cached = CachedRows::default();
+                    cached.push(&sequence[at..at + len], at, segment, ancestors.clone());
                     let states = decoder.forward_cached(None, &mut cache, &cached);
                     assert_eq!(
                         states[..],
                         alone[at * width..(at + len) * width],
                         "{precision:?}, cached from {at}"
                     );
-                    ancestors.push(segment);
+                    if unseen > 0 {
+                        let mut other = CachedRows::default();
+                        other.push(&stem[..unseen], at + len, segment, ancestors.clone());
+                        decoder.forward_cached(None, &mut cache, &other);
+                    }
+                    ancestors.push((segment, len));
                     at += len;
                 }
             }

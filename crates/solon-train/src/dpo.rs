@@ -9,7 +9,9 @@ use crate::losses::sequences::{spread_over_tokens, sum_by_sequence};
 use crate::reward::Pair;
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
-use solon_infer::score::{ScoreItem, score};
+use solon_infer::engine::Engine;
+use solon_infer::prefixes::KEPT;
+use solon_infer::score::ScoreItem;
 use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, Decoder};
 
@@ -28,7 +30,8 @@ pub fn reference_sums<B: Backend>(
         })
         .collect();
     let sum = |logprobs: &[f32]| logprobs.iter().map(|x| f64::from(*x)).sum::<f64>();
-    score(decoder, adapter, &items, 1.0, progress).iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
+    let scores = Engine::new(decoder, adapter, KEPT).score(&items, 1.0, progress);
+    scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 
 /// DPO over a set of pairs.

@@ -1,21 +1,29 @@
 //! The engine as a feedback model: `solon-feedback` asks, an adapter on the shared decoder answers.
+//!
+//! One is held for as long as a stage asks, so that what earlier questions began with is not computed again.
 
 use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, Sampling};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
+use solon_infer::engine::Engine;
 use solon_infer::sampling::Sampling as Choose;
-use solon_infer::score::{ScoreItem, score};
+use solon_infer::score::ScoreItem;
 use solon_kernels::Draws;
 use solon_model::{Adapter, Cpu};
 use solon_text::Message;
+use std::cell::RefCell;
 
 /// A model with one of its adapters.
 pub struct LocalModel<'a> {
-    /// Decoder and text.
-    pub model: &'a ChatModel,
-    /// The adapter that answers.
-    pub adapter: Option<&'a Adapter<Cpu>>,
-    /// Answers sampled at a time.
-    pub slots: usize,
+    model: &'a ChatModel,
+    engine: RefCell<Engine<'a, Cpu>>,
+    slots: usize,
+}
+
+impl<'a> LocalModel<'a> {
+    /// Decoder and text, the adapter that answers, and how many answers are sampled at a time.
+    pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Cpu>>, slots: usize) -> Self {
+        Self { model, engine: RefCell::new(model.engine(adapter)), slots }
+    }
 }
 
 fn messages(from: &[solon_feedback::ChatMessage]) -> Vec<Message> {
@@ -50,8 +58,10 @@ impl FeedbackModel for LocalModel<'_> {
             stop: sampling.stop.clone(),
             slots: self.slots,
         };
-        let answers =
-            self.model.answer(self.adapter, &requests, &settings, progress).map_err(FeedbackError::model)?;
+        let answers = self
+            .model
+            .answer(&mut self.engine.borrow_mut(), &requests, &settings, progress)
+            .map_err(FeedbackError::model)?;
         Ok(answers
             .into_iter()
             .map(|answer| Generated {
@@ -83,7 +93,7 @@ impl FeedbackModel for LocalModel<'_> {
                 .map_err(FeedbackError::model)?;
             items.push(ScoreItem { prompt, completions });
         }
-        let scores = score(&self.model.decoder, self.adapter, &items, 1.0, progress);
+        let scores = self.engine.borrow_mut().score(&items, 1.0, progress);
         let sum = |logprobs: &Vec<f32>| logprobs.iter().map(|l| f64::from(*l)).sum();
         Ok(scores.iter().map(|options| options.iter().map(sum).collect()).collect())
     }

@@ -4,7 +4,9 @@ use crate::memory::TOKENS_PER_PASS;
 use anyhow::{Context, Result, bail};
 use solon_data::records::{ChatMessage, PreferencePair};
 use solon_infer::chat::ChatModel;
-use solon_infer::generate::{Request, Settings, generate};
+use solon_infer::engine::Engine;
+use solon_infer::generate::{Request, Settings};
+use solon_infer::prefixes::KEPT;
 use solon_infer::sampling::Sampling;
 use solon_kernels::Draws;
 use solon_model::parameters::Projection;
@@ -123,9 +125,8 @@ pub fn reward_statistics(
         stop_text: None,
         slots: 64,
         logprob_temperature: 1.0,
-        share_prefixes: true,
     };
-    let completions = generate(decoder, policy, &requests, &settings, &mut |_| {});
+    let completions = Engine::new(decoder, policy, KEPT).generate(&requests, &settings, &mut |_| {});
     let answers: Vec<(&[u32], &[u32])> =
         requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
     let scores = rewards(decoder, Some(adapter), head, &answers, TOKENS_PER_PASS);

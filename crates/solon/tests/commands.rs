@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger, NewItem};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::sampling::Sampling;
-use solon_infer::score::{ScoreItem, score};
+use solon_infer::score::ScoreItem;
 use solon_kernels::{Draws, Precision};
 use solon_model::Training;
 use solon_text::Message;
@@ -148,7 +148,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
         let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: begin.into(), draws };
         let settings =
             AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
-        model.answer(None, &[request], &settings, &mut |_| {}).unwrap().remove(0)
+        model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
     };
     let (free, begun) = (answer(""), answer("I can't"));
     assert_ne!(free.completion.token_ids, begun.completion.token_ids);
@@ -159,7 +159,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let completion = [&begin[..], &begun.completion.token_ids].concat();
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![completion] };
-    let scores = score(&model.decoder, None, &[item], 1.0, &mut |_| {});
+    let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
     assert_eq!(scores[0][0][begin.len()..], begun.completion.logprobs);
 }
 
@@ -176,10 +176,10 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: String::new(), draws };
     let settings =
         AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
-    let answer = model.answer(None, &[request], &settings, &mut |_| {}).unwrap().remove(0);
+    let answer = model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0);
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };
-    let scores = score(&model.decoder, None, &[item], 1.0, &mut |_| {});
+    let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
     assert_eq!(scores[0][0], answer.completion.logprobs);
 }
 

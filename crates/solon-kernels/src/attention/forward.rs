@@ -217,14 +217,15 @@ pub fn packed(
     });
 }
 
-/// New rows of one sequence, and the cache's blocks that they see: the last one ends with the rows' own positions.
+/// New rows of one sequence, and the cache's blocks that they see: the last one ends with the rows' own positions, and is
+/// seen whole.
 pub struct CachedPath<'a> {
     /// The first of its rows.
     pub first_row: usize,
     /// How many.
     pub rows: usize,
-    /// The blocks of its path, root first, with one [`Keys`] for each key head.
-    pub blocks: Vec<&'a [Keys]>,
+    /// The blocks of its path, root first: one [`Keys`] for each key head, and how many positions of it are in the path.
+    pub blocks: Vec<(&'a [Keys], usize)>,
 }
 
 /// Attention of new rows over what is cached, `q` and `out` `[rows, heads.queries * dim]`, as [`packed`] computes it.
@@ -234,6 +235,8 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
     let mut rows = 0;
     for path in paths {
         assert_eq!(path.first_row, rows, "the rows of paths follow each other");
+        let held = |(keys, count): &(&[Keys], usize)| keys.iter().all(|keys| *count <= keys.len());
+        assert!(path.blocks.iter().all(held), "a path sees what is there");
         rows += path.rows;
     }
     assert_eq!(q.len(), rows * heads.queries * heads.dim);
@@ -248,13 +251,13 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
         .collect();
     threads::for_each(tasks.len() * heads.keys, |task| {
         let ((path, from, to), head) = (tasks[task / heads.keys], task % heads.keys);
-        let length: usize = path.blocks.iter().map(|keys| keys[head].len()).sum();
+        let length: usize = path.blocks.iter().map(|(_, count)| count).sum();
         let before = length.checked_sub(path.rows).expect("the rows' own positions are in the last block");
         let blocks = |seen: usize| {
             let mut left = seen;
             let mut blocks = Vec::with_capacity(path.blocks.len());
-            for keys in &path.blocks {
-                let count = keys[head].len().min(left);
+            for (keys, count) in &path.blocks {
+                let count = left.min(*count);
                 blocks.push((&keys[head], count));
                 left -= count;
             }

@@ -172,12 +172,13 @@ mod tests {
             let (mut out, mut logsum) = (vec![0.0; q.len()], vec![0.0; q.len() / HEADS.dim]);
             packed(HEADS, &spans(), precision, (&q, &k, &v), &mut out, &mut logsum);
             // The second answer, its path cut into blocks at even and odd places, its own tokens in the last.
-            for cuts in [[7, 12], [8, 11], [1, 18], [16, 3]] {
+            // A block may hold more than the path sees of it: what another sequence went on with.
+            for (cuts, unseen) in [([7, 12], 0), ([8, 11], 1), ([1, 18], 5), ([16, 3], 20), ([18, 1], 1)] {
                 let mut tokens = (0..19).chain(24..27);
-                let blocks: Vec<Vec<Keys>> = [cuts[0], cuts[1], 3]
-                    .map(|len| {
-                        let mut heads = vec![Keys::with_capacity(8, precision, len); 2];
-                        for token in tokens.by_ref().take(len) {
+                let blocks: Vec<Vec<Keys>> = [(cuts[0], unseen), (cuts[1], unseen), (3, 0)]
+                    .map(|(len, unseen)| {
+                        let mut heads = vec![Keys::with_capacity(8, precision, len + unseen); 2];
+                        for token in tokens.by_ref().take(len).chain(5..5 + unseen) {
                             for (head, keys) in heads.iter_mut().enumerate() {
                                 let at = token * 16 + head * 8;
                                 keys.push(&k[at..at + 8], &v[at..at + 8]);
@@ -186,11 +187,11 @@ mod tests {
                         heads
                     })
                     .into();
-                let path =
-                    CachedPath { first_row: 0, rows: 3, blocks: blocks.iter().map(|b| &b[..]).collect() };
+                let blocks = blocks.iter().zip([cuts[0], cuts[1], 3]).map(|(b, seen)| (&b[..], seen));
+                let path = CachedPath { first_row: 0, rows: 3, blocks: blocks.collect() };
                 let mut again = vec![0.0; 3 * 32];
                 cached(HEADS, &[path], &q[24 * 32..27 * 32], &mut again);
-                assert_eq!(again, out[24 * 32..27 * 32], "{precision:?}, cut at {cuts:?}");
+                assert_eq!(again, out[24 * 32..27 * 32], "{precision:?}, cut at {cuts:?}, {unseen} unseen");
             }
         }
     }

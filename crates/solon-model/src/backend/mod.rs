@@ -30,9 +30,11 @@ pub enum WeightUse {
 /// A run of consecutive rows of a cached forward pass: new tokens of one sequence.
 #[derive(Clone, Debug)]
 pub struct CachedRun {
-    /// The cache segments before `segment` on this sequence's path, root first; all of each is seen.
-    pub ancestors: Vec<usize>,
-    /// The cache segment that the new keys and values are appended to.
+    /// The cache segments before `segment` on this sequence's path, root first, and how many of each one's positions are
+    /// seen, which are there when this pass has appended its rows. What is not seen changes no bit, if it is finite: of a
+    /// pair of positions in bf16, the unseen one is multiplied by zero.
+    pub ancestors: Vec<(usize, usize)>,
+    /// The cache segment that the new keys and values are appended to; no other run of the pass appends to it.
     pub segment: usize,
     /// Rows in this run.
     pub rows: usize,
@@ -192,7 +194,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn add_segment(&self, cache: &mut Self::Cache, capacity: usize) -> usize;
     /// Gives a segment's memory back; its number may be used again.
     fn remove_segment(&self, cache: &mut Self::Cache, segment: usize);
-    /// Appends each run's keys and values at one layer and attends over each run's path.
+    /// Appends each run's keys and values at one layer and attends over each run's path. A run whose segment others see
+    /// comes before theirs.
     fn cached_attention(
         &self,
         cache: &mut Self::Cache,

@@ -360,10 +360,12 @@ impl Backend for Reference {
                 own.0.extend_from_slice(&k[row * kv_width..][..kv_width]);
                 own.1.extend_from_slice(&v[row * kv_width..][..kv_width]);
                 let (mut keys, mut values) = (Vec::new(), Vec::new());
-                for segment in run.ancestors.iter().chain([&run.segment]) {
+                let own =
+                    cache.segments[run.segment].as_ref().expect("a live segment")[layer].0.len() / kv_width;
+                for (segment, seen) in run.ancestors.iter().chain([&(run.segment, own)]) {
                     let kept = &cache.segments[*segment].as_ref().expect("a live segment")[layer];
-                    keys.extend_from_slice(&kept.0);
-                    values.extend_from_slice(&kept.1);
+                    keys.extend_from_slice(&kept.0[..seen * kv_width]);
+                    values.extend_from_slice(&kept.1[..seen * kv_width]);
                 }
                 let all: Vec<usize> = (0..keys.len() / kv_width).collect();
                 for head in 0..heads.queries {

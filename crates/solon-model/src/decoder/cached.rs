@@ -15,6 +15,15 @@ pub struct CachedRows {
     pub runs: Vec<CachedRun>,
 }
 
+impl CachedRows {
+    /// Adds a run: tokens from `position` on, appended to `segment`.
+    pub fn push(&mut self, tokens: &[u32], position: usize, segment: usize, ancestors: Vec<(usize, usize)>) {
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend((position..position + tokens.len()).map(|p| p as u32));
+        self.runs.push(CachedRun { ancestors, segment, rows: tokens.len() });
+    }
+}
+
 impl<B: Backend> Decoder<B> {
     /// An empty cache for this model.
     pub fn new_cache(&self) -> B::Cache {

@@ -18,9 +18,11 @@ use crate::losses::value::{ValueInputs, ValueMetrics, value_loss};
 use crate::reward::rewards;
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
-use solon_infer::generate::{Completion, Finish, Request, Settings, generate};
+use solon_infer::engine::Engine;
+use solon_infer::generate::{Completion, Finish, Request, Settings};
+use solon_infer::prefixes::KEPT;
 use solon_infer::sampling::Sampling;
-use solon_infer::score::{ScoreItem, score};
+use solon_infer::score::ScoreItem;
 use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, PackedBatch, ScalarHead, Scored};
 
@@ -167,10 +169,13 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             stop_text: None,
             slots: self.settings.slots,
             logprob_temperature: temperature,
-            share_prefixes: true,
         };
         let decoder = &self.policy.decoder;
-        let completions = generate(decoder, self.policy.adapter.as_ref(), &requests, &settings, &mut |_| {});
+        let completions = Engine::new(decoder, self.policy.adapter.as_ref(), KEPT).generate(
+            &requests,
+            &settings,
+            &mut |_| {},
+        );
         let lengths: Vec<usize> = completions.iter().map(|c| c.token_ids.len()).collect();
         let logprobs: Vec<f32> = completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect();
         let ended: Vec<bool> = completions.iter().map(|c| c.finish == Finish::Stop).collect();
@@ -185,7 +190,8 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             .iter()
             .map(|(prompt, answer)| ScoreItem { prompt: prompt.to_vec(), completions: vec![answer.to_vec()] })
             .collect();
-        let reference: Vec<f32> = score(decoder, self.reference, &items, temperature, &mut |_| {})
+        let reference: Vec<f32> = Engine::new(decoder, self.reference, KEPT)
+            .score(&items, temperature, &mut |_| {})
             .into_iter()
             .flatten()
             .flatten()

@@ -11,7 +11,9 @@ use crate::training::fresh_adapter;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_infer::chat::{ChatModel, OpenSettings};
-use solon_infer::generate::{Request, Settings, generate};
+use solon_infer::engine::Engine;
+use solon_infer::generate::{Request, Settings};
+use solon_infer::prefixes::{KEPT, Sharing};
 use solon_infer::sampling::Sampling;
 use solon_kernels::isa::isa;
 use solon_kernels::{Draws, Precision, roofline};
@@ -93,7 +95,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
     let config = model.config().clone();
     let draws = Draws::new(0, "bench");
     let shared = random_ids(shared_tokens, config.vocab_size, draws.item("shared"));
-    // Every repeat has prompts of its own, so that nothing is there from the one before.
+    // Every repeat has prompts of its own, and an engine of its own, so that nothing is there from the one before.
     let requests = |repeat: usize| -> Vec<Request> {
         (0..batch)
             .map(|i| {
@@ -110,13 +112,15 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
         stop_text: None,
         slots: batch,
         logprob_temperature: 1.0,
-        share_prefixes: !args.no_sharing,
     };
-    let mut seconds = Vec::new();
+    let sharing = if args.no_sharing { Sharing::Off } else { KEPT };
+    let (mut seconds, mut computed) = (Vec::new(), 0);
     for repeat in 0..=args.model.repeats {
         let requests = requests(repeat);
         let start = Instant::now();
-        generate(&model.decoder, None, &requests, &settings, &mut |_| {});
+        let mut engine = Engine::new(&model.decoder, None, sharing);
+        engine.generate(&requests, &settings, &mut |_| {});
+        computed = engine.prompt_tokens().computed;
         if repeat > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }
@@ -132,7 +136,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
     let mut report = report(&args.model, precision, &seconds, tokens, flops)?;
     report["work"] = json!({
         "kind": "generate", "batch": batch, "prompt_tokens": prompt_tokens, "shared_tokens": shared_tokens,
-        "new_tokens": new_tokens, "sharing": !args.no_sharing,
+        "new_tokens": new_tokens, "sharing": !args.no_sharing, "prompt_tokens_computed": computed,
     });
     print(&report, args.model.json)
 }

@@ -53,6 +53,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         slots: 1,
     };
     let model = open(&args.model, Training::None)?;
+    let mut engine = model.engine(model.adapter.as_ref());
     let draws = Draws::new(args.sampling.seed, "chat");
     let mut input = std::io::stdin().lock();
     let terminal = input.is_terminal();
@@ -86,7 +87,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
                     begin: String::new(),
                     draws: draws.index(place),
                 };
-                match model.answer(model.adapter.as_ref(), &[request], &settings, &mut |_| {}) {
+                match model.answer(&mut engine, &[request], &settings, &mut |_| {}) {
                     Ok(answers) => {
                         let mut out = std::io::stdout().lock();
                         for answer in answers {

@@ -63,7 +63,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
     let constitution =
         Constitution::open(&assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?)?;
     let model = open(&args.model, Training::None)?;
-    let model = LocalModel { model: &model, adapter: model.adapter.as_ref(), slots: args.sampling.batch };
+    let model = LocalModel::new(&model, model.adapter.as_ref(), args.sampling.batch);
     let fault = |text: &str| solon_eval::fault(text).map(|fault| format!("{fault:?}"));
     let mut rounds: HashMap<String, Vec<Round>> = HashMap::new();
     for round in 1..=args.rounds as u32 {

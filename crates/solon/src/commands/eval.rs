@@ -61,7 +61,8 @@ pub fn safety_report(
         .collect();
     let settings = AnswerSettings { sampling: Sampling::greedy(), max_new_tokens, stop: Vec::new(), slots };
     let bar = progress::bar("evaluating", requests.len(), "answers");
-    let answers = model.answer(adapter, &requests, &settings, &mut |n| bar.inc(n as u64))?;
+    let mut engine = model.engine(adapter);
+    let answers = model.answer(&mut engine, &requests, &settings, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
     let items = prompts
         .iter()

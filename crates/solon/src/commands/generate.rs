@@ -46,7 +46,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     };
     let bar = progress::bar("generating", requests.len(), "answers");
     let answers = model
-        .answer(model.adapter.as_ref(), &requests, &settings, &mut |n| bar.inc(n as u64))
+        .answer(&mut model.engine(model.adapter.as_ref()), &requests, &settings, &mut |n| bar.inc(n as u64))
         .with_context(|| args.prompts.display().to_string())?;
     bar.finish_and_clear();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -62,7 +62,7 @@ fn by_model(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
         labeller_training(&constitution, &[], args.ask.into())?.held_out
     };
     let model = open(&args.model, Training::None)?;
-    let model = LocalModel { model: &model, adapter: model.adapter.as_ref(), slots: SLOTS };
+    let model = LocalModel::new(&model, model.adapter.as_ref(), SLOTS);
     let label = |what: &str, pairs: &[Pair], stage: &str| {
         let bar = progress::bar(what, 2 * pairs.len(), "questions");
         let settings =

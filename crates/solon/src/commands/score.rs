@@ -33,7 +33,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         .collect();
     let bar = progress::bar("scoring", items.len(), "rows");
     let scored = model
-        .score(model.adapter.as_ref(), &items, &mut |n| bar.inc(n as u64))
+        .score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| bar.inc(n as u64))
         .with_context(|| args.input.display().to_string())?;
     bar.finish_and_clear();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -15,6 +15,7 @@ use solon_feedback::{
     split_examples,
 };
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a needless refusal is made to begin with.
 const REFUSAL: &str = "I can't";
@@ -59,6 +60,8 @@ impl Pipeline {
             let made = this.made("contrast", ItemKind::Pair)?;
             let prompts: Vec<PromptRecord> = this.helpful.iter().take(settings.contrasts).cloned().collect();
             let bar = progress::bar("contrasting answers", 2 * prompts.len(), "answers");
+            let model = Arc::clone(&this.model);
+            let model = LocalModel::new(&model, Some(&sft.adapter), SLOTS);
             let first = this.red_team.len();
             for (chunk, prompts) in prompts.chunks(SLOTS).enumerate() {
                 safe_point()?;
@@ -76,7 +79,6 @@ impl Pipeline {
                         begin: begin.to_owned(),
                     })
                     .collect();
-                let model = LocalModel { model: &this.model, adapter: Some(&sft.adapter), slots: SLOTS };
                 let sampling = sampling(settings.sample, this.recipe.seed, "contrast");
                 let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
                 // A labeller must not tell the answers apart by which was cut off.

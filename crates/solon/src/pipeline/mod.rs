@@ -31,12 +31,14 @@ use solon_kernels::Draws;
 use solon_kernels::isa::isa;
 use solon_model::{Adapter, Cpu, Training};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Everything the stages share.
 pub struct Pipeline {
     recipe: Recipe,
     constitution: Constitution,
-    model: ChatModel,
+    /// Shared, so that a stage may hold an engine on it while it writes to the run.
+    model: Arc<ChatModel>,
     run: RunFolder,
     red_team: Vec<PromptRecord>,
     helpful: Vec<PromptRecord>,
@@ -91,7 +93,7 @@ impl Pipeline {
             precision: precision(recipe.precision().map_err(anyhow::Error::msg)?),
             training: Training::Frozen,
         };
-        let model = ChatModel::open(&path, None, settings)?;
+        let model = Arc::new(ChatModel::open(&path, None, settings)?);
         let model_sha256 = model_hash(&path)?;
         let run = RunFolder::open(out)?;
         let frozen = toml::to_string_pretty(&recipe).context("the recipe cannot be written as TOML")?;

@@ -21,6 +21,7 @@ use solon_feedback::{
 };
 use solon_text::Message;
 use solon_train::sft::SftTrainer;
+use std::sync::Arc;
 
 /// Answers sampled at a time, and requests between two visits to the ledger: what a killed run loses at most.
 pub(super) const SLOTS: usize = 64;
@@ -154,6 +155,8 @@ impl Pipeline {
             let made = this.made("respond", ItemKind::Response)?;
             let bar = progress::bar("responding", red_team.len() + helpful.len(), "answers");
             bar.inc(made.len() as u64);
+            let model = Arc::clone(&this.model);
+            let model = LocalModel::new(&model, None, SLOTS);
             let mut ordinal = 0;
             for (prompts, sample, is_helpful) in [(&red_team, respond, false), (&helpful, rehearse, true)] {
                 for prompts in prompts.chunks(SLOTS) {
@@ -172,7 +175,6 @@ impl Pipeline {
                             begin: String::new(),
                         })
                         .collect();
-                    let model = LocalModel { model: &this.model, adapter: None, slots: SLOTS };
                     let sampling = sampling(sample, this.recipe.seed, "respond");
                     let mut answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
                     if is_helpful {
@@ -208,6 +210,8 @@ impl Pipeline {
             };
             let bar =
                 progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
+            let model = Arc::clone(&this.model);
+            let model = LocalModel::new(&model, Some(&critic.adapter), SLOTS);
             // A chunk goes through all its rounds before the next begins, and is recorded when each round ends.
             for chunk in items.chunks(SLOTS) {
                 let mut chunk = chunk.to_vec();
@@ -216,11 +220,6 @@ impl Pipeline {
                     let (critiques, revisions) = match this.recorded_round(&chunk, round)? {
                         Some(records) => records,
                         None => {
-                            let model = LocalModel {
-                                model: &this.model,
-                                adapter: Some(&critic.adapter),
-                                slots: SLOTS,
-                            };
                             let constitution = &this.constitution;
                             let critiques = critique_round(
                                 &model,

@@ -23,6 +23,7 @@ use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Labels and what their maker is worth.
 pub(super) struct Labels {
@@ -41,6 +42,8 @@ impl Pipeline {
             let prompts = this.phase2_prompts(settings.prompts_each);
             let made = this.made("sample", ItemKind::Pair)?;
             let bar = progress::bar("sampling pairs", 2 * prompts.len(), "answers");
+            let model = Arc::clone(&this.model);
+            let model = LocalModel::new(&model, Some(&sft.adapter), SLOTS);
             for (chunk, prompts) in prompts.chunks(SLOTS).enumerate() {
                 safe_point()?;
                 let todo: Vec<(usize, &PromptRecord)> = prompts
@@ -59,7 +62,6 @@ impl Pipeline {
                         begin: String::new(),
                     })
                     .collect();
-                let model = LocalModel { model: &this.model, adapter: Some(&sft.adapter), slots: SLOTS };
                 let sampling = sampling(settings.sample, this.recipe.seed, "sample");
                 let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
                 let mut items = Vec::new();
@@ -120,6 +122,8 @@ impl Pipeline {
             let all: Vec<(Pair, bool)> = pairs.into_iter().map(|p| (p, false)).chain(known).collect();
             let made = this.made("label", ItemKind::Label)?;
             let bar = progress::bar("labelling", 2 * all.len(), "judgements");
+            let model = Arc::clone(&this.model);
+            let model = LocalModel::new(&model, Some(&labeller.adapter), SLOTS);
             for (chunk, pairs) in all.chunks(SLOTS).enumerate() {
                 safe_point()?;
                 let todo: Vec<(usize, &(Pair, bool))> = pairs
@@ -144,7 +148,6 @@ impl Pipeline {
                         }
                     })
                     .collect();
-                let model = LocalModel { model: &this.model, adapter: Some(&labeller.adapter), slots: SLOTS };
                 let labels =
                     label_pairs(&model, &this.constitution, &asked, &settings, &mut |n| bar.inc(n as u64))?;
                 let mut items = Vec::new();

@@ -317,10 +317,12 @@ impl Backend for Cpu {
             .iter()
             .map(|run| {
                 first_row += run.rows;
+                let own = of_layer(run.segment);
+                let ancestors = run.ancestors.iter().map(|(segment, seen)| (of_layer(*segment), *seen));
                 CachedPath {
                     first_row: first_row - run.rows,
                     rows: run.rows,
-                    blocks: run.ancestors.iter().chain([&run.segment]).map(|s| of_layer(*s)).collect(),
+                    blocks: ancestors.chain([(own, own[0].len())]).collect(),
                 }
             })
             .collect();
