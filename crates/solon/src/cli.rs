@@ -134,8 +134,7 @@ pub enum WeightsFlag {
     /// In the precision of products
     #[default]
     Full,
-    /// In int8, with a scale for each output channel: half the memory of bf16, and faster where few answers are made at a
-    /// time. The result differs a little
+    /// In int8, with a scale for each output channel; log-probs differ a little
     Int8,
 }
 
