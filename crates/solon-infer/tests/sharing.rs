@@ -8,7 +8,7 @@ use solon_infer::score::ScoreItem;
 use solon_kernels::{Draws, Precision};
 use solon_model::backend::Reference;
 use solon_model::config::{Architecture, ModelConfig, RopeScaling};
-use solon_model::{AnswerPack, Backend, Cpu, Decoder, Training};
+use solon_model::{AnswerPack, Backend, Cpu, Decoder, Training, Weights};
 
 const VOCAB: usize = 50;
 
@@ -35,7 +35,7 @@ fn decoder<B: Backend>(backend: B) -> Decoder<B> {
         let values = (0..shape.iter().product::<usize>() as u64).map(|i| key.normal(i) as f32 * 0.4);
         Ok::<_, std::convert::Infallible>(values.collect())
     };
-    let Ok(decoder) = Decoder::build(backend, config, Training::None, 1500, make);
+    let Ok(decoder) = Decoder::build(backend, config, Training::None(Weights::Full), 1500, make);
     decoder
 }
 

@@ -17,6 +17,30 @@ pub fn matmul(a: Strided<'_>, b: Strided<'_>, m: usize, n: usize, k: usize, c: &
     }
 }
 
+/// A row as whole numbers of at most 127 and what one of them stands for: `max|x| / 127`. Nearest, ties to even.
+pub fn quantise(row: &[f32]) -> (Vec<i8>, f32) {
+    let scale = row.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / 127.0;
+    if scale == 0.0 {
+        return (vec![0; row.len()], 0.0);
+    }
+    (row.iter().map(|x| (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect(), scale)
+}
+
+/// `c = x Wᵀ` or `c += x Wᵀ` with rows of `w [n, k]` rounded to int8: whole numbers are summed as in [`matmul`], from zero,
+/// and the sum is scaled once.
+pub fn matmul_int8(x: &[f32], w: &[f32], k: usize, c: &mut [f32], write: Write) {
+    let n = w.len() / k;
+    for (j, row) in w.chunks_exact(k).enumerate() {
+        let (values, scale) = quantise(row);
+        for (i, x) in x.chunks_exact(k).enumerate() {
+            let sum =
+                x.iter().zip(&values).fold(0.0_f32, |sum, (x, value)| x.mul_add(f32::from(*value), sum));
+            let c = &mut c[i * n + j];
+            *c = if write == Write::Add { scale.mul_add(sum, *c) } else { scale * sum };
+        }
+    }
+}
+
 /// `y = x / sqrt(mean(x²) + eps) · gain` for rows of `gain.len()`.
 pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
     let width = gain.len();

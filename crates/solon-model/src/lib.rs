@@ -14,4 +14,4 @@ pub use adapter::{Adapter, LoraSettings};
 pub use backend::{Backend, Cpu, Reference};
 pub use batch::{AnswerPack, PackedBatch, Scored};
 pub use config::ModelConfig;
-pub use decoder::{CachedRows, Decoder, Forward, Gradients, Keep, LOGIT_ROWS, ScalarHead, Training};
+pub use decoder::{CachedRows, Decoder, Forward, Gradients, Keep, LOGIT_ROWS, ScalarHead, Training, Weights};

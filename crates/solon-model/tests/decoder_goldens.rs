@@ -1,12 +1,13 @@
 //! The decoder against PyTorch and transformers: logits, loss, log-probs and every gradient of tiny random models
 //! (`goldens/make_decoder_goldens.py`), on both backends.
 
+use solon_kernels::Precision;
 use solon_model::backend::Cpu;
 use solon_model::parameters::Projection;
 use solon_model::weights::{Checkpoint, peft};
 use solon_model::{
     Adapter, Backend, CachedRows, Decoder, Gradients, Keep, LoraSettings, PackedBatch, Reference, ScalarHead,
-    Scored, Training,
+    Scored, Training, Weights,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,52 +173,95 @@ const F32: f32 = 2e-5;
 #[test]
 fn llama_tied() {
     check_language_model(&Reference, "llama-tied", None, F32);
-    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama-tied", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama-tied", None, F32);
 }
 
 #[test]
 fn llama3_scaled_rope_untied() {
     check_language_model(&Reference, "llama3-untied", None, F32);
-    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama3-untied", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama3-untied", None, F32);
 }
 
 #[test]
 fn qwen2_biases() {
     check_language_model(&Reference, "qwen2", None, F32);
-    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "qwen2", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "qwen2", None, F32);
 }
 
 #[test]
 fn qwen3_head_norms() {
     check_language_model(&Reference, "qwen3", None, F32);
-    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "qwen3", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "qwen3", None, F32);
 }
 
 #[test]
 fn lora_in_activation_space() {
     check_language_model(&Reference, "llama-tied", Some("lora"), F32);
-    check_language_model(&Cpu::new(solon_kernels::Precision::F32), "llama-tied", Some("lora"), F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama-tied", Some("lora"), F32);
 }
 
 #[test]
 fn scalar_head() {
     check_scalar_head(&Reference, F32);
-    check_scalar_head(&Cpu::new(solon_kernels::Precision::F32), F32);
+    check_scalar_head(&Cpu::new(Precision::F32), F32);
 }
 
 #[test]
 fn bf16_products_stay_within_their_rounding() {
     for name in ["llama-tied", "qwen3"] {
-        check_language_model(&Cpu::new(solon_kernels::Precision::Bf16), name, None, 0.04);
+        check_language_model(&Cpu::new(Precision::Bf16), name, None, 0.04);
     }
 }
+
+/// Weights in int8 are another model, a little: how far from the golden one is a property of its weights. Both backends agree
+/// on which.
+#[test]
+fn int8_weights_stay_near_full_ones() {
+    for name in ["llama-tied", "llama3-untied", "qwen2", "qwen3"] {
+        let golden = golden(name);
+        let batch = case(&golden).batch;
+        let expected = [golden["a.logits"].clone(), golden["b.logits"].clone()].concat();
+        let training = Training::None(Weights::Int8);
+        let (plain, _) = decoder(&Reference, name, training);
+        let plain = plain.logits(&plain.hidden_states(None, &batch));
+        assert_close(name, &plain, &expected, 0.02);
+        assert!(
+            plain.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-4),
+            "{name}: nothing was rounded"
+        );
+        for (precision, tolerance) in [(Precision::F32, F32), (Precision::Bf16, 0.04)] {
+            let (fast, _) = decoder(&Cpu::new(precision), name, training);
+            assert_close(name, &fast.logits(&fast.hidden_states(None, &batch)), &plain, tolerance);
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit_of_int8_logits() {
+    let run = |threads| {
+        solon_kernels::threads::with_threads(threads, || {
+            let (decoder, _) = decoder(&Cpu::new(Precision::auto()), "qwen2", Training::None(Weights::Int8));
+            let batch = case(&golden("qwen2")).batch;
+            decoder.logits(&decoder.hidden_states(None, &batch))
+        })
+    };
+    assert_eq!(run(1), run(2));
+}
+
+/// Every form in which weights run forward alone.
+const FORWARD_ONLY: [(Precision, Weights); 4] = [
+    (Precision::F32, Weights::Full),
+    (Precision::Bf16, Weights::Full),
+    (Precision::F32, Weights::Int8),
+    (Precision::Bf16, Weights::Int8),
+];
 
 /// A shared prompt with two answers gives the same bits as each sequence alone, and as a cache filled piece by piece.
 #[test]
 fn packing_sharing_and_caching_change_no_bit() {
-    for precision in [solon_kernels::Precision::F32, solon_kernels::Precision::Bf16] {
+    for (precision, weights) in FORWARD_ONLY {
         let backend = Cpu::new(precision);
-        let (decoder, _) = decoder(&backend, "qwen3", Training::None);
+        let (decoder, _) = decoder(&backend, "qwen3", Training::None(weights));
         let (prompt, first, second) = ([5, 9, 3, 44, 7, 8, 21], [4, 2, 60], [33, 1]);
         let width = decoder.config().hidden_size;
 
@@ -231,8 +275,8 @@ fn packing_sharing_and_caching_change_no_bit() {
         let mut alone = PackedBatch::default();
         alone.push(&[&prompt[..], &second[..]].concat(), None);
         let alone = decoder.hidden_states(None, &alone);
-        assert_eq!(together[13 * width..], alone[7 * width..], "{precision:?}: answer");
-        assert_eq!(together[3 * width..10 * width], alone[..7 * width], "{precision:?}: prompt");
+        assert_eq!(together[13 * width..], alone[7 * width..], "{precision:?} {weights:?}: answer");
+        assert_eq!(together[3 * width..10 * width], alone[..7 * width], "{precision:?} {weights:?}: prompt");
 
         let mut cache = decoder.new_cache();
         let head = backend.add_segment(&mut cache, 7);
@@ -249,7 +293,7 @@ fn packing_sharing_and_caching_change_no_bit() {
             rows.push(tokens, position, segment, ancestors);
             last = decoder.forward_cached(None, &mut cache, &rows);
         }
-        assert_eq!(last[..], alone[8 * width..], "{precision:?}: cache");
+        assert_eq!(last[..], alone[8 * width..], "{precision:?} {weights:?}: cache");
     }
 }
 
@@ -257,9 +301,9 @@ fn packing_sharing_and_caching_change_no_bit() {
 /// anywhere and holds more than is seen, every hidden state is the same bits.
 #[test]
 fn random_packings_and_caches_change_no_bit() {
-    for precision in [solon_kernels::Precision::F32, solon_kernels::Precision::Bf16] {
+    for (precision, weights) in FORWARD_ONLY {
         let backend = Cpu::new(precision);
-        let (decoder, _) = decoder(&backend, "qwen3", Training::None);
+        let (decoder, _) = decoder(&backend, "qwen3", Training::None(weights));
         let (width, vocab) = (decoder.config().hidden_size, decoder.config().vocab_size as f64);
         let draws = solon_kernels::Draws::new(3, "packings");
         for round in 0..6_u64 {
@@ -287,7 +331,7 @@ fn random_packings_and_caches_change_no_bit() {
                     assert_eq!(
                         together[row * width..(row + 1) * width],
                         alone[at * width..(at + 1) * width],
-                        "{precision:?}, round {round}, sequence {i}, token {at}"
+                        "{precision:?} {weights:?}, round {round}, sequence {i}, token {at}"
                     );
                 }
                 let mut cache = decoder.new_cache();
@@ -303,7 +347,7 @@ fn random_packings_and_caches_change_no_bit() {
                     assert_eq!(
                         states[..],
                         alone[at * width..(at + len) * width],
-                        "{precision:?}, cached from {at}"
+                        "{precision:?} {weights:?}, cached from {at}"
                     );
                     if unseen > 0 {
                         let mut other = CachedRows::default();
@@ -323,7 +367,7 @@ fn random_packings_and_caches_change_no_bit() {
 fn threads_and_recomputation_change_no_gradient() {
     let run = |threads, keep| {
         solon_kernels::threads::with_threads(threads, || {
-            let backend = Cpu::new(solon_kernels::Precision::auto());
+            let backend = Cpu::new(Precision::auto());
             let golden = golden("qwen2");
             let (decoder, _) = decoder(&backend, "qwen2", Training::Full);
             let Case { batch, scored, weights } = case(&golden);

@@ -6,6 +6,7 @@ pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, Be
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use solon_model::{Training, Weights};
 use std::path::PathBuf;
 
 /// From a constitution to an aligned, evaluated model in one command.
@@ -127,6 +128,43 @@ pub struct ModelArgs {
     pub threads: Option<usize>,
 }
 
+/// How a model that is only run holds its weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WeightsFlag {
+    /// In the precision of products
+    #[default]
+    Full,
+    /// In int8, with a scale for each output channel; log-probs differ a little
+    Int8,
+}
+
+impl WeightsFlag {
+    /// The name as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightsFlag::Full => "full",
+            WeightsFlag::Int8 => "int8",
+        }
+    }
+}
+
+impl From<WeightsFlag> for Training {
+    fn from(flag: WeightsFlag) -> Self {
+        match flag {
+            WeightsFlag::Full => Self::None(Weights::Full),
+            WeightsFlag::Int8 => Self::None(Weights::Int8),
+        }
+    }
+}
+
+/// The flag of every command that runs a model and does not train it.
+#[derive(Args, Clone, Copy)]
+pub struct WeightsArgs {
+    /// How weights are held; an adapter's always in full
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: WeightsFlag,
+}
+
 /// `solon run`.
 #[derive(Args)]
 pub struct RunArgs {
@@ -180,6 +218,8 @@ pub struct SamplingArgs {
 pub struct GenerateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// JSONL of prompts
     #[arg(long)]
     pub prompts: PathBuf,
@@ -192,6 +232,8 @@ pub struct GenerateArgs {
 pub struct ScoreArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// JSONL of {"prompt", "completion"}
     #[arg(long)]
     pub input: PathBuf,
@@ -202,6 +244,8 @@ pub struct ScoreArgs {
 pub struct ChatArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
 }
@@ -219,6 +263,8 @@ pub enum EvalCommand {
 pub struct SafetyArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// JSONL of {"id", "prompt", "kind", "category"}; the project's held-out set when left out
     #[arg(long)]
     pub prompts: Option<PathBuf>,
@@ -241,6 +287,8 @@ pub struct SafetyArgs {
 pub struct CritiqueArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// The constitution; the project's own when left out
     #[arg(long)]
     pub constitution: Option<PathBuf>,
@@ -278,6 +326,8 @@ impl From<AskFlag> for solon_feedback::Ask {
 pub struct LabelArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// Ask you instead of the model
     #[arg(long)]
     pub human: bool,

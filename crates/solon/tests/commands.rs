@@ -9,7 +9,7 @@ use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
 use solon_kernels::{Draws, Precision};
-use solon_model::Training;
+use solon_model::{Training, Weights};
 use solon_text::Message;
 
 fn prompts(n: usize) -> Vec<Value> {
@@ -140,7 +140,7 @@ fn pairs(n: usize) -> Vec<Value> {
 #[test]
 fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let place = Place::with_model();
-    let settings = OpenSettings { precision: Precision::F32, training: Training::None };
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None(Weights::Full) };
     let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
     let messages = vec![Message::user("Hi")];
     let answer = |begin: &str| {
@@ -166,7 +166,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
 #[test]
 fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     let place = Place::with_model();
-    let settings = OpenSettings { precision: Precision::F32, training: Training::None };
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None(Weights::Full) };
     let mut model = ChatModel::open(&place.path("model"), None, settings).unwrap();
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
                     {% if add_generation_prompt %}assistant:{% endif %}";

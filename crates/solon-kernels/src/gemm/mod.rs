@@ -7,10 +7,13 @@
 //! Every element of `C` is summed over `k` in order, from `C`'s old value (or zero), with one fused multiply-add a term
 //! (f32) or one `vdpbf16ps` a pair of terms (bf16). Tiles, cache blocks and threads only choose *when* that happens.
 //! Hence rows do not depend on each other, and f32 results are the same bits on AVX-512, AVX2 and plain Rust.
+//! Of a `B` in int8 the whole numbers are summed so, from zero, and the sum is scaled once (`int8.rs`).
 
+mod int8;
 pub(crate) mod pack;
 pub(crate) mod round;
 pub(crate) mod tile;
+mod widen;
 
 use crate::parallel::SharedOutput;
 use crate::threads;
@@ -170,7 +173,11 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
         let of_this = |panel: usize| panel.clamp(before, before + b.panels()) - before;
         let own = of_this(panels.start)..of_this(panels.end);
         if !own.is_empty() {
-            run_block(a, b, own, c.from(first_row * b.n()), *write);
+            let out = c.from(first_row * b.n());
+            match b.as_int8() {
+                Some(panels) => int8::run_block(a, b, panels, own, out, *write),
+                None => run_block(a, b, own, out, *write),
+            }
         }
         before += b.panels();
     }

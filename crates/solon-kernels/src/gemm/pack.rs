@@ -4,6 +4,7 @@
 //! columns, `[panel][step][column]`; `A` into tiles of rows, which lie as the source does. Whole pairs and whole panels
 //! are filled up with zeros, and a zero term changes no sum.
 
+use super::int8::Int8Panels;
 use super::round::{Pairs, bf16_bits, multiversion_pairs};
 use super::tile::{self, Left, Right};
 use super::{Precision, Strided};
@@ -17,15 +18,34 @@ pub struct PackedB {
     k: usize,
     width: usize,
     precision: Precision,
-    data: Block<u32>,
+    values: Values,
+}
+
+#[derive(Clone)]
+enum Values {
+    /// `[panel][step][column]`.
+    Full(Block<u32>),
+    /// Rounded once more, with a scale for each column.
+    Int8(Int8Panels),
 }
 
 impl PackedB {
     /// Packs a `[k, n]` matrix.
     pub fn new(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
         let width = tile::panel_width(n);
-        let data = Block::stale(n.div_ceil(width) * steps(k, precision) * width);
-        let mut packed = Self { n, k, width, precision, data };
+        let values = Values::Full(Block::stale(n.div_ceil(width) * steps(k, precision) * width));
+        let mut packed = Self { n, k, width, precision, values };
+        packed.repack(source);
+        packed
+    }
+
+    /// Rounds a `[k, n]` matrix whose columns are whole to int8, each column by a scale of its own, and packs that for
+    /// products with rows rounded to `precision`.
+    pub fn int8(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
+        let width = tile::panel_width(n);
+        let panel_len = steps(k, precision) * values_per_step(precision) * width;
+        let values = Values::Int8(Int8Panels::stale(n.div_ceil(width), panel_len, width));
+        let mut packed = Self { n, k, width, precision, values };
         packed.repack(source);
         packed
     }
@@ -36,7 +56,11 @@ impl PackedB {
         let panel_len = (self.steps() * width).max(1);
         let Strided { data, row_stride, column_stride } = source;
         assert!(row_stride == 1 || column_stride == 1, "rows or columns are whole");
-        for_chunks(&mut self.data, PANELS_PER_TASK * panel_len, |task, out| {
+        let packed = match &mut self.values {
+            Values::Full(packed) => packed,
+            Values::Int8(panels) => return panels.quantise(source, k, n, precision),
+        };
+        for_chunks(packed, PANELS_PER_TASK * panel_len, |task, out| {
             let first = task * PANELS_PER_TASK * width;
             let columns = (PANELS_PER_TASK * width).min(n - first);
             if column_stride == 1 {
@@ -81,10 +105,22 @@ impl PackedB {
         steps(self.k, self.precision)
     }
 
+    /// The int8 values, where that is what it holds.
+    pub(super) fn as_int8(&self) -> Option<&Int8Panels> {
+        match &self.values {
+            Values::Int8(panels) => Some(panels),
+            Values::Full(_) => None,
+        }
+    }
+
     /// A panel's `count` steps from step `from` on.
+    ///
+    /// # Panics
+    /// If it holds int8.
     pub(super) fn panel(&self, panel: usize, from: usize, count: usize) -> Right<'_> {
-        let data = &self.data[(panel * self.steps() + from) * self.width..][..count * self.width];
-        Right { data, width: self.width, step_stride: self.width, panels: 1, panel_stride: 0, steps: count }
+        let Values::Full(values) = &self.values else { panic!("int8 has a product of its own") };
+        let data = &values[(panel * self.steps() + from) * self.width..][..count * self.width];
+        Right::panel(data, self.width, count)
     }
 }
 
@@ -157,6 +193,10 @@ impl PackedA {
             }
         }
         packed
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(super) fn tiles(&self) -> usize {

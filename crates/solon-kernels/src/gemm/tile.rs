@@ -6,6 +6,8 @@
 
 use super::Precision;
 use super::pack::{Layout, ROW_STRIDE};
+#[cfg(target_arch = "x86_64")]
+use super::widen;
 use crate::isa::{Isa, isa};
 
 /// The largest tile of any instruction set.
@@ -40,11 +42,23 @@ pub(crate) struct Left<'a> {
     pub rows: usize,
 }
 
-/// One or several panels of `B` of [`panel_width`] columns.
+impl Left<'_> {
+    /// The tile without its first `steps` steps.
+    pub(crate) fn after(self, steps: usize) -> Self {
+        let passed = match self.layout {
+            Layout::Rows => steps,
+            Layout::Steps { stride } => steps * stride,
+        };
+        Self { data: &self.data[passed..], ..self }
+    }
+}
+
+/// One or several panels of `B` of [`panel_width`] columns, of steps as the kernels multiply them or of what is widened to
+/// such.
 #[derive(Clone, Copy)]
-pub(crate) struct Right<'a> {
+pub(crate) struct Right<'a, Step = u32> {
     /// Element (panel, step, column) is at `panel * panel_stride + step * step_stride + column`.
-    pub data: &'a [u32],
+    pub data: &'a [Step],
     /// Columns: 16, or 32 where [`panel_width`] gives that.
     pub width: usize,
     /// Distance between steps.
@@ -55,6 +69,13 @@ pub(crate) struct Right<'a> {
     pub panel_stride: usize,
     /// Steps.
     pub steps: usize,
+}
+
+impl<'a, Step> Right<'a, Step> {
+    /// One panel of steps that follow each other.
+    pub(crate) fn panel(data: &'a [Step], width: usize, steps: usize) -> Self {
+        Self { data, width, step_stride: width, panels: 1, panel_stride: 0, steps }
+    }
 }
 
 /// Where a tile's product goes: element (panel, row, column) is at `panel * panel_stride + row * row_stride + column`.
@@ -68,6 +89,46 @@ pub(crate) struct Place {
     pub start_from_output: bool,
 }
 
+/// Calls the instance of a kernel for a tile's rows and layout.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_rows {
+    ($kernel:ident, $vectors:literal, ($left:ident, $right:ident, $c:ident, $place:ident), $($n:literal)*) => {
+        match ($left.rows, $left.layout) {
+            $(
+                // SAFETY: `c` holds every element of the tile (the caller's promise or check), `check` saw that `left` and
+                // `right` hold what is read of them, and `isa()` that the processor has the instructions.
+                ($n, Layout::Rows) => unsafe {
+                    $kernel::<$n, $vectors, ROW_STRIDE>($left.data, 1, $right, $c, $place)
+                },
+                // SAFETY: as above.
+                ($n, Layout::Steps { stride }) => unsafe {
+                    $kernel::<$n, $vectors, 1>($left.data, stride, $right, $c, $place)
+                },
+            )*
+            _ => unreachable!("a tile has at most {} rows, not {}", max_rows(), $left.rows),
+        }
+    };
+}
+
+/// Panics unless the operands hold everything that the kernels read: up to the last row's last step, and the last panel's.
+fn check<Step>(left: Left<'_>, right: Right<'_, Step>) {
+    let Left { data, layout, rows } = left;
+    assert!(rows > 0 && right.panels > 0, "a tile of nothing");
+    let last = match layout {
+        Layout::Rows => (rows - 1) * ROW_STRIDE + right.steps,
+        Layout::Steps { stride } => right.steps.saturating_sub(1) * stride + rows,
+    };
+    assert!(last <= data.len(), "a tile of A ends at {last} of {}", data.len());
+    let last = (right.panels - 1) * right.panel_stride
+        + right.steps.saturating_sub(1) * right.step_stride
+        + right.width;
+    assert!(
+        last <= right.data.len() || right.steps == 0,
+        "a panel of B ends at {last} of {}",
+        right.data.len()
+    );
+}
+
 /// `c (+)= A tile · B panels`, into a slice that holds the whole result.
 pub(crate) fn product(left: Left<'_>, right: Right<'_>, precision: Precision, c: &mut [f32], place: Place) {
     if right.panels == 0 || left.rows == 0 {
@@ -77,6 +138,33 @@ pub(crate) fn product(left: Left<'_>, right: Right<'_>, precision: Precision, c:
     assert!(last <= c.len(), "a tile ends at {last} of {}", c.len());
     // SAFETY: just checked.
     unsafe { multiply(left, right, precision, c.as_mut_ptr(), place) }
+}
+
+/// Whether [`product_int8`] runs here on panels of this width.
+pub(crate) fn reads_int8(precision: Precision, width: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa() == Isa::Avx512Bf16
+        && is_x86_feature_detected!("avx512vbmi")
+        && precision == Precision::Bf16
+        && width == 32;
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// As [`product`] in bf16, with one panel of pairs of int8, placed as `widen.rs` says, which are widened as they are read.
+///
+/// # Panics
+/// Where there is no such kernel: ask [`reads_int8`].
+pub(crate) fn product_int8(left: Left<'_>, right: Right<'_, [i8; 2]>, c: &mut [f32], place: Place) {
+    check(left, right);
+    assert!(reads_int8(Precision::Bf16, right.width), "{} has no kernel for int8", isa().name());
+    let last = (left.rows - 1) * place.row_stride + right.width;
+    assert!(right.panels == 1 && last <= c.len(), "a tile ends at {last} of {}", c.len());
+    #[cfg(target_arch = "x86_64")]
+    {
+        let c = c.as_mut_ptr();
+        by_rows!(avx512_int8, 2, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    }
 }
 
 /// `c (+)= A tile · B panels`.
@@ -93,52 +181,26 @@ pub(crate) unsafe fn multiply(
     c: *mut f32,
     place: Place,
 ) {
-    let Left { data: a, layout, rows } = left;
-    assert!(rows > 0 && right.panels > 0, "a tile of nothing");
-    // What the kernels read: the last row's last step, and the last panel's.
-    let last = match layout {
-        Layout::Rows => (rows - 1) * ROW_STRIDE + right.steps,
-        Layout::Steps { stride } => right.steps.saturating_sub(1) * stride + rows,
-    };
-    assert!(last <= a.len(), "a tile of A ends at {last} of {}", a.len());
-    let last = (right.panels - 1) * right.panel_stride
-        + right.steps.saturating_sub(1) * right.step_stride
-        + right.width;
-    assert!(
-        last <= right.data.len() || right.steps == 0,
-        "a panel of B ends at {last} of {}",
-        right.data.len()
-    );
-    #[cfg(target_arch = "x86_64")]
-    macro_rules! by_rows {
-        ($kernel:ident, $vectors:literal, $($n:literal)*) => {
-            match (rows, layout) {
-                $(
-                    // SAFETY: the caller's promise about `c`; `isa()` checked the instructions, and what is read of `a`
-                    // and `b` was just checked.
-                    ($n, Layout::Rows) => unsafe { $kernel::<$n, $vectors, ROW_STRIDE>(a, 1, right, c, place) },
-                    // SAFETY: as above.
-                    ($n, Layout::Steps { stride }) => unsafe { $kernel::<$n, $vectors, 1>(a, stride, right, c, place) },
-                )*
-                _ => unreachable!("a tile has at most {} rows, not {rows}", max_rows()),
-            }
-        };
-    }
+    check(left, right);
     match (isa(), precision, right.width) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16, 32) => by_rows!(avx512_bf16, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (Isa::Avx512Bf16, Precision::Bf16, 32) => {
+            by_rows!(avx512_bf16, 2, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16, 16) => by_rows!(avx512_bf16, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (Isa::Avx512Bf16, Precision::Bf16, 16) => {
+            by_rows!(avx512_bf16, 1, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        }
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 32) => {
-            by_rows!(avx512_f32, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+            by_rows!(avx512_f32, 2, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 16) => {
-            by_rows!(avx512_f32, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+            by_rows!(avx512_f32, 1, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Precision::F32, 16) => by_rows!(avx2_f32, 2, 1 2 3 4 5 6),
+        (Isa::Avx2, Precision::F32, 16) => by_rows!(avx2_f32, 2, (left, right, c, place), 1 2 3 4 5 6),
         // SAFETY: the caller's promise about `c`.
         (_, _, 32) => unsafe { portable::<32>(left, right, precision, c, place) },
         // SAFETY: the caller's promise about `c`.
@@ -147,11 +209,11 @@ pub(crate) unsafe fn multiply(
     }
 }
 
-/// One kernel for each instruction set and precision: `R` rows by `V` vectors of columns; element (row, step) of `a` is at
-/// `row * ROW + step * a_step`.
+/// One kernel for each instruction set and form of `B`: `R` rows by `V` vectors of columns; element (row, step) of `a` is
+/// at `row * ROW + step * a_step`.
 macro_rules! kernel {
     (
-        $(#[$meta:meta])* $name:ident, $features:literal, $element:ty, $lanes:literal,
+        $(#[$meta:meta])* $name:ident, $features:literal, $element:ty, $step:ty, $lanes:literal,
         zero $zero:expr, load $load:expr, store $store:expr, read $read:expr, spread $spread:expr, add $add:expr
     ) => {
         $(#[$meta])*
@@ -163,7 +225,7 @@ macro_rules! kernel {
         unsafe fn $name<const R: usize, const V: usize, const ROW: usize>(
             a: &[u32],
             a_step: usize,
-            right: Right<'_>,
+            right: Right<'_, $step>,
             c: *mut f32,
             place: Place,
         ) {
@@ -182,11 +244,11 @@ macro_rules! kernel {
                         }
                     }
                     let mut pa = a.as_ptr().cast::<$element>();
-                    let mut pb = right.data.as_ptr().cast::<$element>().wrapping_add(panel * right.panel_stride);
+                    let mut pb = right.data.as_ptr().wrapping_add(panel * right.panel_stride);
                     for _ in 0..right.steps {
-                        let mut columns = [$read(pb); V];
+                        let mut columns = [$read(pb, 0); V];
                         for v in 1..V {
-                            columns[v] = $read(pb.add(v * $lanes));
+                            columns[v] = $read(pb, v);
                         }
                         for r in 0..R {
                             let x = $spread(*pa.add(r * ROW));
@@ -210,25 +272,38 @@ macro_rules! kernel {
 
 kernel!(
     /// Pairs of bf16: `vdpbf16ps` adds a pair's second product first.
-    avx512_bf16, "avx512f,avx512bf16", i32, 16,
+    avx512_bf16, "avx512f,avx512bf16", i32, u32, 16,
     zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps,
-    read |p: *const i32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(p.cast())),
+    read |p: *const u32, v: usize| {
+        std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(p.cast::<__m512i>().add(v)))
+    },
+    spread |x| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x)),
+    add |sum, x, b| _mm512_dpbf16_ps(sum, x, b)
+);
+
+kernel!(
+    /// The same with pairs of int8, of two vectors of columns at a time.
+    avx512_int8, "avx512f,avx512bw,avx512vbmi,avx512bf16", i32, [i8; 2], 16,
+    zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps,
+    read |p: *const [i8; 2], v: usize| {
+        std::mem::transmute::<__m512i, __m512bh>(widen::widened_pairs(p.cast())[v])
+    },
     spread |x| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x)),
     add |sum, x, b| _mm512_dpbf16_ps(sum, x, b)
 );
 
 kernel!(
     /// f32 in vectors of 16.
-    avx512_f32, "avx512f", f32, 16,
-    zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps, read _mm512_loadu_ps,
-    spread _mm512_set1_ps, add |sum, x, b| _mm512_fmadd_ps(x, b, sum)
+    avx512_f32, "avx512f", f32, u32, 16,
+    zero _mm512_setzero_ps(), load _mm512_loadu_ps, store _mm512_storeu_ps,
+    read |p: *const u32, v: usize| _mm512_loadu_ps(p.cast::<f32>().add(16 * v)), spread _mm512_set1_ps, add |sum, x, b| _mm512_fmadd_ps(x, b, sum)
 );
 
 kernel!(
     /// f32 in vectors of 8.
-    avx2_f32, "avx2,fma", f32, 8,
-    zero _mm256_setzero_ps(), load _mm256_loadu_ps, store _mm256_storeu_ps, read _mm256_loadu_ps,
-    spread _mm256_set1_ps, add |sum, x, b| _mm256_fmadd_ps(x, b, sum)
+    avx2_f32, "avx2,fma", f32, u32, 8,
+    zero _mm256_setzero_ps(), load _mm256_loadu_ps, store _mm256_storeu_ps,
+    read |p: *const u32, v: usize| _mm256_loadu_ps(p.cast::<f32>().add(8 * v)), spread _mm256_set1_ps, add |sum, x, b| _mm256_fmadd_ps(x, b, sum)
 );
 
 /// The same sums in plain Rust; also bf16 where the processor has no instruction for it (a pair's second product is added

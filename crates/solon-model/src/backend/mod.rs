@@ -23,6 +23,8 @@ use std::borrow::Cow;
 pub enum WeightUse {
     /// Forward only.
     Inference,
+    /// Forward only, rounded to int8: each row by one scale, `max|w| / 127`. Inputs stay as they are.
+    InferenceInt8,
     /// Forward and input gradients.
     Training,
 }

@@ -6,7 +6,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
-use solon_kernels::reference::attend_one;
+use solon_kernels::reference::{attend_one, quantise};
 use std::borrow::Cow;
 
 /// Naive f32 loops.
@@ -18,6 +18,18 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     values: Vec<f32>,
+    usage: WeightUse,
+}
+
+/// The values that products see.
+fn as_used(values: &[f32], columns: usize, usage: WeightUse) -> Vec<f32> {
+    match usage {
+        WeightUse::Inference | WeightUse::Training => values.to_vec(),
+        WeightUse::InferenceInt8 => {
+            let rounded = values.chunks_exact(columns).map(quantise);
+            rounded.flat_map(|(row, scale)| row.into_iter().map(move |q| scale * f32::from(q))).collect()
+        }
+    }
 }
 
 /// Keys and values as they came, by layer: `[positions, kv_width]`.
@@ -103,11 +115,11 @@ impl Backend for Reference {
         x.iter_mut().for_each(|x| *x *= factor);
     }
 
-    fn pack(&self, values: &Vec<f32>, rows: usize, columns: usize, _: WeightUse) -> Matrix {
-        Matrix { rows, columns, values: values.clone() }
+    fn pack(&self, values: &Vec<f32>, rows: usize, columns: usize, usage: WeightUse) -> Matrix {
+        Matrix { rows, columns, values: as_used(values, columns, usage), usage }
     }
     fn repack(&self, weight: &mut Matrix, values: &Vec<f32>) {
-        weight.values.clone_from(values);
+        weight.values = as_used(values, weight.columns, weight.usage);
     }
     fn linear(&self, x: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
         for Linear { weight: w, out, write } in products {

@@ -24,12 +24,22 @@ use crate::parameters::{LoraTensors, ModelTensors, Projection};
 /// Whether the decoder's own weights are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Training {
-    /// Weights only run forward: sampling and scoring.
-    None,
+    /// Weights only run forward: sampling and scoring. Only then may they be rounded further.
+    None(Weights),
     /// Weights are frozen, gradients flow through them to an adapter or a scalar head.
     Frozen,
     /// Every weight is trained.
     Full,
+}
+
+/// How weights that only run forward are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// As the backend's products take them.
+    Full,
+    /// Matrices in int8 with a scale for each output channel ([`WeightUse::InferenceInt8`]), the output head among them.
+    /// What tokens are looked up in, norms, biases and adapters are as they were.
+    Int8,
 }
 
 /// A decoder on a backend.
@@ -92,7 +102,11 @@ impl<B: Backend> Decoder<B> {
         mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
         let mut host = ModelTensors::build(&config, &mut take)?;
-        let usage = if training == Training::None { WeightUse::Inference } else { WeightUse::Training };
+        let usage = match training {
+            Training::None(Weights::Full) => WeightUse::Inference,
+            Training::None(Weights::Int8) => WeightUse::InferenceInt8,
+            Training::Frozen | Training::Full => WeightUse::Training,
+        };
         let mut packed = Vec::with_capacity(config.num_layers);
         let mut trained = Vec::new();
         for block in &mut host.blocks {

@@ -1,6 +1,6 @@
 //! What may be typed after `solon bench`.
 
-use super::PrecisionFlag;
+use super::{PrecisionFlag, WeightsArgs};
 use clap::{Args, Subcommand, ValueEnum};
 
 /// The benchmarks.
@@ -85,6 +85,8 @@ pub struct BenchTrainArgs {
 pub struct BenchGenerateArgs {
     #[command(flatten)]
     pub model: BenchModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
     /// Requests, all at a time
     #[arg(long, default_value_t = 32)]
     pub batch: usize,

@@ -90,7 +90,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
         let text = "--batch, --prompt-tokens, --new-tokens and --repeats must be at least 1";
         return Err(UsageError(text.into()).into());
     }
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     check_context(&model, prompt_tokens + shared_tokens + new_tokens)?;
     let config = model.config().clone();
     let draws = Draws::new(0, "bench");
@@ -137,6 +137,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
     report["work"] = json!({
         "kind": "generate", "batch": batch, "prompt_tokens": prompt_tokens, "shared_tokens": shared_tokens,
         "new_tokens": new_tokens, "sharing": !args.no_sharing, "prompt_tokens_computed": computed,
+        "weights": args.weights.weights.name(),
     });
     print(&report, args.model.json)
 }

@@ -9,7 +9,6 @@ use anyhow::{Result, anyhow};
 use solon_feedback::for_terminal;
 use solon_infer::chat::{AnswerSettings, ChatError, ChatRequest};
 use solon_kernels::Draws;
-use solon_model::Training;
 use solon_text::Message;
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -52,7 +51,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         stop: args.sampling.stop.clone(),
         slots: 1,
     };
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let mut engine = model.engine(model.adapter.as_ref());
     let draws = Draws::new(args.sampling.seed, "chat");
     let mut input = std::io::stdin().lock();

@@ -14,7 +14,6 @@ use solon_data::jsonl::read_jsonl_numbered;
 use solon_feedback::{
     Constitution, Dropped, ReviseItem, ReviseSettings, Sampling, apply_round, critique_round, revision_round,
 };
-use solon_model::Training;
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -62,7 +61,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
         .collect();
     let constitution =
         Constitution::open(&assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?)?;
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let model = LocalModel::new(&model, model.adapter.as_ref(), args.sampling.batch);
     let fault = |text: &str| solon_eval::fault(text).map(|fault| format!("{fault:?}"));
     let mut rounds: HashMap<String, Vec<Round>> = HashMap::new();

@@ -11,7 +11,7 @@ use solon_eval::safety::{Kind, SafetyItem, SafetyReport, judge};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
 use solon_infer::sampling::Sampling;
 use solon_kernels::Draws;
-use solon_model::{Adapter, Cpu, Training};
+use solon_model::{Adapter, Cpu};
 use solon_text::Message;
 
 /// Runs the evaluation that was asked for.
@@ -24,7 +24,7 @@ pub fn run(command: &EvalCommand) -> Result<()> {
 fn safety(args: &SafetyArgs) -> Result<()> {
     let path = assets::path_or_default(args.prompts.as_deref(), assets::EVALUATION_PROMPTS)?;
     let prompts = read_prompts(&path)?;
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let report = safety_report(&model, model.adapter.as_ref(), &prompts, args.max_new_tokens, args.batch)?;
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     if args.json {

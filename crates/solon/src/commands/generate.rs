@@ -9,7 +9,6 @@ use solon_data::records::read_prompts;
 use solon_infer::chat::{AnswerSettings, ChatRequest};
 use solon_infer::generate::Finish;
 use solon_kernels::Draws;
-use solon_model::Training;
 use solon_text::Message;
 use std::io::Write;
 
@@ -25,7 +24,7 @@ struct Row {
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let sampling = sampling(&args.sampling)?;
     let prompts = read_prompts(&args.prompts)?;
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let draws = Draws::new(args.sampling.seed, "generate");
     // Keyed by place, so that two rows with the same prompt are two samples.
     let requests: Vec<ChatRequest> = prompts

@@ -18,7 +18,6 @@ use solon_feedback::{
     Constitution, FeedbackError, HumanSession, JudgeReport, KnownPair, LabelSettings, Pair, SessionEvent,
     Vote, join_known, label_pairs, labeller_training,
 };
-use solon_model::Training;
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -61,7 +60,7 @@ fn by_model(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
     } else {
         labeller_training(&constitution, &[], args.ask.into())?.held_out
     };
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let model = LocalModel::new(&model, model.adapter.as_ref(), SLOTS);
     let label = |what: &str, pairs: &[Pair], stage: &str| {
         let bar = progress::bar(what, 2 * pairs.len(), "questions");

@@ -6,7 +6,6 @@ use crate::progress;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_data::jsonl::read_jsonl;
-use solon_model::Training;
 use solon_text::Message;
 use std::io::Write;
 
@@ -25,7 +24,7 @@ struct Row {
 /// Scores every row of the file.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let rows: Vec<Input> = read_jsonl(&args.input)?;
-    let model = open(&args.model, Training::None)?;
+    let model = open(&args.model, args.weights.weights.into())?;
     let items: Vec<_> = rows
         .into_iter()
         .enumerate()

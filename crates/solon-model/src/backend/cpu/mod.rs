@@ -105,7 +105,13 @@ impl Backend for Cpu {
 
     fn pack(&self, values: &Buffer, rows: usize, columns: usize, usage: WeightUse) -> CpuWeight {
         assert_eq!(values.len(), rows * columns);
-        let forward = PackedB::new(Strided::transposed(values, columns), columns, rows, self.precision);
+        let transposed = Strided::transposed(values, columns);
+        let forward = match usage {
+            WeightUse::InferenceInt8 => PackedB::int8(transposed, columns, rows, self.precision),
+            WeightUse::Inference | WeightUse::Training => {
+                PackedB::new(transposed, columns, rows, self.precision)
+            }
+        };
         let backward = (usage == WeightUse::Training)
             .then(|| PackedB::new(Strided::rows(values, columns), rows, columns, self.precision));
         CpuWeight { rows, columns, forward, backward }
