@@ -4,7 +4,7 @@ use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, We
 use solon_kernels::attention::{self, CachedPath, Keys};
 use solon_kernels::gemm::{PackedB, Product, Strided, gemm, gemm_many};
 use solon_kernels::memory::{self, Block};
-use solon_kernels::parallel::for_rows;
+use solon_kernels::parallel::{for_chunks, for_rows};
 use solon_kernels::rope::RopeTable;
 use solon_kernels::{Precision, adamw, elementwise, log_prob, rms_norm, rope};
 use std::borrow::Cow;
@@ -302,17 +302,25 @@ impl Backend for Cpu {
     ) -> Buffer {
         let heads = cache.heads;
         let (dim, kv_width) = (heads.dim, heads.keys * heads.dim);
+        let mut new_rows = vec![Vec::new(); cache.segments.len()];
         let mut row = 0;
         for run in runs {
-            let segment = cache.segments[run.segment].as_mut().expect("a live segment");
-            for at in row..row + run.rows {
-                for head in 0..heads.keys {
-                    let from = at * kv_width + head * dim;
-                    segment[layer * heads.keys + head].push(&k[from..from + dim], &v[from..from + dim]);
-                }
-            }
+            new_rows[run.segment].extend(row..row + run.rows);
             row += run.rows;
         }
+        let mut growing = Vec::new();
+        for (segment, rows) in cache.segments.iter_mut().zip(&new_rows).filter(|(_, rows)| !rows.is_empty()) {
+            let keys = segment.as_mut().expect("a live segment");
+            let of_layer = &mut keys[layer * heads.keys..(layer + 1) * heads.keys];
+            growing.extend(of_layer.iter_mut().enumerate().map(|(head, keys)| (keys, head, rows)));
+        }
+        for_chunks(&mut growing, 4, |_, some| {
+            for (keys, head, rows) in some {
+                for from in rows.iter().map(|row| row * kv_width + *head * dim) {
+                    keys.push(&k[from..from + dim], &v[from..from + dim]);
+                }
+            }
+        });
         let segments = &cache.segments;
         let of_layer = |segment: usize| {
             let keys = segments[segment].as_ref().expect("a live segment");
