@@ -15,9 +15,6 @@ use std::ops::Range;
 
 /// The largest whole number: the range is symmetric, so that a scale is all there is to undo.
 const LARGEST: f32 = 127.0;
-/// Steps widened at a time where several tiles use them: a panel's stay in the first-level cache beside a tile of `A`.
-/// Divides [`DEPTH`].
-const WIDENED: usize = 128;
 
 /// Panels of int8 as `[panel][step][column]`, a step being one value or a pair, of columns at their
 /// [`widen::place`].
@@ -55,6 +52,20 @@ impl Int8Panels {
         });
     }
 
+    /// Asks for the block that follows step `from` of a panel, which lies there even where the panel ends: while values are
+    /// widened nothing else is read, and while they are multiplied they come from the cache.
+    fn prefetch(&self, panel: usize, per_step: usize, from: usize) {
+        let next = &self.values[panel * self.panel_len + from * self.width * per_step..];
+        #[cfg(target_arch = "x86_64")]
+        for line in next.chunks(64).take(DEPTH * self.width * per_step / 64) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint, about an address inside the slice; every x86-64 processor has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = next;
+    }
+
     /// A panel's values, of `per_step` a column, `count` steps from step `from` on.
     fn panel(&self, panel: usize, per_step: usize, from: usize, count: usize) -> &[i8] {
         let step_len = self.width * per_step;
@@ -89,13 +100,10 @@ multiversion! {
     }
 }
 
-/// At a cache line: vectors that lie across two are read and written at half the speed.
+/// Sums of a task's tiles with one panel, `[tile][row][column]`, at a cache line: vectors that lie across two are read and
+/// written at half the speed.
 #[repr(align(64))]
-struct Scratch {
-    widened: [u32; WIDENED * tile::MAX_COLUMNS],
-    /// `[tile][row][column]`.
-    sums: [f32; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS],
-}
+struct Sums([f32; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
 
 /// The products of packed rows with some column panels of `b`, which holds `int8`; `out` is at the first of the rows.
 ///
@@ -110,15 +118,11 @@ pub(super) fn run_block(
 ) {
     let (steps, width, precision) = (b.steps(), b.panel_width(), b.precision());
     let in_registers = a.tiles() == 1 && tile::reads_int8(precision, width);
-    let depth = if in_registers { DEPTH } else { WIDENED };
-    let mut scratch = Scratch {
-        widened: [0; WIDENED * tile::MAX_COLUMNS],
-        sums: [0.0; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS],
-    };
-    let Scratch { widened, sums } = &mut scratch;
+    let Sums(sums) = &mut Sums([0.0; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
+    let mut widened: Block<u32> = Block::stale(if in_registers { 0 } else { DEPTH * width });
     for panel in panels {
-        for from in (0..steps).step_by(depth) {
-            let count = depth.min(steps - from);
+        for from in (0..steps).step_by(DEPTH) {
+            let count = DEPTH.min(steps - from);
             let values = int8.panel(panel, values_per_step(precision), from, count);
             let place = Place { row_stride: width, panel_stride: 0, start_from_output: from > 0 };
             if in_registers {
@@ -127,11 +131,11 @@ pub(super) fn run_block(
                 continue;
             }
             let widened = &mut widened[..count * width];
+            int8.prefetch(panel, values_per_step(precision), from + count);
             widen::widen(values, width, precision, widened);
             let right = Right::panel(&widened[..], width, count);
             for (tile, sums) in sums.chunks_exact_mut(a.tile_rows() * width).take(a.tiles()).enumerate() {
-                let left = a.tile(tile, from / DEPTH * DEPTH).after(from % DEPTH);
-                tile::product(left, right, precision, sums, place);
+                tile::product(a.tile(tile, from), right, precision, sums, place);
             }
         }
         finish(sums, a.rows(), b, int8, panel, out, write);

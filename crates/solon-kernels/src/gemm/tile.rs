@@ -42,17 +42,6 @@ pub(crate) struct Left<'a> {
     pub rows: usize,
 }
 
-impl Left<'_> {
-    /// The tile without its first `steps` steps.
-    pub(crate) fn after(self, steps: usize) -> Self {
-        let passed = match self.layout {
-            Layout::Rows => steps,
-            Layout::Steps { stride } => steps * stride,
-        };
-        Self { data: &self.data[passed..], ..self }
-    }
-}
-
 /// One or several panels of `B` of [`panel_width`] columns, of steps as the kernels multiply them or of what is widened to
 /// such.
 #[derive(Clone, Copy)]
