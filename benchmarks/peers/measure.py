@@ -27,6 +27,7 @@ def environment(threads):
     """
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",
