@@ -93,21 +93,23 @@ impl<B: Backend> Engine<'_, B> {
         let backend = decoder.backend();
         let mut done: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
         let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
-        let mut admitted: VecDeque<Admitted> = VecDeque::new();
+        let mut admitted: Vec<Admitted> = Vec::new();
         let mut running: Vec<Running> = Vec::new();
         while !(waiting.is_empty() && admitted.is_empty() && running.is_empty()) {
             while admitted.len() + running.len() < settings.slots.max(1)
                 && let Some(index) = waiting.pop_front()
             {
                 let prompt = &requests[index].prompt;
-                admitted.push_back(Admitted { index, prefix: prefixes.attach(&prompt[..prompt.len() - 1]) });
+                admitted.push(Admitted { index, prefix: prefixes.attach(&prompt[..prompt.len() - 1]) });
             }
             let mut rows = CachedRows::default();
             prefixes.push_pending(backend, cache, PREFILL_PER_STEP, &mut rows);
             let prompt_rows = rows.tokens.len();
-            while let Some(path) = admitted.front().and_then(|first| prefixes.ready(&first.prefix))
-                && let Some(Admitted { index, prefix }) = admitted.pop_front()
-            {
+            for Admitted { index, prefix } in std::mem::take(&mut admitted) {
+                let Some(path) = prefixes.ready(&prefix) else {
+                    admitted.push(Admitted { index, prefix });
+                    continue;
+                };
                 let last = requests[index].prompt.len() - 1;
                 prefixes.tokens.computed += 1;
                 running.push(Running {

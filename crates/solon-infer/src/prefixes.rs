@@ -3,7 +3,7 @@
 //! An entry is a prompt and its path: segments of the cache, and how much of each it sees. A new prompt takes the path of
 //! the entry with the longest common beginning up to where they part, and a segment of its own for the rest. Entries
 //! hold their segments, running requests hold their entries; what nobody runs on stays for later prompts, until there is
-//! no room and it is the longest unused. A radix tree was not needed: there are hundreds of entries, and comparing a
+//! no room and it is the longest unused. A radix tree was not needed: there are mostly hundreds of entries, and comparing a
 //! prompt with all of them is nothing beside computing it.
 
 use solon_model::{Backend, CachedRows};
@@ -20,8 +20,16 @@ pub enum Sharing {
 }
 
 /// 64 critiques, that is one chunk of a run, with some 250 tokens each: their revisions still find them. In bf16 a token
-/// is 23 KB of SmolLM2-135M's cache, so all are 380 MB at most.
+/// is 23 KB of SmolLM2-135M's cache, so all are about 380 MB.
 pub const KEPT: Sharing = Sharing::UpTo(16_384);
+/// Only what runs at the same time shares: for scoring beside a training, whose memory is bounded and where a prompt is
+/// hardly seen twice.
+pub const IN_USE: Sharing = Sharing::UpTo(0);
+
+/// What a segment of so many tokens takes of the budget: keys lie in panels of 16.
+fn room(tokens: usize) -> usize {
+    tokens.next_multiple_of(16)
+}
 
 /// A common beginning shorter than this is not worth a segment.
 pub(crate) const MIN_SHARED: usize = 16;
@@ -69,7 +77,7 @@ pub(crate) struct Prefixes {
     segments: BTreeMap<u64, Segment>,
     /// Entries whose own segment is not filled yet, in the order they came; an entry comes after those it takes from.
     pending: VecDeque<u64>,
-    /// Tokens of segments that are in the cache.
+    /// The [`room`] of segments that are in the cache.
     held: usize,
     /// Counts what happens; numbers entries and segments, and dates their use.
     clock: u64,
@@ -119,9 +127,18 @@ impl Prefixes {
     /// The entry that agrees longest with a prompt, and its path up to where they part.
     fn longest(&self, tokens: &[u32]) -> (Option<u64>, Path) {
         let alike = |entry: &Entry| entry.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        // Of several, the first: it stays in use, and with it what all begin with.
-        let longest = self.entries.iter().map(|(id, entry)| (alike(entry), Reverse(*id))).max();
-        let Some((mut left, Reverse(id))) = longest.filter(|(alike, _)| self.shares(*alike)) else {
+        // Of several, one that ends there, for nothing of it is cut, then the first: it stays in use, and with it what all
+        // begin with.
+        let ranked = |(id, entry): (&u64, &Entry)| {
+            let alike = alike(entry);
+            (alike, alike == entry.tokens.len(), Reverse(*id))
+        };
+        let longest = self.entries.iter().map(ranked).max();
+        // The same prompt again is shared however short it is.
+        let shared = longest.filter(|(alike, whole, _)| {
+            self.shares(if *whole && *alike == tokens.len() { MIN_SHARED } else { *alike })
+        });
+        let Some((mut left, _, Reverse(id))) = shared else {
             return (None, Path::new());
         };
         let mut path = Path::new();
@@ -162,8 +179,8 @@ impl Prefixes {
             let (own, len) =
                 *self.entries[&id].path.last().expect("what is pending has a segment of its own");
             if self.segments[&own].cached.is_none() {
-                self.make_room(backend, cache, len);
-                self.held += len;
+                self.make_room(backend, cache, room(len));
+                self.held += room(len);
                 let cached = backend.add_segment(cache, len);
                 self.segments.entry(own).and_modify(|segment| segment.cached = Some(cached));
             }
@@ -232,7 +249,7 @@ impl Prefixes {
             }
             if let Some(cached) = segment.cached {
                 backend.remove_segment(cache, cached);
-                self.held -= segment.len;
+                self.held -= room(segment.len);
             }
             self.segments.remove(&id);
         }
@@ -319,6 +336,7 @@ mod tests {
         assert_eq!(shadow.ask(&[&stem[..31], &own].concat()), 30);
         assert_eq!(shadow.ask(&[&stem[..31], &own, &own].concat()), 40);
         assert_eq!(shadow.ask(&stem[..39]), 38);
+        assert_eq!(shadow.ask(&stem[..39]), 39, "its own entry, though an older one goes on");
         assert_eq!(shadow.ask(&stem), 40);
         assert_eq!(shadow.ask(&stem[..20]), 20);
         assert_eq!(Shadow::new(Sharing::Off).ask(&stem), 0);
@@ -374,7 +392,8 @@ mod tests {
                     }
                 }
                 let Prefixes { entries, segments, held, .. } = &shadow.prefixes;
-                let cached: usize = segments.values().filter(|s| s.cached.is_some()).map(|s| s.len).sum();
+                let cached: usize =
+                    segments.values().filter(|s| s.cached.is_some()).map(|s| room(s.len)).sum();
                 assert_eq!(*held, cached);
                 for (id, segment) in segments {
                     let users = entries.values().filter(|e| e.path.iter().any(|(s, _)| s == id)).count();

@@ -82,6 +82,9 @@ impl<B: Backend> Engine<'_, B> {
                 self.prefixes.tokens.computed += 1;
             }
         }
+        if rows.tokens.is_empty() {
+            return Vec::new();
+        }
         let hidden = decoder.forward_cached(adapter, &mut self.cache, &rows);
         for segment in segments {
             backend.remove_segment(&mut self.cache, segment);

@@ -82,6 +82,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_long_parameter_is_updated_as_its_runs_are() {
+        let numbers = |a: f32| (0..2 * RUN + 3).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
+        let hyper = AdamW {
+            learning_rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            step: 3,
+            gradient_scale: 0.5,
+        };
+        let start = [numbers(0.1), numbers(0.2), numbers(0.3), numbers(0.4).iter().map(|x| x * x).collect()];
+        let [mut p, mut g, mut m, mut v] = start.clone();
+        threads::with_threads(2, || adamw(hyper, &mut p, &mut g, &mut m, &mut v));
+        let [mut p1, mut g1, mut m1, mut v1] = start;
+        adamw_run(hyper, &mut p1, &mut g1, &mut m1, &mut v1);
+        assert!(p == p1 && g == g1 && m == m1 && v == v1);
+    }
+
+    #[test]
     fn three_steps_equal_pytorch() {
         // torch.optim.AdamW([1.0, -2.0], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01),
         // gradients [0.5, -1.0], [0.1, 0.2], [-0.3, 0.0]; worked in f64 from the definition.

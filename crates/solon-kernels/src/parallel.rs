@@ -106,3 +106,24 @@ impl<T> SharedOutput<T> {
 unsafe impl<T: Send> Send for SharedOutput<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedOutput<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_outputs_are_cut_at_the_same_rows() {
+        threads::with_threads(2, || {
+            let rows = 3 * SMALL + 7;
+            let (mut wide, mut narrow) = (vec![0.0; 3 * rows], vec![0.0; rows]);
+            for_rows2(&mut wide, 3, &mut narrow, 1, |first, wide, narrow| {
+                for (i, (wide, narrow)) in wide.chunks_exact_mut(3).zip(narrow).enumerate() {
+                    wide[2] += (first + i) as f32;
+                    *narrow += (first + i) as f32;
+                }
+            });
+            assert!(narrow.iter().enumerate().all(|(i, x)| *x == i as f32));
+            assert!(wide.chunks_exact(3).enumerate().all(|(i, row)| *row == [0.0, 0.0, i as f32]));
+        });
+    }
+}

@@ -29,10 +29,7 @@ thread_local! {
 static ALL: LazyLock<Arc<Team>> =
     LazyLock::new(|| Arc::new(Team::new(std::thread::available_parallelism().map_or(1, usize::from))));
 
-/// Runs `work` with a team of `count` threads, this one among them.
-///
-/// # Panics
-/// If the system gives no more threads.
+/// Runs `work` with a team of `count` threads, this one among them, or as many as the system gives.
 pub fn with_threads<T>(count: usize, work: impl FnOnce() -> T) -> T {
     struct Restore(Option<Arc<Team>>);
     impl Drop for Restore {
@@ -159,8 +156,9 @@ impl Team {
             .map(|i| {
                 let shared = shared.clone();
                 let thread = std::thread::Builder::new().name(format!("solon-{}", i + 1));
-                thread.spawn(move || work(&shared, i)).expect("the system gives a thread")
+                thread.spawn(move || work(&shared, i))
             })
+            .map_while(Result::ok)
             .collect();
         let threads = workers.iter().map(|worker| worker.thread().clone()).collect();
         Self { shared, workers, threads, caller: Mutex::new(()) }
@@ -175,6 +173,8 @@ impl Team {
             unsafe { (*data.cast::<F>())(number) }
         }
         let shared = &*self.shared;
+        // What a worker left behind in a round whose caller panicked itself.
+        *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // SAFETY: the round is even and nobody is inside: the last round's end waited for that.
         unsafe { *shared.job.get() = Job { data: std::ptr::from_ref(task).cast(), call: call::<F> } };
         let count = shared.runs.len();
@@ -342,6 +342,8 @@ mod tests {
     #[test]
     fn a_panic_in_a_task_is_the_callers_and_the_team_goes_on() {
         with_threads(2, || {
+            let all = catch_unwind(AssertUnwindSafe(|| for_each(100, |i| panic!("task {i}"))));
+            assert!(all.is_err());
             for broken in [0, 7, 99] {
                 let run = || for_each(100, |i| assert!(i != broken, "task {i}"));
                 let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the task's panic");

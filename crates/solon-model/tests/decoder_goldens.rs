@@ -236,12 +236,24 @@ fn int8_weights_stay_near_full_ones() {
     }
 }
 
+/// Sequences with so many tokens that even a tiny model's products are shared between threads.
+fn shared_between_threads() -> (PackedBatch, Scored) {
+    let sequences: Vec<Vec<u32>> =
+        (0..20).map(|i| (0..30).map(|at| (7 * i + at * at) % 50).collect()).collect();
+    let (batch, rows) = PackedBatch::of(&sequences);
+    let mut scored = Scored::default();
+    for (sequence, rows) in sequences.iter().zip(&rows) {
+        (1..30).for_each(|at| scored.push(sequence, rows, at));
+    }
+    (batch, scored)
+}
+
 #[test]
 fn threads_change_no_bit_of_int8_logits() {
     let run = |threads| {
         solon_kernels::threads::with_threads(threads, || {
             let (decoder, _) = decoder(&Cpu::new(Precision::auto()), "qwen2", Training::None(Weights::Int8));
-            let batch = case(&golden("qwen2")).batch;
+            let (batch, _) = shared_between_threads();
             decoder.logits(&decoder.hidden_states(None, &batch))
         })
     };
@@ -368,9 +380,9 @@ fn threads_and_recomputation_change_no_gradient() {
     let run = |threads, keep| {
         solon_kernels::threads::with_threads(threads, || {
             let backend = Cpu::new(Precision::auto());
-            let golden = golden("qwen2");
             let (decoder, _) = decoder(&backend, "qwen2", Training::Full);
-            let Case { batch, scored, weights } = case(&golden);
+            let (batch, scored) = shared_between_threads();
+            let weights: Vec<f32> = (0..scored.len()).map(|i| (i as f32 * 0.7).sin()).collect();
             let forward = decoder.forward(None, &batch, keep);
             let mut gradients = decoder.zero_gradients(None, None);
             let mut dhidden = backend.zeros(forward.hidden.len());

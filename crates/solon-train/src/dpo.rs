@@ -10,7 +10,7 @@ use crate::reward::Pair;
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_infer::engine::Engine;
-use solon_infer::prefixes::KEPT;
+use solon_infer::prefixes::IN_USE;
 use solon_infer::score::ScoreItem;
 use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, Decoder};
@@ -30,7 +30,7 @@ pub fn reference_sums<B: Backend>(
         })
         .collect();
     let sum = |logprobs: &[f32]| logprobs.iter().map(|x| f64::from(*x)).sum::<f64>();
-    let scores = Engine::new(decoder, adapter, KEPT).score(&items, 1.0, progress);
+    let scores = Engine::new(decoder, adapter, IN_USE).score(&items, 1.0, progress);
     scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 

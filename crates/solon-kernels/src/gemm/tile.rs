@@ -137,7 +137,10 @@ pub(crate) fn reads_int8(precision: Precision, width: usize) -> bool {
         && precision == Precision::Bf16
         && width == 32;
     #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    {
+        let _ = (precision, width);
+        false
+    }
 }
 
 /// As [`product`] in bf16, with one panel of pairs of int8, placed as `widen.rs` says, which are widened as they are read.

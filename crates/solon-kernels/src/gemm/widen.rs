@@ -1,5 +1,6 @@
 //! int8 as the steps that the tile multiplies: f32, or pairs of bf16. Either holds every int8 exactly.
 
+#[cfg(target_arch = "x86_64")]
 use super::tile;
 use super::{Precision, pack::values_per_step};
 #[cfg(target_arch = "x86_64")]

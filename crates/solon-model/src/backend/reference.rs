@@ -347,8 +347,17 @@ impl Backend for Reference {
         ReferenceCache { heads, segments: Vec::new(), layers }
     }
     fn add_segment(&self, cache: &mut ReferenceCache, _capacity: usize) -> usize {
-        cache.segments.push(Some(vec![Default::default(); cache.layers]));
-        cache.segments.len() - 1
+        let empty = Some(vec![Default::default(); cache.layers]);
+        match cache.segments.iter().position(Option::is_none) {
+            Some(free) => {
+                cache.segments[free] = empty;
+                free
+            }
+            None => {
+                cache.segments.push(empty);
+                cache.segments.len() - 1
+            }
+        }
     }
     fn remove_segment(&self, cache: &mut ReferenceCache, segment: usize) {
         cache.segments[segment] = None;

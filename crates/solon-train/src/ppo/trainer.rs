@@ -20,7 +20,7 @@ use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Completion, Finish, Request, Settings};
-use solon_infer::prefixes::KEPT;
+use solon_infer::prefixes::{IN_USE, KEPT};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
 use solon_kernels::Draws;
@@ -190,7 +190,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             .iter()
             .map(|(prompt, answer)| ScoreItem { prompt: prompt.to_vec(), completions: vec![answer.to_vec()] })
             .collect();
-        let reference: Vec<f32> = Engine::new(decoder, self.reference, KEPT)
+        let reference: Vec<f32> = Engine::new(decoder, self.reference, IN_USE)
             .score(&items, temperature, &mut |_| {})
             .into_iter()
             .flatten()

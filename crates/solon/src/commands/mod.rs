@@ -59,10 +59,13 @@ pub fn run(arguments: Cli) -> Result<()> {
     }
 }
 
+/// More threads than any machine's processors.
+const MOST_THREADS: usize = 4096;
+
 /// Runs `work` with this many threads; all cores where it is not said.
 pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if threads == Some(0) {
-        return Err(UsageError("--threads is 0; give at least 1".to_owned()).into());
+    if let Some(count) = threads.filter(|count| !(1..=MOST_THREADS).contains(count)) {
+        return Err(UsageError(format!("--threads is {count}; give 1 to {MOST_THREADS}")).into());
     }
     match threads {
         Some(threads) => solon_kernels::threads::with_threads(threads, work),

@@ -302,21 +302,28 @@ impl Backend for Cpu {
     ) -> Buffer {
         let heads = cache.heads;
         let (dim, kv_width) = (heads.dim, heads.keys * heads.dim);
-        let mut new_rows = vec![Vec::new(); cache.segments.len()];
         let mut row = 0;
-        for run in runs {
-            new_rows[run.segment].extend(row..row + run.rows);
-            row += run.rows;
-        }
-        let mut growing = Vec::new();
-        for (segment, rows) in cache.segments.iter_mut().zip(&new_rows).filter(|(_, rows)| !rows.is_empty()) {
-            let keys = segment.as_mut().expect("a live segment");
+        let mut new_rows: Vec<_> = runs
+            .iter()
+            .map(|run| {
+                row += run.rows;
+                (run.segment, row - run.rows..row)
+            })
+            .collect();
+        new_rows.sort_unstable_by_key(|(segment, _)| *segment);
+        let mut growing = Vec::with_capacity(runs.len() * heads.keys);
+        let (mut rest, mut passed) = (&mut cache.segments[..], 0);
+        for (segment, rows) in &new_rows {
+            assert!(*segment >= passed, "one run a segment");
+            let (before, after) = std::mem::take(&mut rest).split_at_mut(segment + 1 - passed);
+            (rest, passed) = (after, segment + 1);
+            let keys = before.last_mut().and_then(Option::as_mut).expect("a live segment");
             let of_layer = &mut keys[layer * heads.keys..(layer + 1) * heads.keys];
             growing.extend(of_layer.iter_mut().enumerate().map(|(head, keys)| (keys, head, rows)));
         }
         for_chunks(&mut growing, 4, |_, some| {
             for (keys, head, rows) in some {
-                for from in rows.iter().map(|row| row * kv_width + *head * dim) {
+                for from in (*rows).clone().map(|row| row * kv_width + *head * dim) {
                     keys.push(&k[from..from + dim], &v[from..from + dim]);
                 }
             }
