@@ -293,9 +293,13 @@ mod tests {
             let mut at = 0;
             for run in &rows.runs {
                 let from = rows.positions[at] as usize;
-                let segment = self.tokens.entry(run.segment).or_default();
-                segment.extend_from_slice(&rows.tokens[at..at + run.rows]);
                 let before: usize = run.ancestors.iter().map(|(_, seen)| seen).sum();
+                let segment = self.tokens.entry(run.segment).or_default();
+                // The number may be that of a segment that is gone.
+                if from == before {
+                    segment.clear();
+                }
+                segment.extend_from_slice(&rows.tokens[at..at + run.rows]);
                 assert_eq!(before + segment.len(), from + run.rows, "positions go on along the path");
                 assert_eq!(self.read(&run.ancestors).len(), before, "an ancestor's rows come first");
                 at += run.rows;
@@ -354,9 +358,9 @@ mod tests {
         assert_eq!(shadow.ask(&prompt(2)), 0);
         let running: Vec<Prefix> = (1..6).map(|i| shadow.attach(&prompt(i))).collect();
         while shadow.pass(7) > 0 {}
-        assert_eq!(shadow.prefixes.held, 200);
+        assert_eq!(shadow.prefixes.held, 5 * room(40));
         running.iter().for_each(|prefix| shadow.release(prefix));
-        assert_eq!(shadow.prefixes.held, 80);
+        assert_eq!(shadow.prefixes.held, 2 * room(40));
     }
 
     /// Prompts come, are computed and go in any order; what each sees is its own tokens, and the counts are those of what is
