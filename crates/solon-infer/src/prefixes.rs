@@ -134,9 +134,10 @@ impl Prefixes {
             (alike, alike == entry.tokens.len(), Reverse(*id))
         };
         let longest = self.entries.iter().map(ranked).max();
-        // The same prompt again is shared however short it is.
         let shared = longest.filter(|(alike, whole, _)| {
-            self.shares(if *whole && *alike == tokens.len() { MIN_SHARED } else { *alike })
+            // The same prompt again is shared however short it is.
+            let again = *whole && *alike == tokens.len();
+            self.sharing != Sharing::Off && (again || *alike >= MIN_SHARED)
         });
         let Some((mut left, _, Reverse(id))) = shared else {
             return (None, Path::new());
@@ -158,10 +159,6 @@ impl Prefixes {
             left -= taken;
         }
         (Some(id), path)
-    }
-
-    fn shares(&self, tokens: usize) -> bool {
-        self.sharing != Sharing::Off && tokens >= MIN_SHARED
     }
 
     /// Adds noted tokens to a pass, at most `most`, in the order they were noted.
@@ -223,7 +220,7 @@ impl Prefixes {
         entry.last_use = now;
         let (idle, tokens) = (entry.users == 0, entry.tokens.len());
         // What no prompt could share is not kept.
-        if idle && !self.shares(tokens) {
+        if idle && (self.sharing == Sharing::Off || tokens < MIN_SHARED) {
             self.remove(backend, cache, prefix.entry);
         }
         self.make_room(backend, cache, 0);

@@ -81,18 +81,22 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_long_parameter_is_updated_as_its_runs_are() {
-        let numbers = |a: f32| (0..2 * RUN + 3).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
-        let hyper = AdamW {
+    fn step(step: u32) -> AdamW {
+        AdamW {
             learning_rate: 0.1,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.01,
-            step: 3,
-            gradient_scale: 0.5,
-        };
+            step,
+            gradient_scale: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_long_parameter_is_updated_as_its_runs_are() {
+        let numbers = |a: f32| (0..2 * RUN + 3).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
+        let hyper = AdamW { gradient_scale: 0.5, ..step(3) };
         let start = [numbers(0.1), numbers(0.2), numbers(0.3), numbers(0.4).iter().map(|x| x * x).collect()];
         let [mut p, mut g, mut m, mut v] = start.clone();
         threads::with_threads(2, || adamw(hyper, &mut p, &mut g, &mut m, &mut v));
@@ -109,15 +113,7 @@ mod tests {
         let (mut p, mut m, mut v) = (vec![1.0_f32, -2.0], vec![0.0; 2], vec![0.0; 2]);
         let (mut p64, mut m64, mut v64) = ([1.0_f64, -2.0], [0.0_f64; 2], [0.0_f64; 2]);
         for (t, g) in gradients.iter().enumerate() {
-            let hyper = AdamW {
-                learning_rate: 0.1,
-                beta1: 0.9,
-                beta2: 0.999,
-                eps: 1e-8,
-                weight_decay: 0.01,
-                step: t as u32 + 1,
-                gradient_scale: 1.0,
-            };
+            let hyper = step(t as u32 + 1);
             let mut gradient = *g;
             adamw(hyper, &mut p, &mut gradient, &mut m, &mut v);
             assert_eq!(gradient, [0.0; 2]);
