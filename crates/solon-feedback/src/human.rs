@@ -11,10 +11,10 @@ use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::draw::Draws;
 use crate::error::FeedbackError;
 use crate::label::Pair;
 use crate::quote::for_terminal;
+use solon_draws::Draws;
 
 const HELP: &str = "a or b: the better answer, t: tie, s: skip, u: undo, q: quit";
 
@@ -151,7 +151,7 @@ impl<'a> HumanSession<'a> {
     }
 
     fn order(&self, pair: &Pair) -> Order {
-        match Draws::new(self.seed, "human/order").item(&pair.id).below(2) {
+        match Draws::new(self.seed, "human/order").item(&pair.id).below(0, 2) {
             0 => Order::Ab,
             _ => Order::Ba,
         }

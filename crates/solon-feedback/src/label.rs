@@ -19,10 +19,10 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::constitution::{ComparisonPrinciple, Constitution};
-use crate::draw::Draws;
 use crate::error::FeedbackError;
 use crate::model::{ChatMessage, ChoiceRequest, FeedbackModel, choose};
 use crate::quote::for_model;
+use solon_draws::Draws;
 
 pub use training::{Contrast, HELD_OUT, LabellerTraining, labeller_training, split_examples};
 
@@ -234,7 +234,7 @@ fn principle_for<'a>(
         });
     }
     let drawn = Draws::new(settings.seed, &settings.stage).item("principle").item(&pair.id);
-    constitution.comparison.get(drawn.below(constitution.comparison.len())).ok_or_else(|| {
+    constitution.comparison.get(drawn.below(0, constitution.comparison.len())).ok_or_else(|| {
         FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
             table: "comparison",

@@ -3,7 +3,7 @@
 //! This crate turns a written constitution into training data, through any model that answers [`FeedbackModel`]: the
 //! policy itself, the policy with a critic adapter, another local model, or a server. It promises that
 //!
-//! - every choice (principle, order shown to a human) is a function of (seed, stage, item id), see [`Draws`];
+//! - every choice (principle, order shown to a human) is a function of (seed, stage, item id), see [`solon_draws::Draws`];
 //! - what a critic or labeller is warmed up on has exactly the form in which it is asked later;
 //! - a label keeps the raw log-probs of what was asked, and a judge is measured before it is believed ([`JudgeReport`]).
 //!
@@ -11,7 +11,6 @@
 
 mod constitution;
 mod critique;
-mod draw;
 mod error;
 mod human;
 mod judge_report;
@@ -25,7 +24,6 @@ pub use critique::{
     TrainingConversation, critique_request, revision_request, training_conversations,
     training_conversations_from,
 };
-pub use draw::Draws;
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict, wilson_interval};

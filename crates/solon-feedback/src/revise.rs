@@ -16,9 +16,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::constitution::{Constitution, RevisionPrinciple};
 use crate::critique::{critique_request, revision_request};
-use crate::draw::Draws;
 use crate::error::FeedbackError;
 use crate::model::{FeedbackModel, GenerateRequest, Generated, generate};
+use solon_draws::Draws;
 
 pub use records::{
     CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
@@ -33,7 +33,7 @@ pub fn revision_principle_for<'a>(
     round: u32,
 ) -> Result<&'a RevisionPrinciple, FeedbackError> {
     let drawn = Draws::new(seed, "revise/principle").item(item_id).index(u64::from(round));
-    constitution.revision.get(drawn.below(constitution.revision.len())).ok_or_else(|| {
+    constitution.revision.get(drawn.below(0, constitution.revision.len())).ok_or_else(|| {
         FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
             table: "revision",

@@ -10,7 +10,8 @@
 use crate::engine::Engine;
 use crate::prefixes::Prefix;
 use crate::sampling::Sampling;
-use solon_kernels::{Draws, threads};
+use solon_draws::Draws;
+use solon_kernels::threads;
 use solon_model::{Backend, CachedRows};
 use std::collections::VecDeque;
 

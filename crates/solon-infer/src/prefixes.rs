@@ -261,7 +261,7 @@ impl Prefixes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use solon_kernels::Draws;
+    use solon_draws::Draws;
     use solon_model::backend::{Heads, Reference};
 
     const BACKEND: Reference = Reference;

@@ -130,7 +130,7 @@ fn pick(tokens: impl Iterator<Item = (u32, f32)> + Clone, uniform: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use solon_kernels::Draws;
+    use solon_draws::Draws;
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 0.0, 2.0, 3.0];
 

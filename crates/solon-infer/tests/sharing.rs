@@ -1,11 +1,12 @@
 //! What is shared with which requests, what was computed before and what was dropped since change no bit of a result.
 
+use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Completion, Request, Settings};
 use solon_infer::prefixes::{KEPT, PromptTokens, Sharing};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
-use solon_kernels::{Draws, Precision};
+use solon_kernels::Precision;
 use solon_model::backend::Reference;
 use solon_model::config::{Architecture, ModelConfig, RopeScaling};
 use solon_model::{AnswerPack, Backend, Cpu, Decoder, Training, Weights};

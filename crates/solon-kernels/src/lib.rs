@@ -52,7 +52,6 @@ pub mod isa;
 pub mod log_prob;
 pub mod memory;
 pub mod parallel;
-pub mod random;
 pub mod reference;
 pub mod rms_norm;
 pub mod roofline;
@@ -60,4 +59,3 @@ pub mod rope;
 pub mod threads;
 
 pub use gemm::Precision;
-pub use random::Draws;

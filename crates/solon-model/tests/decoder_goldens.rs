@@ -317,7 +317,7 @@ fn random_packings_and_caches_change_no_bit() {
         let backend = Cpu::new(precision);
         let (decoder, _) = decoder(&backend, "qwen3", Training::None(weights));
         let (width, vocab) = (decoder.config().hidden_size, decoder.config().vocab_size as f64);
-        let draws = solon_kernels::Draws::new(3, "packings");
+        let draws = solon_draws::Draws::new(3, "packings");
         for round in 0..6_u64 {
             let draw = |i: u64, below: usize| (draws.index(round).uniform(i) * below as f64) as usize;
             let token = |i: u64| (draws.index(round).uniform(1000 + i) * vocab) as u32;

@@ -9,10 +9,10 @@ use crate::losses::sequences::{spread_over_tokens, sum_by_sequence};
 use crate::reward::Pair;
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
+use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::prefixes::IN_USE;
 use solon_infer::score::ScoreItem;
-use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, Decoder};
 
 /// Summed log-probs of each pair's chosen and rejected answer under a model, nats.

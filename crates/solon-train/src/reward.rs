@@ -8,7 +8,7 @@ use crate::learner::Learner;
 use crate::losses::reward::{RewardMetrics, RewardPairs, reward_loss};
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
-use solon_kernels::Draws;
+use solon_draws::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, Decoder, ScalarHead};
 
 /// A tokenised preference.

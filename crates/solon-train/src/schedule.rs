@@ -1,6 +1,6 @@
 //! Learning rates, the order of examples and how a batch is cut into passes, as functions of the step.
 
-use solon_kernels::Draws;
+use solon_draws::Draws;
 use solon_model::Keep;
 
 /// How the learning rate falls after its warm-up.

@@ -5,7 +5,7 @@ use crate::learner::Learner;
 use crate::losses::sft::{SftMetrics, sft_loss};
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
-use solon_kernels::Draws;
+use solon_draws::Draws;
 use solon_model::{Backend, PackedBatch, Scored};
 
 /// A tokenised conversation.

@@ -1,6 +1,7 @@
 //! Every trainer, broken off at a checkpoint and gone on with in a fresh learner, ends in the same bytes.
 
-use solon_kernels::{Draws, Precision};
+use solon_draws::Draws;
+use solon_kernels::Precision;
 use solon_model::config::{Architecture, ModelConfig, RopeScaling};
 use solon_model::parameters::Projection;
 use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead, Training};

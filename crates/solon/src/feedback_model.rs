@@ -2,12 +2,12 @@
 //!
 //! One is held for as long as a stage asks, so that what earlier questions began with is not computed again.
 
+use solon_draws::Draws;
 use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, Sampling};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
 use solon_infer::engine::Engine;
 use solon_infer::sampling::Sampling as Choose;
 use solon_infer::score::ScoreItem;
-use solon_kernels::Draws;
 use solon_model::{Adapter, Cpu};
 use solon_text::Message;
 use std::cell::RefCell;

@@ -3,12 +3,12 @@
 use crate::memory::TOKENS_PER_PASS;
 use anyhow::{Context, Result, bail};
 use solon_data::records::{ChatMessage, PreferencePair};
+use solon_draws::Draws;
 use solon_infer::chat::ChatModel;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Request, Settings};
 use solon_infer::prefixes::KEPT;
 use solon_infer::sampling::Sampling;
-use solon_kernels::Draws;
 use solon_model::parameters::Projection;
 use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead};
 use solon_text::Message;

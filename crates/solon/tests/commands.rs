@@ -5,10 +5,11 @@ mod place;
 use place::{Place, rows};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger, NewItem};
+use solon_draws::Draws;
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
-use solon_kernels::{Draws, Precision};
+use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_text::Message;
 

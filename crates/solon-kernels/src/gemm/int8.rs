@@ -179,7 +179,8 @@ multiversion! {
 mod tests {
     use super::super::{Product, gemm, gemm_many};
     use super::*;
-    use crate::{random::Draws, reference, threads::with_threads};
+    use crate::{reference, threads::with_threads};
+    use solon_draws::Draws;
 
     fn numbers(len: usize, seed: u64) -> Vec<f32> {
         let draws = Draws::new(seed, "int8");

@@ -18,12 +18,12 @@ use crate::losses::value::{ValueInputs, ValueMetrics, value_loss};
 use crate::reward::rewards;
 use crate::schedule::{Batches, Loop, passes};
 use crate::step::{AtStep, StepRecord, TrainError, Trainer};
+use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Completion, Finish, Request, Settings};
 use solon_infer::prefixes::{IN_USE, KEPT};
 use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
-use solon_kernels::Draws;
 use solon_model::{Adapter, AnswerPack, Backend, PackedBatch, ScalarHead, Scored};
 
 /// A prompt to roll out.

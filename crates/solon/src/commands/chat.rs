@@ -6,9 +6,9 @@
 use super::{open, sampling};
 use crate::cli::{ChatArgs, print_error};
 use anyhow::{Result, anyhow};
+use solon_draws::Draws;
 use solon_feedback::for_terminal;
 use solon_infer::chat::{AnswerSettings, ChatError, ChatRequest};
-use solon_kernels::Draws;
 use solon_text::Message;
 use std::io::{BufRead, IsTerminal, Write};
 

@@ -6,11 +6,11 @@ use crate::cli::{EvalCommand, SafetyArgs};
 use crate::progress;
 use anyhow::{Context, Result};
 use solon_data::records::{PromptRecord, read_prompts};
+use solon_draws::Draws;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::safety::{Kind, SafetyItem, SafetyReport, judge};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
 use solon_infer::sampling::Sampling;
-use solon_kernels::Draws;
 use solon_model::{Adapter, Cpu};
 use solon_text::Message;
 

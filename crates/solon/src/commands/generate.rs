@@ -6,9 +6,9 @@ use crate::progress;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use solon_data::records::read_prompts;
+use solon_draws::Draws;
 use solon_infer::chat::{AnswerSettings, ChatRequest};
 use solon_infer::generate::Finish;
-use solon_kernels::Draws;
 use solon_text::Message;
 use std::io::Write;
 

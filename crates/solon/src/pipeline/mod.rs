@@ -25,9 +25,9 @@ use crate::run_folder::{RunFolder, model_hash, settings_hash, stop_on_interrupt}
 use anyhow::{Context, Result, bail};
 use solon_data::files::{sha256_parts, write_bytes_atomically};
 use solon_data::records::{PromptRecord, read_prompts};
+use solon_draws::Draws;
 use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
-use solon_kernels::Draws;
 use solon_kernels::isa::isa;
 use solon_model::{Adapter, Cpu, Training};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use serde_json::Value;
-use solon_kernels::Draws;
+use solon_draws::Draws;
 use solon_model::ModelConfig;
 use solon_model::config::{Architecture, RopeScaling};
 use solon_model::weights::{SaveType, Tensor, TokenIds, expected_tensors, save_hugging_face};

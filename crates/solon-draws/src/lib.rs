@@ -83,6 +83,15 @@ mod tests {
     }
 
     #[test]
+    fn the_bits_never_change() {
+        let draws = Draws::new(7, "revise").item("prompt-1");
+        assert_eq!(draws.bits(0), 0xb87d_931a_f7de_e4b7);
+        assert_eq!(draws.index(2).bits(0), 0xb3a8_b9fd_44aa_1198);
+        assert_eq!(draws.below(0, 1000), 720);
+        assert_eq!(draws.uniform(0), 0.720_666_116_794_628_2);
+    }
+
+    #[test]
     fn uniforms_and_normals_have_their_moments() {
         let draws = Draws::new(7, "moments");
         let n = 100_000;

@@ -1,0 +1,17 @@
+//! What every part of Solon passes on: [`Message`], [`Prompt`], [`Demonstration`], [`Pair`], [`Preference`],
+//! [`SamplingSettings`].
+//!
+//! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no
+//! model, so every other crate may use it.
+
+mod demonstration;
+mod message;
+mod preference;
+mod prompt;
+mod sampling;
+
+pub use demonstration::Demonstration;
+pub use message::{Message, ROLES, transcript};
+pub use preference::{Pair, Preference};
+pub use prompt::Prompt;
+pub use sampling::SamplingSettings;

@@ -1,0 +1,97 @@
+//! Two answers to one prompt, without and with a label.
+
+use crate::Message;
+use serde::{Deserialize, Serialize};
+
+/// Two answers to one prompt, neither called the better one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Unique among the pairs; keys the draws.
+    pub id: String,
+    /// The conversation both answer.
+    pub prompt: Vec<Message>,
+    /// One answer.
+    pub first: String,
+    /// The other.
+    pub second: String,
+    /// Whether `first` and `second` were cut off: neither is then followed by an end of turn.
+    #[serde(default, skip_serializing_if = "both_end")]
+    pub cut_off: [bool; 2],
+    /// The comparison principle to judge by; drawn where it is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principle_id: Option<String>,
+}
+
+/// A labelled pair: which answer is preferred, and how surely.
+///
+/// [`Preference::oriented`] makes `chosen` the answer that is more likely the better one. Trainers are given oriented
+/// preferences only, so that accuracies and margins mean what their names say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preference {
+    /// Unique in its file; `line-N` where the file gives none.
+    pub id: String,
+    /// The conversation both answer; its last message is not the assistant's.
+    pub prompt: Vec<Message>,
+    /// The answer preferred with `probability`.
+    pub chosen: String,
+    /// The other answer.
+    pub rejected: String,
+    /// P(`chosen` is better), in [0, 1]; 1 where the file gives none.
+    pub probability: f64,
+    /// By how much `chosen` should be rewarded above `rejected`; TRL's `margin` column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// Where the label came from, such as a judge's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Whether `chosen` and `rejected` were cut off: neither is then followed by an end of turn.
+    #[serde(default, skip_serializing_if = "both_end")]
+    pub cut_off: [bool; 2],
+}
+
+fn both_end(cut_off: &[bool; 2]) -> bool {
+    *cut_off == [false; 2]
+}
+
+impl Pair {
+    /// The pair with a label: `probability` is that of `first` being the better one.
+    pub fn labelled(self, probability: f64, source: impl Into<String>) -> Preference {
+        let preference = Preference {
+            id: self.id,
+            prompt: self.prompt,
+            chosen: self.first,
+            rejected: self.second,
+            probability,
+            margin: None,
+            source: Some(source.into()),
+            cut_off: self.cut_off,
+        };
+        preference.oriented()
+    }
+}
+
+impl Preference {
+    /// The same preference with the likelier answer as `chosen`: `probability` is at least ½, `margin` changes its sign
+    /// with the swap. A tie keeps its order.
+    ///
+    /// ```
+    /// use solon_records::{Message, Pair};
+    /// let pair = Pair {
+    ///     id: "p".into(), prompt: vec![Message::user("?")], first: "no".into(), second: "yes".into(),
+    ///     cut_off: [true, false], principle_id: None,
+    /// };
+    /// let preference = pair.labelled(0.25, "judge");
+    /// assert_eq!((preference.chosen.as_str(), preference.probability), ("yes", 0.75));
+    /// assert_eq!(preference.cut_off, [false, true]);
+    /// ```
+    #[must_use]
+    pub fn oriented(mut self) -> Self {
+        if self.probability < 0.5 {
+            std::mem::swap(&mut self.chosen, &mut self.rejected);
+            self.cut_off.swap(0, 1);
+            self.probability = 1.0 - self.probability;
+            self.margin = self.margin.map(|margin| -margin);
+        }
+        self
+    }
+}
