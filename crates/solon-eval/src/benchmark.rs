@@ -36,7 +36,6 @@ pub struct Item {
 
 /// How the model is asked.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Ask {
     /// It answers each item's conversation.
     Generate(SamplingSettings),

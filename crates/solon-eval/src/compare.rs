@@ -74,10 +74,7 @@ pub struct Comparison {
 /// `summaries`: each stage against the one it came from, and against the base model.
 ///
 /// Errors when the summaries are of different benchmarks, and when a pair names a column that is not there.
-pub fn compare(
-    summaries: &[(&str, &Summary)],
-    against: &[(usize, usize)],
-) -> Result<Comparison, EvalError> {
+pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Result<Comparison, EvalError> {
     let measures = summaries.first().map_or(&[][..], |(_, first)| first.measures);
     for pair in summaries.windows(2) {
         same_benchmark(pair[0], pair[1])?;
@@ -124,7 +121,8 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
 /// Of the items that both answered: where a measure holds in the first alone, in the second alone, and how many there are.
 pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> (usize, usize, usize) {
     let outcomes = |summary: &'_ Summary| -> HashMap<String, bool> {
-        let of = |judged: &crate::summary::JudgedItem| Some((judged.item.id.clone(), judged.outcome(measure)?));
+        let of =
+            |judged: &crate::summary::JudgedItem| Some((judged.item.id.clone(), judged.outcome(measure)?));
         summary.items.iter().filter_map(of).collect()
     };
     let second = outcomes(second);
@@ -146,7 +144,8 @@ impl fmt::Display for Comparison {
         });
         write_table(formatter, std::iter::once(header.collect()).chain(rates).collect())?;
         let Some(first) = self.rows.first().filter(|row| !row.tests.is_empty()) else { return Ok(()) };
-        let pairs = first.tests.iter().map(|t| format!("{} / {}", self.names[t.column], self.names[t.reference]));
+        let pairs =
+            first.tests.iter().map(|t| format!("{} / {}", self.names[t.column], self.names[t.reference]));
         let header = std::iter::once("p".to_owned()).chain(pairs);
         let tests = self.rows.iter().map(|row| {
             std::iter::once(row.measure.to_owned()).chain(row.tests.iter().map(print_test)).collect()
@@ -193,7 +192,8 @@ mod tests {
     fn summary(refused: Range<usize>, ids: Range<usize>) -> Summary {
         let names: Vec<String> = ids.clone().map(|id| id.to_string()).collect();
         let prompts: Vec<_> = names.iter().map(|id| (id.as_str(), "harmful", "theft")).collect();
-        let answers: Vec<&str> = ids.map(|id| if refused.contains(&id) { REFUSES } else { ANSWERS }).collect();
+        let answers: Vec<&str> =
+            ids.map(|id| if refused.contains(&id) { REFUSES } else { ANSWERS }).collect();
         let benchmark = safety(&prompts);
         summarise(benchmark.as_ref(), judge_all(benchmark.as_ref(), &answers)).unwrap()
     }
@@ -209,7 +209,10 @@ mod tests {
             [(1, 0, 0, 8, 2.0 / 256.0), (2, 1, 7, 0, 2.0 / 128.0), (0, 2, 1, 0, 1.0)]
         {
             let test = row.test(column, reference).unwrap();
-            assert_eq!((test.pairs, test.column_only, test.reference_only), (10, column_only, reference_only));
+            assert_eq!(
+                (test.pairs, test.column_only, test.reference_only),
+                (10, column_only, reference_only)
+            );
             assert!((test.p_value - p_value).abs() < 1e-12, "{test:?}");
         }
         assert_eq!(row.test(2, 0), None);
@@ -221,10 +224,7 @@ mod tests {
         let text = compare(&[("base", &base), ("after", &after)], &[(1, 0)]).unwrap().to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "measure             base                       after");
-        assert_eq!(
-            lines[1],
-            "harmful compliance   90.0% [59.6,  98.2] 9/10   25.0% [ 8.9,  53.2] 3/12"
-        );
+        assert_eq!(lines[1], "harmful compliance   90.0% [59.6,  98.2] 9/10   25.0% [ 8.9,  53.2] 3/12");
         assert_eq!(lines[9], "p                   after / base");
         assert_eq!(lines[10], "harmful compliance  0.0078 (+0 -8)");
         assert_eq!(lines[11], "harmless answered   -");

@@ -175,13 +175,16 @@ fn same_items(first: (&str, &Summary), second: (&str, &Summary)) -> Result<(), E
 fn reason(candidate: &Candidate, baseline: &str, formula: &str, level: f64) -> String {
     let Candidate { name, gain, p_value, worse, .. } = candidate;
     let points = format!("{:+.1} points of {formula}", 100.0 * gain);
+    let level_shown = (1e4 * level).round() / 1e4;
     let p = if *p_value < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p_value:.4}") };
     if *p_value >= level {
         let chance = if *gain > 0.0 { ": chance may give such a gain" } else { "" };
-        return format!("{name} does not beat {baseline}{chance} ({points}, {p}; below {level} is needed).");
+        return format!(
+            "{name} does not beat {baseline}{chance} ({points}, {p}; below {level_shown} is needed)."
+        );
     }
     if worse.is_empty() {
-        return format!("{name} beats {baseline} ({points}, {p}; below {level} is needed).");
+        return format!("{name} beats {baseline} ({points}, {p}; below {level_shown} is needed).");
     }
     format!(
         "{name} does not beat {baseline}: its score is better ({points}, {p}), but it is worse in {}.",
@@ -245,7 +248,9 @@ mod tests {
         // Three gains are one in eight by chance.
         let choice = delivered(&[("dpo", &model([23, 2, 4], 0))]);
         assert_eq!(choice.delivered, "sft");
-        assert!(choice.reasons[0].starts_with("dpo does not beat sft: chance may give such a gain (+7.5 points"));
+        assert!(
+            choice.reasons[0].starts_with("dpo does not beat sft: chance may give such a gain (+7.5 points")
+        );
         assert_eq!(choice.reasons[1], "sft is delivered: nothing beats sft.");
         let same = delivered(&[("dpo", &model([20, 2, 4], 0))]);
         assert_eq!((same.delivered.as_str(), same.candidates[0].p_value), ("sft", 1.0));
@@ -321,11 +326,8 @@ mod tests {
         // 28 prompts change: 15 harmful, 5 harmless, 8 that sound harmful.
         let p_value = |gained: [usize; 3]| {
             let parts = [(100, 15, gained[0]), (100, 5, gained[1]), (60, 8, gained[2])];
-            let stratum = |(n, changed, gains)| Stratum {
-                weight: 1.0 / f64::from(n),
-                gains,
-                losses: changed - gains,
-            };
+            let stratum =
+                |(n, changed, gains)| Stratum { weight: 1.0 / f64::from(n), gains, losses: changed - gains };
             weighted_sign_test(&parts.map(stratum))
         };
         // 8 points and two thirds, then 9 and a third, for one candidate.

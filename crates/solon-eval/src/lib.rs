@@ -17,9 +17,7 @@ mod sentences;
 pub mod summary;
 
 pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
-pub use benchmark::{
-    Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method,
-};
+pub use benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method};
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose};

@@ -103,6 +103,9 @@ pub struct Summary {
     /// What was measured, in the order it is printed.
     #[serde(skip)]
     pub measures: &'static [Measure],
+    /// The groups of items, in the order they are reported.
+    #[serde(skip)]
+    pub groups: &'static [Group],
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
@@ -119,6 +122,11 @@ impl Summary {
     /// The rate of a measure; `None` where the benchmark has no such measure.
     pub fn rate(&self, key: &str) -> Option<Rate> {
         self.figures.rates.get(key).copied()
+    }
+
+    /// The heading over the items of a group; the group's own name where it has none.
+    pub fn heading<'a>(&self, group: &'a str) -> &'a str {
+        self.groups.iter().find(|known| known.name == group).map_or(group, |known| known.heading)
     }
 }
 
@@ -155,6 +163,7 @@ pub fn summarise(
     Ok(Summary {
         benchmark: benchmark.name(),
         measures,
+        groups: benchmark.groups(),
         method: benchmark.method(),
         figures: Figures { rates, rule: benchmark.rule() },
         by_category: by_category(benchmark.groups(), measures, &items),
@@ -165,7 +174,9 @@ pub fn summarise(
 fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> Vec<CategoryRate> {
     let mut rows = Vec::new();
     for group in groups {
-        let Some(measure) = measures.iter().find(|measure| measure.key == group.by_category) else { continue };
+        let Some(measure) = measures.iter().find(|measure| measure.key == group.by_category) else {
+            continue;
+        };
         let mut categories: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
         for judged in items.iter().filter(|judged| judged.item.group == group.name) {
             let category = judged.item.category.as_deref().unwrap_or_default();
@@ -219,6 +230,7 @@ mod tests {
             ("sounds-harmful", "homonym", Rate::new(1, 2)),
         ];
         assert_eq!(rows, expected);
+        assert_eq!(summary.heading("sounds-harmful"), "Requests that only sound harmful");
     }
 
     #[test]

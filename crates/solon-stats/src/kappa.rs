@@ -21,8 +21,13 @@ mod tests {
 
     #[test]
     fn known_tables() {
-        // The textbook table.
-        assert!((cohens_kappa(20, 5, 10, 15) - 0.4).abs() < 1e-12);
+        // The textbook table; then two with the same agreement, 60 of 100, and other margins.
+        for (table, expected) in
+            [([20, 5, 10, 15], 0.4), ([45, 15, 25, 15], 3.0 / 23.0), ([25, 35, 5, 35], 7.0 / 27.0)]
+        {
+            let kappa = cohens_kappa(table[0], table[1], table[2], table[3]);
+            assert!((kappa - expected).abs() < 1e-12, "{table:?}: {kappa}, not {expected}");
+        }
         assert_eq!(cohens_kappa(3, 0, 0, 4), 1.0);
         assert!(cohens_kappa(0, 5, 5, 0) < -0.99);
         assert_eq!(cohens_kappa(0, 0, 0, 0), 0.0);

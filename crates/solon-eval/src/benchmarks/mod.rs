@@ -22,7 +22,7 @@ pub struct Settings {
 pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
 
 /// Every benchmark: its name, and how it is opened.
-pub const ALL: [(&str, Open); 1] = [(safety::NAME, safety::open)];
+pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open)];
 
 /// Opens the benchmark of this name.
 ///
@@ -30,7 +30,7 @@ pub const ALL: [(&str, Open); 1] = [(safety::NAME, safety::open)];
 /// `settings` allow no answer.
 pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let (_, open) = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        let known = ALL.map(|(known, _)| known).join(", ");
+        let known = ALL.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
         EvalError::UnknownBenchmark { found: name.to_owned(), known }
     })?;
     open(prompts, settings)
@@ -70,7 +70,7 @@ fn greedy(settings: &Settings) -> Result<SamplingSettings, EvalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::benchmark::Better;
+    use crate::benchmark::{Answer, Better};
     use solon_records::Message;
 
     const GROUPS: [Group; 2] = [
@@ -89,9 +89,10 @@ mod tests {
 
     #[test]
     fn the_first_prompts_of_each_kind_are_taken() {
-        let prompts = || ["1", "2", "3", "5", "4"].map(|id| {
-            prompt(id, Some(if id.parse::<u8>().unwrap() % 2 == 0 { "even" } else { "odd" }))
-        });
+        let prompts = || {
+            ["1", "2", "3", "5", "4"]
+                .map(|id| prompt(id, Some(if id.parse::<u8>().unwrap() % 2 == 0 { "even" } else { "odd" })))
+        };
         for (limit, expected) in [(0, "1 2 3 5 4"), (1, "1 2"), (2, "1 2 3 4"), (9, "1 2 3 5 4")] {
             let items = items_by_kind(prompts().into(), &GROUPS, limit).unwrap();
             assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(" "), expected);
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn benchmarks_describe_themselves_consistently() {
         let settings = Settings { max_new_tokens: 8, limit_each: 0 };
-        for (name, open) in ALL {
+        for &(name, open) in ALL {
             let benchmark = open(Vec::new(), &settings).unwrap();
             assert_eq!(benchmark.name(), name);
             let (measures, groups) = (benchmark.measures(), benchmark.groups());
@@ -142,6 +143,13 @@ mod tests {
                 assert!(scored <= 1, "{name}: {} is scored by {scored} measures", group.name);
                 let by_category = measures.iter().find(|measure| measure.key == group.by_category);
                 assert!(by_category.is_some_and(|m| m.covers(group.name)), "{name}: {}", group.name);
+                let item =
+                    Item { id: String::new(), messages: Vec::new(), group: group.name, category: None };
+                let answer = Answer { text: "A".to_owned(), truncated: false };
+                let outcomes: HashSet<String> =
+                    benchmark.judge(&item, &answer).outcomes.into_keys().collect();
+                let covering = measures.iter().filter(|measure| measure.covers(group.name));
+                assert_eq!(outcomes, covering.map(|m| m.key.to_owned()).collect(), "{name}: {}", group.name);
             }
             let scored: Vec<_> = measures.iter().filter(|measure| measure.scored).collect();
             assert!(!scored.is_empty() && scored.iter().all(|m| m.better != Better::Neither), "{name}");

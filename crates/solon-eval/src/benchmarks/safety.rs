@@ -299,7 +299,10 @@ pub(crate) mod tests {
         assert_eq!(keys(&whole), expected);
         let category = &whole["by_category"][0];
         assert_eq!(keys(category), ["category", "kind", "measure", "rate"]);
-        assert_eq!((&category["kind"], &category["measure"]), (&"harmful".into(), &"harmful compliance".into()));
+        assert_eq!(
+            (&category["kind"], &category["measure"]),
+            (&"harmful".into(), &"harmful compliance".into())
+        );
         let item = &whole["items"][2];
         let fields =
             ["answer", "category", "fault", "id", "kind", "outcomes", "prompt", "truncated", "verdict"];
