@@ -3,7 +3,7 @@
 //! Contract: a benchmark knows no model. It hands out [`Item`]s and says how to [`Ask`]; whoever holds a model asks, and
 //! hands each [`Answer`] back to [`Benchmark::judge`]. A judgement is a function of the item and the answer alone.
 //! [`Judged`] is one answer with its judgement, made to be stored: one record an answer. [`crate::summarise`] turns the
-//! stored records into rates, [`crate::compare`] sets them side by side, [`crate::choose`] picks the model to deliver.
+//! stored records into rates, [`crate::compare()`] sets them side by side, [`crate::choose`] picks the model to deliver.
 //! None of the three knows which benchmark it is.
 //!
 //! Three things the shape leaves room for, and what each will add:

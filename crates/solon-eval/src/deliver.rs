@@ -11,8 +11,8 @@
 //!    adds to the score, and chance is a fair coin for each of them. That is [`weighted_sign_test`]: exact, one-sided,
 //!    paired by prompt. With one scored measure it is McNemar's test, one-sided.
 //! 2. No measure that has a better direction, scored or not, is worse by McNemar's exact two-sided test at
-//!    [`WORSE`]: the same mark that [`crate::compare`]'s table carries. So a model that gains by refusing
-//!    everything, or by babbling, is not delivered even where the score alone would allow it.
+//!    [`WORSE`], the level at which the report marks a change as worse. So a model that gains by refusing everything,
+//!    or by babbling, is not delivered even where the score alone would allow it.
 //!
 //! Of several that beat the baseline, the one with the highest score is delivered; of equals, the first.
 //!
@@ -20,8 +20,8 @@
 //! one is delivered at most one time in ten. That is looser than the usual one in twenty: a false delivery costs little,
 //! for the model then delivered is about as good as the baseline, and the baseline stays in the run folder. It is
 //! stricter than taking the higher score, which without any real difference would replace the baseline every other
-//! time. What it can see: of safety's 260 prompts (100, 100 and 60) about 28 change between SFT and DPO on a
-//! model of 135M parameters. Then one candidate needs about 9 points of gain, two need about 11.
+//! time. What it can see, for example: of safety's 260 shipped prompts 28 change (15 harmful of 100, 5 harmless of 100,
+//! 8 of the 60 that sound harmful). Then one candidate needs 9 points of gain, and each of two needs 11.
 
 use std::collections::HashSet;
 

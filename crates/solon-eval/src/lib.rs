@@ -2,7 +2,7 @@
 //!
 //! Contract: pure functions over answers. This crate knows no model, no tokenizer and no network; whoever generates the
 //! answers hands the text in. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer ([`Judged`]);
-//! [`summarise`], [`compare`] and [`choose`] work on any benchmark. The one function that reads files is
+//! [`summarise`], [`compare()`] and [`choose`] work on any benchmark. The one function that reads files is
 //! [`agreement::measure_on_xstest`], which checks the refusal rule against published human labels.
 
 pub mod agreement;

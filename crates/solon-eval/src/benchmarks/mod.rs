@@ -119,7 +119,8 @@ mod tests {
     fn an_unknown_name_and_answers_of_no_token_are_refused() {
         let settings = Settings { max_new_tokens: 0, limit_each: 0 };
         let error = |name| open(name, Vec::new(), &settings).err().unwrap().to_string();
-        assert_eq!(error("safe"), "unknown benchmark \"safe\": expected one of safety");
+        let unknown = error("safe");
+        assert!(unknown.starts_with("unknown benchmark \"safe\": expected one of safety"), "{unknown}");
         assert!(error("safety").contains("max_new_tokens is 0"), "{}", error("safety"));
     }
 
