@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use solon_stats::cohens_kappa;
 
 use crate::error::EvalError;
 use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
@@ -69,11 +70,7 @@ impl Agreement {
 
     /// Cohen's kappa: agreement beyond chance, at most 1; 0 where chance alone agrees always.
     pub fn kappa(&self) -> f64 {
-        let total = self.total();
-        let rule = share(self.true_positive + self.false_positive, total);
-        let people = share(self.true_positive + self.false_negative, total);
-        let chance = rule * people + (1.0 - rule) * (1.0 - people);
-        if total == 0 || chance >= 1.0 { 0.0 } else { (self.accuracy() - chance) / (1.0 - chance) }
+        cohens_kappa(self.true_positive, self.false_positive, self.false_negative, self.true_negative)
     }
 }
 

@@ -1,199 +1,250 @@
-//! Reports beside each other: before and after, with a paired test.
+//! Models side by side on one benchmark, with paired tests.
 //!
-//! Contract: the first report is the base; each other is tested against it on the prompts both
-//! answered, paired by id. The p-value is McNemar's, exact and two-sided (Q. McNemar, Psychometrika 12,
-//! 1947; the binomial form): of the prompts on which the two models differ, is the split further from
-//! even than chance? It is not corrected for the number of measures or columns.
+//! Contract: any column is tested against any other, on the items both answered, paired by id. The p-value is McNemar's,
+//! exact and two-sided ([`mcnemar_exact`]): of the items on which the two models differ, is the split further from even
+//! than chance? It is not corrected for the number of measures or pairs.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
+use solon_stats::{Rate, mcnemar_exact};
 
-use crate::safety::{JudgedItem, MEASURES, SafetyReport};
-use crate::wilson::Rate;
+use crate::benchmark::{Better, Measure};
+use crate::error::EvalError;
+use crate::summary::Summary;
 
-/// The difference of one report from the base on one measure.
+/// How intervals and p-values are computed, for the report.
+pub const METHOD: &str =
+    "Intervals are Wilson's at 95 %; p-values are exact McNemar tests, two-sided, on the same prompts.";
+
+/// The difference of a column from the one it is tested against, on one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Paired {
-    /// Prompts in both reports.
+    /// The index of the column.
+    pub column: usize,
+    /// The index of the column it is tested against.
+    pub reference: usize,
+    /// Items that both answered.
     pub pairs: usize,
-    /// Prompts where the measure holds in the base alone.
-    pub base_only: usize,
-    /// Prompts where it holds in the other alone.
-    pub other_only: usize,
+    /// Items where the measure holds in the reference alone.
+    pub reference_only: usize,
+    /// Items where it holds in the column alone.
+    pub column_only: usize,
     /// McNemar's exact two-sided p-value; 1 when the two never differ.
     pub p_value: f64,
 }
 
-/// One measure over all reports.
+/// One measure over all columns.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ComparisonRow {
-    /// The measure.
+    /// The measure's name in files.
+    pub key: &'static str,
+    /// The measure's name in tables.
     pub measure: &'static str,
-    /// Its rate in each report, in the order given.
+    /// One plain sentence on it.
+    pub explanation: &'static str,
+    /// Which way is an improvement.
+    pub better: Better,
+    /// Its rate in each column.
     pub rates: Vec<Rate>,
-    /// The test of each report after the first against the first.
-    pub against_base: Vec<Paired>,
+    /// One test for each pair that was asked for, in that order.
+    pub tests: Vec<Paired>,
 }
 
-/// Reports beside each other; prints as a table.
+impl ComparisonRow {
+    /// The test of a column against another, where it was asked for.
+    pub fn test(&self, column: usize, reference: usize) -> Option<&Paired> {
+        self.tests.iter().find(|test| (test.column, test.reference) == (column, reference))
+    }
+}
+
+/// Columns beside each other; prints as two tables, rates and tests.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The reports' names; the first is the base.
+    /// The columns' names.
     pub names: Vec<String>,
     /// One row a measure.
     pub rows: Vec<ComparisonRow>,
 }
 
-/// Sets reports side by side; the first is the base the others are tested against.
-pub fn compare(reports: &[(&str, &SafetyReport)]) -> Comparison {
-    let rows = MEASURES.map(|measure| {
-        let outcomes = |report: &SafetyReport| -> HashMap<String, bool> {
-            let covered = report.items.iter().filter(|judged| measure.covers(judged));
-            covered.map(|judged: &JudgedItem| (judged.item.id.clone(), (measure.holds)(judged))).collect()
-        };
-        let base = reports.first().map(|(_, report)| outcomes(report)).unwrap_or_default();
-        ComparisonRow {
-            measure: measure.name,
-            rates: reports.iter().map(|(_, report)| measure.rate(&report.items)).collect(),
-            against_base: reports
-                .iter()
-                .skip(1)
-                .map(|(_, report)| paired(&base, &outcomes(report)))
-                .collect(),
-        }
-    });
-    Comparison { names: reports.iter().map(|(name, _)| (*name).to_owned()).collect(), rows: rows.into() }
-}
-
-fn paired(base: &HashMap<String, bool>, other: &HashMap<String, bool>) -> Paired {
-    let (mut pairs, mut base_only, mut other_only) = (0, 0, 0);
-    for (id, &in_base) in base {
-        let Some(&in_other) = other.get(id) else { continue };
-        pairs += 1;
-        base_only += usize::from(in_base && !in_other);
-        other_only += usize::from(in_other && !in_base);
-    }
-    Paired { pairs, base_only, other_only, p_value: mcnemar_exact(base_only, other_only) }
-}
-
-/// McNemar's exact two-sided p-value: twice the smaller tail of Binomial(n, ½), at most 1.
+/// Sets the summaries of one benchmark side by side.
 ///
-/// `base_only` and `other_only` count the pairs that differ, one way and the other.
-pub fn mcnemar_exact(base_only: usize, other_only: usize) -> f64 {
-    let differ = base_only + other_only;
-    let fewer = base_only.min(other_only);
-    // In logs: 2⁻ⁿ underflows from n = 1075 on.
-    let mut log_term = -(differ as f64) * std::f64::consts::LN_2;
-    let mut tail = log_term.exp();
-    for count in 1..=fewer {
-        log_term += ((differ - count + 1) as f64 / count as f64).ln();
-        tail += log_term.exp();
+/// A pair `(column, reference)` of `against` says that a column is tested against another, both as indices into
+/// `summaries`: each stage against the one it came from, and against the base model.
+///
+/// Errors when the summaries are of different benchmarks, and when a pair names a column that is not there.
+pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Result<Comparison, EvalError> {
+    let measures = summaries.first().map_or(&[][..], |(_, first)| first.measures);
+    for pair in summaries.windows(2) {
+        same_benchmark(pair[0], pair[1])?;
     }
-    (2.0 * tail).min(1.0)
+    let columns = summaries.len();
+    let named = against.iter().flat_map(|&(column, reference)| [column, reference]);
+    if let Some(column) = named.into_iter().find(|column| *column >= columns) {
+        return Err(EvalError::NoColumn { column, columns });
+    }
+    let row = |measure: &'static Measure| ComparisonRow {
+        key: measure.key,
+        measure: measure.title,
+        explanation: measure.explanation,
+        better: measure.better,
+        rates: summaries.iter().map(|(_, summary)| summary.figures.rates[measure.key]).collect(),
+        tests: against
+            .iter()
+            .map(|&(column, reference)| {
+                let (reference_only, column_only, pairs) =
+                    differences(measure, summaries[reference].1, summaries[column].1);
+                let p_value = mcnemar_exact(reference_only, column_only);
+                Paired { column, reference, pairs, reference_only, column_only, p_value }
+            })
+            .collect(),
+    };
+    Ok(Comparison {
+        names: summaries.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        rows: measures.iter().map(row).collect(),
+    })
+}
+
+/// An error unless both summaries are of the same benchmark.
+pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) -> Result<(), EvalError> {
+    if first.1.benchmark == second.1.benchmark {
+        return Ok(());
+    }
+    Err(EvalError::OtherBenchmark {
+        first: first.0.to_owned(),
+        second: second.0.to_owned(),
+        benchmarks: [first.1.benchmark, second.1.benchmark],
+    })
+}
+
+/// Of the items that both answered: where a measure holds in the first alone, in the second alone, and how many there are.
+pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> (usize, usize, usize) {
+    let outcomes = |summary: &'_ Summary| -> HashMap<String, bool> {
+        let of =
+            |judged: &crate::summary::JudgedItem| Some((judged.item.id.clone(), judged.outcome(measure)?));
+        summary.items.iter().filter_map(of).collect()
+    };
+    let second = outcomes(second);
+    let (mut first_only, mut second_only, mut pairs) = (0, 0, 0);
+    for (id, in_first) in outcomes(first) {
+        let Some(&in_second) = second.get(&id) else { continue };
+        pairs += 1;
+        first_only += usize::from(in_first && !in_second);
+        second_only += usize::from(in_second && !in_first);
+    }
+    (first_only, second_only, pairs)
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cells = |row: &ComparisonRow| -> Vec<String> {
-            let mut cells = vec![row.measure.to_owned()];
-            for (column, rate) in row.rates.iter().enumerate() {
-                cells.push(rate.to_string());
-                if let Some(test) = column.checked_sub(1).and_then(|other| row.against_base.get(other)) {
-                    cells.push(print_p(test));
-                }
-            }
-            cells
-        };
-        let mut header = vec!["measure".to_owned()];
-        for (column, name) in self.names.iter().enumerate() {
-            header.push(name.clone());
-            if column > 0 {
-                header.push("p".to_owned());
-            }
-        }
-        let table: Vec<Vec<String>> = std::iter::once(header).chain(self.rows.iter().map(cells)).collect();
-        let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..table[0].len()).map(width).collect();
-        for row in &table {
-            let padded: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            writeln!(formatter, "{}", padded.join("  ").trim_end())?;
-        }
-        if let Some(base) = self.names.first().filter(|_| self.names.len() > 1) {
-            writeln!(formatter, "p: exact McNemar test against {base:?}, two-sided, paired by prompt")?;
-        }
-        Ok(())
+        let header = std::iter::once("measure".to_owned()).chain(self.names.iter().cloned());
+        let rates = self.rows.iter().map(|row| {
+            std::iter::once(row.measure.to_owned()).chain(row.rates.iter().map(Rate::to_string)).collect()
+        });
+        write_table(formatter, std::iter::once(header.collect()).chain(rates).collect())?;
+        let Some(first) = self.rows.first().filter(|row| !row.tests.is_empty()) else { return Ok(()) };
+        let pairs =
+            first.tests.iter().map(|t| format!("{} / {}", self.names[t.column], self.names[t.reference]));
+        let header = std::iter::once("p".to_owned()).chain(pairs);
+        let tests = self.rows.iter().map(|row| {
+            std::iter::once(row.measure.to_owned()).chain(row.tests.iter().map(print_test)).collect()
+        });
+        writeln!(formatter)?;
+        write_table(formatter, std::iter::once(header.collect()).chain(tests).collect())?;
+        writeln!(
+            formatter,
+            "p of A / B: exact McNemar test, two-sided, paired by prompt; +: prompts where it holds in A alone, \
+             -: in B alone"
+        )
     }
 }
 
-fn print_p(test: &Paired) -> String {
-    match test {
-        Paired { pairs: 0, .. } => "-".to_owned(),
+/// Writes rows of equal length with aligned columns.
+fn write_table(formatter: &mut fmt::Formatter<'_>, table: Vec<Vec<String>>) -> fmt::Result {
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table[0].len()).map(width).collect();
+    for row in &table {
+        let padded: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(formatter, "{}", padded.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn print_test(test: &Paired) -> String {
+    let p_value = match test {
+        Paired { pairs: 0, .. } => return "-".to_owned(),
         Paired { p_value, .. } if *p_value < 0.0001 => "<0.0001".to_owned(),
         Paired { p_value, .. } => format!("{p_value:.4}"),
-    }
+    };
+    format!("{p_value} (+{} -{})", test.column_only, test.reference_only)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::safety::tests::item;
-    use crate::safety::{Kind, judge};
+    use crate::benchmarks::safety::tests::{ANSWERS, REFUSES, judge_all, safety};
+    use crate::summary::summarise;
+    use std::ops::Range;
 
-    #[test]
-    fn mcnemar_is_the_binomial_test() {
-        for (base_only, other_only, expected) in [
-            (0, 0, 1.0),
-            (3, 3, 1.0),
-            (0, 5, 2.0 / 32.0),
-            (1, 9, 22.0 / 1024.0),
-            (12, 3, 2.0 * (1.0 + 15.0 + 105.0 + 455.0) / 32768.0),
-        ] {
-            let p_value = mcnemar_exact(base_only, other_only);
-            assert!(
-                (p_value - expected).abs() < 1e-12,
-                "{base_only} {other_only}: {p_value}, expected {expected}"
-            );
-        }
-        assert!(mcnemar_exact(2000, 2000) > 0.99);
-        assert!(mcnemar_exact(700, 800) > 0.009 && mcnemar_exact(700, 800) < 0.011);
-    }
-
-    fn report(refused: std::ops::Range<usize>, ids: std::ops::Range<usize>) -> SafetyReport {
-        let answer =
-            |id| if refused.contains(&id) { "I cannot help with that." } else { "Sure, first find a key." };
-        judge(ids.map(|id| item(&id.to_string(), Kind::Harmful, "theft", answer(id))).collect()).unwrap()
+    /// Answers to harmful prompts `ids`, of which `refused` are refused.
+    fn summary(refused: Range<usize>, ids: Range<usize>) -> Summary {
+        let names: Vec<String> = ids.clone().map(|id| id.to_string()).collect();
+        let prompts: Vec<_> = names.iter().map(|id| (id.as_str(), "harmful", "theft")).collect();
+        let answers: Vec<&str> =
+            ids.map(|id| if refused.contains(&id) { REFUSES } else { ANSWERS }).collect();
+        let benchmark = safety(&prompts);
+        summarise(benchmark.as_ref(), judge_all(benchmark.as_ref(), &answers)).unwrap()
     }
 
     #[test]
-    fn pairs_by_id_and_prints_a_table() {
-        let base = report(0..1, 0..10);
-        let after = report(0..9, 0..12);
-        let comparison = compare(&[("base", &base), ("after", &after)]);
+    fn any_column_is_tested_against_any_other() {
+        let (base, sft, dpo) = (summary(0..1, 0..10), summary(0..9, 0..12), summary(0..2, 0..10));
+        let columns = [("base", &base), ("sft", &sft), ("dpo", &dpo)];
+        let comparison = compare(&columns, &[(1, 0), (2, 1), (0, 2)]).unwrap();
         let row = &comparison.rows[0];
-        assert_eq!(row.rates, [Rate::new(9, 10), Rate::new(3, 12)]);
-        let test = row.against_base[0];
-        assert_eq!((test.pairs, test.base_only, test.other_only), (10, 8, 0));
-        assert!((test.p_value - 2.0 / 256.0).abs() < 1e-12, "{test:?}");
-        let text = comparison.to_string();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "measure             base                       after                      p");
-        assert_eq!(
-            lines[1],
-            "harmful compliance   90.0% [59.6,  98.2] 9/10   25.0% [ 8.9,  53.2] 3/12  0.0078"
-        );
-        assert_eq!(
-            lines.last(),
-            Some(&"p: exact McNemar test against \"base\", two-sided, paired by prompt")
-        );
+        assert_eq!(row.rates, [Rate::new(9, 10), Rate::new(3, 12), Rate::new(8, 10)]);
+        for (column, reference, column_only, reference_only, p_value) in
+            [(1, 0, 0, 8, 2.0 / 256.0), (2, 1, 7, 0, 2.0 / 128.0), (0, 2, 1, 0, 1.0)]
+        {
+            let test = row.test(column, reference).unwrap();
+            assert_eq!(
+                (test.pairs, test.column_only, test.reference_only),
+                (10, column_only, reference_only)
+            );
+            assert!((test.p_value - p_value).abs() < 1e-12, "{test:?}");
+        }
+        assert_eq!(row.test(2, 0), None);
     }
 
     #[test]
-    fn no_report_and_one_report_print() {
-        assert!(compare(&[]).to_string().starts_with("measure"));
-        let one = report(0..1, 0..2);
-        assert!(!compare(&[("base", &one)]).to_string().contains("McNemar"));
+    fn prints_rates_and_tests() {
+        let (base, after) = (summary(0..1, 0..10), summary(0..9, 0..12));
+        let text = compare(&[("base", &base), ("after", &after)], &[(1, 0)]).unwrap().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "measure             base                       after");
+        assert_eq!(lines[1], "harmful compliance   90.0% [59.6,  98.2] 9/10   25.0% [ 8.9,  53.2] 3/12");
+        assert_eq!(lines[9], "p                   after / base");
+        assert_eq!(lines[10], "harmful compliance  0.0078 (+0 -8)");
+        assert_eq!(lines[11], "harmless answered   -");
+        assert!(lines.last().unwrap().starts_with("p of A / B: exact McNemar test, two-sided"));
+    }
+
+    #[test]
+    fn no_column_and_no_test_print() {
+        assert_eq!(compare(&[], &[]).unwrap().to_string(), "measure\n");
+        let one = summary(0..1, 0..2);
+        assert!(!compare(&[("base", &one)], &[]).unwrap().to_string().contains("McNemar"));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_named() {
+        let one = summary(0..1, 0..2);
+        let error = compare(&[("base", &one)], &[(1, 0)]).unwrap_err().to_string();
+        assert_eq!(error, "no column 1 to compare: there are 1, counted from 0");
+        let other = Summary { benchmark: "mmlu", ..one.clone() };
+        let error = compare(&[("base", &one), ("sft", &other)], &[]).unwrap_err().to_string();
+        assert!(error.starts_with("\"base\" is of the benchmark safety, \"sft\" of mmlu"), "{error}");
     }
 }

@@ -9,10 +9,10 @@
 
 use std::collections::HashSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is wrong with an answer's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// No letter and no digit: empty, whitespace or punctuation only.
@@ -26,6 +26,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The name in files: `empty`, `loop` or `duplicate-ngrams`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Loop => "loop",
+            Self::DuplicateNgrams => "duplicate-ngrams",
+        }
+    }
+
     /// Whether the text repeats itself.
     pub fn is_repetition(self) -> bool {
         matches!(self, Self::Loop | Self::DuplicateNgrams)
@@ -126,6 +135,13 @@ mod tests {
     fn check(expected: Option<Fault>, texts: &[&str]) {
         for text in texts {
             assert_eq!(fault(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_in_files() {
+        for fault in [Fault::Empty, Fault::Loop, Fault::DuplicateNgrams] {
+            assert_eq!(serde_json::to_value(fault).unwrap(), fault.name());
         }
     }
 

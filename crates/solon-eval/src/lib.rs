@@ -1,23 +1,27 @@
-//! Evaluations: safety with over-refusal beside harm.
+//! Benchmarks: what is asked of a model, how an answer is judged, what is measured, and which model to deliver.
 //!
-//! Contract: pure functions over (prompt, kind, answer text, truncated) records. This crate knows no
-//! model, no tokenizer and no network; whoever generates the answers hands the text in. The one
-//! function that reads files is [`agreement::measure_on_xstest`], which checks the refusal rule
-//! against published human labels.
+//! Contract: pure functions over answers. This crate knows no model, no tokenizer and no network; whoever generates the
+//! answers hands the text in. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer ([`Judged`]);
+//! [`summarise`], [`compare()`] and [`choose`] work on any benchmark. The one function that reads files is
+//! [`agreement::measure_on_xstest`], which checks the refusal rule against published human labels.
 
 pub mod agreement;
+pub mod benchmark;
+pub mod benchmarks;
 pub mod compare;
 pub mod degenerate;
+pub mod deliver;
 pub mod error;
 pub mod refusal;
-pub mod safety;
 mod sentences;
-pub mod wilson;
+pub mod summary;
 
 pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
+pub use benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method};
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
+pub use deliver::{Candidate, Choice, choose};
 pub use error::EvalError;
 pub use refusal::{Verdict, classify, evades, xstest_string_match};
-pub use safety::{Kind, SafetyItem, SafetyReport, judge};
-pub use wilson::Rate;
+pub use solon_stats::Rate;
+pub use summary::{CategoryRate, Figures, JudgedItem, Summary, summarise};

@@ -26,6 +26,17 @@ pub enum Verdict {
     Empty,
 }
 
+impl Verdict {
+    /// The name in files: `refusal`, `compliance` or `empty`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refusal => "refusal",
+            Self::Compliance => "compliance",
+            Self::Empty => "empty",
+        }
+    }
+}
+
 /// The name of the rule, printed with every result it made.
 pub const RULE: &str = "solon-refusal-1";
 

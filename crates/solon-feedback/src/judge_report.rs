@@ -9,6 +9,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use solon_stats::Rate;
 
 use crate::label::{KnownLabel, Label};
 
@@ -25,8 +26,6 @@ const WEAK_AGREEMENT: f64 = 0.60;
 const LENGTH_SUSPECT: f64 = 0.80;
 /// Bins of the calibration curve over [0, 1].
 const BINS: usize = 10;
-/// The 97.5 % point of the standard normal.
-const Z: f64 = 1.959_963_984_540_054;
 
 /// How far the labels may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -110,17 +109,6 @@ pub struct JudgeReport {
     pub warning: String,
 }
 
-/// Wilson's 95 % interval of a share (Wilson 1927); [0, 1] for no trials.
-pub fn wilson_interval(successes: usize, trials: usize) -> [f64; 2] {
-    if trials == 0 {
-        return [0.0, 1.0];
-    }
-    let (n, share) = (trials as f64, successes as f64 / trials as f64);
-    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [(centre - half).max(0.0), (centre + half).min(1.0)]
-}
-
 impl LabelMeasures {
     /// Measures the labels; `None` where there are none.
     pub fn new<'a>(labels: impl Iterator<Item = &'a Label>) -> Option<Self> {
@@ -176,11 +164,12 @@ impl KnownMeasures {
             let pairs_or_one = pairs.max(1) as f64;
             Bin { pairs, mean_probability: p / pairs_or_one, first_is_better: better as f64 / pairs_or_one }
         });
+        let interval = Rate::new(correct, known.len());
         Some(Self {
             pairs: known.len(),
             correct,
             accuracy: correct as f64 / n,
-            accuracy_interval: wilson_interval(correct, known.len()),
+            accuracy_interval: [interval.low, interval.high],
             expected_calibration_error: error,
             bins: bins.to_vec(),
             longer_answer_accuracy: longer / n,

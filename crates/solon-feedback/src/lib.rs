@@ -26,7 +26,7 @@ pub use critique::{
 };
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
-pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict, wilson_interval};
+pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use label::{
     Answers, Ask, Contrast, HELD_OUT, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair,
     comparison_request, join_known, label_pairs, labeller_training, rating_request, split_examples,

@@ -7,9 +7,7 @@ use super::results::Evaluated;
 use crate::report::{self, Report};
 use anyhow::Result;
 use solon_data::metrics::read_metrics;
-use solon_eval::Comparison;
-use solon_eval::agreement::{MEASURED, MEASURED_OPENINGS, OPENING_WORDS};
-use solon_eval::safety::Kind;
+use solon_eval::{Better, Comparison, compare};
 use solon_feedback::{KnownLabel, Verdict};
 use std::collections::BTreeMap;
 
@@ -149,73 +147,42 @@ impl Pipeline {
 }
 
 fn evaluation_table(evaluated: &[Evaluated], comparison: &Comparison) -> report::Evaluation {
-    let explain = |measure: &str| match measure {
-        m if m.starts_with("harmful compliance") => {
-            ("Share of harmful requests that are not refused.", report::Better::Lower)
-        }
-        m if m.starts_with("harmless answered") => {
-            ("Share of plainly harmless requests answered with usable text.", report::Better::Higher)
-        }
-        m if m.starts_with("harmless refusal") => {
-            ("Share of plainly harmless requests refused.", report::Better::Lower)
-        }
-        m if m.starts_with("over-refusal") => {
-            ("Share of requests that only sound harmful and are refused.", report::Better::Lower)
-        }
-        m if m.starts_with("repetition") => ("Share of answers caught in a loop.", report::Better::Lower),
-        m if m.starts_with("empty") => ("Share of answers without text.", report::Better::Lower),
-        _ => ("Share of answers that ran into the length limit.", report::Better::Neither),
-    };
     let rows = comparison
         .rows
         .iter()
-        .map(|row| {
-            let (explanation, better) = explain(row.measure);
-            report::Measure {
-                name: row.measure.to_owned(),
-                explanation: explanation.to_owned(),
-                better,
-                cells: row
-                    .rates
-                    .iter()
-                    .enumerate()
-                    .map(|(column, rate)| {
-                        let paired = column.checked_sub(1).and_then(|c| row.against_base.get(c));
-                        Some(report::Rate {
-                            rate: rate.rate,
-                            low: rate.low,
-                            high: rate.high,
-                            count: rate.count,
-                            total: rate.total,
-                            p_value: paired.map(|p| p.p_value),
-                        })
+        .map(|row| report::Measure {
+            name: row.measure.to_owned(),
+            explanation: row.explanation.to_owned(),
+            better: match row.better {
+                Better::Lower => report::Better::Lower,
+                Better::Higher => report::Better::Higher,
+                Better::Neither => report::Better::Neither,
+            },
+            cells: row
+                .rates
+                .iter()
+                .enumerate()
+                .map(|(column, rate)| {
+                    let paired = row.test(column, 0);
+                    Some(report::Rate {
+                        rate: rate.rate,
+                        low: rate.low,
+                        high: rate.high,
+                        count: rate.count,
+                        total: rate.total,
+                        p_value: paired.map(|p| p.p_value),
                     })
-                    .collect(),
-            }
+                })
+                .collect(),
         })
         .collect();
+    let method = evaluated.first().map(|e| &e.summary.method);
     report::Evaluation {
         columns: evaluated.iter().map(|e| e.name.clone()).collect(),
         rows,
-        method: "Greedy answers to prompts that training never sees, though the shipped settings were chosen by looking at \
-                 the shipped set. Intervals are Wilson's at 95 %; p-values are exact McNemar tests \
-                 against the base model on the same prompts."
-            .to_owned(),
-        rule: format!(
-            "Refusals are found by the string rule {}. It measures refusing, not the harm in a text.",
-            evaluated.first().map(|e| e.report.rule).unwrap_or_default()
-        ),
-        rule_agreement: Some(format!(
-            "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
-             {:.1} %, recall {:.1} %), and on {:.1} % where it reads their first {OPENING_WORDS} words only, about as many \
-             as are written here: soft refusals are missed more often than compliance is mistaken for one.",
-            MEASURED.answers,
-            100.0 * MEASURED.accuracy,
-            MEASURED.kappa,
-            100.0 * MEASURED.precision,
-            100.0 * MEASURED.recall,
-            100.0 * MEASURED_OPENINGS.accuracy
-        )),
+        method: method.map(|m| format!("{} {}", m.asked, compare::METHOD)).unwrap_or_default(),
+        rule: method.map(|m| m.judged.clone()).unwrap_or_default(),
+        rule_agreement: method.and_then(|m| m.believed.clone()),
     }
 }
 
@@ -300,33 +267,25 @@ fn samples(evaluated: &[Evaluated]) -> Vec<report::Sample> {
     let Some(first) = evaluated.first() else { return Vec::new() };
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut out = Vec::new();
-    for (place, judged) in first.report.items.iter().enumerate() {
-        let count = counts.entry(judged.item.kind.name()).or_default();
+    for (place, judged) in first.summary.items.iter().enumerate() {
+        let count = counts.entry(judged.item.group).or_default();
         *count += 1;
         if *count > 8 {
             continue;
         }
-        let heading = match judged.item.kind {
-            Kind::Harmful => "Harmful requests",
-            Kind::Harmless => "Harmless requests",
-            Kind::SoundsHarmful => "Requests that only sound harmful",
-        };
         out.push(report::Sample {
             id: judged.item.id.clone(),
-            kind: heading.to_owned(),
-            category: judged.item.category.clone(),
-            prompt: judged.item.prompt.clone(),
+            kind: first.summary.heading(judged.item.group).to_owned(),
+            category: judged.item.category.clone().unwrap_or_default(),
+            prompt: judged.prompt().to_owned(),
             answers: evaluated
                 .iter()
                 .filter_map(|e| {
-                    let judged = e.report.items.get(place)?;
+                    let judged = e.summary.items.get(place)?;
                     Some(report::Answer {
                         column: e.name.clone(),
-                        text: judged.item.answer.clone(),
-                        verdict: match &judged.fault {
-                            Some(fault) => format!("{fault:?}").to_lowercase(),
-                            None => format!("{:?}", judged.verdict).to_lowercase(),
-                        },
+                        text: judged.answer.text.clone(),
+                        verdict: judged.judgement.shown().to_owned(),
                     })
                 })
                 .collect(),

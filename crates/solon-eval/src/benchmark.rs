@@ -1,0 +1,169 @@
+//! What a benchmark is: its items, how to ask, how to judge one answer, and what is measured.
+//!
+//! Contract: a benchmark knows no model. It hands out [`Item`]s and says how to [`Ask`]; whoever holds a model asks, and
+//! hands each [`Answer`] back to [`Benchmark::judge`]. A judgement is a function of the item and the answer alone.
+//! [`Judged`] is one answer with its judgement, made to be stored: one record an answer. [`crate::summarise`] turns the
+//! stored records into rates, [`crate::compare()`] sets them side by side, [`crate::choose`] picks the model to deliver.
+//! None of the three knows which benchmark it is.
+//!
+//! Three things the shape leaves room for, and what each will add:
+//! - items that are not sampled but scored, such as options by their log-probs (MMLU, TruthfulQA): a variant of [`Ask`],
+//!   the options in [`Item`], and their log-probs in [`Answer`];
+//! - answers judged by a model (HarmBench, MT-Bench): what the judge said is given beside the answer, as a field of
+//!   [`Answer`], so that [`Benchmark::judge`] stays a pure function and a stored record can be judged again;
+//! - scores that are not yes or no (MT-Bench): a second kind of value in [`Judgement::outcomes`]. Stored records are read
+//!   as before, since JSON tells `true` from a number.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use solon_records::{Message, SamplingSettings};
+
+use crate::degenerate::Fault;
+
+/// One question of a benchmark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Unique in its benchmark. The answers of two models are paired by it.
+    pub id: String,
+    /// The conversation to answer.
+    pub messages: Vec<Message>,
+    /// The name of one of [`Benchmark::groups`].
+    pub group: &'static str,
+    /// A finer label inside the group, such as `fraud`.
+    pub category: Option<String>,
+}
+
+/// How the model is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// It answers each item's conversation.
+    Generate(SamplingSettings),
+}
+
+/// What the model answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The text.
+    #[serde(rename = "answer")]
+    pub text: String,
+    /// Whether it was cut off at the token limit.
+    pub truncated: bool,
+}
+
+/// What the benchmark says of one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// One word on what the answer did, such as `refusal`.
+    pub verdict: String,
+    /// What is wrong with the answer as text, if anything.
+    pub fault: Option<Fault>,
+    /// Whether each measure holds for the answer, by [`Measure::key`]: every measure of the item's group, and no other.
+    pub outcomes: BTreeMap<String, bool>,
+}
+
+impl Judgement {
+    /// What a report shows beside the answer: the fault if there is one, else the verdict.
+    pub fn shown(&self) -> &str {
+        self.fault.map_or(&self.verdict, |fault| fault.name())
+    }
+}
+
+/// An answer and its judgement: the record to store, one for each item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The item's id.
+    pub id: String,
+    /// What the model answered.
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// What the benchmark says of it.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+}
+
+impl Judged {
+    /// Judges the answer to an item.
+    pub fn new(benchmark: &dyn Benchmark, item: &Item, answer: Answer) -> Self {
+        Self { id: item.id.clone(), judgement: benchmark.judge(item, &answer), answer }
+    }
+}
+
+/// Which way is an improvement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// The lower the better.
+    Lower,
+    /// The higher the better.
+    Higher,
+    /// A description, not a merit.
+    Neither,
+}
+
+/// Something that holds for an answer or does not; its rate is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// The name in files, such as `harmful_compliance`.
+    pub key: &'static str,
+    /// The name in tables, such as `harmful compliance`.
+    pub title: &'static str,
+    /// One plain sentence for the report.
+    pub explanation: &'static str,
+    /// Which way is an improvement.
+    pub better: Better,
+    /// The groups whose items it is taken over; all groups where the list is empty.
+    pub groups: &'static [&'static str],
+    /// Whether it is part of the benchmark's score, by which the model to deliver is chosen ([`crate::choose`]). Scored
+    /// measures have a better direction, and no two of them share a group: the test takes them as independent.
+    pub scored: bool,
+}
+
+impl Measure {
+    /// Whether it is taken over the items of a group.
+    pub fn covers(&self, group: &str) -> bool {
+        self.groups.is_empty() || self.groups.contains(&group)
+    }
+}
+
+/// Items of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// The name in files, such as `sounds-harmful`.
+    pub name: &'static str,
+    /// The heading over its items in a report.
+    pub heading: &'static str,
+    /// The key of the measure that is reported for each category of the group.
+    pub by_category: &'static str,
+}
+
+/// How a benchmark measures, in sentences for the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Method {
+    /// Where the items come from and how the model is asked.
+    pub asked: String,
+    /// How an answer is judged.
+    pub judged: String,
+    /// How far that judgement can be believed, where it was measured.
+    pub believed: Option<String>,
+}
+
+/// A benchmark; [`crate::benchmarks`] lists them.
+pub trait Benchmark {
+    /// Its name on the command line and in recipes, such as `safety`.
+    fn name(&self) -> &'static str;
+    /// What to ask. The ids are unique.
+    fn items(&self) -> &[Item];
+    /// How to ask it.
+    fn ask(&self) -> Ask;
+    /// Judges one answer.
+    fn judge(&self, item: &Item, answer: &Answer) -> Judgement;
+    /// What is measured, in the order it is printed.
+    fn measures(&self) -> &'static [Measure];
+    /// The groups of items, in the order they are reported.
+    fn groups(&self) -> &'static [Group];
+    /// The name and version of the rule or judge that decides; recorded with every result.
+    fn rule(&self) -> &'static str;
+    /// How it measures, for the report.
+    fn method(&self) -> Method;
+}

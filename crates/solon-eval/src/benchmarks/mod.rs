@@ -1,0 +1,159 @@
+//! All benchmarks, by name. A new one is a file here and a line in [`ALL`].
+
+pub mod safety;
+
+use std::collections::HashSet;
+
+use solon_records::{Prompt, SamplingSettings};
+
+use crate::benchmark::{Benchmark, Group, Item};
+use crate::error::EvalError;
+
+/// How much of a benchmark is asked, and how long answers may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Most new tokens of an answer.
+    pub max_new_tokens: usize,
+    /// Items of each group, from the start; 0 takes all.
+    pub limit_each: usize,
+}
+
+/// Makes a benchmark of its prompts.
+pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
+
+/// Every benchmark: its name, and how it is opened.
+pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open)];
+
+/// Opens the benchmark of this name.
+///
+/// Errors when the name is unknown, when a prompt does not fit the benchmark (the error names the prompt), and when
+/// `settings` allow no answer.
+pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box<dyn Benchmark>, EvalError> {
+    let (_, open) = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+        let known = ALL.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
+        EvalError::UnknownBenchmark { found: name.to_owned(), known }
+    })?;
+    open(prompts, settings)
+}
+
+/// The prompts as items, a prompt's `kind` being the name of its group; the first `limit_each` of each group are kept.
+///
+/// Errors when a prompt has no kind or another one, and when an id appears twice, whether it is kept or not.
+fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> Result<Vec<Item>, EvalError> {
+    let mut ids = HashSet::new();
+    let mut counts = vec![0; groups.len()];
+    let mut items = Vec::new();
+    for prompt in prompts {
+        let Some(place) = groups.iter().position(|group| prompt.kind.as_deref() == Some(group.name)) else {
+            let expected = groups.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
+            return Err(EvalError::Kind { prompt: prompt.id, found: prompt.kind, expected });
+        };
+        if !ids.insert(prompt.id.clone()) {
+            return Err(EvalError::DuplicateId { id: prompt.id });
+        }
+        counts[place] += 1;
+        if limit_each == 0 || counts[place] <= limit_each {
+            let Prompt { id, messages, category, .. } = prompt;
+            items.push(Item { id, messages, group: groups[place].name, category });
+        }
+    }
+    Ok(items)
+}
+
+/// Greedy answers of at most this many tokens; an error where that is none.
+fn greedy(settings: &Settings) -> Result<SamplingSettings, EvalError> {
+    let sampling = SamplingSettings::greedy(settings.max_new_tokens);
+    sampling.validate().map_err(|reason| EvalError::Settings { reason })?;
+    Ok(sampling)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::benchmark::{Answer, Better};
+    use solon_records::Message;
+
+    const GROUPS: [Group; 2] = [
+        Group { name: "odd", heading: "Odd", by_category: "" },
+        Group { name: "even", heading: "Even", by_category: "" },
+    ];
+
+    fn prompt(id: &str, kind: Option<&str>) -> Prompt {
+        Prompt {
+            id: id.to_owned(),
+            messages: vec![Message::user(id)],
+            kind: kind.map(str::to_owned),
+            category: None,
+        }
+    }
+
+    #[test]
+    fn the_first_prompts_of_each_kind_are_taken() {
+        let prompts = || {
+            ["1", "2", "3", "5", "4"]
+                .map(|id| prompt(id, Some(if id.parse::<u8>().unwrap() % 2 == 0 { "even" } else { "odd" })))
+        };
+        for (limit, expected) in [(0, "1 2 3 5 4"), (1, "1 2"), (2, "1 2 3 4"), (9, "1 2 3 5 4")] {
+            let items = items_by_kind(prompts().into(), &GROUPS, limit).unwrap();
+            assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_does_not_fit_is_named() {
+        let check = |prompts: Vec<Prompt>, expected: &str| {
+            assert_eq!(items_by_kind(prompts, &GROUPS, 1).unwrap_err().to_string(), expected);
+        };
+        check(vec![prompt("a", None)], "prompt \"a\" has no kind\nhint: give it one of odd, even");
+        check(
+            vec![prompt("a", Some("Odd"))],
+            "prompt \"a\" has the unknown kind \"Odd\"\nhint: give it one of odd, even",
+        );
+        check(
+            vec![prompt("a", Some("odd")), prompt("b", Some("odd")), prompt("b", Some("odd"))],
+            "the id \"b\" appears more than once: give each prompt its own id",
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_and_answers_of_no_token_are_refused() {
+        let settings = Settings { max_new_tokens: 0, limit_each: 0 };
+        let error = |name| open(name, Vec::new(), &settings).err().unwrap().to_string();
+        let unknown = error("safe");
+        assert!(unknown.starts_with("unknown benchmark \"safe\": expected one of safety"), "{unknown}");
+        assert!(error("safety").contains("max_new_tokens is 0"), "{}", error("safety"));
+    }
+
+    /// What [`crate::benchmark`] asks of every benchmark.
+    #[test]
+    fn benchmarks_describe_themselves_consistently() {
+        let settings = Settings { max_new_tokens: 8, limit_each: 0 };
+        for &(name, open) in ALL {
+            let benchmark = open(Vec::new(), &settings).unwrap();
+            assert_eq!(benchmark.name(), name);
+            let (measures, groups) = (benchmark.measures(), benchmark.groups());
+            let keys: HashSet<&str> = measures.iter().map(|measure| measure.key).collect();
+            assert_eq!(keys.len(), measures.len(), "{name}: a key appears twice");
+            for measure in measures {
+                for group in measure.groups {
+                    assert!(groups.iter().any(|known| known.name == *group), "{name}: no group {group}");
+                }
+            }
+            for group in groups {
+                let scored = measures.iter().filter(|m| m.scored && m.covers(group.name)).count();
+                assert!(scored <= 1, "{name}: {} is scored by {scored} measures", group.name);
+                let by_category = measures.iter().find(|measure| measure.key == group.by_category);
+                assert!(by_category.is_some_and(|m| m.covers(group.name)), "{name}: {}", group.name);
+                let item =
+                    Item { id: String::new(), messages: Vec::new(), group: group.name, category: None };
+                let answer = Answer { text: "A".to_owned(), truncated: false };
+                let outcomes: HashSet<String> =
+                    benchmark.judge(&item, &answer).outcomes.into_keys().collect();
+                let covering = measures.iter().filter(|measure| measure.covers(group.name));
+                assert_eq!(outcomes, covering.map(|m| m.key.to_owned()).collect(), "{name}: {}", group.name);
+            }
+            let scored: Vec<_> = measures.iter().filter(|measure| measure.scored).collect();
+            assert!(!scored.is_empty() && scored.iter().all(|m| m.better != Better::Neither), "{name}");
+        }
+    }
+}

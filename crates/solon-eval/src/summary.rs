@@ -1,0 +1,293 @@
+//! The figures of one model on one benchmark.
+//!
+//! Contract: stored records in; rates with 95 % intervals out, for each measure and for each category. Every item of
+//! the benchmark has exactly one record, and every measure of an item's group has an outcome: nothing is left out of a
+//! rate without a word.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use solon_stats::Rate;
+
+use crate::benchmark::{Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method};
+use crate::degenerate::Fault;
+use crate::error::EvalError;
+
+/// An item with the answer to it and its judgement.
+///
+/// In JSON it is one flat object: `id`, `prompt` (the last message), `kind` (the group), `category`, `answer`,
+/// `truncated`, `verdict`, `fault`, `outcomes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgedItem {
+    /// What was asked.
+    pub item: Item,
+    /// What the model answered.
+    pub answer: Answer,
+    /// What the benchmark says of it.
+    pub judgement: Judgement,
+}
+
+impl JudgedItem {
+    /// The text of the last message asked.
+    pub fn prompt(&self) -> &str {
+        self.item.messages.last().map(|message| message.content.as_str()).unwrap_or_default()
+    }
+
+    /// Whether a measure holds; `None` where the measure does not cover the item.
+    pub fn outcome(&self, measure: &Measure) -> Option<bool> {
+        let outcome = || self.judgement.outcomes.get(measure.key).copied();
+        if measure.covers(self.item.group) { outcome() } else { None }
+    }
+}
+
+impl Serialize for JudgedItem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            id: &'a str,
+            prompt: &'a str,
+            kind: &'a str,
+            category: &'a str,
+            answer: &'a str,
+            truncated: bool,
+            verdict: &'a str,
+            fault: Option<Fault>,
+            outcomes: &'a BTreeMap<String, bool>,
+        }
+        let flat = Flat {
+            id: &self.item.id,
+            prompt: self.prompt(),
+            kind: self.item.group,
+            category: self.item.category.as_deref().unwrap_or_default(),
+            answer: &self.answer.text,
+            truncated: self.answer.truncated,
+            verdict: &self.judgement.verdict,
+            fault: self.judgement.fault,
+            outcomes: &self.judgement.outcomes,
+        };
+        flat.serialize(serializer)
+    }
+}
+
+/// The rates of one model, without its answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// By [`Measure::key`]; in JSON these are the object's own keys.
+    #[serde(flatten)]
+    pub rates: BTreeMap<&'static str, Rate>,
+    /// The rule or judge that decided.
+    pub rule: &'static str,
+}
+
+/// The rate of one category, by the measure its group reports.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CategoryRate {
+    /// The group's name.
+    #[serde(rename = "kind")]
+    pub group: &'static str,
+    /// The items' category; empty for items without one.
+    pub category: String,
+    /// What is counted: the title of a measure.
+    pub measure: &'static str,
+    /// How often.
+    pub rate: Rate,
+}
+
+/// What one model does on one benchmark; prints as a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The benchmark's name.
+    #[serde(skip)]
+    pub benchmark: &'static str,
+    /// What was measured, in the order it is printed.
+    #[serde(skip)]
+    pub measures: &'static [Measure],
+    /// The groups of items, in the order they are reported.
+    #[serde(skip)]
+    pub groups: &'static [Group],
+    /// How it was measured.
+    #[serde(skip)]
+    pub method: Method,
+    /// The rates.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// In the order of the benchmark's groups, then by category in alphabetical order.
+    pub by_category: Vec<CategoryRate>,
+    /// Every item with its answer, in the benchmark's order.
+    pub items: Vec<JudgedItem>,
+}
+
+impl Summary {
+    /// The rate of a measure; `None` where the benchmark has no such measure.
+    pub fn rate(&self, key: &str) -> Option<Rate> {
+        self.figures.rates.get(key).copied()
+    }
+
+    /// The heading over the items of a group; the group's own name where it has none.
+    pub fn heading<'a>(&self, group: &'a str) -> &'a str {
+        self.groups.iter().find(|known| known.name == group).map_or(group, |known| known.heading)
+    }
+}
+
+/// The figures of a model whose answers were judged, in any order.
+///
+/// Errors name the item that has no record, more than one, or one without an outcome that a measure needs.
+pub fn summarise(
+    benchmark: &dyn Benchmark,
+    judged: impl IntoIterator<Item = Judged>,
+) -> Result<Summary, EvalError> {
+    let mut records: HashMap<String, Judged> = HashMap::new();
+    for record in judged {
+        if let Some(twice) = records.insert(record.id.clone(), record) {
+            return Err(EvalError::DuplicateId { id: twice.id });
+        }
+    }
+    let measures = benchmark.measures();
+    let mut items = Vec::with_capacity(benchmark.items().len());
+    for item in benchmark.items() {
+        let Judged { answer, judgement, .. } = records
+            .remove(&item.id)
+            .ok_or_else(|| EvalError::MissingAnswer { benchmark: benchmark.name(), id: item.id.clone() })?;
+        let needed = measures.iter().filter(|measure| measure.covers(item.group));
+        if let Some(missing) = needed.into_iter().find(|m| !judgement.outcomes.contains_key(m.key)) {
+            return Err(EvalError::MissingOutcome { id: item.id.clone(), measure: missing.key });
+        }
+        items.push(JudgedItem { item: item.clone(), answer, judgement });
+    }
+    if let Some(id) = records.into_keys().min() {
+        return Err(EvalError::UnknownItem { benchmark: benchmark.name(), id });
+    }
+    let rates =
+        measures.iter().map(|m| (m.key, Rate::of(items.iter().filter_map(|item| item.outcome(m))))).collect();
+    Ok(Summary {
+        benchmark: benchmark.name(),
+        measures,
+        groups: benchmark.groups(),
+        method: benchmark.method(),
+        figures: Figures { rates, rule: benchmark.rule() },
+        by_category: by_category(benchmark.groups(), measures, &items),
+        items,
+    })
+}
+
+fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> Vec<CategoryRate> {
+    let mut rows = Vec::new();
+    for group in groups {
+        let Some(measure) = measures.iter().find(|measure| measure.key == group.by_category) else {
+            continue;
+        };
+        let mut categories: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+        for judged in items.iter().filter(|judged| judged.item.group == group.name) {
+            let category = judged.item.category.as_deref().unwrap_or_default();
+            categories.entry(category).or_default().extend(judged.outcome(measure));
+        }
+        rows.extend(categories.into_iter().map(|(category, outcomes)| CategoryRate {
+            group: group.name,
+            category: category.to_owned(),
+            measure: measure.title,
+            rate: Rate::of(outcomes),
+        }));
+    }
+    rows
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{:<40} rate [95% interval] count", "measure")?;
+        for measure in self.measures {
+            let over = if measure.groups.is_empty() { "all answers" } else { &measure.groups.join(", ") };
+            let label = format!("{} ({over})", measure.title);
+            let rate = self.figures.rates[measure.key];
+            writeln!(formatter, "{label:<40} {rate}")?;
+        }
+        let mut heading = None;
+        for row in &self.by_category {
+            if heading != Some(row.group) {
+                heading = Some(row.group);
+                writeln!(formatter, "\n{}: {} by category", row.group, row.measure)?;
+            }
+            writeln!(formatter, "  {:<38} {}", row.category, row.rate)?;
+        }
+        writeln!(formatter, "\n{}", self.method.judged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::benchmarks::safety::tests::{ANSWERS, REFUSES, judge_all, safety, summary};
+
+    #[test]
+    fn categories_are_counted_by_their_groups_measure() {
+        let summary = summary();
+        let rows: Vec<_> =
+            summary.by_category.iter().map(|row| (row.group, row.category.as_str(), row.rate)).collect();
+        let expected = [
+            ("harmful", "fraud", Rate::new(0, 2)),
+            ("harmful", "theft", Rate::new(1, 2)),
+            ("harmless", "maths", Rate::new(1, 3)),
+            ("sounds-harmful", "homonym", Rate::new(1, 2)),
+        ];
+        assert_eq!(rows, expected);
+        assert_eq!(summary.heading("sounds-harmful"), "Requests that only sound harmful");
+    }
+
+    #[test]
+    fn prints_aligned_with_what_it_does_not_measure() {
+        let text = summary().to_string();
+        let expected = "harmful compliance (harmful)              25.0% [ 4.6,  69.9] 1/4\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("\nharmful: harmful compliance by category\n  fraud "), "{text}");
+        assert!(text.ends_with("not the harm in a text.\n"), "{text}");
+    }
+
+    #[test]
+    fn no_items_is_no_knowledge() {
+        let nothing = summarise(safety(&[]).as_ref(), []).unwrap();
+        assert!(nothing.to_string().contains("over-refusal (sounds-harmful)            -\n"));
+    }
+
+    #[test]
+    fn a_stored_record_reads_back_the_same() {
+        let benchmark = safety(&[("1", "harmful", "theft")]);
+        let judged = judge_all(benchmark.as_ref(), &[REFUSES]);
+        let stored = serde_json::to_value(&judged[0]).unwrap();
+        assert_eq!((&stored["answer"], &stored["verdict"]), (&REFUSES.into(), &"refusal".into()));
+        assert_eq!(stored["outcomes"]["harmful_compliance"], false);
+        assert_eq!(serde_json::from_value::<Judged>(stored.clone()).unwrap(), judged[0]);
+        for key in ["answer", "truncated", "verdict", "outcomes"] {
+            let mut broken = stored.clone();
+            broken.as_object_mut().unwrap().shift_remove(key);
+            let error = serde_json::from_value::<Judged>(broken).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn records_are_put_in_the_benchmarks_order() {
+        let benchmark = safety(&[("2", "harmful", "theft"), ("1", "harmful", "theft")]);
+        let mut judged = judge_all(benchmark.as_ref(), &[REFUSES, ANSWERS]);
+        judged.reverse();
+        let summary = summarise(benchmark.as_ref(), judged).unwrap();
+        let answers: Vec<&str> = summary.items.iter().map(|judged| judged.answer.text.as_str()).collect();
+        assert_eq!(answers, [REFUSES, ANSWERS]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let benchmark = safety(&[("1", "harmful", "theft"), ("2", "harmful", "theft")]);
+        let good = judge_all(benchmark.as_ref(), &[REFUSES, ANSWERS]);
+        let check = |judged: Vec<Judged>, expected: &str| {
+            let error = summarise(benchmark.as_ref(), judged).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        check(vec![good[0].clone()], "safety: no answer to \"2\"");
+        check([&good[..], &good[..1]].concat(), "the id \"1\" appears more than once");
+        let stranger = Judged { id: "3".to_owned(), ..good[0].clone() };
+        check([&good[..], &[stranger]].concat(), "safety: an answer to \"3\"");
+        let mut older = good.clone();
+        older[1].judgement.outcomes.remove("empty");
+        check(older, "the judgement of \"2\" has no outcome for \"empty\"");
+    }
+}

@@ -1,0 +1,36 @@
+//! Cohen's kappa: how far two judges agree beyond chance.
+//!
+//! Source: J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20
+//! (1960).
+
+/// Cohen's kappa of two judges who say yes or no: at most 1, 0 at chance. It is 0 where nothing was judged and where
+/// chance alone always agrees.
+///
+/// The counts are of items: both say yes, the first alone, the second alone, neither.
+pub fn cohens_kappa(both: usize, first_only: usize, second_only: usize, neither: usize) -> f64 {
+    let total = both + first_only + second_only + neither;
+    let share = |count: usize| count as f64 / total as f64;
+    let (first, second) = (share(both + first_only), share(both + second_only));
+    let chance = first * second + (1.0 - first) * (1.0 - second);
+    if total == 0 || chance >= 1.0 { 0.0 } else { (share(both + neither) - chance) / (1.0 - chance) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_tables() {
+        // The textbook table; then two with the same agreement, 60 of 100, and other margins.
+        for (table, expected) in
+            [([20, 5, 10, 15], 0.4), ([45, 15, 25, 15], 3.0 / 23.0), ([25, 35, 5, 35], 7.0 / 27.0)]
+        {
+            let kappa = cohens_kappa(table[0], table[1], table[2], table[3]);
+            assert!((kappa - expected).abs() < 1e-12, "{table:?}: {kappa}, not {expected}");
+        }
+        assert_eq!(cohens_kappa(3, 0, 0, 4), 1.0);
+        assert!(cohens_kappa(0, 5, 5, 0) < -0.99);
+        assert_eq!(cohens_kappa(0, 0, 0, 0), 0.0);
+        assert_eq!(cohens_kappa(7, 0, 0, 0), 0.0);
+    }
+}
