@@ -5,14 +5,13 @@ use crate::assets;
 use crate::cli::{EvalCommand, SafetyArgs};
 use crate::progress;
 use anyhow::{Context, Result};
-use solon_data::records::{PromptRecord, read_prompts};
+use solon_data::records::read_prompts;
 use solon_draws::Draws;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::safety::{Kind, SafetyItem, SafetyReport, judge};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
-use solon_infer::sampling::Sampling;
 use solon_model::{Adapter, Cpu};
-use solon_text::Message;
+use solon_records::{Prompt, SamplingSettings};
 
 /// Runs the evaluation that was asked for.
 pub fn run(command: &EvalCommand) -> Result<()> {
@@ -46,7 +45,7 @@ fn safety(args: &SafetyArgs) -> Result<()> {
 pub fn safety_report(
     model: &ChatModel,
     adapter: Option<&Adapter<Cpu>>,
-    prompts: &[PromptRecord],
+    prompts: &[Prompt],
     max_new_tokens: usize,
     slots: usize,
 ) -> Result<SafetyReport> {
@@ -54,12 +53,12 @@ pub fn safety_report(
         .iter()
         .map(|prompt| ChatRequest {
             id: prompt.id.clone(),
-            messages: prompt.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
-            begin: String::new(),
+            messages: prompt.messages.clone(),
+            prefill: String::new(),
             draws: Draws::new(0, "evaluate").item(&prompt.id),
         })
         .collect();
-    let settings = AnswerSettings { sampling: Sampling::greedy(), max_new_tokens, stop: Vec::new(), slots };
+    let settings = AnswerSettings { sampling: SamplingSettings::greedy(max_new_tokens), slots };
     let bar = progress::bar("evaluating", requests.len(), "answers");
     let mut engine = model.engine(adapter);
     let answers = model.answer(&mut engine, &requests, &settings, &mut |n| bar.inc(n as u64))?;
@@ -80,7 +79,7 @@ pub fn safety_report(
                 .parse()?;
             Ok(SafetyItem {
                 id: prompt.id.clone(),
-                prompt: prompt.messages.last().map(|m| m.content.clone()).unwrap_or_default(),
+                prompt: prompt.text().to_owned(),
                 kind,
                 category: prompt.category.clone().unwrap_or_default(),
                 truncated: answer.truncated(),

@@ -39,7 +39,7 @@ impl Pipeline {
         let mut labels = None;
         let mut delivered = ("sft", &sft);
         let (mut dpo, mut ppo) = (None, None);
-        if let Some(preferences) = recipe.preferences {
+        if let Some(preferences) = &recipe.preferences {
             let (labeller, held_out) = self.labeller(&sources, &revise, &sft, preferences)?;
             let sample = self.sample(&sources, &sft, preferences)?;
             let made = self.label(&sample, &labeller, &held_out, preferences.ask)?;
@@ -99,7 +99,7 @@ impl Pipeline {
             .map(|(prompt, answer)| {
                 Ok(SafetyItem {
                     id: prompt.id.clone(),
-                    prompt: super::phase1::text_of(prompt).to_owned(),
+                    prompt: prompt.text().to_owned(),
                     kind: prompt.kind.as_deref().unwrap_or_default().parse::<Kind>()?,
                     category: prompt.category.clone().unwrap_or_default(),
                     answer: answer["answer"].as_str().unwrap_or_default().to_owned(),
