@@ -1,4 +1,4 @@
-//! Demonstrations and pairs in TRL's conversational formats, for TRL, OpenRLHF and whoever reads them.
+//! Demonstrations and preferences in TRL's conversational formats, for TRL, OpenRLHF and whoever reads them.
 //!
 //! Contract: what is written here is read back by [`crate::records`] and by TRL's trainers. Files are replaced
 //! atomically. `id` is kept as an extra column, so that a row leads back to the ledger; TRL ignores it.
@@ -8,10 +8,10 @@
 use std::path::Path;
 
 use serde::Serialize;
+use solon_records::{Demonstration, Message, Preference};
 
 use crate::DataError;
 use crate::jsonl::write_jsonl;
-use crate::records::{ChatMessage, Demonstration, PreferencePair, ends};
 
 /// What a demonstration file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub fn write_demonstrations(
     #[derive(Serialize)]
     struct Row<'a> {
         id: &'a str,
-        prompt: &'a [ChatMessage],
-        completion: &'a [ChatMessage],
+        prompt: &'a [Message],
+        completion: &'a [Message],
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         cut_off: bool,
     }
@@ -46,7 +46,7 @@ pub fn write_demonstrations(
     let (mut rows_needing_assistant_only_loss, mut rows_cut_off) = (0, 0);
     for Demonstration { id, messages, prompt_len, cut_off } in demonstrations {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
-        if !completion.iter().any(ChatMessage::is_assistant) || prompt.is_empty() {
+        if !completion.iter().any(Message::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
                 path: path.to_path_buf(),
                 id: id.clone(),
@@ -57,7 +57,7 @@ pub fn write_demonstrations(
                 ),
             });
         }
-        if !completion.iter().all(ChatMessage::is_assistant) {
+        if !completion.iter().all(Message::is_assistant) {
             rows_needing_assistant_only_loss += 1;
         }
         rows_cut_off += usize::from(*cut_off);
@@ -67,69 +67,78 @@ pub fn write_demonstrations(
     Ok(DemonstrationExport { rows: rows.len(), rows_needing_assistant_only_loss, rows_cut_off })
 }
 
-/// Writes pairs in TRL's conversational preference format with the extra columns `probability` and `source`.
+/// Writes preferences in TRL's conversational preference format with its `margin` and the extra columns `probability`,
+/// `source` and `cut_off`.
 ///
-/// TRL knows no `probability` and takes `chosen` for the better answer, so a pair below one half is written with its
-/// answers exchanged and `1 - probability`.
+/// TRL knows no `probability` and takes `chosen` for the better answer, so what is written is oriented
+/// ([`Preference::oriented`]).
 ///
 /// # Errors
-/// [`DataError::Record`] for a probability outside [0, 1]; [`DataError::Io`] when the system refuses. Then `path` is
-/// unchanged.
-pub fn write_pairs(path: &Path, pairs: &[PreferencePair]) -> Result<(), DataError> {
+/// [`DataError::Record`] for a probability outside [0, 1], or a margin that is not finite; [`DataError::Io`] when the
+/// system refuses. Then `path` is unchanged.
+pub fn write_preferences(path: &Path, preferences: &[Preference]) -> Result<(), DataError> {
     #[derive(Serialize)]
     struct Row<'a> {
         id: &'a str,
-        prompt: &'a [ChatMessage],
-        chosen: [ChatMessage; 1],
-        rejected: [ChatMessage; 1],
+        prompt: &'a [Message],
+        chosen: [Message; 1],
+        rejected: [Message; 1],
         probability: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
+        margin: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<&'a str>,
-        #[serde(skip_serializing_if = "ends")]
-        cut_off: [bool; 2],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cut_off: Option<[bool; 2]>,
     }
-    let mut rows = Vec::with_capacity(pairs.len());
-    for PreferencePair { id, prompt, chosen, rejected, probability, source, cut_off } in pairs {
-        let [first, second] = *cut_off;
-        let (better, worse, probability, cut_off) = match *probability {
-            p if (0.5..=1.0).contains(&p) => (chosen, rejected, p, [first, second]),
-            p if (0.0..0.5).contains(&p) => (rejected, chosen, 1.0 - p, [second, first]),
-            p => {
-                return Err(DataError::Record {
-                    path: path.to_path_buf(),
-                    id: id.clone(),
-                    message: format!(
-                        "its probability is {p}, which is not between 0 and 1; label it again or leave it out"
-                    ),
-                });
-            }
-        };
-        rows.push(Row {
-            id,
-            prompt,
-            chosen: [ChatMessage::assistant(better)],
-            rejected: [ChatMessage::assistant(worse)],
-            probability,
-            source: source.as_deref(),
-            cut_off,
-        });
+    let refuse = |preference: &Preference, message: String| DataError::Record {
+        path: path.to_path_buf(),
+        id: preference.id.clone(),
+        message,
+    };
+    let mut oriented = Vec::with_capacity(preferences.len());
+    for preference in preferences {
+        let probability = preference.probability;
+        if !(0.0..=1.0).contains(&probability) {
+            let message = format!(
+                "its probability is {probability}, which is not between 0 and 1; label it again or leave it out"
+            );
+            return Err(refuse(preference, message));
+        }
+        if let Some(margin) = preference.margin.filter(|margin| !(*margin as f32).is_finite()) {
+            let message =
+                format!("its margin is {margin}, which is not finite; give it another or leave it out");
+            return Err(refuse(preference, message));
+        }
+        oriented.push(preference.clone().oriented());
     }
-    write_jsonl(path, &rows)
+    let rows = oriented.iter().map(|preference| Row {
+        id: &preference.id,
+        prompt: &preference.prompt,
+        chosen: [Message::assistant(&preference.chosen)],
+        rejected: [Message::assistant(&preference.rejected)],
+        probability: preference.probability,
+        margin: preference.margin,
+        source: preference.source.as_deref(),
+        cut_off: Some(preference.cut_off).filter(|cut_off| *cut_off != [false; 2]),
+    });
+    write_jsonl(path, rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{read_demonstrations, read_pairs};
+    use crate::records::{read_demonstrations, read_preferences};
     use std::fs;
 
-    fn pair(id: &str, probability: f64) -> PreferencePair {
-        PreferencePair {
+    fn pair(id: &str, probability: f64) -> Preference {
+        Preference {
             id: id.into(),
-            prompt: vec![ChatMessage::user("Q\u{2028}\n")],
+            prompt: vec![Message::user("Q\u{2028}\n")],
             chosen: "A".into(),
             rejected: "".into(),
             probability,
+            margin: (id == "cut").then_some(-1.5),
             source: (id == "a").then(|| "judge".into()),
             cut_off: [id == "cut", false],
         }
@@ -139,13 +148,14 @@ mod tests {
     fn pairs_are_read_back_and_the_likelier_answer_is_chosen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        write_pairs(&path, &[pair("a", 0.1 + 0.5), pair("cut", 0.25), pair("c", 0.5)]).unwrap();
-        let back = read_pairs(&path).unwrap();
+        write_preferences(&path, &[pair("a", 0.1 + 0.5), pair("cut", 0.25), pair("c", 0.5)]).unwrap();
+        let back = read_preferences(&path).unwrap();
         assert_eq!(back[0], pair("a", 0.1 + 0.5));
         assert_eq!(
             (back[1].chosen.as_str(), back[1].rejected.as_str(), back[1].probability, back[1].cut_off),
             ("", "A", 0.75, [false, true])
         );
+        assert_eq!(back[1].margin, Some(1.5));
         assert_eq!(back[2], pair("c", 0.5));
     }
 
@@ -153,7 +163,7 @@ mod tests {
     fn a_pair_is_written_as_trl_documents_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        write_pairs(&path, &[pair("b", 1.0)]).unwrap();
+        write_preferences(&path, &[pair("b", 1.0)]).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "{\"id\":\"b\",\"prompt\":[{\"role\":\"user\",\"content\":\"Q\u{2028}\\n\"}],\
@@ -166,12 +176,15 @@ mod tests {
     fn a_bad_pair_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        write_pairs(&path, &[pair("a", 1.0)]).unwrap();
-        for probability in [f64::NAN, 1.5, -0.1] {
-            let error = write_pairs(&path, &[pair("b", 1.0), pair("c", probability)]).unwrap_err();
+        write_preferences(&path, &[pair("a", 1.0)]).unwrap();
+        let with_margin = |margin| Preference { margin: Some(margin), ..pair("c", 1.0) };
+        let mut bad = [f64::NAN, 1.5, -0.1].map(|probability| pair("c", probability)).to_vec();
+        bad.extend([f64::NAN, f64::NEG_INFINITY, 1e39].map(with_margin));
+        for bad in bad {
+            let error = write_preferences(&path, &[pair("b", 1.0), bad]).unwrap_err();
             assert!(error.to_string().starts_with("record `c` cannot be written"), "{error}");
         }
-        assert_eq!(read_pairs(&path).unwrap(), [pair("a", 1.0)]);
+        assert_eq!(read_preferences(&path).unwrap(), [pair("a", 1.0)]);
     }
 
     #[test]
@@ -179,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demonstrations.jsonl");
         let turns = ["Q", "A", "R", "B"].iter().enumerate().map(|(index, text)| {
-            if index % 2 == 0 { ChatMessage::user(*text) } else { ChatMessage::assistant(*text) }
+            if index % 2 == 0 { Message::user(*text) } else { Message::assistant(*text) }
         });
         let messages: Vec<_> = turns.collect();
         let demonstration = |id: &str, prompt_len| Demonstration {

@@ -4,7 +4,7 @@
 //! and CRLF are tolerated; a line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
 //! outside, so nothing here may panic on any bytes.
 
-mod field;
+pub(crate) mod field;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

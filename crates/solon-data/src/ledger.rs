@@ -18,6 +18,7 @@ mod nearest;
 mod schema;
 mod stages;
 mod steps;
+mod typed;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ pub use item::{DropCount, Item, ItemKind, Link, NewItem};
 pub use schema::SCHEMA_VERSION;
 pub use stages::{Replaced, Stage, StageState};
 pub use steps::{Checkpoint, NewStep, Step};
+pub use typed::{ItemData, TypedItem};
 
 /// An open ledger.
 #[derive(Debug)]

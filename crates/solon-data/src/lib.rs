@@ -1,4 +1,4 @@
-//! Records, the run ledger, JSONL, and durable file writes.
+//! File formats of records, the run ledger, JSONL, and durable file writes.
 //!
 //! Contract: everything Solon keeps on disk apart from weights goes through here. A file is replaced whole or not at
 //! all; what the ledger acknowledged survives a kill and a power cut; nothing that enters a hash depends on the clock

@@ -1,7 +1,8 @@
-//! The records that training and generation start from, and the file formats they are read from.
+//! The file formats that prompts, demonstrations and preferences are read from.
 //!
-//! Contract: a file in any of TRL's formats (or HH-RLHF's) is normalised to one shape per purpose: [`PromptRecord`],
-//! [`Demonstration`], [`PreferencePair`]. Nothing is guessed: a row that could mean two things, or that would train on
+//! Contract: a file in any of TRL's formats (or HH-RLHF's) is normalised to one shape per purpose:
+//! [`Prompt`](solon_records::Prompt), [`Demonstration`](solon_records::Demonstration),
+//! [`Preference`](solon_records::Preference). Nothing is guessed: a row that could mean two things, or that would train on
 //! something else than the user expects, is refused with its file, line and field. Columns that Solon has no use for are
 //! ignored, because datasets carry many. Texts are kept to the byte (HH-RLHF's turns alone are trimmed).
 //!
@@ -9,20 +10,18 @@
 
 mod demonstration;
 mod hh;
-mod message;
-mod pair;
+mod preference;
 mod prompt;
+mod turns;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-pub use demonstration::{Demonstration, read_demonstrations};
-pub use message::{ChatMessage, ROLES};
-pub(crate) use pair::ends;
-pub use pair::{PreferencePair, read_pairs};
-pub use prompt::{PromptRecord, read_prompts};
+pub use demonstration::read_demonstrations;
+pub use preference::read_preferences;
+pub use prompt::read_prompts;
 
 use crate::DataError;
 use crate::jsonl::read_jsonl_numbered;

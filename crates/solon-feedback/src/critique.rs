@@ -10,8 +10,8 @@
 //! form to drift.
 
 use crate::constitution::{Constitution, RevisionPrinciple, WorkedExample};
-use crate::model::ChatMessage;
 use crate::quote::for_model;
+use solon_records::Message;
 
 /// The shared first line.
 pub(crate) const OPENING: &str = "Read the request and the answer.";
@@ -30,14 +30,14 @@ pub struct TrainingConversation {
     /// The principle it asks by.
     pub principle_id: String,
     /// Ends with the assistant's turn.
-    pub messages: Vec<ChatMessage>,
+    pub messages: Vec<Message>,
 }
 
 /// Asks for a critique of `answer` by the principle.
-pub fn critique_request(principle: &RevisionPrinciple, request: &str, answer: &str) -> Vec<ChatMessage> {
+pub fn critique_request(principle: &RevisionPrinciple, request: &str, answer: &str) -> Vec<Message> {
     let (request, answer) = (for_model(request), for_model(answer));
     let principle = principle.critique.trim();
-    vec![ChatMessage::user(format!(
+    vec![Message::user(format!(
         "{OPENING}\n\nRequest: {request}\n\nAnswer: {answer}\n\n{CRITIQUE_TASK} {principle}"
     ))]
 }
@@ -48,10 +48,10 @@ pub fn revision_request(
     request: &str,
     answer: &str,
     critique: &str,
-) -> Vec<ChatMessage> {
+) -> Vec<Message> {
     let mut messages = critique_request(principle, request, answer);
-    messages.push(ChatMessage::assistant(for_model(critique).trim()));
-    messages.push(ChatMessage::user(format!("{REVISION_TASK} {}", principle.revision.trim())));
+    messages.push(Message::assistant(for_model(critique).trim()));
+    messages.push(Message::user(format!("{REVISION_TASK} {}", principle.revision.trim())));
     messages
 }
 
@@ -75,7 +75,7 @@ pub fn training_conversations_from(
             let principle = constitution.revision_principle(&example.principle)?;
             let mut messages =
                 revision_request(principle, &example.request, &example.flawed, &example.critique);
-            messages.push(ChatMessage::assistant(example.revision.trim()));
+            messages.push(Message::assistant(example.revision.trim()));
             Some(TrainingConversation {
                 id: format!("{}/critique", example.id),
                 source: example.id.clone(),
@@ -122,7 +122,7 @@ mod tests {
         let critique = critique_request(principle, "Why?", "Because.");
         let revision = revision_request(principle, "Why?", "Because.", "Too short.");
         assert_eq!(revision[..1], critique);
-        assert_eq!(revision[1], ChatMessage::assistant("Too short."));
+        assert_eq!(revision[1], Message::assistant("Too short."));
         let (asked, then) = (&critique[0].content, &revision[2].content);
         assert!(asked.ends_with(&principle.critique) && then.ends_with(&principle.revision));
         // The form itself costs at most 40 tokens, and an English word is at most two tokens here.
@@ -162,7 +162,7 @@ mod tests {
         let principle = constitution.revision_principle(&example.principle).unwrap();
         let found = conversations.iter().find(|c| c.id == format!("{}/critique", example.id)).unwrap();
         let mut asked = revision_request(principle, &example.request, &example.flawed, &example.critique);
-        asked.push(ChatMessage::assistant(&example.revision));
+        asked.push(Message::assistant(&example.revision));
         assert_eq!(found.messages, asked);
     }
 }

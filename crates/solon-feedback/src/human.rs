@@ -12,9 +12,10 @@ use std::io::{BufRead, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::error::FeedbackError;
-use crate::label::Pair;
+use crate::label::prompt_text;
 use crate::quote::for_terminal;
 use solon_draws::Draws;
+use solon_records::Pair;
 
 const HELP: &str = "a or b: the better answer, t: tie, s: skip, u: undo, q: quit";
 
@@ -173,7 +174,7 @@ impl<'a> HumanSession<'a> {
             Order::Ba => (&pair.second, &pair.first),
         };
         let mut text = format!("\nPair {} of {}\n", place + 1, self.pairs.len());
-        for (heading, body) in [("Request", &pair.prompt), ("A", a), ("B", b)] {
+        for (heading, body) in [("Request", &prompt_text(&pair.prompt)), ("A", a), ("B", b)] {
             text.push_str(&format!("\n{heading}\n"));
             for line in for_terminal(body).trim_end().split('\n') {
                 text.push_str(&format!("  | {line}\n"));
@@ -212,13 +213,15 @@ fn say(output: &mut dyn Write, text: &str) -> Result<(), FeedbackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use solon_records::Message;
 
     fn pairs(n: usize) -> Vec<Pair> {
         let make = |i: usize| Pair {
             id: format!("p{i}"),
-            prompt: format!("ask {i}"),
+            prompt: vec![Message::user(format!("ask {i}"))],
             first: format!("first {i}"),
             second: format!("second {i}"),
+            cut_off: [false; 2],
             principle_id: None,
         };
         (0..n).map(make).collect()

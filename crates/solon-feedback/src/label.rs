@@ -9,7 +9,7 @@
 //! slowly. [`Ask::Rate`] asks of each answer by itself whether it is the one the principle asks for; the difference of the
 //! log-odds is that of Bradley and Terry (1952), and no order comes into it.
 //!
-//! Contract: a label keeps the raw log-probs of both questions; its principle depends on (seed, stage, pair id) alone. No
+//! Contract: a label keeps the raw log-probs of both questions; its principle depends on the key and the pair's id alone. No
 //! temperature and no calibration is applied.
 
 mod training;
@@ -20,11 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::constitution::{ComparisonPrinciple, Constitution};
 use crate::error::FeedbackError;
-use crate::model::{ChatMessage, ChoiceRequest, FeedbackModel, choose};
+use crate::model::{ChoiceRequest, FeedbackModel, choose};
 use crate::quote::for_model;
 use solon_draws::Draws;
+use solon_records::{Message, Pair, transcript};
 
-pub use training::{Contrast, HELD_OUT, LabellerTraining, labeller_training, split_examples};
+pub use training::{HELD_OUT, KnownContrast, LabellerTraining, labeller_training, split_examples};
 
 const LETTERS: [&str; 2] = ["A", "B"];
 const VERDICTS: [&str; 2] = ["Yes", "No"];
@@ -60,21 +61,6 @@ pub enum Answers {
     },
 }
 
-/// Two answers to one prompt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// Unique among the pairs; keys the draws.
-    pub id: String,
-    /// The prompt's text.
-    pub prompt: String,
-    /// One answer.
-    pub first: String,
-    /// The other.
-    pub second: String,
-    /// The comparison principle to judge by; drawn where it is `None`.
-    pub principle_id: Option<String>,
-}
-
 /// A labelled pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Label {
@@ -92,12 +78,10 @@ pub struct Label {
 }
 
 /// How pairs are labelled.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LabelSettings {
     /// Keys the draw of principles.
-    pub seed: u64,
-    /// Keys the draw of principles.
-    pub stage: String,
+    pub draws: Draws,
     /// How the labeller is asked.
     pub ask: Ask,
     /// Bounds of the probability, such as (0.4, 0.6) for chain-of-thought labels in the paper.
@@ -130,6 +114,14 @@ impl KnownLabel {
     }
 }
 
+/// A prompt as a labeller or a person is shown it: one turn of the user as its text, anything else as a transcript.
+pub fn prompt_text(prompt: &[Message]) -> String {
+    match prompt {
+        [only] if only.role == "user" => only.content.clone(),
+        messages => transcript(messages),
+    }
+}
+
 /// The two questions asked of a pair: messages, the options, and which option says that the first answer is better.
 pub(crate) fn questions(
     ask: Ask,
@@ -137,7 +129,7 @@ pub(crate) fn questions(
     prompt: &str,
     first: &str,
     second: &str,
-) -> [(Vec<ChatMessage>, [&'static str; 2], &'static str); 2] {
+) -> [(Vec<Message>, [&'static str; 2], &'static str); 2] {
     match ask {
         Ask::Compare => [
             (comparison_request(principle, prompt, first, second), LETTERS, "A"),
@@ -156,10 +148,10 @@ pub fn comparison_request(
     prompt: &str,
     first: &str,
     second: &str,
-) -> Vec<ChatMessage> {
+) -> Vec<Message> {
     let (prompt, first, second) = (for_model(prompt), for_model(first), for_model(second));
     let question = principle.question.trim();
-    vec![ChatMessage::user(format!(
+    vec![Message::user(format!(
         "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n\
          {question} Reply with A or B."
     ))]
@@ -167,10 +159,10 @@ pub fn comparison_request(
 
 /// Asks whether an answer is the better one of two, of which the other is not shown; Yes and No are the assistant's
 /// possible answers.
-pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<ChatMessage> {
+pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
     let (prompt, answer) = (for_model(prompt), for_model(answer));
     let question = principle.question.trim();
-    vec![ChatMessage::user(format!(
+    vec![Message::user(format!(
         "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nThere is another answer. {question} \
          Is it this one? Reply with Yes or No."
     ))]
@@ -201,7 +193,8 @@ pub fn label_pairs(
             return Err(FeedbackError::DuplicateId { id: pair.id.clone(), what: "pairs" });
         }
         let principle = principle_for(constitution, pair, settings)?;
-        let asked = questions(settings.ask, principle, &pair.prompt, &pair.first, &pair.second);
+        let prompt = prompt_text(&pair.prompt);
+        let asked = questions(settings.ask, principle, &prompt, &pair.first, &pair.second);
         for ((messages, options, _), which) in asked.into_iter().zip(["ab", "ba"]) {
             let options = options.map(str::to_owned).to_vec();
             requests.push(ChoiceRequest { id: format!("{}/{which}", pair.id), messages, options });
@@ -233,7 +226,7 @@ fn principle_for<'a>(
             constitution: constitution.name.clone(),
         });
     }
-    let drawn = Draws::new(settings.seed, &settings.stage).item("principle").item(&pair.id);
+    let drawn = settings.draws.item("principle").item(&pair.id);
     constitution.comparison.get(drawn.below(0, constitution.comparison.len())).ok_or_else(|| {
         FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
@@ -306,12 +299,18 @@ mod tests {
     use crate::model::scripted::Scripted;
 
     fn pair(id: &str) -> Pair {
-        let [prompt, first, second] = ["ask", "good words", "bad"].map(String::from);
-        Pair { id: id.into(), prompt, first, second, principle_id: None }
+        Pair {
+            id: id.into(),
+            prompt: vec![Message::user("ask")],
+            first: "good words".into(),
+            second: "bad".into(),
+            cut_off: [false; 2],
+            principle_id: None,
+        }
     }
 
     fn settings(clamp: Option<(f64, f64)>) -> LabelSettings {
-        LabelSettings { seed: 3, stage: "label".into(), ask: Ask::Compare, clamp }
+        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp }
     }
 
     #[test]
@@ -374,6 +373,17 @@ mod tests {
             "{json}"
         );
         assert_eq!(serde_json::from_value::<Label>(json).unwrap(), one);
+    }
+
+    #[test]
+    fn a_prompt_of_several_turns_is_shown_with_its_roles() {
+        let model = Scripted::scoring(|request| {
+            let text = &request.messages[0].content;
+            assert!(text.contains("Request: system: S\nuser: ask\n\nAnswer A:"), "{text}");
+            vec![-1.0, -2.0]
+        });
+        let long = Pair { prompt: vec![Message::system("S"), Message::user("ask")], ..pair("p") };
+        label_pairs(&model, &default_constitution(), &[long], &settings(None), &mut |_| {}).unwrap();
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! This crate turns a written constitution into training data, through any model that answers [`FeedbackModel`]: the
 //! policy itself, the policy with a critic adapter, another local model, or a server. It promises that
 //!
-//! - every choice (principle, order shown to a human) is a function of (seed, stage, item id), see [`solon_draws::Draws`];
+//! - every choice (principle, order shown to a human) is a function of a key and the item's id, see [`solon_draws::Draws`];
 //! - what a critic or labeller is warmed up on has exactly the form in which it is asked later;
 //! - a label keeps the raw log-probs of what was asked, and a judge is measured before it is believed ([`JudgeReport`]).
 //!
-//! It writes no files: callers persist the records and votes it hands them.
+//! It writes no files: callers persist the records and votes it hands them. Labels, critiques and revisions are items of the
+//! ledger ([`solon_data::ledger::ItemData`]).
 
 mod constitution;
 mod critique;
 mod error;
 mod human;
+mod items;
 mod judge_report;
 mod label;
 mod model;
@@ -28,12 +30,11 @@ pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use label::{
-    Answers, Ask, Contrast, HELD_OUT, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining, Pair,
-    comparison_request, join_known, label_pairs, labeller_training, rating_request, split_examples,
+    Answers, Ask, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
+    comparison_request, join_known, label_pairs, labeller_training, prompt_text, rating_request,
+    split_examples,
 };
-pub use model::{
-    ChatMessage, ChoiceRequest, FeedbackModel, GenerateRequest, Generated, Sampling, whole_sentences,
-};
+pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};
 pub use quote::{for_model, for_terminal};
 pub use revise::{
     CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,

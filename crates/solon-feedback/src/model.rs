@@ -1,49 +1,29 @@
 //! The seam to any feedback model: the policy, the policy with an adapter, another local model, or a server.
 //!
 //! Contract: answers come in the order of the requests, one each; an answer depends on its own request and the sampling
-//! alone (draws keyed by seed, stage and request id), never on the batch. This crate quotes untrusted text with
+//! alone (its draws are keyed by its id), never on the batch. This crate quotes untrusted text with
 //! [`crate::for_model`] before it goes into a message.
 
-use serde::{Deserialize, Serialize};
+use solon_draws::Draws;
+use solon_records::{Message, SamplingSettings};
 
 use crate::FeedbackError;
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl ChatMessage {
-    /// A user's turn.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self { role: "user".into(), content: content.into() }
-    }
-
-    /// An assistant's turn.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self { role: "assistant".into(), content: content.into() }
-    }
-}
 
 /// One answer to be sampled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerateRequest {
-    /// Keys the draws; unique within a stage.
+    /// Keys the request's draws; unique among the requests of one key.
     pub id: String,
     /// The conversation so far, ending with a user's turn.
-    pub messages: Vec<ChatMessage>,
-    /// What the answer is made to begin with; may be empty.
-    pub begin: String,
+    pub messages: Vec<Message>,
+    /// The words the answer is made to begin with; may be empty.
+    pub prefill: String,
 }
 
 /// A sampled answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The answer with what it was made to begin with, without end-of-turn tokens.
+    /// The answer, prefill included, without end-of-turn tokens.
     pub text: String,
     /// The answer was cut off at `max_new_tokens`.
     pub truncated: bool,
@@ -81,40 +61,19 @@ pub struct ChoiceRequest {
     /// Names the request in errors and logs.
     pub id: String,
     /// The conversation so far, ending with a user's turn.
-    pub messages: Vec<ChatMessage>,
+    pub messages: Vec<Message>,
     /// The answers to be scored, each as the whole of the assistant's next turn or its beginning.
     pub options: Vec<String>,
 }
 
-/// How answers are sampled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sampling {
-    /// The longest answer, in tokens.
-    pub max_new_tokens: usize,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Keep the likeliest whose probabilities reach this sum; 1 keeps all.
-    pub top_p: f32,
-    /// Keep the k likeliest; 0 keeps all.
-    pub top_k: usize,
-    /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
-    pub min_p: f32,
-    /// Keys the draws.
-    pub seed: u64,
-    /// Keys the draws, so that two stages never share any.
-    pub stage: String,
-    /// Strings that end an answer; they are not part of it.
-    pub stop: Vec<String>,
-}
-
 /// Anything that can answer and score.
 pub trait FeedbackModel {
-    /// One answer per request, in order. `progress` hears how many requests were finished since it was last told.
+    /// One answer per request, in order, each sampled with the draws of `draws.item(&request.id)`. `progress` hears how many requests were finished since it was last told.
     fn generate(
         &self,
         requests: &[GenerateRequest],
-        sampling: &Sampling,
+        sampling: &SamplingSettings,
+        draws: Draws,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Generated>, FeedbackError>;
 
@@ -130,11 +89,12 @@ pub trait FeedbackModel {
 pub(crate) fn generate(
     model: &dyn FeedbackModel,
     requests: &[GenerateRequest],
-    sampling: &Sampling,
+    sampling: &SamplingSettings,
+    draws: Draws,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Generated>, FeedbackError> {
     let Some(first) = requests.first() else { return Ok(Vec::new()) };
-    let answers = model.generate(requests, sampling, progress)?;
+    let answers = model.generate(requests, sampling, draws, progress)?;
     if answers.len() != requests.len() {
         return Err(FeedbackError::Contract {
             id: first.id.clone(),
@@ -200,24 +160,16 @@ pub(crate) mod scripted {
     }
 
     /// Sampling for tests, which a script ignores.
-    pub fn sampling() -> Sampling {
-        Sampling {
-            max_new_tokens: 64,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            seed: 1,
-            stage: "test".into(),
-            stop: Vec::new(),
-        }
+    pub fn sampling() -> SamplingSettings {
+        SamplingSettings::of_length(64)
     }
 
     impl FeedbackModel for Scripted {
         fn generate(
             &self,
             requests: &[GenerateRequest],
-            _: &Sampling,
+            _: &SamplingSettings,
+            _: Draws,
             progress: &mut dyn FnMut(usize),
         ) -> Result<Vec<Generated>, FeedbackError> {
             progress(requests.len());
@@ -238,7 +190,7 @@ pub(crate) mod scripted {
     fn a_model_is_held_to_one_finite_row_per_request() {
         let request = ChoiceRequest {
             id: "pair-9".into(),
-            messages: vec![ChatMessage::user("?")],
+            messages: vec![Message::user("?")],
             options: vec!["A".into(), "B".into()],
         };
         for bad in [vec![-1.0], vec![-1.0, f64::NEG_INFINITY], vec![f64::NAN, -1.0]] {

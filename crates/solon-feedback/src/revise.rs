@@ -25,14 +25,15 @@ pub use records::{
     Step,
 };
 
-/// The principle of an item's round: drawn by (seed, item, round), whatever else is in the run.
+/// The principle of an item's round: drawn by (key, item, round), whatever else is in the run. `draws` is the key that
+/// [`ReviseSettings`] hold.
 pub fn revision_principle_for<'a>(
     constitution: &'a Constitution,
-    seed: u64,
+    draws: Draws,
     item_id: &str,
     round: u32,
 ) -> Result<&'a RevisionPrinciple, FeedbackError> {
-    let drawn = Draws::new(seed, "revise/principle").item(item_id).index(u64::from(round));
+    let drawn = draws.item("principle").item(item_id).index(u64::from(round));
     constitution.revision.get(drawn.below(0, constitution.revision.len())).ok_or_else(|| {
         FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
@@ -61,10 +62,10 @@ pub fn critique_round(
         if item.stopped.is_some() {
             continue;
         }
-        let principle = revision_principle_for(constitution, settings.seed, &item.id, round)?;
+        let principle = revision_principle_for(constitution, settings.draws, &item.id, round)?;
         let id = format!("{}/round-{round}/critique", item.id);
         let messages = critique_request(principle, &item.request, item.answer());
-        requests.push(GenerateRequest { id: id.clone(), messages, begin: String::new() });
+        requests.push(GenerateRequest { id: id.clone(), messages, prefill: String::new() });
         principles.push(principle);
         records.push(CritiqueRecord {
             id,
@@ -76,7 +77,7 @@ pub fn critique_round(
             dropped: None,
         });
     }
-    let answers = generate(model, &requests, &settings.critique, progress)?;
+    let answers = generate(model, &requests, &settings.critique, settings.draws.item("critique"), progress)?;
     for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
         let answer = answer.to_last_sentence();
         record.dropped = check(Step::Critique, &answer, principle, None, fault);
@@ -112,7 +113,7 @@ pub fn revision_round(
         })?;
         let id = format!("{}/round-{round}/revision", item.id);
         let messages = revision_request(principle, &item.request, item.answer(), &critique.critique);
-        requests.push(GenerateRequest { id: id.clone(), messages, begin: String::new() });
+        requests.push(GenerateRequest { id: id.clone(), messages, prefill: String::new() });
         principles.push(principle);
         records.push(RevisionRecord {
             id,
@@ -125,7 +126,7 @@ pub fn revision_round(
             dropped: None,
         });
     }
-    let answers = generate(model, &requests, &settings.revision, progress)?;
+    let answers = generate(model, &requests, &settings.revision, settings.draws.item("revision"), progress)?;
     for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
         let answer = answer.to_last_sentence();
         record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), fault);

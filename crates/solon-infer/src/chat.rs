@@ -3,13 +3,13 @@
 use crate::engine::Engine;
 use crate::generate::{Completion, Finish, Request, Settings};
 use crate::prefixes::KEPT;
-use crate::sampling::Sampling;
 use crate::score::ScoreItem;
 use solon_draws::Draws;
 use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
 use solon_model::{Adapter, Cpu, Decoder, ModelConfig, ScalarHead, Training};
-use solon_text::{ChatTokenizer, GgufVocabulary, Message, TextError};
+use solon_records::{Message, SamplingSettings};
+use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ pub struct ChatRequest {
     /// The conversation so far, ending before the answer.
     pub messages: Vec<Message>,
     /// What the answer is made to begin with; may be empty.
-    pub begin: String,
+    pub prefill: String,
     /// The key of its draws.
     pub draws: Draws,
 }
@@ -100,12 +100,8 @@ pub struct ChatRequest {
 /// How to answer.
 #[derive(Clone, Debug)]
 pub struct AnswerSettings {
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Most new tokens.
-    pub max_new_tokens: usize,
-    /// Strings that end an answer and are not part of it.
-    pub stop: Vec<String>,
+    /// How tokens are chosen, and where an answer ends.
+    pub sampling: SamplingSettings,
     /// Answers sampled at a time.
     pub slots: usize,
 }
@@ -190,34 +186,35 @@ impl ChatModel {
         settings: &AnswerSettings,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Answer>, ChatError> {
-        let begins: Vec<Vec<u32>> =
-            requests.iter().map(|request| self.begin_ids(&request.begin)).collect::<Result<_, _>>()?;
+        let prefills: Vec<Vec<u32>> =
+            requests.iter().map(|request| self.prefill_ids(&request.prefill)).collect::<Result<_, _>>()?;
         let requests: Vec<Request> = requests
             .iter()
-            .zip(&begins)
-            .map(|(request, begin)| {
-                let new = begin.len() + settings.max_new_tokens;
-                let prompt = [self.prompt_ids(&request.id, &request.messages, new)?, begin.clone()].concat();
+            .zip(&prefills)
+            .map(|(request, prefill)| {
+                let new = prefill.len() + settings.sampling.max_new_tokens;
+                let prompt =
+                    [self.prompt_ids(&request.id, &request.messages, new)?, prefill.clone()].concat();
                 Ok(Request { prompt, draws: request.draws })
             })
             .collect::<Result<_, ChatError>>()?;
-        let stops = |ids: &[u32]| self.stop_at(ids, &settings.stop).is_some();
+        let stop = &settings.sampling.stop;
+        let stops = |ids: &[u32]| self.stop_at(ids, stop).is_some();
         let generation = Settings {
             sampling: settings.sampling.clone(),
-            max_new_tokens: settings.max_new_tokens,
             stop_ids: self.text.stop_ids(),
-            stop_text: if settings.stop.is_empty() { None } else { Some(&stops) },
+            stop_text: if stop.is_empty() { None } else { Some(&stops) },
             slots: settings.slots,
             logprob_temperature: 1.0,
         };
         let completions = engine.generate(&requests, &generation, progress);
         Ok(completions
             .into_iter()
-            .zip(begins)
-            .map(|(completion, begin)| {
+            .zip(prefills)
+            .map(|(completion, prefill)| {
                 // Decoded together, for a tokenizer may drop white space at the start of a text.
-                let mut text = self.text.decode(&[&begin, &completion.token_ids[..]].concat());
-                if let Some(at) = self.stop_at(&completion.token_ids, &settings.stop) {
+                let mut text = self.text.decode(&[&prefill, &completion.token_ids[..]].concat());
+                if let Some(at) = self.stop_at(&completion.token_ids, stop) {
                     let after = self.text.decode(&completion.token_ids).len() - at;
                     text.truncate(text.len() - after);
                 }
@@ -227,12 +224,12 @@ impl ChatModel {
     }
 
     /// The tokens an answer is made to begin with.
-    fn begin_ids(&self, begin: &str) -> Result<Vec<u32>, ChatError> {
-        if begin.is_empty() {
+    fn prefill_ids(&self, prefill: &str) -> Result<Vec<u32>, ChatError> {
+        if prefill.is_empty() {
             // Not even the white space that some templates leave to the model: it is the model's to choose.
             return Ok(Vec::new());
         }
-        let mut ids = self.text.completion_ids(begin)?;
+        let mut ids = self.text.completion_ids(prefill)?;
         ids.pop(); // the end of turn
         Ok(ids)
     }

@@ -9,10 +9,11 @@
 
 use crate::engine::Engine;
 use crate::prefixes::Prefix;
-use crate::sampling::Sampling;
+use crate::sampling::choose;
 use solon_draws::Draws;
 use solon_kernels::threads;
 use solon_model::{Backend, CachedRows};
+use solon_records::SamplingSettings;
 use std::collections::VecDeque;
 
 /// One prompt to continue.
@@ -47,13 +48,11 @@ pub struct Completion {
 
 /// Settings common to all requests.
 pub struct Settings<'a> {
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Most new tokens a request.
-    pub max_new_tokens: usize,
+    /// How tokens are chosen, and how many at most. The engine knows no text: see [`Self::stop_text`] for stop strings.
+    pub sampling: SamplingSettings,
     /// Ids that end a completion.
     pub stop_ids: &'a [u32],
-    /// Says whether the ids so far contain a stop string.
+    /// Says whether the ids so far contain one of the sampling's stop strings; must be there where it has any.
     pub stop_text: Option<&'a (dyn Fn(&[u32]) -> bool + Sync)>,
     /// Requests that run at a time.
     pub slots: usize,
@@ -117,7 +116,7 @@ impl<B: Backend> Engine<'_, B> {
                     index,
                     prefix,
                     path,
-                    segment: backend.add_segment(cache, settings.max_new_tokens + 1),
+                    segment: backend.add_segment(cache, settings.sampling.max_new_tokens + 1),
                     next: requests[index].prompt[last],
                     position: last,
                     token_ids: Vec::new(),
@@ -139,7 +138,7 @@ impl<B: Backend> Engine<'_, B> {
             let chosen = threads::map(running.len(), |i| {
                 let (request, row) = (&running[i], &values[i * vocab..(i + 1) * vocab]);
                 let draw = requests[request.index].draws.uniform(request.token_ids.len() as u64);
-                settings.sampling.choose(row, draw)
+                choose(&settings.sampling, row, draw)
             });
             let logprobs = backend.log_probs(&logits, vocab, &chosen, 1.0 / settings.logprob_temperature);
             for ((request, token), logprob) in running.iter_mut().zip(&chosen).zip(&logprobs) {
@@ -152,7 +151,7 @@ impl<B: Backend> Engine<'_, B> {
             running.retain_mut(|request| {
                 let stopped = settings.stop_ids.contains(&request.next)
                     || settings.stop_text.is_some_and(|found| found(&request.token_ids));
-                if !stopped && request.token_ids.len() < settings.max_new_tokens {
+                if !stopped && request.token_ids.len() < settings.sampling.max_new_tokens {
                     return true;
                 }
                 backend.remove_segment(cache, request.segment);

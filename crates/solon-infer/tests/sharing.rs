@@ -4,12 +4,12 @@ use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Completion, Request, Settings};
 use solon_infer::prefixes::{KEPT, PromptTokens, Sharing};
-use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::backend::Reference;
 use solon_model::config::{Architecture, ModelConfig, RopeScaling};
 use solon_model::{AnswerPack, Backend, Cpu, Decoder, Training, Weights};
+use solon_records::SamplingSettings;
 
 const VOCAB: usize = 50;
 
@@ -46,8 +46,7 @@ fn tokens(draws: Draws, len: usize) -> Vec<u32> {
 
 fn settings(slots: usize, max_new_tokens: usize) -> Settings<'static> {
     Settings {
-        sampling: Sampling::default(),
-        max_new_tokens,
+        sampling: SamplingSettings::of_length(max_new_tokens),
         stop_ids: &[7],
         stop_text: None,
         slots,

@@ -8,7 +8,8 @@
 //! The mask is true from the end of each generation prompt to the end of turn, both found in the rendered text and
 //! never by comparing ids: a pad token that equals the end of turn changes nothing.
 
-use crate::{ChatTokenizer, Message, TextError};
+use crate::{ChatTokenizer, TextError};
+use solon_records::Message;
 
 /// A conversation as ids, with the positions that are trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +40,13 @@ impl ChatTokenizer {
     pub fn encode_conversation(&self, messages: &[Message]) -> Result<Encoded, TextError> {
         let last = messages
             .iter()
-            .rposition(|message| message.role == "assistant")
+            .rposition(Message::is_assistant)
             .ok_or(TextError::EmptyLossMask { messages: messages.len() })?;
         let rendered = self.render(&messages[..=last], false)?;
         let mut encoded = Encoded { ids: Vec::new(), loss_mask: Vec::new() };
         let mut done = 0;
         for (index, message) in messages[..=last].iter().enumerate() {
-            if message.role != "assistant" {
+            if !message.is_assistant() {
                 continue;
             }
             let prompt = self.render(&messages[..index], true)?;

@@ -181,7 +181,8 @@ fn read_object(path: &Path) -> Result<Map<String, Value>, TextError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, gguf::tests::byte_tokenizer};
+    use crate::gguf::tests::byte_tokenizer;
+    use solon_records::Message;
 
     /// Loads a folder with the byte tokenizer's `tokenizer.json` and the given files.
     fn load(files: &[(&str, &str)]) -> Result<ChatTokenizer, TextError> {

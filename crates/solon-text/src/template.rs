@@ -16,7 +16,8 @@ use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use crate::{Message, TemplateDate, TextError};
+use crate::{TemplateDate, TextError};
+use solon_records::Message;
 
 /// ChatML, for a model whose files carry no template but whose vocabulary has `<|im_start|>` and `<|im_end|>`.
 pub const CHATML_TEMPLATE: &str = "{% for message in messages %}\

@@ -8,7 +8,8 @@ use std::fmt;
 use tokenizers::Tokenizer;
 
 use crate::template::{ChatTemplate, TemplateTokens};
-use crate::{Message, StreamDecoder, TemplateDate, TextError};
+use crate::{StreamDecoder, TemplateDate, TextError};
+use solon_records::Message;
 
 /// A tokenizer, its chat template, and how a turn ends.
 pub struct ChatTokenizer {

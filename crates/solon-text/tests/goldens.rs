@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use solon_text::{ChatTokenizer, GgufVocabulary, Message, TextError};
+use solon_records::Message;
+use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/folder")

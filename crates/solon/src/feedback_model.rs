@@ -3,13 +3,12 @@
 //! One is held for as long as a stage asks, so that what earlier questions began with is not computed again.
 
 use solon_draws::Draws;
-use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, Sampling};
+use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
 use solon_infer::engine::Engine;
-use solon_infer::sampling::Sampling as Choose;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Cpu};
-use solon_text::Message;
+use solon_records::SamplingSettings;
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
@@ -26,38 +25,24 @@ impl<'a> LocalModel<'a> {
     }
 }
 
-fn messages(from: &[solon_feedback::ChatMessage]) -> Vec<Message> {
-    from.iter().map(|m| Message::new(&m.role, &m.content)).collect()
-}
-
 impl FeedbackModel for LocalModel<'_> {
     fn generate(
         &self,
         requests: &[GenerateRequest],
-        sampling: &Sampling,
+        sampling: &SamplingSettings,
+        draws: Draws,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Generated>, FeedbackError> {
-        let draws = Draws::new(sampling.seed, &sampling.stage);
         let requests: Vec<ChatRequest> = requests
             .iter()
             .map(|request| ChatRequest {
                 id: request.id.clone(),
-                messages: messages(&request.messages),
-                begin: request.begin.clone(),
+                messages: request.messages.clone(),
+                prefill: request.prefill.clone(),
                 draws: draws.item(&request.id),
             })
             .collect();
-        let settings = AnswerSettings {
-            sampling: Choose {
-                temperature: sampling.temperature,
-                top_k: sampling.top_k,
-                top_p: sampling.top_p,
-                min_p: sampling.min_p,
-            },
-            max_new_tokens: sampling.max_new_tokens,
-            stop: sampling.stop.clone(),
-            slots: self.slots,
-        };
+        let settings = AnswerSettings { sampling: sampling.clone(), slots: self.slots };
         let answers = self
             .model
             .answer(&mut self.engine.borrow_mut(), &requests, &settings, progress)
@@ -89,7 +74,7 @@ impl FeedbackModel for LocalModel<'_> {
             let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
             let prompt = self
                 .model
-                .prompt_ids(&request.id, &messages(&request.messages), longest)
+                .prompt_ids(&request.id, &request.messages, longest)
                 .map_err(FeedbackError::model)?;
             items.push(ScoreItem { prompt, completions });
         }

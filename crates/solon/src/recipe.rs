@@ -5,7 +5,7 @@ use crate::cli::{PrecisionFlag, UsageError};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_feedback::Ask;
-use solon_infer::sampling::Sampling;
+use solon_records::SamplingSettings;
 use std::path::{Path, PathBuf};
 
 /// A recipe as it is written.
@@ -37,10 +37,10 @@ pub struct Recipe {
     /// The critic adapter, warmed up on the constitution's worked examples.
     pub critic: Training,
     /// The model's first answers to red-team prompts, which are criticised and revised.
-    pub respond: Sample,
+    pub respond: SamplingSettings,
     /// The model's answers to helpful prompts, which are learnt as they are, so that what it could do stays. The choice
     /// between answering and refusing falls in the first words: a beginning is enough.
-    pub rehearse: Sample,
+    pub rehearse: SamplingSettings,
     /// Critique and revision.
     pub revise: Revise,
     /// Fine-tuning on revisions and helpful answers.
@@ -101,37 +101,20 @@ pub struct Training {
     pub batch_size: usize,
 }
 
-/// How answers are sampled.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sample {
-    /// Most new tokens.
-    pub max_new_tokens: usize,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Keep the likeliest up to this probability.
-    #[serde(default = "one")]
-    pub top_p: f32,
-}
-
-fn one() -> f32 {
-    1.0
-}
-
 /// Critique and revision.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revise {
     /// Rounds of critique and revision.
     pub rounds: u32,
     /// How critiques are sampled.
-    pub critique: Sample,
+    pub critique: SamplingSettings,
     /// How revisions are sampled.
-    pub revision: Sample,
+    pub revision: SamplingSettings,
 }
 
 /// Sampling and labelling pairs.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preferences {
     /// Warm-up of the labeller on the constitution's worked examples and on contrasts.
@@ -145,7 +128,7 @@ pub struct Preferences {
     #[serde(default)]
     pub contrasts: usize,
     /// How the two answers of a pair are sampled.
-    pub sample: Sample,
+    pub sample: SamplingSettings,
     /// Prompts from each of the two files, after those used before, as far as there are any.
     pub prompts_each: usize,
 }
@@ -262,8 +245,6 @@ impl Recipe {
             ("critic.batch_size", self.critic.batch_size),
             ("sft.batch_size", self.sft.batch_size),
             ("prompts.red_team_count", self.prompts.red_team_count),
-            ("respond.max_new_tokens", self.respond.max_new_tokens),
-            ("rehearse.max_new_tokens", self.rehearse.max_new_tokens),
             ("revise.rounds", self.revise.rounds as usize),
             ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
         ];
@@ -271,14 +252,14 @@ impl Recipe {
             return Err(format!("{name} is 0; give at least 1"));
         }
         let mut samples = vec![
-            ("respond", self.respond),
-            ("rehearse", self.rehearse),
-            ("revise.critique", self.revise.critique),
-            ("revise.revision", self.revise.revision),
+            ("respond", &self.respond),
+            ("rehearse", &self.rehearse),
+            ("revise.critique", &self.revise.critique),
+            ("revise.revision", &self.revise.revision),
         ];
         let mut rates = vec![("critic", self.critic.learning_rate), ("sft", self.sft.learning_rate)];
         if let Some(preferences) = &self.preferences {
-            samples.push(("preferences.sample", preferences.sample));
+            samples.push(("preferences.sample", &preferences.sample));
             rates.push(("preferences.labeller", preferences.labeller.learning_rate));
             if preferences.prompts_each == 0 {
                 return Err("preferences.prompts_each is 0; give at least 1".to_owned());
@@ -293,9 +274,7 @@ impl Recipe {
             }
         }
         for (name, sample) in samples {
-            let sampling =
-                Sampling { temperature: sample.temperature, top_p: sample.top_p, ..Sampling::default() };
-            sampling.validate().map_err(|what| format!("{name}.{what}"))?;
+            sample.validate().map_err(|what| format!("{name}.{what}"))?;
         }
         rates.extend(self.dpo.iter().map(|dpo| ("dpo", dpo.learning_rate)));
         rates.extend(self.reward.iter().map(|reward| ("reward", reward.learning_rate)));

@@ -2,16 +2,14 @@
 
 use crate::memory::TOKENS_PER_PASS;
 use anyhow::{Context, Result, bail};
-use solon_data::records::{ChatMessage, PreferencePair};
 use solon_draws::Draws;
 use solon_infer::chat::ChatModel;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Request, Settings};
 use solon_infer::prefixes::KEPT;
-use solon_infer::sampling::Sampling;
 use solon_model::parameters::Projection;
 use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead};
-use solon_text::Message;
+use solon_records::{Demonstration, Message, Preference, SamplingSettings, transcript};
 use solon_train::ppo::trainer::PpoPrompt;
 use solon_train::ppo::{self, PpoPreset};
 use solon_train::reward::{Pair, rewards};
@@ -31,19 +29,6 @@ pub fn head_weight(hidden: usize, draws: Draws) -> Vec<f32> {
     (0..hidden as u64).map(|i| (draws.normal(i) * deviation) as f32).collect()
 }
 
-/// A conversation to learn from.
-#[derive(Clone, Debug)]
-pub struct Demonstration {
-    /// Its id.
-    pub id: String,
-    /// Ends with the assistant's turn.
-    pub messages: Vec<Message>,
-    /// How many messages are context: answers among them are not learnt.
-    pub prompt_len: usize,
-    /// The last answer was cut off: its words are learnt, but not that it ends there.
-    pub cut_off: bool,
-}
-
 /// Tokenises conversations; the assistant's turns are learnt.
 pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<Vec<SftExample>> {
     demonstrations
@@ -51,7 +36,7 @@ pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Resu
         .map(|demonstration| {
             let Demonstration { id, messages, prompt_len, cut_off } = demonstration;
             let mut encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
-            if messages[..*prompt_len].iter().any(|message| message.role == "assistant") {
+            if messages[..*prompt_len].iter().any(Message::is_assistant) {
                 let context = model.text.prompt_ids(&messages[..*prompt_len]).with_context(|| id.clone())?;
                 let context = context.len().min(encoded.loss_mask.len());
                 encoded.loss_mask[..context].fill(false);
@@ -71,13 +56,12 @@ pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Resu
         .collect()
 }
 
-/// Tokenises preference pairs.
-pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pair>> {
+/// Tokenises preferences, oriented: `chosen` is the answer more likely to be the better one.
+pub fn pairs_of(model: &ChatModel, records: &[Preference]) -> Result<Vec<Pair>> {
     records
         .iter()
         .map(|record| {
-            let messages: Vec<Message> =
-                record.prompt.iter().map(|m| Message::new(&m.role, &m.content)).collect();
+            let record = record.clone().oriented();
             let mut chosen = model.text.completion_ids(&record.chosen)?;
             let mut rejected = model.text.completion_ids(&record.rejected)?;
             // An answer that ran into the limit has no end, in training as in the rollouts it is compared with.
@@ -86,7 +70,7 @@ pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pai
                     answer.pop();
                 }
             }
-            let prompt = model.prompt_ids(&record.id, &messages, chosen.len().max(rejected.len()))?;
+            let prompt = model.prompt_ids(&record.id, &record.prompt, chosen.len().max(rejected.len()))?;
             Ok(Pair {
                 id: record.id.clone(),
                 prompt,
@@ -119,8 +103,7 @@ pub fn reward_statistics(
     let requests: Vec<Request> =
         prompts.iter().map(|p| Request { prompt: p.tokens.clone(), draws: draws.item(&p.id) }).collect();
     let settings = Settings {
-        sampling: Sampling { temperature, ..Sampling::default() },
-        max_new_tokens,
+        sampling: SamplingSettings { temperature, ..SamplingSettings::of_length(max_new_tokens) },
         stop_ids,
         stop_text: None,
         slots: 64,
@@ -136,12 +119,7 @@ pub fn reward_statistics(
     (mean as f32, variance.sqrt().max(1e-3) as f32)
 }
 
-/// A conversation as the ledger shows it.
-pub fn transcript(messages: &[ChatMessage]) -> String {
-    messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect::<Vec<_>>().join("\n")
-}
-
 /// A preference pair as the ledger shows it.
-pub fn pair_text(pair: &PreferencePair) -> String {
+pub fn pair_text(pair: &Preference) -> String {
     format!("{}\nchosen: {}\nrejected: {}", transcript(&pair.prompt), pair.chosen, pair.rejected)
 }

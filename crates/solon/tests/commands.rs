@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger, NewItem};
 use solon_draws::Draws;
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
-use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_text::Message;
+use solon_records::{Message, SamplingSettings};
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -144,11 +143,11 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let settings = OpenSettings { precision: Precision::F32, training: Training::None(Weights::Full) };
     let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
     let messages = vec![Message::user("Hi")];
-    let answer = |begin: &str| {
+    let answer = |prefill: &str| {
         let draws = Draws::new(0, "test");
-        let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: begin.into(), draws };
-        let settings =
-            AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
+        let request =
+            ChatRequest { id: "a".into(), messages: messages.clone(), prefill: prefill.into(), draws };
+        let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
         model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
     };
     let (free, begun) = (answer(""), answer("I can't"));
@@ -174,9 +173,8 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     model.text = model.text.with_template(template).unwrap();
     let messages = vec![Message::user("Hi")];
     let draws = Draws::new(0, "test");
-    let request = ChatRequest { id: "a".into(), messages: messages.clone(), begin: String::new(), draws };
-    let settings =
-        AnswerSettings { sampling: Sampling::greedy(), max_new_tokens: 6, stop: Vec::new(), slots: 1 };
+    let request = ChatRequest { id: "a".into(), messages: messages.clone(), prefill: String::new(), draws };
+    let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
     let answer = model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0);
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };

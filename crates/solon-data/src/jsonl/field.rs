@@ -10,7 +10,7 @@ enum Open {
 }
 
 /// The error in words: the field's path where there is one, serde's message, and the column.
-pub(super) fn describe(line: &str, error: &serde_json::Error) -> String {
+pub(crate) fn describe(line: &str, error: &serde_json::Error) -> String {
     let full = error.to_string();
     let message = match full.rfind(" at line ") {
         Some(end) => &full[..end],

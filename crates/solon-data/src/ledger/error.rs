@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::ItemKind;
+
 /// What can go wrong with a ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -76,6 +78,34 @@ pub enum LedgerError {
         what: String,
         /// The missing item.
         item: String,
+    },
+    /// An item's data does not have the type it is read as.
+    #[error(
+        "item `{id}` of stage `{stage}` in the ledger {} is no {kind} that this Solon can read: {message}; run the \
+         stage again",
+        path.display()
+    )]
+    ItemData {
+        /// The ledger's file.
+        path: PathBuf,
+        /// The stage that made it.
+        stage: String,
+        /// The item.
+        id: String,
+        /// What it was read as.
+        kind: ItemKind,
+        /// Which field, and what is wrong with it.
+        message: String,
+    },
+    /// An item's data cannot be written as JSON.
+    #[error("the data of item `{id}` ({kind}) cannot be written as JSON: {message}")]
+    Unwritable {
+        /// The item.
+        id: String,
+        /// What it is.
+        kind: ItemKind,
+        /// The reason.
+        message: String,
     },
     /// No such item.
     #[error("there is no item `{id}` in the ledger{}", did_you_mean(nearest))]

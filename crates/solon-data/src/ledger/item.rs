@@ -24,15 +24,13 @@ pub enum ItemKind {
     Revision,
     /// Two answers to compare.
     Pair,
-    /// A model's judgement of a pair, with its raw log-probs in `data`.
+    /// A judgement of a pair; a model's with its raw log-probs in `data`.
     Label,
-    /// A person's judgement of a pair.
-    Vote,
     /// A conversation to train on.
     Demonstration,
 }
 
-const KINDS: [(ItemKind, &str); 9] = [
+const KINDS: [(ItemKind, &str); 8] = [
     (ItemKind::Principle, "principle"),
     (ItemKind::Prompt, "prompt"),
     (ItemKind::Response, "response"),
@@ -40,7 +38,6 @@ const KINDS: [(ItemKind, &str); 9] = [
     (ItemKind::Revision, "revision"),
     (ItemKind::Pair, "pair"),
     (ItemKind::Label, "label"),
-    (ItemKind::Vote, "vote"),
     (ItemKind::Demonstration, "demonstration"),
 ];
 
@@ -69,7 +66,7 @@ impl FromStr for ItemKind {
     }
 }
 
-/// An item to insert. The ledger computes its hash.
+/// An item to insert. The ledger computes its hash. [`NewItem::of`] makes one whose data has a type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewItem {
     /// Unique in the run, and the same whenever the run is repeated.

@@ -34,24 +34,38 @@ impl Ledger {
         })
     }
 
-    /// A stage's items of one kind by ordinal (then id), dropped ones included.
+    /// A stage's items of one kind by ordinal (then id), dropped ones included, with their data as JSON of any shape.
+    /// For what shows or copies items; a stage reads its inputs with [`Self::items`].
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
-    pub fn items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
+    pub fn raw_items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
         self.select("WHERE stage = ?1 AND kind = ?2 ORDER BY ordinal, id", stage, kind)
     }
 
-    /// As [`Self::items`], without the dropped ones: what the next stage goes on with.
+    /// As [`Self::raw_items`], without the dropped ones.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
-    pub fn kept_items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
+    pub fn kept_raw_items(&self, stage: &str, kind: ItemKind) -> Result<Vec<Item>, LedgerError> {
         self.select(
             "WHERE stage = ?1 AND kind = ?2 AND dropped_reason IS NULL ORDER BY ordinal, id",
             stage,
             kind,
         )
+    }
+
+    /// The ids of a stage's items of one kind, dropped ones included: what a resumed stage need not make again.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn item_ids(&self, stage: &str, kind: ItemKind) -> Result<HashSet<String>, LedgerError> {
+        let read = || -> rusqlite::Result<HashSet<String>> {
+            let mut statement =
+                self.connection.prepare_cached("SELECT id FROM items WHERE stage = ?1 AND kind = ?2")?;
+            statement.query_map([stage, kind.as_str()], |row| row.get(0))?.collect()
+        };
+        read().map_err(self.failed("read"))
     }
 
     /// One item.

@@ -4,6 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use solon_records::{Message, Pair};
 use tempfile::TempDir;
 
 use super::*;
@@ -90,7 +91,7 @@ fn stages_are_fresh_resumed_done_or_replaced() {
 
     let replaced = Replaced { input_hash: "a".into(), was_done: true, items: 1, steps: 1 };
     assert_eq!(ledger.begin_stage("respond", "b").unwrap(), StageState::Fresh { replaced: Some(replaced) });
-    assert!(ledger.items("respond", ItemKind::Response).unwrap().is_empty());
+    assert!(ledger.raw_items("respond", ItemKind::Response).unwrap().is_empty());
     assert!(ledger.steps("respond").unwrap().is_empty());
     let stage = ledger.stage("respond").unwrap().unwrap();
     assert!(!stage.done && stage.output_hash.is_none() && stage.input_hash == "b");
@@ -131,11 +132,11 @@ fn items_come_back_in_order_and_as_they_were() {
     ledger
         .insert_items("s", &[item("y", ItemKind::Response, 0), item("other", ItemKind::Critique, 0)])
         .unwrap();
-    let items = ledger.items("s", ItemKind::Response).unwrap();
+    let items = ledger.raw_items("s", ItemKind::Response).unwrap();
     assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["y", "z", "a", "b"]);
     assert_eq!((&items[1].text, &items[1].data), (&odd.text, &odd.data));
     assert_eq!(items[1].data.to_string(), odd.data.to_string(), "keys keep their order");
-    assert_eq!(ledger.kept_items("s", ItemKind::Response).unwrap().len(), 3);
+    assert_eq!(ledger.kept_raw_items("s", ItemKind::Response).unwrap().len(), 3);
     let dropped = |item: NewItem, reason: &str| NewItem { dropped_reason: Some(reason.into()), ..item };
     ledger
         .insert_items(
@@ -152,18 +153,73 @@ fn items_come_back_in_order_and_as_they_were() {
 }
 
 #[test]
+fn typed_items_come_back_as_they_were() {
+    let (_folder, _path, mut ledger) = new_ledger();
+    ledger.begin_stage("s", "h").unwrap();
+    let pair = |id: &str| Pair {
+        id: id.into(),
+        prompt: vec![Message::system("S"), Message::user("Q")],
+        first: "A".into(),
+        second: "B".into(),
+        cut_off: [false, true],
+        principle_id: Some("calm".into()),
+    };
+    let kept = NewItem::of("p", 1, "text", &pair("p")).unwrap();
+    let dropped = NewItem {
+        dropped_reason: Some("equal".into()),
+        prompt_id: Some("q".into()),
+        ..NewItem::of("d", 0, "", &pair("d")).unwrap()
+    };
+    ledger.insert_items("s", &[kept, dropped, item("other", ItemKind::Label, 0)]).unwrap();
+    let items = ledger.items::<Pair>("s").unwrap();
+    assert_eq!(items.iter().map(|item| &item.data).collect::<Vec<_>>(), [&pair("d"), &pair("p")]);
+    assert_eq!(
+        (items[0].prompt_id.as_deref(), items[0].dropped_reason.as_deref()),
+        (Some("q"), Some("equal"))
+    );
+    assert_eq!(ledger.kept_items::<Pair>("s").unwrap(), items[1..]);
+    let ids: Vec<String> = ledger.item_ids("s", ItemKind::Label).unwrap().into_iter().collect();
+    assert_eq!(ids, ["other"]);
+    assert!(ledger.items::<Pair>("t").unwrap().is_empty());
+}
+
+#[test]
+fn an_item_without_a_field_or_with_another_type_is_refused_by_name() {
+    let check = |data: Value, expected: &str| {
+        let (_folder, path, mut ledger) = new_ledger();
+        ledger.begin_stage("sample", "h").unwrap();
+        let bad = NewItem { data, ..item("p", ItemKind::Pair, 0) };
+        ledger.insert_items("sample", &[bad]).unwrap();
+        let error = ledger.kept_items::<Pair>("sample").unwrap_err().to_string();
+        let named = format!("item `p` of stage `sample` in the ledger {} is no pair", path.display());
+        assert!(error.starts_with(&named) && error.contains(expected), "{error}");
+    };
+    let prompt = json!([{"role": "user", "content": "Q"}]);
+    check(json!({"id": "p", "prompt": prompt, "second": "B"}), ": missing field `first`");
+    check(
+        json!({"id": "p", "prompt": prompt, "first": 3, "second": "B"}),
+        ": field `first`: invalid type: integer `3`",
+    );
+    check(
+        json!({"id": "p", "prompt": [{"role": "user"}], "first": "A", "second": "B"}),
+        ": field `prompt[0]`: missing field `content`",
+    );
+    check(Value::Null, ": invalid type: null");
+}
+
+#[test]
 fn inserting_again_replaces_and_loses_no_link_of_others() {
     let (_folder, _path, mut ledger) = new_ledger();
     small_run(&mut ledger);
     let before = ledger.items_hash("revise").unwrap();
-    let same = ledger.items("revise", ItemKind::Critique).unwrap();
+    let same = ledger.raw_items("revise", ItemKind::Critique).unwrap();
     let critique = NewItem {
         prompt_id: Some("prompt/1".into()),
         principle_id: Some("principle/calm".into()),
         ..item("critique/1", ItemKind::Critique, 0).parent("response/1", "response")
     };
     ledger.insert_items("revise", std::slice::from_ref(&critique)).unwrap();
-    assert_eq!(ledger.items("revise", ItemKind::Critique).unwrap(), same);
+    assert_eq!(ledger.raw_items("revise", ItemKind::Critique).unwrap(), same);
     assert_eq!(ledger.items_hash("revise").unwrap(), before);
     assert_eq!(
         ledger.children("critique/1").unwrap(),
@@ -192,7 +248,7 @@ fn a_refused_batch_leaves_nothing_behind() {
     assert!(error.to_string().starts_with("item `orphan` names the item `nowhere`"), "{error}");
     let huge = NewItem { ordinal: u64::MAX, ..item("huge", ItemKind::Label, 0) };
     assert!(matches!(ledger.insert_items("label", &[new, huge]), Err(LedgerError::TooLarge { .. })));
-    assert_eq!(ledger.items("label", ItemKind::Label).unwrap().len(), 1);
+    assert_eq!(ledger.raw_items("label", ItemKind::Label).unwrap().len(), 1);
     let step = NewStep { step: 9, data: Value::Null, items: vec!["nowhere".into()], sha256: None };
     let error = ledger.record_step("dpo", &step).unwrap_err().to_string();
     assert!(error.starts_with("step 9 of stage `dpo` names the item `nowhere`"), "{error}");
@@ -247,7 +303,7 @@ fn a_reader_sees_a_running_ledger_and_cannot_write() {
     let mut reader = Ledger::open_read_only(&path).unwrap();
     assert_eq!(reader.stages().unwrap().len(), 4);
     ledger.insert_items("label", &[item("late", ItemKind::Label, 5)]).unwrap();
-    assert_eq!(reader.items("label", ItemKind::Label).unwrap().len(), 2);
+    assert_eq!(reader.raw_items("label", ItemKind::Label).unwrap().len(), 2);
     assert!(reader.begin_stage("x", "y").is_err());
 }
 
@@ -355,8 +411,7 @@ fn circles_depth_and_terminal_codes_do_no_harm() {
 
 #[test]
 fn kinds_have_one_name_everywhere() {
-    for name in
-        ["principle", "prompt", "response", "critique", "revision", "pair", "label", "vote", "demonstration"]
+    for name in ["principle", "prompt", "response", "critique", "revision", "pair", "label", "demonstration"]
     {
         let kind: ItemKind = name.parse().unwrap();
         assert_eq!(kind.to_string(), name);

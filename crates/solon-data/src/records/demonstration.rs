@@ -2,28 +2,13 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use solon_records::{Demonstration, Message};
 
-use super::message::{ChatMessage, Turns, id};
 use super::prompt::prompt_messages;
+use super::turns::{Turns, id};
 use super::{Raw, read_records};
 use crate::DataError;
-
-/// A conversation whose answers are to be imitated.
-///
-/// Trained on: the assistant's messages at index `prompt_len` and after. What stands before is context.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Demonstration {
-    /// Unique in its file; `line-N` where the file gives none.
-    pub id: String,
-    /// Prompt, then completion. The completion holds at least one message of the assistant.
-    pub messages: Vec<ChatMessage>,
-    /// How many of `messages` are the prompt. For the `messages` format: those before the assistant's first.
-    pub prompt_len: usize,
-    /// The last answer was cut off: its words are to be imitated, but not that it ends there.
-    #[serde(default)]
-    pub cut_off: bool,
-}
 
 /// Reads demonstrations: `{"messages": […]}`, or `{"prompt": …, "completion": …}` with a string or a list of messages
 /// for either, with optional `id` and `cut_off`.
@@ -38,7 +23,7 @@ pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError>
 struct RawDemonstration {
     #[serde(default, deserialize_with = "id")]
     id: Option<String>,
-    messages: Option<Vec<ChatMessage>>,
+    messages: Option<Vec<Message>>,
     prompt: Option<Turns>,
     completion: Option<Turns>,
     #[serde(default)]
@@ -63,7 +48,7 @@ impl Raw for RawDemonstration {
                 Err("has a `label`: this is TRL's unpaired-preference format; keep the rows labelled true and remove the field".into())
             }
             (Some(messages), None, None) => {
-                let Some(prompt_len) = messages.iter().position(ChatMessage::is_assistant) else {
+                let Some(prompt_len) = messages.iter().position(Message::is_assistant) else {
                     return Err("field `messages`: has no message of the assistant to train on".into());
                 };
                 Ok(Demonstration { id, messages, prompt_len, cut_off })
@@ -76,10 +61,10 @@ impl Raw for RawDemonstration {
                 };
                 let prompt_len = messages.len();
                 match completion {
-                    Turns::Text(text) => messages.push(ChatMessage::assistant(text)),
+                    Turns::Text(text) => messages.push(Message::assistant(text)),
                     Turns::Messages(completion) => messages.extend(completion),
                 }
-                if !messages[prompt_len..].iter().any(ChatMessage::is_assistant) {
+                if !messages[prompt_len..].iter().any(Message::is_assistant) {
                     return Err("field `completion`: has no message of the assistant to train on".into());
                 }
                 Ok(Demonstration { id, messages, prompt_len, cut_off })
@@ -110,7 +95,7 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":" A"}]}"#,
         ] {
             let records = from_text(read_demonstrations, row).unwrap();
-            assert_eq!(records[0].messages, [ChatMessage::user("Q"), ChatMessage::assistant(" A")], "{row}");
+            assert_eq!(records[0].messages, [Message::user("Q"), Message::assistant(" A")], "{row}");
             assert_eq!(records[0].prompt_len, 1, "{row}");
         }
     }

@@ -6,7 +6,7 @@
 //! Source: <https://github.com/anthropics/hh-rlhf>. TRL's examples split each side at its own last `\n\nAssistant:`
 //! instead; where one side has an additional mark that gives two different prompts.
 
-use super::message::ChatMessage;
+use solon_records::Message;
 
 const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
@@ -17,13 +17,13 @@ pub(super) fn is_transcript(text: &str) -> bool {
 }
 
 /// The turns of a prompt that ends with the mark for the assistant to speak; `None` for any other text.
-pub(super) fn prompt_turns(text: &str) -> Option<Result<Vec<ChatMessage>, String>> {
+pub(super) fn prompt_turns(text: &str) -> Option<Result<Vec<Message>, String>> {
     let body = text.trim_end().strip_suffix(ASSISTANT)?;
     is_transcript(text).then(|| turns(body))
 }
 
 /// The shared prompt and the two last answers of two transcripts.
-pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<ChatMessage>, String, String), String> {
+pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<Message>, String, String), String> {
     let shared: usize =
         chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let prefix = &chosen[..shared];
@@ -47,8 +47,8 @@ pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<ChatMessag
     Ok((turns(&chosen[..split])?, answer("chosen", chosen)?, answer("rejected", rejected)?))
 }
 
-fn turns(text: &str) -> Result<Vec<ChatMessage>, String> {
-    let mut messages: Vec<ChatMessage> = Vec::new();
+fn turns(text: &str) -> Result<Vec<Message>, String> {
+    let mut messages: Vec<Message> = Vec::new();
     let mut rest = text.trim_start();
     // `rest` starts behind the blank line of its mark, so marks are compared without it here.
     while !rest.is_empty() {
@@ -67,7 +67,7 @@ fn turns(text: &str) -> Result<Vec<ChatMessage>, String> {
                 }
                 last.content += content;
             }
-            _ => messages.push(ChatMessage { role: role.into(), content: content.into() }),
+            _ => messages.push(Message::new(role, content)),
         }
         rest = body[end..].strip_prefix("\n\n").unwrap_or("");
     }
@@ -84,10 +84,7 @@ mod tests {
         let (turns, chosen, rejected) =
             split_pair(&format!("{prompt}\n\nAssistant: éa\n\nb"), &format!("{prompt}\n\nAssistant: êa"))
                 .unwrap();
-        assert_eq!(
-            turns,
-            [ChatMessage::user("Hé?"), ChatMessage::assistant("Oui."), ChatMessage::user("Why?")]
-        );
+        assert_eq!(turns, [Message::user("Hé?"), Message::assistant("Oui."), Message::user("Why?")]);
         assert_eq!((chosen.as_str(), rejected.as_str()), ("éa\n\nb", "êa"));
     }
 
@@ -98,7 +95,7 @@ mod tests {
             let (turns, chosen, rejected) =
                 split_pair(&format!("{prompt}{a}"), &format!("{prompt}{b}")).unwrap();
             assert_eq!((chosen.as_str(), rejected.as_str()), expected);
-            assert_eq!(turns, [ChatMessage::user("q")]);
+            assert_eq!(turns, [Message::user("q")]);
         };
         check("\n\nAssistant: x\n\nAssistant:  y", "\n\nAssistant: z", ("x\n\ny", "z"));
         check("\n\nAssistant: x\n\nAssistant: y", "\n\nAssistant: x\n\nAssistant: z", ("x\n\ny", "x\n\nz"));
@@ -131,6 +128,6 @@ mod tests {
         assert!(prompt_turns("Write a dialogue:\n\nHuman: hi\n\nAssistant:").is_none());
         assert!(prompt_turns("\n\nHuman: hi").is_none());
         assert!(prompt_turns("Assistant:").is_none());
-        assert_eq!(prompt_turns("Human: hi\n\nAssistant:\n").unwrap().unwrap(), [ChatMessage::user("hi")]);
+        assert_eq!(prompt_turns("Human: hi\n\nAssistant:\n").unwrap().unwrap(), [Message::user("hi")]);
     }
 }

@@ -2,33 +2,19 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use solon_records::{Message, Prompt};
 
-use super::message::{ChatMessage, Turns, id};
+use super::turns::{Turns, id};
 use super::{Raw, hh, read_records};
 use crate::DataError;
-
-/// A conversation for the model to answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromptRecord {
-    /// Unique in its file; `line-N` where the file gives none.
-    pub id: String,
-    /// The conversation; never empty, and its last message is not the assistant's.
-    pub messages: Vec<ChatMessage>,
-    /// What the prompt is for, such as `red_team` or `helpful`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// A finer label, for reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub category: Option<String>,
-}
 
 /// Reads prompts: one of `{"prompt": "…"}`, `{"prompt": [messages]}` or `{"messages": [messages]}` per line, with
 /// optional `id`, `kind` and `category`.
 ///
 /// # Errors
 /// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row without a prompt or with an id already used.
-pub fn read_prompts(path: &Path) -> Result<Vec<PromptRecord>, DataError> {
+pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>, DataError> {
     read_records::<RawPrompt>(path)
 }
 
@@ -37,19 +23,19 @@ struct RawPrompt {
     #[serde(default, deserialize_with = "id")]
     id: Option<String>,
     prompt: Option<Turns>,
-    messages: Option<Vec<ChatMessage>>,
+    messages: Option<Vec<Message>>,
     kind: Option<String>,
     category: Option<String>,
 }
 
 impl Raw for RawPrompt {
-    type Record = PromptRecord;
+    type Record = Prompt;
 
     fn id(&mut self) -> Option<String> {
         self.id.take()
     }
 
-    fn normalise(self, id: String) -> Result<PromptRecord, String> {
+    fn normalise(self, id: String) -> Result<Prompt, String> {
         let (field, turns) = match (self.prompt, self.messages) {
             (Some(turns), None) => ("prompt", turns),
             (None, Some(messages)) => ("messages", Turns::Messages(messages)),
@@ -60,24 +46,19 @@ impl Raw for RawPrompt {
                 return Err("has neither `prompt` nor `messages`; add one of them".into());
             }
         };
-        Ok(PromptRecord {
-            id,
-            messages: prompt_messages(field, turns)?,
-            kind: self.kind,
-            category: self.category,
-        })
+        Ok(Prompt { id, messages: prompt_messages(field, turns)?, kind: self.kind, category: self.category })
     }
 }
 
 /// A prompt as messages: text becomes one message of the user, or the turns of an HH-RLHF transcript.
-pub(super) fn prompt_messages(field: &str, turns: Turns) -> Result<Vec<ChatMessage>, String> {
+pub(super) fn prompt_messages(field: &str, turns: Turns) -> Result<Vec<Message>, String> {
     let messages = match turns {
         Turns::Text(text) if text.trim().is_empty() => {
             return Err(format!("field `{field}`: is empty"));
         }
         Turns::Text(text) => match hh::prompt_turns(&text) {
             Some(turns) => turns.map_err(|message| format!("field `{field}`: {message}"))?,
-            None => vec![ChatMessage::user(text)],
+            None => vec![Message::user(text)],
         },
         Turns::Messages(messages) => messages,
     };
@@ -104,7 +85,7 @@ mod tests {
             r#"{"prompt":"\n\nHuman: Hi\n\nAssistant:"}"#,
         ] {
             let records = from_text(read_prompts, form).unwrap();
-            assert_eq!(records[0].messages, [ChatMessage::user("Hi")], "{form}");
+            assert_eq!(records[0].messages, [Message::user("Hi")], "{form}");
         }
         let record =
             &from_text(read_prompts, r#"{"prompt":" Hi\n","kind":"red_team","category":"x"}"#).unwrap()[0];

@@ -1,12 +1,14 @@
 //! The report on labellers made up for the purpose.
 
 use super::*;
-use crate::label::{Answers, Pair};
+use crate::label::Answers;
+use solon_records::{Message, Pair};
 
 /// A label whose two orders give these probabilities of the first answer being better.
 fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
     let [first, second] = lengths.map(|n| "x".repeat(n));
-    let pair = Pair { id: format!("p{place}"), prompt: "q".into(), first, second, principle_id: None };
+    let (id, prompt) = (format!("p{place}"), vec![Message::user("q")]);
+    let pair = Pair { id, prompt, first, second, cut_off: [false; 2], principle_id: None };
     let answers = Answers::Compare {
         log_probs_ab: [ab.ln(), (1.0 - ab).ln()],
         log_probs_ba: [(1.0 - ba).ln(), ba.ln()],

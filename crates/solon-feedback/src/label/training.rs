@@ -10,11 +10,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Ask, KnownPair, Pair, questions};
+use super::{Ask, KnownPair, prompt_text, questions};
 use crate::constitution::{ComparisonPrinciple, Constitution, WorkedExample};
 use crate::critique::{TrainingConversation, by_kind, spread_kinds};
 use crate::error::FeedbackError;
-use crate::model::ChatMessage;
+use solon_records::{Message, Pair, Preference};
 
 /// One example in this many is held out.
 const HELD_OUT_EVERY: usize = 4;
@@ -22,17 +22,11 @@ const HELD_OUT_EVERY: usize = 4;
 /// What a held-out pair's id ends with, after the id of its worked example or contrast.
 pub const HELD_OUT: &str = "/held-out";
 
-/// Two answers to one request of which one is known to be the better.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contrast {
-    /// Unique among the contrasts.
-    pub id: String,
-    /// The request.
-    pub request: String,
-    /// The better answer.
-    pub better: String,
-    /// The other.
-    pub worse: String,
+/// Two answers of which `chosen` is known to be the better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownContrast {
+    /// The two answers; its id is unique among the contrasts, its probability is 1 and not looked at.
+    pub preference: Preference,
     /// Whether it is kept to measure the labeller on.
     pub held_out: bool,
 }
@@ -64,7 +58,7 @@ pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<
 /// that does not fit the prompt must not turn that round.
 pub fn labeller_training(
     constitution: &Constitution,
-    contrasts: &[Contrast],
+    contrasts: &[KnownContrast],
     ask: Ask,
 ) -> Result<LabellerTraining, FeedbackError> {
     let nothing = |table| FeedbackError::NothingToDraw {
@@ -85,7 +79,7 @@ pub fn labeller_training(
     let mut learn = |source: &str, by: &ComparisonPrinciple, request: &str, better: &str, worse: &str| {
         let asked = questions(ask, by, request, better, worse);
         for ((mut messages, _, answer), which) in asked.into_iter().zip(["better", "worse"]) {
-            messages.push(ChatMessage::assistant(answer));
+            messages.push(Message::assistant(answer));
             training.push(TrainingConversation {
                 id: format!("{source}/label-{which}"),
                 source: source.to_owned(),
@@ -102,15 +96,17 @@ pub fn labeller_training(
     let mut held_out = Vec::with_capacity(held_out_examples.len() + contrasts.len());
     for (place, example) in held_out_examples.iter().enumerate() {
         let (better, question) = (better[example.id.as_str()], fitting.closest(example));
-        held_out.push(known_pair(place, &example.id, question, &example.request, better, &example.flawed));
+        let prompt = vec![Message::user(&example.request)];
+        held_out.push(known_pair(place, &example.id, question, prompt, better, &example.flawed));
     }
     let mut places = [0, 0];
-    for Contrast { id, request, better, worse, held_out: kept } in contrasts {
+    for KnownContrast { preference, held_out: kept } in contrasts {
+        let Preference { id, prompt, chosen, rejected, .. } = preference;
         let place = &mut places[usize::from(*kept)];
         let question = &constitution.comparison[*place % constitution.comparison.len()];
         match kept {
-            true => held_out.push(known_pair(*place, id, question, request, better, worse)),
-            false => learn(id, question, request, better, worse),
+            true => held_out.push(known_pair(*place, id, question, prompt.clone(), chosen, rejected)),
+            false => learn(id, question, &prompt_text(prompt), chosen, rejected),
         }
         *place += 1;
     }
@@ -123,7 +119,7 @@ fn known_pair(
     place: usize,
     id: &str,
     question: &ComparisonPrinciple,
-    request: &str,
+    prompt: Vec<Message>,
     better: &str,
     worse: &str,
 ) -> KnownPair {
@@ -131,9 +127,10 @@ fn known_pair(
     let (first, second) = if first_is_better { (better, worse) } else { (worse, better) };
     let pair = Pair {
         id: format!("{id}{HELD_OUT}"),
-        prompt: request.to_owned(),
+        prompt,
         first: first.to_owned(),
         second: second.to_owned(),
+        cut_off: [false; 2],
         principle_id: Some(question.id.clone()),
     };
     KnownPair { pair, first_is_better }
@@ -248,11 +245,13 @@ mod tests {
     #[test]
     fn contrasts_are_learnt_in_both_orders_or_held_out() {
         let constitution = default_constitution();
-        let contrasts: Vec<Contrast> = (0..8)
+        let contrasts: Vec<KnownContrast> = (0..8)
             .map(|i| {
                 let text = |what: &str| format!("{what} {i}");
-                let [id, request, better, worse] = ["c", "ask", "good", "bad"].map(text);
-                Contrast { id, request, better, worse, held_out: i % 4 == 3 }
+                let [id, request, first, second] = ["c", "ask", "good", "bad"].map(text);
+                let (prompt, cut_off) = (vec![Message::user(request)], [false; 2]);
+                let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
+                KnownContrast { preference: pair.labelled(1.0, "test"), held_out: i % 4 == 3 }
             })
             .collect();
         let alone = labeller_training(&constitution, &[], Ask::Compare).unwrap();

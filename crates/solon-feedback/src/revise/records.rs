@@ -8,7 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Sampling;
+use solon_draws::Draws;
+use solon_records::SamplingSettings;
 
 /// An answer on its way through the rounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,12 +173,12 @@ pub struct RevisionRecord {
 /// How critiques and revisions are sampled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReviseSettings {
-    /// Keys the draw of principles.
-    pub seed: u64,
+    /// Keys the draw of principles and the sampling, each under a name of its own.
+    pub draws: Draws,
     /// For critiques.
-    pub critique: Sampling,
+    pub critique: SamplingSettings,
     /// For revisions.
-    pub revision: Sampling,
+    pub revision: SamplingSettings,
 }
 
 /// What became of a round's items.

@@ -7,7 +7,7 @@ use crate::constitution::tests::default_constitution;
 use crate::model::scripted::{Scripted, finished, sampling};
 
 fn settings(seed: u64) -> ReviseSettings {
-    ReviseSettings { seed, critique: sampling(), revision: sampling() }
+    ReviseSettings { draws: Draws::new(seed, "revise"), critique: sampling(), revision: sampling() }
 }
 
 fn items(ids: &[&str]) -> Vec<ReviseItem> {
@@ -71,7 +71,8 @@ fn every_reason_is_found() {
         let mut one = items(&["a"]);
         assert_eq!(step(&model, &mut one, 1).0.reasons, BTreeMap::from([(key.to_string(), 1)]), "{key}");
     }
-    let principle = revision_principle_for(&constitution, 5, "a", 1).unwrap().revision.clone();
+    let principle =
+        revision_principle_for(&constitution, settings(5).draws, "a", 1).unwrap().revision.clone();
     let model = Scripted::answering(move |_| finished(&principle));
     assert!(step(&model, &mut items(&["a"]), 1).0.reasons.contains_key("critique/repeats_instructions"));
 }
@@ -89,7 +90,12 @@ fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
     assert_eq!(whole, split);
     let drawn = |round, seed| {
         (0..60)
-            .map(|i| revision_principle_for(&constitution, seed, &format!("i{i}"), round).unwrap().id.clone())
+            .map(|i| {
+                revision_principle_for(&constitution, settings(seed).draws, &format!("i{i}"), round)
+                    .unwrap()
+                    .id
+                    .clone()
+            })
             .collect::<Vec<_>>()
     };
     assert_ne!(drawn(1, 5), drawn(2, 5));

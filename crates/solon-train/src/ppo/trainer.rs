@@ -22,9 +22,9 @@ use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Completion, Finish, Request, Settings};
 use solon_infer::prefixes::{IN_USE, KEPT};
-use solon_infer::sampling::Sampling;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, AnswerPack, Backend, PackedBatch, ScalarHead, Scored};
+use solon_records::SamplingSettings;
 
 /// A prompt to roll out.
 #[derive(Clone, Debug)]
@@ -163,8 +163,10 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             })
             .collect();
         let settings = Settings {
-            sampling: Sampling { temperature, ..Sampling::default() },
-            max_new_tokens: self.settings.max_new_tokens,
+            sampling: SamplingSettings {
+                temperature,
+                ..SamplingSettings::of_length(self.settings.max_new_tokens)
+            },
             stop_ids: self.stop_ids,
             stop_text: None,
             slots: self.settings.slots,

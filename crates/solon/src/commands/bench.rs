@@ -15,11 +15,11 @@ use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Request, Settings};
 use solon_infer::prefixes::{KEPT, Sharing};
-use solon_infer::sampling::Sampling;
 use solon_kernels::isa::isa;
 use solon_kernels::{Precision, roofline};
 use solon_model::parameters::Projection;
 use solon_model::{Keep, ModelConfig, Training};
+use solon_records::SamplingSettings;
 use solon_train::learner::{Learner, Optimizer};
 use solon_train::sft::{SftExample, SftTrainer};
 use solon_train::{Loop, Schedule, Trainer};
@@ -107,8 +107,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
             .collect()
     };
     let settings = Settings {
-        sampling: Sampling::default(),
-        max_new_tokens: new_tokens,
+        sampling: SamplingSettings::of_length(new_tokens),
         stop_ids: &[],
         stop_text: None,
         slots: batch,

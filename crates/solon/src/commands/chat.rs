@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use solon_draws::Draws;
 use solon_feedback::for_terminal;
 use solon_infer::chat::{AnswerSettings, ChatError, ChatRequest};
-use solon_text::Message;
+use solon_records::Message;
 use std::io::{BufRead, IsTerminal, Write};
 
 const COMMANDS: &str = "/reset forgets the conversation, /system TEXT sets the instructions, /quit ends";
@@ -45,12 +45,7 @@ fn parse(line: &str) -> Line<'_> {
 
 /// Answers lines until /quit or the end of the input.
 pub fn run(args: &ChatArgs) -> Result<()> {
-    let settings = AnswerSettings {
-        sampling: sampling(&args.sampling)?,
-        max_new_tokens: args.sampling.max_new_tokens,
-        stop: args.sampling.stop.clone(),
-        slots: 1,
-    };
+    let settings = AnswerSettings { sampling: sampling(&args.sampling)?, slots: 1 };
     let model = open(&args.model, args.weights.weights.into())?;
     let mut engine = model.engine(model.adapter.as_ref());
     let draws = Draws::new(args.sampling.seed, "chat");
@@ -83,7 +78,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
                 let request = ChatRequest {
                     id: "the conversation".to_owned(),
                     messages,
-                    begin: String::new(),
+                    prefill: String::new(),
                     draws: draws.index(place),
                 };
                 match model.answer(&mut engine, &[request], &settings, &mut |_| {}) {

@@ -11,8 +11,9 @@ use crate::progress;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use solon_data::jsonl::read_jsonl_numbered;
+use solon_draws::Draws;
 use solon_feedback::{
-    Constitution, Dropped, ReviseItem, ReviseSettings, Sampling, apply_round, critique_round, revision_round,
+    Constitution, Dropped, ReviseItem, ReviseSettings, apply_round, critique_round, revision_round,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -50,8 +51,9 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
     if args.rounds == 0 {
         return Err(UsageError("--rounds is 0; give at least 1".to_owned()).into());
     }
-    sampling(&args.sampling)?;
-    let settings = settings(args);
+    let sampling = sampling(&args.sampling)?;
+    let draws = Draws::new(args.sampling.seed, "critique");
+    let settings = ReviseSettings { draws, critique: sampling.clone(), revision: sampling };
     let mut items: Vec<ReviseItem> = read_jsonl_numbered::<Input>(&args.input)?
         .into_iter()
         .map(|row| {
@@ -106,20 +108,4 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
     }
     out.flush()?;
     Ok(())
-}
-
-/// Critiques and revisions are sampled alike; their ids keep their draws apart.
-fn settings(args: &CritiqueArgs) -> ReviseSettings {
-    let args = &args.sampling;
-    let sampling = Sampling {
-        max_new_tokens: args.max_new_tokens,
-        temperature: args.temperature,
-        top_p: args.top_p,
-        top_k: args.top_k,
-        min_p: args.min_p,
-        seed: args.seed,
-        stage: "critique".to_owned(),
-        stop: args.stop.clone(),
-    };
-    ReviseSettings { seed: args.seed, critique: sampling.clone(), revision: sampling }
 }

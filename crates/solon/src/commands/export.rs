@@ -6,29 +6,11 @@
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
 use anyhow::{Context, Result};
-use serde::Deserialize;
-use solon_data::export::{write_demonstrations, write_pairs};
+use serde::de::DeserializeOwned;
+use solon_data::export::{write_demonstrations, write_preferences};
 use solon_data::ledger::{Item, ItemKind, Ledger};
-use solon_data::records::{ChatMessage, Demonstration, PreferencePair};
-
-/// What a demonstration's item holds beside its text.
-#[derive(Deserialize)]
-struct Conversation {
-    messages: Vec<ChatMessage>,
-    #[serde(default)]
-    cut_off: bool,
-}
-
-/// What a label's item holds beside its text.
-#[derive(Deserialize)]
-struct Labelled {
-    prompt: String,
-    first: String,
-    second: String,
-    probability: f64,
-    #[serde(default)]
-    cut_off: [bool; 2],
-}
+use solon_feedback::Label;
+use solon_records::{Pair, Preference};
 
 /// Writes `demonstrations.jsonl` and `preferences.jsonl`.
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -37,12 +19,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         eprintln!("note: the stage {} is not finished; exporting what is there", stage.name);
     }
     let demonstrations =
-        kept(&ledger, ItemKind::Demonstration)?.into_iter().map(demonstration).collect::<Result<Vec<_>>>()?;
-    let pairs = kept(&ledger, ItemKind::Label)?.into_iter().map(pair).collect::<Result<Vec<_>>>()?;
+        kept(&ledger, ItemKind::Demonstration)?.into_iter().map(typed).collect::<Result<Vec<_>>>()?;
+    let labels = kept(&ledger, ItemKind::Label)?;
+    let preferences =
+        labels.into_iter().map(|label| preference(&ledger, label)).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
     let written = write_demonstrations(&first, &demonstrations)?;
-    write_pairs(&second, &pairs)?;
+    write_preferences(&second, &preferences)?;
     eprintln!("{} demonstrations in {}", written.rows, first.display());
     if written.rows_needing_assistant_only_loss > 0 {
         eprintln!(
@@ -56,7 +40,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             written.rows_cut_off
         );
     }
-    eprintln!("{} preference pairs in {}", pairs.len(), second.display());
+    eprintln!("{} preference pairs in {}", preferences.len(), second.display());
     Ok(())
 }
 
@@ -67,7 +51,7 @@ fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
     // The adapters' own warm-up conversations are no demonstrations for a policy.
     for stage in ledger.stages()?.iter().filter(|s| !["critic", "labeller"].contains(&s.name.as_str())) {
         let (mut made, given): (Vec<Item>, Vec<Item>) =
-            ledger.kept_items(&stage.name, kind)?.into_iter().partition(|item| !item.data.is_null());
+            ledger.kept_raw_items(&stage.name, kind)?.into_iter().partition(|item| !item.data.is_null());
         if !given.is_empty() {
             eprintln!("note: left out {} of {}, which were read from a file", given.len(), stage.name);
         }
@@ -76,23 +60,16 @@ fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn demonstration(item: Item) -> Result<Demonstration> {
-    let Conversation { messages, cut_off } = serde_json::from_value(item.data)
-        .with_context(|| format!("the demonstration {} in the ledger holds no messages", item.id))?;
-    let prompt_len = messages.iter().position(ChatMessage::is_assistant).unwrap_or(messages.len());
-    Ok(Demonstration { id: item.id, messages, prompt_len, cut_off })
+fn typed<T: DeserializeOwned>(item: Item) -> Result<T> {
+    serde_json::from_value(item.data).with_context(|| format!("the {} {} in the ledger", item.kind, item.id))
 }
 
-fn pair(item: Item) -> Result<PreferencePair> {
-    let labelled: Labelled = serde_json::from_value(item.data)
-        .with_context(|| format!("the label {} in the ledger holds no pair", item.id))?;
-    Ok(PreferencePair {
-        id: item.id,
-        prompt: vec![ChatMessage::user(labelled.prompt)],
-        chosen: labelled.first,
-        rejected: labelled.second,
-        probability: labelled.probability,
-        source: Some("ai".to_owned()),
-        cut_off: labelled.cut_off,
-    })
+/// The pair a label was made from, with the label.
+fn preference(ledger: &Ledger, item: Item) -> Result<Preference> {
+    let id = item.id.clone();
+    let parents = ledger.parents(&id)?;
+    let pair = parents.iter().find(|parent| parent.role == "pair");
+    let pair = pair.with_context(|| format!("the label {id} in the ledger names no pair"))?;
+    let (pair, label): (Pair, Label) = (typed(ledger.item(&pair.id)?)?, typed(item)?);
+    Ok(Preference { id, ..pair.labelled(label.probability, "ai") })
 }

@@ -9,7 +9,6 @@ use solon_data::records::read_prompts;
 use solon_draws::Draws;
 use solon_infer::chat::{AnswerSettings, ChatRequest};
 use solon_infer::generate::Finish;
-use solon_text::Message;
 use std::io::Write;
 
 #[derive(Serialize)]
@@ -32,17 +31,12 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         .enumerate()
         .map(|(place, prompt)| ChatRequest {
             id: prompt.id.clone(),
-            messages: prompt.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
-            begin: String::new(),
+            messages: prompt.messages.clone(),
+            prefill: String::new(),
             draws: draws.index(place as u64),
         })
         .collect();
-    let settings = AnswerSettings {
-        sampling,
-        max_new_tokens: args.sampling.max_new_tokens,
-        stop: args.sampling.stop.clone(),
-        slots: args.sampling.batch,
-    };
+    let settings = AnswerSettings { sampling, slots: args.sampling.batch };
     let bar = progress::bar("generating", requests.len(), "answers");
     let answers = model
         .answer(&mut model.engine(model.adapter.as_ref()), &requests, &settings, &mut |n| bar.inc(n as u64))

@@ -7,17 +7,19 @@
 use super::open;
 use crate::cli::LabelArgs;
 use crate::feedback_model::LocalModel;
-use crate::{assets, progress, training};
+use crate::{assets, progress};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use solon_data::export::write_pairs;
+use solon_data::export::write_preferences;
 use solon_data::files::sha256_parts;
 use solon_data::jsonl::write_jsonl;
-use solon_data::records::{PreferencePair, read_pairs};
+use solon_data::records::read_preferences;
+use solon_draws::Draws;
 use solon_feedback::{
-    Constitution, FeedbackError, HumanSession, JudgeReport, KnownPair, LabelSettings, Pair, SessionEvent,
-    Vote, join_known, label_pairs, labeller_training,
+    Constitution, FeedbackError, HumanSession, JudgeReport, KnownPair, LabelSettings, SessionEvent, Vote,
+    join_known, label_pairs, labeller_training, prompt_text,
 };
+use solon_records::{Pair, Preference};
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -28,12 +30,11 @@ const SLOTS: usize = 32;
 
 /// Labels every pair of the file.
 pub fn run(args: &LabelArgs) -> Result<()> {
-    let records = read_pairs(&args.input)?;
-    if args.human { by_person(args, records) } else { by_model(args, records) }
+    let pairs: Vec<Pair> = read_preferences(&args.input)?.into_iter().map(unlabelled).collect();
+    if args.human { by_person(args, pairs) } else { by_model(args, pairs) }
 }
 
-fn by_person(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
-    let pairs: Vec<Pair> = records.iter().map(pair).collect();
+fn by_person(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
     let mut votes = VotesFile::open(&beside(&args.out, "votes"), &pairs)?;
     let voted = votes.voted().map(str::to_owned).collect();
     let session = HumanSession::new(&pairs, args.seed, &voted)?;
@@ -43,7 +44,7 @@ fn by_person(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
         SessionEvent::Undone { pair_id } => votes.take_back(&pair_id),
     })?;
     let probabilities: HashMap<String, f64> = votes.probabilities();
-    write(&args.out, records, &probabilities, "human")?;
+    write(&args.out, pairs, &probabilities, "human")?;
     eprintln!("this session: votes: {}, skipped: {}; pairs left: {}", end.votes, end.skipped, end.left);
     if end.left > 0 {
         eprintln!("hint: the same command goes on with them");
@@ -51,7 +52,7 @@ fn by_person(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
     Ok(())
 }
 
-fn by_model(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
+fn by_model(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
     let constitution =
         Constitution::open(&assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?)?;
     // Without worked examples or questions there is nothing known to measure on; the report then says so.
@@ -64,53 +65,44 @@ fn by_model(args: &LabelArgs, records: Vec<PreferencePair>) -> Result<()> {
     let model = LocalModel::new(&model, model.adapter.as_ref(), SLOTS);
     let label = |what: &str, pairs: &[Pair], stage: &str| {
         let bar = progress::bar(what, 2 * pairs.len(), "questions");
-        let settings =
-            LabelSettings { seed: args.seed, stage: stage.to_owned(), ask: args.ask.into(), clamp: None };
+        let draws = Draws::new(args.seed, stage);
+        let settings = LabelSettings { draws, ask: args.ask.into(), clamp: None };
         let labels = label_pairs(&model, &constitution, pairs, &settings, &mut |n| bar.inc(n as u64));
         bar.finish_and_clear();
         labels
     };
     let known_pairs: Vec<Pair> = known.iter().map(|KnownPair { pair, .. }| pair.clone()).collect();
     let known = join_known(&known, &label("measuring the labeller", &known_pairs, "known")?)?;
-    let pairs: Vec<Pair> = records.iter().map(pair).collect();
     let labels = label("labelling", &pairs, "label")?;
     write_jsonl(&beside(&args.out, "labels"), &labels)?;
     let probabilities = labels.iter().map(|label| (label.pair_id.clone(), label.probability)).collect();
-    write(&args.out, records, &probabilities, &labeller_name(args))?;
+    write(&args.out, pairs, &probabilities, &labeller_name(args))?;
     eprintln!("{}", JudgeReport::new(&known, &labels));
     Ok(())
 }
 
 /// Which of the two a file called chosen is not told to the labeller: `first` is only a place.
-fn pair(record: &PreferencePair) -> Pair {
-    let prompt = match record.prompt.as_slice() {
-        [only] if only.role == "user" => only.content.clone(),
-        messages => training::transcript(messages),
-    };
+fn unlabelled(record: Preference) -> Pair {
     Pair {
-        id: record.id.clone(),
-        prompt,
-        first: record.chosen.clone(),
-        second: record.rejected.clone(),
+        id: record.id,
+        prompt: record.prompt,
+        first: record.chosen,
+        second: record.rejected,
+        cut_off: record.cut_off,
         principle_id: None,
     }
 }
 
 /// Writes the pairs that have a label.
-fn write(
-    out: &Path,
-    records: Vec<PreferencePair>,
-    probabilities: &HashMap<String, f64>,
-    source: &str,
-) -> Result<()> {
-    let labelled: Vec<PreferencePair> = records
+fn write(out: &Path, pairs: Vec<Pair>, probabilities: &HashMap<String, f64>, source: &str) -> Result<()> {
+    let labelled: Vec<Preference> = pairs
         .into_iter()
-        .filter_map(|record| {
-            let probability = *probabilities.get(&record.id)?;
-            Some(PreferencePair { probability, source: Some(source.to_owned()), ..record })
+        .filter_map(|pair| {
+            let probability = *probabilities.get(&pair.id)?;
+            Some(pair.labelled(probability, source))
         })
         .collect();
-    write_pairs(out, &labelled)?;
+    write_preferences(out, &labelled)?;
     eprintln!("{} labelled pairs in {}", labelled.len(), out.display());
     Ok(())
 }
@@ -242,17 +234,24 @@ impl VotesFile {
 }
 
 fn hash(pair: &Pair) -> String {
-    sha256_parts([&pair.prompt, &pair.first, &pair.second])
+    sha256_parts([&prompt_text(&pair.prompt), &pair.first, &pair.second])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use solon_feedback::{Choice, Order};
+    use solon_records::Message;
 
     fn pair(id: &str, first: &str) -> Pair {
-        let (prompt, second) = ("Q".to_owned(), "B".to_owned());
-        Pair { id: id.to_owned(), prompt, first: first.to_owned(), second, principle_id: None }
+        Pair {
+            id: id.to_owned(),
+            prompt: vec![Message::user("Q")],
+            first: first.to_owned(),
+            second: "B".to_owned(),
+            cut_off: [false; 2],
+            principle_id: None,
+        }
     }
 
     fn vote(id: &str) -> Vote {

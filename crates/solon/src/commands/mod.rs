@@ -19,9 +19,9 @@ use crate::cli::{
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use solon_infer::chat::{ChatModel, OpenSettings};
-use solon_infer::sampling::Sampling;
 use solon_kernels::Precision;
 use solon_model::Training;
+use solon_records::SamplingSettings;
 
 /// Does what was asked.
 pub fn run(arguments: Cli) -> Result<()> {
@@ -90,13 +90,20 @@ pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
 }
 
 /// The sampling a command was given.
-pub fn sampling(args: &SamplingArgs) -> Result<Sampling> {
-    let sampling =
-        Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
-    sampling.validate().map_err(UsageError)?;
-    if args.max_new_tokens == 0 {
-        return Err(UsageError("--max-new-tokens is 0; give at least 1".to_owned()).into());
-    }
+pub fn sampling(args: &SamplingArgs) -> Result<SamplingSettings> {
+    let sampling = SamplingSettings {
+        max_new_tokens: args.max_new_tokens,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        min_p: args.min_p,
+        stop: args.stop.clone(),
+    };
+    // A message begins with the setting's name, which is the flag's but for the dashes.
+    sampling.validate().map_err(|what| {
+        let (name, rest) = what.split_once(' ').unwrap_or((&what, ""));
+        UsageError(format!("--{} {rest}", name.replace('_', "-")))
+    })?;
     Ok(sampling)
 }
 

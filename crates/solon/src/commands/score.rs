@@ -6,7 +6,7 @@ use crate::progress;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_data::jsonl::read_jsonl;
-use solon_text::Message;
+use solon_records::Message;
 use std::io::Write;
 
 #[derive(Deserialize)]

@@ -12,13 +12,13 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use solon_data::files::sha256_file;
 use solon_data::ledger::{ItemKind, NewItem};
-use solon_data::records::{read_demonstrations, read_pairs, read_prompts};
+use solon_data::records::{read_demonstrations, read_preferences, read_prompts};
 use solon_draws::Draws;
 use solon_infer::chat::ChatModel;
 use solon_kernels::isa::isa;
 use solon_model::weights::{Checkpoint, SaveType, TokenIds, save_hugging_face};
 use solon_model::{Cpu, Decoder, Training};
-use solon_text::Message;
+use solon_records::transcript;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::learner::{Learner, Optimizer};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
@@ -229,17 +229,8 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
     refuse_full_adapter(args)?;
     let demonstrations = read_demonstrations(&args.data)?;
     let Some((mut job, clock)) = begin("sft", args, "")? else { return Ok(()) };
-    let conversations: Vec<training::Demonstration> = demonstrations
-        .iter()
-        .map(|d| training::Demonstration {
-            id: d.id.clone(),
-            messages: d.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
-            prompt_len: d.prompt_len,
-            cut_off: d.cut_off,
-        })
-        .collect();
-    let examples = sft_examples(&job.model, &conversations)?;
-    let texts = demonstrations.iter().map(|d| (d.id.clone(), training::transcript(&d.messages)));
+    let examples = sft_examples(&job.model, &demonstrations)?;
+    let texts = demonstrations.iter().map(|d| (d.id.clone(), transcript(&d.messages)));
     record(&mut job.run, "sft", ItemKind::Demonstration, texts)?;
     let (mut learner, mut out) = learner(job, args, None)?;
     let default = if args.method == MethodFlag::Full { 2e-5 } else { 3e-4 };
@@ -253,7 +244,7 @@ pub fn sft(args: &TrainArgs) -> Result<()> {
 /// `solon reward`.
 pub fn reward(args: &TrainArgs) -> Result<()> {
     refuse_full_adapter(args)?;
-    let records = read_pairs(&args.data)?;
+    let records = read_preferences(&args.data)?;
     let Some((mut job, clock)) = begin("reward", args, "")? else { return Ok(()) };
     let pairs = pairs_of(&job.model, &records)?;
     let texts = records.iter().map(|p| (p.id.clone(), training::pair_text(p)));
@@ -271,7 +262,7 @@ pub fn reward(args: &TrainArgs) -> Result<()> {
 /// `solon dpo`.
 pub fn dpo(args: &DpoArgs) -> Result<()> {
     refuse_full_adapter(&args.train)?;
-    let records = read_pairs(&args.train.data)?;
+    let records = read_preferences(&args.train.data)?;
     let Some((mut job, clock)) = begin("dpo", &args.train, &format!("beta {}", args.beta))? else {
         return Ok(());
     };
@@ -310,12 +301,10 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
     let reward_model = open_reward_model(&job.model, &args.reward_model)?;
     let mut prompts = Vec::new();
     for record in &records {
-        let messages: Vec<Message> =
-            record.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect();
-        let tokens = job.model.prompt_ids(&record.id, &messages, args.max_new_tokens)?;
+        let tokens = job.model.prompt_ids(&record.id, &record.messages, args.max_new_tokens)?;
         prompts.push(PpoPrompt { id: record.id.clone(), tokens });
     }
-    let texts = records.iter().map(|r| (r.id.clone(), training::transcript(&r.messages)));
+    let texts = records.iter().map(|r| (r.id.clone(), transcript(&r.messages)));
     record(&mut job.run, "ppo", ItemKind::Prompt, texts)?;
     let backend = *job.model.decoder.backend();
     let reference = job.model.adapter.as_ref().map(|adapter| adapter.duplicate(&backend));

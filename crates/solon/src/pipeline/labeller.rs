@@ -1,6 +1,6 @@
 //! The labeller: an adapter warmed up on the worked examples and on contrasts of the policy's own answers.
 
-use super::phase1::{SLOTS, fault, sampling, text_of};
+use super::phase1::{SLOTS, fault};
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
 use crate::progress;
@@ -9,11 +9,10 @@ use crate::run_folder::{safe_point, settings_hash};
 use anyhow::Result;
 use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
-use solon_data::records::PromptRecord;
 use solon_feedback::{
-    ChatMessage, Contrast, FeedbackModel, GenerateRequest, KnownPair, Outcome, labeller_training,
-    split_examples,
+    FeedbackModel, GenerateRequest, KnownContrast, KnownPair, Outcome, labeller_training, split_examples,
 };
+use solon_records::{Message, Pair, Prompt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ impl Pipeline {
         sources: &str,
         revise: &str,
         sft: &Trained,
-        settings: Preferences,
+        settings: &Preferences,
     ) -> Result<(Trained, Vec<KnownPair>)> {
         let contrasts = self.contrasts(&[sources, revise, &sft.hash], sft, settings)?;
         let made = labeller_training(&self.constitution, &contrasts, settings.ask)?;
@@ -52,20 +51,25 @@ impl Pipeline {
     /// Pairs whose better answer is known by how they were made: a red-team prompt's revision is better than the answer it
     /// revises, and a helpful prompt's answer better than a refusal, which the SFT model writes when its first words are
     /// put into its mouth. Pairs that do not differ in refusing are dropped.
-    fn contrasts(&mut self, inputs: &[&str], sft: &Trained, settings: Preferences) -> Result<Vec<Contrast>> {
+    fn contrasts(
+        &mut self,
+        inputs: &[&str],
+        sft: &Trained,
+        settings: &Preferences,
+    ) -> Result<Vec<KnownContrast>> {
         let hash = settings_hash(&json!([settings.contrasts, settings.sample]))?;
         self.stage("contrast", &[inputs, &[&hash]].concat(), |this| {
             let revised = this.revisions_beside_answers(settings.contrasts)?;
             this.insert("contrast", &revised)?;
             let made = this.made("contrast", ItemKind::Pair)?;
-            let prompts: Vec<PromptRecord> = this.helpful.iter().take(settings.contrasts).cloned().collect();
+            let prompts: Vec<Prompt> = this.helpful.iter().take(settings.contrasts).cloned().collect();
             let bar = progress::bar("contrasting answers", 2 * prompts.len(), "answers");
             let model = Arc::clone(&this.model);
             let model = LocalModel::new(&model, Some(&sft.adapter), SLOTS);
             let first = this.red_team.len();
             for (chunk, prompts) in prompts.chunks(SLOTS).enumerate() {
                 safe_point()?;
-                let todo: Vec<(usize, &PromptRecord)> = (first + chunk * SLOTS..)
+                let todo: Vec<(usize, &Prompt)> = (first + chunk * SLOTS..)
                     .zip(prompts)
                     .filter(|(_, p)| !made.contains(&format!("contrast/{}", p.id)))
                     .collect();
@@ -73,21 +77,22 @@ impl Pipeline {
                 let requests: Vec<GenerateRequest> = todo
                     .iter()
                     .flat_map(|(_, p)| [("answer", ""), ("refusal", REFUSAL)].map(|side| (p, side)))
-                    .map(|(p, (side, begin))| GenerateRequest {
+                    .map(|(p, (side, prefill))| GenerateRequest {
                         id: format!("{}/{side}", p.id),
-                        messages: vec![ChatMessage::user(text_of(p))],
-                        begin: begin.to_owned(),
+                        messages: p.messages.clone(),
+                        prefill: prefill.to_owned(),
                     })
                     .collect();
-                let sampling = sampling(settings.sample, this.recipe.seed, "contrast");
-                let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                let draws = this.draws("contrast");
+                let answers =
+                    model.generate(&requests, &settings.sample, draws, &mut |n| bar.inc(n as u64))?;
                 // A labeller must not tell the answers apart by which was cut off.
                 let answers: Vec<String> =
                     answers.into_iter().map(|answer| answer.to_last_sentence().text).collect();
                 let mut items = Vec::new();
                 for ((place, prompt), both) in todo.iter().zip(answers.chunks(2)) {
                     let (answer, refusal) = (&both[0], &both[1]);
-                    let mut item = contrast(*place, &prompt.id, text_of(prompt), answer, refusal)
+                    let mut item = contrast(*place, &prompt.id, &prompt.messages, answer, refusal)?
                         .parent(prompt.id.clone(), "prompt");
                     item.dropped_reason =
                         alike(refusal, answer).or_else(|| fault(answer)).or_else(|| fault(refusal));
@@ -98,18 +103,11 @@ impl Pipeline {
             bar.finish_and_clear();
             Ok(json!({"pairs": revised.len() + prompts.len(), "dropped": this.dropped("contrast")?}))
         })?;
-        let pairs = self.run.ledger.kept_items("contrast", ItemKind::Pair)?;
+        let pairs = self.run.ledger.kept_items::<Pair>("contrast")?;
         let kept_back = self.kept_back();
         let contrasts = pairs.into_iter().map(|item| {
             let held_out = item.prompt_id.as_deref().is_some_and(|id| kept_back.contains(id));
-            let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
-            Contrast {
-                request: text("prompt"),
-                better: text("better"),
-                worse: text("worse"),
-                id: item.id.clone(),
-                held_out,
-            }
+            KnownContrast { preference: item.data.labelled(1.0, "how they were made"), held_out }
         });
         Ok(contrasts.collect())
     }
@@ -123,7 +121,8 @@ impl Pipeline {
             if !first.contains(item.prompt_id.as_str()) {
                 continue;
             }
-            let mut pair = contrast(place, &item.prompt_id, &item.request, better, &item.initial)
+            let prompt = [Message::user(&item.request)];
+            let mut pair = contrast(place, &item.prompt_id, &prompt, better, &item.initial)?
                 .parent(format!("revise/{}/{}", item.id, item.rounds), "better")
                 .parent(format!("respond/{}", item.id), "worse");
             pair.dropped_reason = alike(better, &item.initial);
@@ -146,11 +145,18 @@ fn alike(refusal: &str, answer: &str) -> Option<String> {
     solon_eval::evades(answer).then(|| "what should answer refuses".to_owned())
 }
 
-/// A contrast as the ledger holds it.
-fn contrast(place: usize, prompt_id: &str, prompt: &str, better: &str, worse: &str) -> NewItem {
+/// A contrast as the ledger holds it: the better answer is the first.
+fn contrast(place: usize, prompt_id: &str, prompt: &[Message], better: &str, worse: &str) -> Result<NewItem> {
     let text = format!("(better) {better}\n(worse) {worse}");
-    let mut item = NewItem::new(format!("contrast/{prompt_id}"), ItemKind::Pair, place as u64, text);
+    let pair = Pair {
+        id: format!("contrast/{prompt_id}"),
+        prompt: prompt.to_vec(),
+        first: better.to_owned(),
+        second: worse.to_owned(),
+        cut_off: [false; 2],
+        principle_id: None,
+    };
+    let mut item = NewItem::of(pair.id.clone(), place as u64, text, &pair)?;
     item.prompt_id = Some(prompt_id.to_owned());
-    item.data = json!({"prompt": prompt, "better": better, "worse": worse});
-    item
+    Ok(item)
 }

@@ -24,12 +24,13 @@ use crate::recipe::Recipe;
 use crate::run_folder::{RunFolder, model_hash, settings_hash, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use solon_data::files::{sha256_parts, write_bytes_atomically};
-use solon_data::records::{PromptRecord, read_prompts};
+use solon_data::records::read_prompts;
 use solon_draws::Draws;
 use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
 use solon_model::{Adapter, Cpu, Training};
+use solon_records::Prompt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,9 +41,9 @@ pub struct Pipeline {
     /// Shared, so that a stage may hold an engine on it while it writes to the run.
     model: Arc<ChatModel>,
     run: RunFolder,
-    red_team: Vec<PromptRecord>,
-    helpful: Vec<PromptRecord>,
-    evaluation: Vec<PromptRecord>,
+    red_team: Vec<Prompt>,
+    helpful: Vec<Prompt>,
+    evaluation: Vec<Prompt>,
     /// Hash of what every stage depends on: weights, instruction set, precision, seed, adapter shape.
     base_hash: String,
     model_sha256: String,
@@ -131,7 +132,7 @@ fn evenly_spaced<T>(items: Vec<T>, count: usize) -> Vec<T> {
 }
 
 /// The first `limit` prompts of each kind; 0 takes all.
-fn limit_each(prompts: Vec<PromptRecord>, limit: usize) -> Vec<PromptRecord> {
+fn limit_each(prompts: Vec<Prompt>, limit: usize) -> Vec<Prompt> {
     let mut counts = std::collections::BTreeMap::new();
     prompts
         .into_iter()
@@ -144,7 +145,7 @@ fn limit_each(prompts: Vec<PromptRecord>, limit: usize) -> Vec<PromptRecord> {
 }
 
 /// The prompts of a training file, each one turn: the stages ask nothing else.
-fn read_single_turns(path: &Path) -> Result<Vec<PromptRecord>> {
+fn read_single_turns(path: &Path) -> Result<Vec<Prompt>> {
     let prompts = read_prompts(path)?;
     if let Some(prompt) = prompts.iter().find(|prompt| prompt.messages.len() != 1) {
         bail!(

@@ -7,19 +7,18 @@
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
 use crate::progress;
-use crate::recipe::Sample;
 use crate::run_folder::{safe_point, settings_hash};
-use crate::training::{Demonstration, sft_examples};
+use crate::training::sft_examples;
 use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
-use solon_data::records::PromptRecord;
+use solon_draws::Draws;
 use solon_feedback::{
     CritiqueRecord, FeedbackModel, GenerateRequest, Generated, Outcome, ReviseItem, ReviseSettings,
-    RevisionRecord, Sampling, TrainingConversation, apply_round, critique_round, revision_round,
+    RevisionRecord, TrainingConversation, apply_round, critique_round, revision_round,
     training_conversations,
 };
-use solon_text::Message;
+use solon_records::{Demonstration, Message, Prompt, SamplingSettings};
 use solon_train::sft::SftTrainer;
 use std::sync::Arc;
 
@@ -31,20 +30,15 @@ pub(super) fn fault(text: &str) -> Option<String> {
     solon_eval::fault(text).map(|fault| format!("{fault:?}").to_lowercase())
 }
 
-/// The text of a prompt's last turn.
-pub(super) fn text_of(prompt: &PromptRecord) -> &str {
-    prompt.messages.last().map(|m| m.content.as_str()).unwrap_or_default()
-}
-
 impl Pipeline {
     /// Puts principles and prompts into the ledger, so that every trail begins there.
     pub(super) fn record_sources(&mut self) -> Result<String> {
         let constitution = self.constitution.clone();
-        let prompts: Vec<PromptRecord> = self.used_prompts().cloned().collect();
+        let prompts: Vec<Prompt> = self.used_prompts().cloned().collect();
         let hash = settings_hash(&json!([
             constitution.revision.iter().map(|p| (&p.id, &p.critique, &p.revision)).collect::<Vec<_>>(),
             constitution.comparison.iter().map(|p| (&p.id, &p.question)).collect::<Vec<_>>(),
-            prompts.iter().map(|p| (&p.id, text_of(p))).collect::<Vec<_>>(),
+            prompts.iter().map(|p| (&p.id, p.text())).collect::<Vec<_>>(),
         ]))?;
         let (hash, _) = self.stage("sources", &[&hash], |this| {
             let mut items = Vec::new();
@@ -59,7 +53,7 @@ impl Pipeline {
                 items.push(NewItem::new(id, ItemKind::Principle, ordinal, principle.question.clone()));
             }
             for (i, prompt) in prompts.iter().enumerate() {
-                items.push(NewItem::new(prompt.id.clone(), ItemKind::Prompt, i as u64, text_of(prompt)));
+                items.push(NewItem::of(prompt.id.clone(), i as u64, prompt.text(), prompt)?);
             }
             this.insert("sources", &items)?;
             Ok(json!({"principles": constitution.revision.len() + constitution.comparison.len(), "prompts": prompts.len()}))
@@ -83,7 +77,7 @@ impl Pipeline {
                 .iter()
                 .map(|c| Demonstration {
                     id: format!("{stage}/{}", c.id),
-                    messages: c.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect(),
+                    messages: c.messages.clone(),
                     prompt_len: 1,
                     cut_off: false,
                 })
@@ -111,21 +105,15 @@ impl Pipeline {
         from: Option<&Trained>,
         settings: crate::recipe::Training,
     ) -> Result<Value> {
-        let items: Vec<NewItem> = demonstrations
-            .iter()
-            .enumerate()
-            .map(|(i, demonstration)| {
-                let messages = &demonstration.messages;
-                let text = messages.last().map(|m| m.content.clone()).unwrap_or_default();
-                let id = demonstration.id.clone();
-                let mut item = NewItem::new(id, ItemKind::Demonstration, i as u64, text);
-                item.data = json!({"messages": messages, "cut_off": demonstration.cut_off});
-                for parent in &parents[i] {
-                    item = item.parent(parent.clone(), "learnt from");
-                }
-                item
-            })
-            .collect();
+        let mut items = Vec::with_capacity(demonstrations.len());
+        for (i, demonstration) in demonstrations.iter().enumerate() {
+            let text = demonstration.messages.last().map(|m| m.content.as_str()).unwrap_or_default();
+            let mut item = NewItem::of(demonstration.id.clone(), i as u64, text, demonstration)?;
+            for parent in &parents[i] {
+                item = item.parent(parent.clone(), "learnt from");
+            }
+            items.push(item);
+        }
         self.insert(stage, &items)?;
         let examples = sft_examples(&self.model, demonstrations)?;
         let mut learner = self.learner(stage, from.map(|trained| &trained.adapter), None);
@@ -146,24 +134,24 @@ impl Pipeline {
 
     /// The base model's answers to red-team and helpful prompts.
     pub(super) fn respond(&mut self, sources: &str) -> Result<String> {
-        let (respond, rehearse) = (self.recipe.respond, self.recipe.rehearse);
+        let (respond, rehearse) = (self.recipe.respond.clone(), self.recipe.rehearse.clone());
         let counts = (self.recipe.prompts.red_team_count, self.recipe.prompts.helpful_count);
         let settings = settings_hash(&json!([respond, rehearse, counts]))?;
         let (hash, _) = self.stage("respond", &[sources, &settings], |this| {
-            let red_team: Vec<PromptRecord> = this.red_team.iter().take(counts.0).cloned().collect();
-            let helpful: Vec<PromptRecord> = this.helpful.iter().take(counts.1).cloned().collect();
+            let red_team: Vec<Prompt> = this.red_team.iter().take(counts.0).cloned().collect();
+            let helpful: Vec<Prompt> = this.helpful.iter().take(counts.1).cloned().collect();
             let made = this.made("respond", ItemKind::Response)?;
             let bar = progress::bar("responding", red_team.len() + helpful.len(), "answers");
             bar.inc(made.len() as u64);
             let model = Arc::clone(&this.model);
             let model = LocalModel::new(&model, None, SLOTS);
             let mut ordinal = 0;
-            for (prompts, sample, is_helpful) in [(&red_team, respond, false), (&helpful, rehearse, true)] {
+            for (prompts, sample, is_helpful) in [(&red_team, &respond, false), (&helpful, &rehearse, true)] {
                 for prompts in prompts.chunks(SLOTS) {
                     safe_point()?;
                     let first = ordinal;
                     ordinal += prompts.len() as u64;
-                    let todo: Vec<(u64, &PromptRecord)> = (first..)
+                    let todo: Vec<(u64, &Prompt)> = (first..)
                         .zip(prompts)
                         .filter(|(_, p)| !made.contains(&format!("respond/{}", p.id)))
                         .collect();
@@ -171,14 +159,14 @@ impl Pipeline {
                         .iter()
                         .map(|(_, p)| GenerateRequest {
                             id: p.id.clone(),
-                            messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
-                            begin: String::new(),
+                            messages: p.messages.clone(),
+                            prefill: String::new(),
                         })
                         .collect();
-                    let sampling = sampling(sample, this.recipe.seed, "respond");
-                    let mut answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                    let draws = this.draws("respond");
+                    let mut answers = model.generate(&requests, sample, draws, &mut |n| bar.inc(n as u64))?;
                     if is_helpful {
-                        ask_again(&model, &requests, &sampling, &mut answers)?;
+                        ask_again(&model, &requests, sample, draws, &mut answers)?;
                     }
                     let items: Vec<NewItem> = todo
                         .iter()
@@ -196,7 +184,7 @@ impl Pipeline {
 
     /// Rounds of critique and revision of the answers to red-team prompts.
     pub(super) fn revise(&mut self, respond: &str, critic: &Trained) -> Result<String> {
-        let revise = self.recipe.revise;
+        let revise = self.recipe.revise.clone();
         let constitution = settings_hash(&json!(
             self.constitution.revision.iter().map(|p| (&p.id, &p.critique, &p.revision)).collect::<Vec<_>>()
         ))?;
@@ -204,9 +192,9 @@ impl Pipeline {
         let (hash, _) = self.stage("revise", &[respond, &critic.hash, &constitution, &settings], |this| {
             let items = this.revise_items()?;
             let settings = ReviseSettings {
-                seed: this.recipe.seed,
-                critique: sampling(revise.critique, this.recipe.seed, "critique"),
-                revision: sampling(revise.revision, this.recipe.seed, "revise"),
+                draws: this.draws("revise"),
+                critique: revise.critique.clone(),
+                revision: revise.revision.clone(),
             };
             let bar =
                 progress::bar("critique and revision", items.len() * revise.rounds as usize, "revisions");
@@ -291,7 +279,7 @@ impl Pipeline {
             learn(&example.id, &example.request, &example.revision, false);
             parents.push(vec![format!("principle/{}", example.principle)]);
         }
-        for response in self.run.ledger.kept_items("respond", ItemKind::Response)? {
+        for response in self.run.ledger.kept_raw_items("respond", ItemKind::Response)? {
             let Some(prompt) = self.helpful.iter().find(|p| Some(&p.id) == response.prompt_id.as_ref())
             else {
                 continue;
@@ -299,7 +287,7 @@ impl Pipeline {
             if kept_back.contains(prompt.id.as_str()) {
                 continue;
             }
-            learn(&prompt.id, text_of(prompt), &response.text, response.data["cut_off"] == true);
+            learn(&prompt.id, prompt.text(), &response.text, response.data["cut_off"] == true);
             parents.push(vec![prompt.id.clone(), response.id.clone()]);
         }
         Ok((demonstrations, parents))
@@ -317,7 +305,7 @@ impl Pipeline {
 
     /// The answers to red-team prompts, as items to revise.
     fn revise_items(&self) -> Result<Vec<ReviseItem>> {
-        let responses = self.run.ledger.kept_items("respond", ItemKind::Response)?;
+        let responses = self.run.ledger.kept_raw_items("respond", ItemKind::Response)?;
         Ok(responses
             .iter()
             .filter_map(|response| {
@@ -326,7 +314,7 @@ impl Pipeline {
                 Some(ReviseItem::new(
                     prompt_id.clone(),
                     prompt_id.clone(),
-                    text_of(prompt),
+                    prompt.text(),
                     response.text.clone(),
                 ))
             })
@@ -339,25 +327,23 @@ impl Pipeline {
             let id = format!("critique/{}/{}", record.item_id, record.round);
             let ordinal = u64::from(record.round) * 1_000_000 + i as u64;
             let before = answer_before(&record.item_id, record.round);
-            let mut item = NewItem::new(id, ItemKind::Critique, ordinal, record.critique.clone())
+            let mut item = NewItem::of(id, ordinal, record.critique.clone(), record)?
                 .parent(record.prompt_id.clone(), "prompt")
                 .parent(before, "answer")
                 .parent(format!("principle/{}", record.principle_id), "principle");
             item.prompt_id = Some(record.prompt_id.clone());
             item.principle_id = Some(record.principle_id.clone());
             item.dropped_reason = record.dropped.as_ref().map(|d| d.key());
-            item.data = serde_json::to_value(record)?;
             items.push(item);
         }
         for (i, record) in revisions.iter().enumerate() {
             let id = format!("revise/{}/{}", record.item_id, record.round);
             let ordinal = u64::from(record.round) * 1_000_000 + i as u64;
-            let mut item = NewItem::new(id, ItemKind::Revision, ordinal, record.revision.clone())
+            let mut item = NewItem::of(id, ordinal, record.revision.clone(), record)?
                 .parent(format!("critique/{}/{}", record.item_id, record.round), "critique");
             item.prompt_id = Some(record.prompt_id.clone());
             item.principle_id = Some(record.principle_id.clone());
             item.dropped_reason = record.dropped.as_ref().map(|d| d.key());
-            item.data = serde_json::to_value(record)?;
             items.push(item);
         }
         self.insert("revise", &items)
@@ -382,7 +368,7 @@ impl Pipeline {
     }
 
     /// Every prompt either phase may use.
-    fn used_prompts(&self) -> impl Iterator<Item = &PromptRecord> {
+    fn used_prompts(&self) -> impl Iterator<Item = &Prompt> {
         self.red_team.iter().chain(&self.helpful)
     }
 }
@@ -391,7 +377,8 @@ impl Pipeline {
 fn ask_again(
     model: &dyn FeedbackModel,
     requests: &[GenerateRequest],
-    sampling: &Sampling,
+    sampling: &SamplingSettings,
+    draws: Draws,
     answers: &mut [Generated],
 ) -> Result<()> {
     for attempt in 2..=3 {
@@ -401,7 +388,7 @@ fn ask_again(
             .iter()
             .map(|i| GenerateRequest { id: format!("{}/{attempt}", requests[*i].id), ..requests[*i].clone() })
             .collect();
-        for (i, answer) in evading.into_iter().zip(model.generate(&again, sampling, &mut |_| {})?) {
+        for (i, answer) in evading.into_iter().zip(model.generate(&again, sampling, draws, &mut |_| {})?) {
             answers[i] = answer;
         }
     }
@@ -410,7 +397,7 @@ fn ask_again(
 
 /// The base model's answer as the ledger holds it. What is to be criticised ends with a sentence; what is learnt from is
 /// learnt as far as it goes.
-fn first_answer(place: u64, prompt: &PromptRecord, answer: Generated, helpful: bool) -> NewItem {
+fn first_answer(place: u64, prompt: &Prompt, answer: Generated, helpful: bool) -> NewItem {
     let answer = if helpful { answer } else { answer.to_last_sentence() };
     let id = format!("respond/{}", prompt.id);
     let mut item =
@@ -428,19 +415,5 @@ fn answer_before(item: &str, round: u32) -> String {
     match round {
         1 => format!("respond/{item}"),
         _ => format!("revise/{item}/{}", round - 1),
-    }
-}
-
-/// Feedback's sampling settings for a stage.
-pub(super) fn sampling(sample: Sample, seed: u64, stage: &str) -> Sampling {
-    Sampling {
-        max_new_tokens: sample.max_new_tokens,
-        temperature: sample.temperature,
-        top_p: sample.top_p,
-        top_k: 0,
-        min_p: 0.0,
-        seed,
-        stage: stage.to_owned(),
-        stop: Vec::new(),
     }
 }

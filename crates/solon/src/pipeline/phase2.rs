@@ -1,7 +1,7 @@
 //! Phase 2 (Bai et al. 2022 §4; Lee et al. 2023): pairs from the SFT model, AI labels, reward model, PPO, DPO.
 
 use super::labeller::is_contrast;
-use super::phase1::{SLOTS, fault, sampling, text_of};
+use super::phase1::{SLOTS, fault};
 use super::{Pipeline, Trained};
 use crate::feedback_model::LocalModel;
 use crate::progress;
@@ -11,12 +11,12 @@ use crate::training::{head_weight, pairs_of, ppo_preset, reward_statistics};
 use anyhow::{Context, Result};
 use serde_json::json;
 use solon_data::ledger::{ItemKind, NewItem};
-use solon_data::records::{ChatMessage, PreferencePair, PromptRecord};
 use solon_feedback::{
     Ask, FeedbackModel, GenerateRequest, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings,
-    Pair, join_known, label_pairs, whole_sentences,
+    join_known, label_pairs, whole_sentences,
 };
 use solon_model::ScalarHead;
+use solon_records::{Pair, Preference, Prompt};
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
@@ -31,12 +31,12 @@ pub(super) struct Labels {
     pub(super) report: JudgeReport,
     /// What it said of the pairs whose better answer is known.
     pub(super) known: Vec<KnownLabel>,
-    pub(super) records: Vec<PreferencePair>,
+    pub(super) records: Vec<Preference>,
 }
 
 impl Pipeline {
     /// Two answers of the SFT model to each prompt.
-    pub(super) fn sample(&mut self, sources: &str, sft: &Trained, settings: Preferences) -> Result<String> {
+    pub(super) fn sample(&mut self, sources: &str, sft: &Trained, settings: &Preferences) -> Result<String> {
         let hash = settings_hash(&json!([settings.sample, settings.prompts_each]))?;
         let (hash, _) = self.stage("sample", &[sources, &sft.hash, &hash], |this| {
             let prompts = this.phase2_prompts(settings.prompts_each);
@@ -46,7 +46,7 @@ impl Pipeline {
             let model = LocalModel::new(&model, Some(&sft.adapter), SLOTS);
             for (chunk, prompts) in prompts.chunks(SLOTS).enumerate() {
                 safe_point()?;
-                let todo: Vec<(usize, &PromptRecord)> = prompts
+                let todo: Vec<(usize, &Prompt)> = prompts
                     .iter()
                     .enumerate()
                     .filter(|(_, p)| !made.contains(&format!("pair/{}", p.id)))
@@ -58,12 +58,13 @@ impl Pipeline {
                     .flat_map(|(_, p)| ["a", "b"].map(|side| (p, side)))
                     .map(|(p, side)| GenerateRequest {
                         id: format!("{}/{side}", p.id),
-                        messages: vec![solon_feedback::ChatMessage::user(text_of(p))],
-                        begin: String::new(),
+                        messages: p.messages.clone(),
+                        prefill: String::new(),
                     })
                     .collect();
-                let sampling = sampling(settings.sample, this.recipe.seed, "sample");
-                let answers = model.generate(&requests, &sampling, &mut |n| bar.inc(n as u64))?;
+                let draws = this.draws("sample");
+                let answers =
+                    model.generate(&requests, &settings.sample, draws, &mut |n| bar.inc(n as u64))?;
                 let mut items = Vec::new();
                 for ((place, prompt), both) in todo.iter().zip(answers.chunks(2)) {
                     let mut texts = Vec::new();
@@ -77,16 +78,19 @@ impl Pipeline {
                         texts.push(answer.text.clone());
                     }
                     let (first, second) = (&texts[0], &texts[1]);
-                    let id = format!("pair/{}", prompt.id);
-                    let mut item =
-                        NewItem::new(id, ItemKind::Pair, *place as u64, format!("(1) {first}\n(2) {second}"))
-                            .parent(format!("sample/{}/a", prompt.id), "first")
-                            .parent(format!("sample/{}/b", prompt.id), "second");
+                    let pair = Pair {
+                        id: prompt.id.clone(),
+                        prompt: prompt.messages.clone(),
+                        first: first.clone(),
+                        second: second.clone(),
+                        cut_off: [both[0].truncated, both[1].truncated],
+                        principle_id: None,
+                    };
+                    let text = format!("(1) {first}\n(2) {second}");
+                    let mut item = NewItem::of(format!("pair/{}", prompt.id), *place as u64, text, &pair)?
+                        .parent(format!("sample/{}/a", prompt.id), "first")
+                        .parent(format!("sample/{}/b", prompt.id), "second");
                     item.prompt_id = Some(prompt.id.clone());
-                    let cut_off: Vec<bool> = both.iter().map(|answer| answer.truncated).collect();
-                    item.data = json!({
-                        "prompt": text_of(prompt), "first": first, "second": second, "cut_off": cut_off,
-                    });
                     item.dropped_reason = match (fault(first), fault(second)) {
                         _ if first == second => Some("identical".to_owned()),
                         (Some(_), Some(_)) => Some("both degenerate".to_owned()),
@@ -110,14 +114,13 @@ impl Pipeline {
         held_out: &[KnownPair],
         ask: Ask,
     ) -> Result<Labels> {
-        let settings = LabelSettings { seed: self.recipe.seed, stage: "label".to_owned(), ask, clamp: None };
+        let settings = LabelSettings { draws: self.draws("label"), ask, clamp: None };
         let known = settings_hash(&json!([held_out, ask]))?;
         let questions = settings_hash(&json!(
             self.constitution.comparison.iter().map(|p| (&p.id, &p.question)).collect::<Vec<_>>()
         ))?;
         let (hash, _) = self.stage("label", &[sample, &labeller.hash, &known, &questions], |this| {
             let pairs = this.sampled_pairs()?;
-            let cut_off = this.cut_off_answers()?;
             let known = held_out.iter().map(|k| (k.pair.clone(), true));
             let all: Vec<(Pair, bool)> = pairs.into_iter().map(|p| (p, false)).chain(known).collect();
             let made = this.made("label", ItemKind::Label)?;
@@ -137,7 +140,7 @@ impl Pipeline {
                     .iter()
                     .map(|(_, (pair, _))| {
                         // Shown up to the last whole sentence, as the labeller saw answers while it learnt.
-                        let [first, second] = cut_off.get(&pair.id).copied().unwrap_or_default();
+                        let [first, second] = pair.cut_off;
                         let shown = |text: &str, cut: bool| {
                             if cut { whole_sentences(text).to_owned() } else { text.to_owned() }
                         };
@@ -153,9 +156,8 @@ impl Pipeline {
                 let mut items = Vec::new();
                 for ((place, (pair, known)), label) in todo.iter().zip(&labels) {
                     let text = format!("P(first is better) = {:.3}", label.probability);
-                    let mut item =
-                        NewItem::new(format!("label/{}", pair.id), ItemKind::Label, *place as u64, text)
-                            .parent(format!("principle/{}", label.principle_id), "principle");
+                    let mut item = NewItem::of(format!("label/{}", pair.id), *place as u64, text, label)?
+                        .parent(format!("principle/{}", label.principle_id), "principle");
                     if !known {
                         item = item.parent(format!("pair/{}", pair.id), "pair");
                         item.prompt_id = Some(pair.id.clone());
@@ -164,11 +166,6 @@ impl Pipeline {
                     }
                     item.principle_id = Some(label.principle_id.clone());
                     item.dropped_reason = known.then(|| "a known pair: it measures the labeller".to_owned());
-                    item.data = json!({
-                        "prompt": pair.prompt, "first": pair.first, "second": pair.second,
-                        "probability": label.probability, "label": label,
-                        "cut_off": cut_off.get(&pair.id).copied().unwrap_or_default(),
-                    });
                     items.push(item);
                 }
                 this.insert("label", &items)?;
@@ -178,24 +175,14 @@ impl Pipeline {
             Ok(json!({"labels": all.len() - held_out.len(), "report": report}))
         })?;
         let (report, known) = self.judge_report(held_out)?;
-        let records = self
-            .run
-            .ledger
-            .kept_items("label", ItemKind::Label)?
-            .into_iter()
-            .map(|item| {
-                let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
-                PreferencePair {
-                    id: item.id.clone(),
-                    prompt: vec![ChatMessage::user(text("prompt"))],
-                    chosen: text("first"),
-                    rejected: text("second"),
-                    probability: item.data["probability"].as_f64().unwrap_or(0.5),
-                    source: Some("ai".to_owned()),
-                    cut_off: serde_json::from_value(item.data["cut_off"].clone()).unwrap_or_default(),
-                }
-            })
-            .collect();
+        let mut pairs: BTreeMap<String, Pair> =
+            self.sampled_pairs()?.into_iter().map(|pair| (pair.id.clone(), pair)).collect();
+        let mut records = Vec::new();
+        for item in self.run.ledger.kept_items::<Label>("label")? {
+            let pair = pairs.remove(&item.data.pair_id);
+            let pair = pair.with_context(|| format!("the pair of {} is not in the ledger", item.id))?;
+            records.push(Preference { id: item.id, ..pair.labelled(item.data.probability, "ai") });
+        }
         Ok(Labels { hash, report, known, records })
     }
 
@@ -253,8 +240,7 @@ impl Pipeline {
         self.stage("ppo", &[sources, &reward.hash, &sft.hash, &hash], |this| {
             let mut prompts = Vec::new();
             for prompt in this.phase2_prompts(settings.prompts_each) {
-                let messages = [solon_text::Message::user(text_of(&prompt))];
-                let tokens = this.model.prompt_ids(&prompt.id, &messages, settings.max_new_tokens)?;
+                let tokens = this.model.prompt_ids(&prompt.id, &prompt.messages, settings.max_new_tokens)?;
                 prompts.push(PpoPrompt { id: prompt.id.clone(), tokens });
             }
             let head = reward.score.clone().context("the reward model has a score head")?;
@@ -303,9 +289,9 @@ impl Pipeline {
     }
 
     /// Prompts of phase 2: those phase 1 did not use first, from both files alike.
-    fn phase2_prompts(&self, each: usize) -> Vec<PromptRecord> {
+    fn phase2_prompts(&self, each: usize) -> Vec<Prompt> {
         let counts = &self.recipe.prompts;
-        let take = |prompts: &[PromptRecord], used: usize| -> Vec<PromptRecord> {
+        let take = |prompts: &[Prompt], used: usize| -> Vec<Prompt> {
             let start = used.min(prompts.len());
             prompts[start..].iter().chain(&prompts[..start]).take(each).cloned().collect()
         };
@@ -324,43 +310,14 @@ impl Pipeline {
     }
 
     fn sampled_pairs(&self) -> Result<Vec<Pair>> {
-        let items = self.run.ledger.kept_items("sample", ItemKind::Pair)?;
-        Ok(items
-            .into_iter()
-            .map(|item| {
-                let text = |key: &str| item.data[key].as_str().unwrap_or_default().to_owned();
-                Pair {
-                    id: item.prompt_id.clone().unwrap_or_default(),
-                    prompt: text("prompt"),
-                    first: text("first"),
-                    second: text("second"),
-                    principle_id: None,
-                }
-            })
-            .collect())
-    }
-
-    /// Which of the answers to each prompt were cut off, by prompt.
-    fn cut_off_answers(&self) -> Result<BTreeMap<String, [bool; 2]>> {
-        let items = self.run.ledger.kept_items("sample", ItemKind::Pair)?;
-        items
-            .into_iter()
-            .map(|mut item| {
-                let cut_off = serde_json::from_value(item.data["cut_off"].take())?;
-                Ok((item.prompt_id.unwrap_or_default(), cut_off))
-            })
-            .collect()
+        let items = self.run.ledger.kept_items::<Pair>("sample")?;
+        Ok(items.into_iter().map(|item| item.data).collect())
     }
 
     /// What the recorded labels say of their maker, and the known pairs among them.
     fn judge_report(&self, held_out: &[KnownPair]) -> Result<(JudgeReport, Vec<KnownLabel>)> {
-        let all: Vec<Label> = self
-            .run
-            .ledger
-            .items("label", ItemKind::Label)?
-            .into_iter()
-            .map(|item| Ok(serde_json::from_value(item.data["label"].clone())?))
-            .collect::<Result<_>>()?;
+        let all: Vec<Label> =
+            self.run.ledger.items::<Label>("label")?.into_iter().map(|item| item.data).collect();
         let known_ids: Vec<&str> = held_out.iter().map(|k| k.pair.id.as_str()).collect();
         let (known, unlabelled): (Vec<Label>, Vec<Label>) =
             all.into_iter().partition(|label| known_ids.contains(&label.pair_id.as_str()));

@@ -133,7 +133,7 @@ impl Pipeline {
     fn trail(&self) -> Result<Vec<report::Trail>> {
         use solon_data::ledger::ItemKind;
         let first = |stage: &str, kind| -> Result<Option<String>> {
-            Ok(self.run.ledger.kept_items(stage, kind)?.first().map(|item| item.id.clone()))
+            Ok(self.run.ledger.kept_raw_items(stage, kind)?.first().map(|item| item.id.clone()))
         };
         let ids = [first("revise", ItemKind::Revision)?, first("label", ItemKind::Label)?];
         ids.into_iter()

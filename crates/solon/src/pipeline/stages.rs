@@ -112,7 +112,7 @@ impl Pipeline {
 
     /// Ids a running stage has already made.
     pub(super) fn made(&self, stage: &str, kind: ItemKind) -> Result<std::collections::HashSet<String>> {
-        Ok(self.run.ledger.items(stage, kind)?.into_iter().map(|item| item.id).collect())
+        Ok(self.run.ledger.item_ids(stage, kind)?)
     }
 
     /// What was dropped in a stage, by reason.

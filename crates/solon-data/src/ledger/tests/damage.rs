@@ -26,7 +26,7 @@ fn what_was_committed_survives_a_kill_and_what_was_not_is_gone() {
     fs::copy(&log, crashed.path().join("ledger.sqlite-wal")).unwrap();
 
     let mut recovered = Ledger::open(&copy).unwrap();
-    assert_eq!(recovered.items("label", ItemKind::Label).unwrap().len(), 1);
+    assert_eq!(recovered.raw_items("label", ItemKind::Label).unwrap().len(), 1);
     assert_eq!(recovered.steps("dpo").unwrap().len(), 3);
     let resumed = StageState::Resumed { items: 2, last_step: None };
     assert_eq!(recovered.begin_stage("label", "h3").unwrap(), resumed);
@@ -58,7 +58,7 @@ fn a_log_torn_at_any_place_gives_a_state_that_once_was() {
         let copy = folder.path().join(format!("{length}.sqlite"));
         fs::write(&copy, &main).unwrap();
         fs::write(folder.path().join(format!("{length}.sqlite-wal")), &log[..length]).unwrap();
-        counts.push(Ledger::open(&copy).unwrap().items("s", ItemKind::Response).unwrap().len());
+        counts.push(Ledger::open(&copy).unwrap().raw_items("s", ItemKind::Response).unwrap().len());
     }
     assert!(counts.is_sorted() && counts.iter().all(|count| count % 2 == 0), "{counts:?}");
     assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&12)));
@@ -76,7 +76,8 @@ fn files_that_are_no_sound_ledger_are_refused_by_name_and_left_alone() {
         let error = Ledger::open(&file).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(name), "{error}");
         // A reader does not look at every page; it must say so when it meets the damage.
-        let read = Ledger::open_read_only(&file).and_then(|ledger| ledger.items("respond", ItemKind::Prompt));
+        let read =
+            Ledger::open_read_only(&file).and_then(|ledger| ledger.raw_items("respond", ItemKind::Prompt));
         let error = read.unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(name), "{error}");
         assert_eq!(fs::read(&file).unwrap(), bytes);

@@ -1,53 +1,30 @@
-//! Preference pairs: TRL's preference formats with explicit or implicit prompt, HH-RLHF's transcripts, and a soft label.
+//! Preferences: TRL's preference formats with explicit or implicit prompt, HH-RLHF's transcripts, a soft label, a margin.
 
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
+use solon_records::{Message, Preference};
 
-use super::message::{ChatMessage, Turns, id};
 use super::prompt::prompt_messages;
+use super::turns::{Turns, id};
 use super::{Raw, hh, read_records};
 use crate::DataError;
 
-/// Two answers to one prompt, and how sure it is that the first is the better.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PreferencePair {
-    /// Unique in its file; `line-N` where the file gives none.
-    pub id: String,
-    /// The conversation both answer; its last message is not the assistant's.
-    pub prompt: Vec<ChatMessage>,
-    /// The answer preferred with `probability`.
-    pub chosen: String,
-    /// The other answer.
-    pub rejected: String,
-    /// P(`chosen` is better), in [0, 1]; 1 where the file gives none.
-    pub probability: f64,
-    /// Where the label came from, such as a judge's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Whether `chosen` and `rejected` were cut off: neither is then followed by an end of turn.
-    #[serde(default, skip_serializing_if = "ends")]
-    pub cut_off: [bool; 2],
-}
-
-pub(crate) fn ends(cut_off: &[bool; 2]) -> bool {
-    *cut_off == [false; 2]
-}
-
-/// Reads preference pairs, one per line, in any of these forms, with optional `id`, `probability`, `source` and `cut_off`:
+/// Reads preferences as they stand in the file (not oriented), one per line, in any of these forms, with optional `id`,
+/// `probability`, `margin`, `source` and `cut_off`:
 /// - `prompt` (string or messages), `chosen` and `rejected` (strings, or lists of one message of the assistant);
 /// - `chosen` and `rejected` as lists of messages that share all but the last;
 /// - `chosen` and `rejected` as HH-RLHF transcripts.
 ///
 /// # Errors
 /// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row in none of these forms, or with a `probability`
-/// that is null, not a number, or outside [0, 1].
-pub fn read_pairs(path: &Path) -> Result<Vec<PreferencePair>, DataError> {
-    read_records::<RawPair>(path)
+/// that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or infinite as an `f32`.
+pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
+    read_records::<RawPreference>(path)
 }
 
 #[derive(Deserialize)]
-struct RawPair {
+struct RawPreference {
     #[serde(default, deserialize_with = "id")]
     id: Option<String>,
     prompt: Option<Turns>,
@@ -55,6 +32,8 @@ struct RawPair {
     rejected: Turns,
     #[serde(default = "certain", deserialize_with = "probability")]
     probability: f64,
+    #[serde(default, deserialize_with = "margin")]
+    margin: Option<f64>,
     source: Option<String>,
     #[serde(default)]
     cut_off: [bool; 2],
@@ -73,14 +52,24 @@ fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Err(serde::de::Error::custom(format!("{probability} is no probability; give a number from 0 to 1")))
 }
 
-impl Raw for RawPair {
-    type Record = PreferencePair;
+/// Null is refused as it is for `probability`; a row without a margin leaves the field out.
+fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let margin = f64::deserialize(deserializer)?;
+    // Losses compute in f32, where a larger number would be infinite.
+    if (margin as f32).is_finite() {
+        return Ok(Some(margin));
+    }
+    Err(serde::de::Error::custom(format!("{margin} is too large for a margin; its loss would be infinite")))
+}
+
+impl Raw for RawPreference {
+    type Record = Preference;
 
     fn id(&mut self) -> Option<String> {
         self.id.take()
     }
 
-    fn normalise(self, id: String) -> Result<PreferencePair, String> {
+    fn normalise(self, id: String) -> Result<Preference, String> {
         let (prompt, chosen, rejected) = match (self.prompt, self.chosen, self.rejected) {
             (Some(prompt), chosen, rejected) => {
                 (prompt_messages("prompt", prompt)?, answer("chosen", chosen)?, answer("rejected", rejected)?)
@@ -99,12 +88,13 @@ impl Raw for RawPair {
                 );
             }
         };
-        Ok(PreferencePair {
+        Ok(Preference {
             id,
             prompt,
             chosen,
             rejected,
             probability: self.probability,
+            margin: self.margin,
             source: self.source,
             cut_off: self.cut_off,
         })
@@ -114,7 +104,7 @@ impl Raw for RawPair {
 fn answer(field: &str, turns: Turns) -> Result<String, String> {
     match turns {
         Turns::Text(text) => Ok(text),
-        Turns::Messages(messages) => match <[ChatMessage; 1]>::try_from(messages) {
+        Turns::Messages(messages) => match <[Message; 1]>::try_from(messages) {
             Ok([message]) if message.is_assistant() => Ok(message.content),
             _ => Err(format!(
                 "field `{field}`: must be exactly one message of the assistant; move the rest to `prompt`"
@@ -125,10 +115,10 @@ fn answer(field: &str, turns: Turns) -> Result<String, String> {
 
 /// The implicit prompt: what the two conversations share before their last message.
 fn split_messages(
-    mut chosen: Vec<ChatMessage>,
-    mut rejected: Vec<ChatMessage>,
-) -> Result<(Vec<ChatMessage>, String, String), String> {
-    let last = |field: &str, messages: &mut Vec<ChatMessage>| match messages.pop() {
+    mut chosen: Vec<Message>,
+    mut rejected: Vec<Message>,
+) -> Result<(Vec<Message>, String, String), String> {
+    let last = |field: &str, messages: &mut Vec<Message>| match messages.pop() {
         Some(message) if message.is_assistant() => Ok(message.content),
         _ => Err(format!("field `{field}`: does not end with a message of the assistant")),
     };
@@ -156,8 +146,8 @@ mod tests {
             r#"{"chosen":"\n\nHuman: Q\n\nAssistant: A","rejected":"\n\nHuman: Q\n\nAssistant: B"}"#,
             r#"{"prompt":"\n\nHuman: Q\n\nAssistant:","chosen":"A","rejected":"B"}"#,
         ] {
-            let pair = from_text(read_pairs, row).unwrap().remove(0);
-            assert_eq!(pair.prompt, [ChatMessage::user("Q")], "{row}");
+            let pair = from_text(read_preferences, row).unwrap().remove(0);
+            assert_eq!(pair.prompt, [Message::user("Q")], "{row}");
             assert_eq!(
                 (pair.chosen.as_str(), pair.rejected.as_str(), pair.probability),
                 ("A", "B", 1.0),
@@ -167,17 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn a_soft_label_and_its_source_are_kept_to_the_bit() {
-        let pair = PreferencePair {
+    fn a_soft_label_its_margin_and_its_source_are_kept_to_the_bit() {
+        let pair = Preference {
             id: "p".into(),
-            prompt: vec![ChatMessage::user("Q")],
+            prompt: vec![Message::user("Q")],
             chosen: "A".into(),
             rejected: "B".into(),
             probability: 0.1 + 0.2,
+            margin: Some(-1.0 / 3.0),
             source: Some("judge".into()),
             cut_off: [true, false],
         };
-        let back = from_text(read_pairs, &serde_json::to_string(&pair).unwrap()).unwrap();
+        let back = from_text(read_preferences, &serde_json::to_string(&pair).unwrap()).unwrap();
         assert_eq!(back, [pair]);
     }
 
@@ -185,19 +176,32 @@ mod tests {
     fn probabilities_that_are_none_are_refused() {
         for value in ["1.0001", "-1e-9", "null", "\"0.5\"", "NaN", "Infinity", "1e999", "[]"] {
             let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
-            let error = from_text(read_pairs, &row).unwrap_err();
+            let error = from_text(read_preferences, &row).unwrap_err();
             assert!(error.starts_with("f.jsonl:1: field `probability`: "), "{value}: {error}");
         }
         for (value, expected) in [("0", 0.0), ("1", 1.0), ("-0.0", 0.0), ("5e-1", 0.5)] {
             let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","probability":{value}}}"#);
-            assert_eq!(from_text(read_pairs, &row).unwrap()[0].probability, expected);
+            assert_eq!(from_text(read_preferences, &row).unwrap()[0].probability, expected);
         }
+    }
+
+    #[test]
+    fn margins_that_are_none_are_refused() {
+        for value in ["1e39", "-1e39", "null", "\"1\"", "NaN", "[]"] {
+            let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","margin":{value}}}"#);
+            let error = from_text(read_preferences, &row).unwrap_err();
+            assert!(error.starts_with("f.jsonl:1: field `margin`: "), "{value}: {error}");
+        }
+        let row = r#"{"prompt":"Q","chosen":"A","rejected":"B","margin":-2}"#;
+        assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, Some(-2.0));
+        let row = r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#;
+        assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, None);
     }
 
     #[test]
     fn rows_that_are_no_pair_are_refused() {
         let check = |row: &str, expected: &str| {
-            let error = from_text(read_pairs, row).unwrap_err();
+            let error = from_text(read_preferences, row).unwrap_err();
             assert!(error.starts_with(&format!("f.jsonl:1: {expected}")), "{error}");
         };
         let (u, a) = (r#"{"role":"user","content":"Q"}"#, r#"{"role":"assistant","content":"A"}"#);
