@@ -30,7 +30,7 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
     let mut tried = Vec::new();
     for folder in folders.iter().flat_map(|f| f.ancestors()).chain([Path::new("")]) {
         let candidate = folder.join(name);
-        if candidate.is_file() {
+        if candidate.exists() {
             return Ok(candidate);
         }
         tried.push(candidate.display().to_string());

@@ -51,6 +51,15 @@ pub fn resolve(model: &str) -> Result<PathBuf> {
     }
 }
 
+/// The same without fetching anything: `None` where the model is not there yet.
+pub fn cached(model: &str) -> Option<PathBuf> {
+    let path = match CATALOGUE.iter().find(|entry| entry.name == model) {
+        Some(entry) => cache_folder().ok()?.join(entry.file),
+        None => PathBuf::from(model),
+    };
+    path.exists().then_some(path)
+}
+
 /// Where pulled models are kept: `$SOLON_CACHE`, or `solon` in the user's cache folder.
 pub fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SOLON_CACHE") {

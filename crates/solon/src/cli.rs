@@ -6,7 +6,9 @@ pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, Be
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use solon_model::{Training, Weights};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// From a constitution to an aligned, evaluated model in one command.
@@ -22,7 +24,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run a recipe: constitution and model in; aligned model, evaluation and report out
-    #[command(after_help = "Example:\n  solon run recipes/quickstart.toml --out runs/first --set seed=7")]
+    #[command(after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2")]
     Run(RunArgs),
     /// Fetch a model of the catalogue into the cache and print its path
     #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]
@@ -43,9 +45,9 @@ pub enum Command {
     /// Talk to a model in the terminal
     #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
     Chat(ChatArgs),
-    /// Evaluate a model
-    #[command(subcommand)]
-    Eval(EvalCommand),
+    /// Evaluate a model on a benchmark
+    #[command(after_help = "Example:\n  solon eval safety --model runs/first/model --json")]
+    Eval(EvalArgs),
     /// Critique and revise answers by a constitution: JSONL of {"prompt", "answer"} in, critiques and revisions out
     #[command(
         after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl"
@@ -100,7 +102,8 @@ pub enum Command {
 }
 
 /// What products' inputs are rounded to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PrecisionFlag {
     /// bf16 where the processor multiplies it in hardware, f32 elsewhere
     #[default]
@@ -129,7 +132,8 @@ pub struct ModelArgs {
 }
 
 /// How a model that is only run holds its weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightsFlag {
     /// In the precision of products
     #[default]
@@ -173,9 +177,15 @@ pub struct RunArgs {
     /// The run's folder; a run that was broken off goes on where it was
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Override a recipe key; may be repeated
+    /// Override a key: NAME.KEY=VALUE of the stage called NAME, else of the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print the stages with what is done, resumed or new, and compute nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Stop after this stage
+    #[arg(long, value_name = "NAME")]
+    pub until: Option<String>,
     /// Threads; all cores when left out. The result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
@@ -250,36 +260,49 @@ pub struct ChatArgs {
     pub sampling: SamplingArgs,
 }
 
-/// The evaluations.
-#[derive(Subcommand)]
-pub enum EvalCommand {
-    /// Harmful compliance, harmless answers and over-refusal on the held-out prompts
-    #[command(after_help = "Example:\n  solon eval safety --model runs/first/model --json")]
-    Safety(SafetyArgs),
-}
-
-/// `solon eval safety`.
+/// `solon eval`.
 #[derive(Args)]
-pub struct SafetyArgs {
+pub struct EvalArgs {
+    /// Which benchmark
+    #[arg(value_parser = benchmark_names())]
+    pub benchmark: String,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// JSONL of {"id", "prompt", "kind", "category"}; the project's held-out set when left out
+    /// JSONL of the benchmark's prompts; for `safety` {"id", "prompt", "kind", "category"}, the project's held-out set when
+    /// left out
     #[arg(long)]
     pub prompts: Option<PathBuf>,
     /// Most new tokens of an answer
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
-    /// Answers sampled at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch: usize,
+    /// Answers sampled at a time. The result does not depend on it
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(63))]
+    pub batch: NonZeroUsize,
     /// A folder with XSTest's human-labelled completions to measure the refusal rule on
     #[arg(long)]
     pub xstest: Option<PathBuf>,
+    #[command(flatten)]
+    pub stage: StageArgs,
     /// Print JSON, every answer included
     #[arg(long)]
     pub json: bool,
+}
+
+fn benchmark_names() -> clap::builder::PossibleValuesParser {
+    solon_eval::benchmarks::names().into()
+}
+
+/// Flags of every command that is a recipe of one stage.
+#[derive(Args, Clone)]
+pub struct StageArgs {
+    /// Set any key of the stage, as in a recipe; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Keep the run in this folder, so that the same command resumes it
+    #[arg(long = "run", value_name = "FOLDER")]
+    pub run: Option<PathBuf>,
 }
 
 /// `solon critique`.
@@ -300,6 +323,8 @@ pub struct CritiqueArgs {
     pub rounds: usize,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub stage: StageArgs,
 }
 
 /// How a labeller is asked.
@@ -312,11 +337,12 @@ pub enum AskFlag {
     Rate,
 }
 
-impl From<AskFlag> for solon_feedback::Ask {
-    fn from(flag: AskFlag) -> Self {
-        match flag {
-            AskFlag::Compare => Self::Compare,
-            AskFlag::Rate => Self::Rate,
+impl AskFlag {
+    /// The name as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            AskFlag::Compare => "compare",
+            AskFlag::Rate => "rate",
         }
     }
 }
@@ -331,9 +357,12 @@ pub struct LabelArgs {
     /// Ask you instead of the model
     #[arg(long)]
     pub human: bool,
-    /// How the model is asked which answer is better; the way its adapter was trained
+    /// How the model is asked which answer is better: the way its adapter was trained
     #[arg(long, value_enum, default_value_t, conflicts_with = "human")]
     pub ask: AskFlag,
+    /// Set any key of the stage, as in a recipe; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "human")]
+    pub set: Vec<String>,
     /// JSONL of preference pairs; which of the two is called chosen does not matter
     #[arg(long)]
     pub input: PathBuf,
@@ -349,16 +378,25 @@ pub struct LabelArgs {
 }
 
 /// What is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MethodFlag {
     /// Low-rank adapters on every matrix
-    #[default]
     Lora,
     /// Every weight
     Full,
 }
 
-/// Flags of every trainer.
+impl MethodFlag {
+    /// The name as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            MethodFlag::Lora => "lora",
+            MethodFlag::Full => "full",
+        }
+    }
+}
+
+/// Flags of every trainer. A flag that is left out takes the stage's default, as in a recipe.
 #[derive(Args, Clone)]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -369,30 +407,33 @@ pub struct TrainArgs {
     /// Folder for what is trained: a PEFT adapter, or a Hugging Face folder with --method full or --merge
     #[arg(long)]
     pub out: PathBuf,
-    /// What is trained
-    #[arg(long, value_enum, default_value_t)]
-    pub method: MethodFlag,
+    /// What is trained [default: lora]
+    #[arg(long, value_enum)]
+    pub method: Option<MethodFlag>,
     /// Save the whole model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
     /// LoRA rank; alpha is twice that
-    #[arg(long, default_value_t = 16)]
-    pub rank: usize,
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(15))]
+    pub rank: NonZeroUsize,
     /// Peak learning rate; a default for the method when left out
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
-    /// Passes over the data
-    #[arg(long, default_value_t = 1)]
-    pub epochs: usize,
-    /// Examples, pairs or prompts in a step
-    #[arg(long, default_value_t = 16)]
-    pub batch: usize,
+    /// Passes over the data [default: 1]
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Examples, pairs or prompts in a step [default: 16]
+    #[arg(long)]
+    pub batch: Option<usize>,
     /// Seed of every draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Memory that training may take, in GB; a pass is as large as fits. The result depends on it in its last bits
     #[arg(long)]
     pub memory_gb: Option<f64>,
+    /// Set any key of the stage, as in a recipe, such as schedule=linear or optimizer.beta2=0.95; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Print how long training took, and what memory, as JSON
     #[arg(long)]
     pub json: bool,
@@ -403,9 +444,9 @@ pub struct TrainArgs {
 pub struct DpoArgs {
     #[command(flatten)]
     pub train: TrainArgs,
-    /// Strength of the pull towards the starting model
-    #[arg(long, default_value_t = 0.1)]
-    pub beta: f64,
+    /// Strength of the pull towards the starting model [default: 0.1]
+    #[arg(long)]
+    pub beta: Option<f64>,
 }
 
 /// `solon ppo`.
@@ -416,15 +457,15 @@ pub struct PpoArgs {
     /// The reward model's adapter, made by `solon reward` on the same model
     #[arg(long)]
     pub reward_model: PathBuf,
-    /// Weight of the per-token KL to the starting model
-    #[arg(long, default_value_t = 0.05)]
-    pub kl_coefficient: f64,
-    /// Rollouts are sampled at this temperature, and log-probs are taken at it
-    #[arg(long, default_value_t = 0.7)]
-    pub temperature: f64,
-    /// Most new tokens of an answer
-    #[arg(long, default_value_t = 64)]
-    pub max_new_tokens: usize,
+    /// Weight of the per-token KL to the starting model [default: the preset's, 0.05]
+    #[arg(long)]
+    pub kl_coefficient: Option<f64>,
+    /// Rollouts are sampled at this temperature, and log-probs are taken at it [default: the preset's, 0.7]
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Most new tokens of an answer [default: 64]
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
 }
 
 /// `solon explain`.
@@ -480,7 +521,7 @@ pub fn print_error(error: &Error) {
     };
     if error.chain().any(full) {
         hints.push(
-            "hint: free some space and give the same command again; `solon run` goes on where it was".into(),
+            "hint: free some space and give the same command again; the run resumes where it was".into(),
         );
     }
     eprintln!("error: {}", said.join(": "));

@@ -5,13 +5,15 @@ mod catalogue;
 mod cli;
 mod commands;
 mod feedback_model;
+mod items;
 mod memory;
-mod pipeline;
+mod plan;
 mod progress;
 mod recipe;
 mod report;
-mod run_folder;
-mod training;
+mod run;
+mod stages;
+mod tokenise;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,34 +1,25 @@
-//! `solon critique`: answers criticised and revised by a constitution, one JSON row out for each in.
+//! `solon critique`: a recipe of one stage that criticises and revises the answers of a file, one JSON row out for each in.
 //!
 //! Contract: a row's principles and texts depend on its id, the seed and the model alone, not on the other rows. An
 //! answer whose critique or revision is of no use goes no further and keeps its last good revision, if it has one.
 
-use super::{open, sampling};
+use super::one_stage::{OneStage, sampling_table};
+use super::sampling;
 use crate::assets;
 use crate::cli::{CritiqueArgs, UsageError};
-use crate::feedback_model::LocalModel;
-use crate::progress;
+use crate::items::{Answer, Critique, Revision};
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
-use solon_data::jsonl::read_jsonl_numbered;
-use solon_draws::Draws;
-use solon_feedback::{
-    Constitution, Dropped, ReviseItem, ReviseSettings, apply_round, critique_round, revision_round,
-};
+use serde::Serialize;
+use solon_data::ledger::TypedItem;
+use solon_feedback::{Dropped, prompt_text};
 use std::collections::HashMap;
 use std::io::Write;
-
-#[derive(Deserialize)]
-struct Input {
-    id: Option<String>,
-    prompt: String,
-    answer: String,
-}
+use std::num::NonZeroUsize;
 
 #[derive(Serialize)]
 struct Row<'a> {
     id: &'a str,
-    prompt: &'a str,
+    prompt: String,
     answer: &'a str,
     rounds: &'a [Round],
     /// The last good revision.
@@ -48,64 +39,58 @@ struct Round {
 
 /// Critiques and revises every row of the file.
 pub fn run(args: &CritiqueArgs) -> Result<()> {
-    if args.rounds == 0 {
-        return Err(UsageError("--rounds is 0; give at least 1".to_owned()).into());
-    }
-    let sampling = sampling(&args.sampling)?;
-    let draws = Draws::new(args.sampling.seed, "critique");
-    let settings = ReviseSettings { draws, critique: sampling.clone(), revision: sampling };
-    let mut items: Vec<ReviseItem> = read_jsonl_numbered::<Input>(&args.input)?
-        .into_iter()
-        .map(|row| {
-            let id = row.value.id.unwrap_or_else(|| format!("line-{}", row.line));
-            ReviseItem::new(id.clone(), id, row.value.prompt, row.value.answer)
+    let rounds = u32::try_from(args.rounds).ok().filter(|rounds| *rounds > 0);
+    let rounds = rounds.ok_or_else(|| UsageError(format!("--rounds is {}; give at least 1", args.rounds)))?;
+    let sampling = sampling_table(&sampling(&args.sampling)?)?;
+    let constitution = assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?;
+    let stage = OneStage::new("revise", &args.model)?
+        .recipe(|recipe| {
+            recipe.seed = args.sampling.seed;
+            recipe.weights = args.weights.weights;
+            recipe.constitution = Some(constitution);
         })
-        .collect();
-    let constitution =
-        Constitution::open(&assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?)?;
-    let model = open(&args.model, args.weights.weights.into())?;
-    let model = LocalModel::new(&model, model.adapter.as_ref(), args.sampling.batch);
-    let fault = |text: &str| solon_eval::fault(text).map(|fault| format!("{fault:?}"));
-    let mut rounds: HashMap<String, Vec<Round>> = HashMap::new();
-    for round in 1..=args.rounds as u32 {
-        let running = items.iter().filter(|item| item.stopped.is_none()).count();
-        let bar = progress::bar(&format!("critiques, round {round}"), running, "texts");
-        let critiques = critique_round(&model, &constitution, &items, round, &settings, &fault, &mut |n| {
-            bar.inc(n as u64);
-        })?;
-        bar.finish_and_clear();
-        let good = critiques.iter().filter(|critique| critique.dropped.is_none()).count();
-        let bar = progress::bar(&format!("revisions, round {round}"), good, "texts");
-        let revisions =
-            revision_round(&model, &constitution, &items, &critiques, round, &settings, &fault, &mut |n| {
-                bar.inc(n as u64);
-            })?;
-        bar.finish_and_clear();
-        let counts = apply_round(&mut items, round, &critiques, &revisions)?;
-        eprintln!("round {round}: {counts}");
-        let mut revised: HashMap<&str, _> = revisions.iter().map(|r| (r.item_id.as_str(), r)).collect();
+        .batch(NonZeroUsize::new(args.sampling.batch))
+        .key("critic", Some("base"))
+        .key("rounds", Some(i64::from(rounds)))
+        .key("critique", Some(sampling.clone()))
+        .key("revision", Some(sampling))
+        .file("answers", &args.input)?
+        .set(&args.stage.set)?;
+    stage.run(args.stage.run.as_deref(), |run, _| {
+        let answers: Vec<TypedItem<Answer>> = run.items("revise-answers")?;
+        let mut revised: HashMap<(String, u32), TypedItem<Revision>> = HashMap::new();
+        for revision in run.items::<Revision>("revise")? {
+            revised.insert((revision.data.0.item_id.clone(), revision.data.0.round), revision);
+        }
+        let mut rounds: HashMap<String, Vec<Round>> = HashMap::new();
+        let mut critiques: Vec<TypedItem<Critique>> = run.items("revise")?;
+        critiques.sort_by_key(|critique| critique.data.0.round);
         for critique in critiques {
-            let revision = revised.remove(critique.item_id.as_str());
+            let critique = critique.data.0;
+            let revision = revised.remove(&(critique.item_id.clone(), critique.round));
+            let revision = revision.map(|item| item.data.0);
             rounds.entry(critique.item_id).or_default().push(Round {
                 principle: critique.principle_id,
                 critique: critique.critique,
-                revision: revision.map(|r| r.revision.clone()),
-                dropped: critique.dropped.or_else(|| revision.and_then(|r| r.dropped.clone())),
+                dropped: critique.dropped.or_else(|| revision.as_ref().and_then(|r| r.dropped.clone())),
+                revision: revision.map(|r| r.revision),
             });
         }
-    }
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for item in &items {
-        let row = Row {
-            id: &item.id,
-            prompt: &item.request,
-            answer: &item.initial,
-            rounds: rounds.get(&item.id).map_or(&[], Vec::as_slice),
-            revision: item.revised.as_deref(),
-        };
-        serde_json::to_writer(&mut out, &row)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush()?;
-    Ok(())
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        for answer in &answers {
+            let rounds = rounds.get(&answer.data.prompt_id).map_or(&[][..], Vec::as_slice);
+            let good = rounds.iter().rfind(|round| round.dropped.is_none());
+            let row = Row {
+                id: &answer.data.prompt_id,
+                prompt: prompt_text(&answer.data.prompt),
+                answer: &answer.text,
+                rounds,
+                revision: good.and_then(|round| round.revision.as_deref()),
+            };
+            serde_json::to_writer(&mut out, &row)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        Ok(())
+    })
 }

@@ -5,12 +5,13 @@
 
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
+use crate::items::Labelled;
+use crate::recipe::{Recipe, stage_name};
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 use solon_data::export::{write_demonstrations, write_preferences};
-use solon_data::ledger::{Item, ItemKind, Ledger};
-use solon_feedback::Label;
-use solon_records::{Pair, Preference};
+use solon_data::ledger::{ItemData, Ledger, TypedItem};
+use solon_records::{Demonstration, Preference};
+use std::path::Path;
 
 /// Writes `demonstrations.jsonl` and `preferences.jsonl`.
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -18,11 +19,13 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     for stage in ledger.stages()?.iter().filter(|stage| !stage.done) {
         eprintln!("note: the stage {} is not finished; exporting what is there", stage.name);
     }
-    let demonstrations =
-        kept(&ledger, ItemKind::Demonstration)?.into_iter().map(typed).collect::<Result<Vec<_>>>()?;
-    let labels = kept(&ledger, ItemKind::Label)?;
-    let preferences =
-        labels.into_iter().map(|label| preference(&ledger, label)).collect::<Result<Vec<_>>>()?;
+    // The warm-up conversations of critics and labellers are no demonstrations for a policy.
+    let demonstrations: Vec<Demonstration> =
+        kept(&ledger, &args.run, &["sft"])?.into_iter().map(|item| item.data).collect();
+    let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &args.run, &["label", "preferences"])?
+        .into_iter()
+        .map(|item| Preference { id: item.id, ..item.data.preference })
+        .collect();
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
     let written = write_demonstrations(&first, &demonstrations)?;
@@ -44,32 +47,19 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The items of a kind that were not dropped, stage by stage. Items without data are what a training command read from
-/// a file: the user has them already.
-fn kept(ledger: &Ledger, kind: ItemKind) -> Result<Vec<Item>> {
+/// The items that stages of these kinds made and did not drop, stage by stage.
+fn kept<T: ItemData>(ledger: &Ledger, run: &Path, kinds: &[&str]) -> Result<Vec<TypedItem<T>>> {
+    let path = run.join("recipe.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let recipe: Recipe = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let mut items = Vec::new();
-    // The adapters' own warm-up conversations are no demonstrations for a policy.
-    for stage in ledger.stages()?.iter().filter(|s| !["critic", "labeller"].contains(&s.name.as_str())) {
-        let (mut made, given): (Vec<Item>, Vec<Item>) =
-            ledger.kept_raw_items(&stage.name, kind)?.into_iter().partition(|item| !item.data.is_null());
-        if !given.is_empty() {
-            eprintln!("note: left out {} of {}, which were read from a file", given.len(), stage.name);
+    for stage in &recipe.stages {
+        let kind = stage.get("kind").and_then(toml::Value::as_str);
+        if let (Some(kind), Some(name)) = (kind, stage_name(stage))
+            && kinds.contains(&kind)
+        {
+            items.extend(ledger.kept_items(name)?);
         }
-        items.append(&mut made);
     }
     Ok(items)
-}
-
-fn typed<T: DeserializeOwned>(item: Item) -> Result<T> {
-    serde_json::from_value(item.data).with_context(|| format!("the {} {} in the ledger", item.kind, item.id))
-}
-
-/// The pair a label was made from, with the label.
-fn preference(ledger: &Ledger, item: Item) -> Result<Preference> {
-    let id = item.id.clone();
-    let parents = ledger.parents(&id)?;
-    let pair = parents.iter().find(|parent| parent.role == "pair");
-    let pair = pair.with_context(|| format!("the label {id} in the ledger names no pair"))?;
-    let (pair, label): (Pair, Label) = (typed(ledger.item(&pair.id)?)?, typed(item)?);
-    Ok(Preference { id, ..pair.labelled(label.probability, "ai") })
 }

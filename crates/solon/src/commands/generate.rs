@@ -2,7 +2,7 @@
 
 use super::{open, sampling};
 use crate::cli::GenerateArgs;
-use crate::progress;
+use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use solon_data::records::read_prompts;
@@ -37,11 +37,11 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         })
         .collect();
     let settings = AnswerSettings { sampling, slots: args.sampling.batch };
-    let bar = progress::bar("generating", requests.len(), "answers");
+    let mut progress = Progress::new("generating", requests.len(), "answers");
     let answers = model
-        .answer(&mut model.engine(model.adapter.as_ref()), &requests, &settings, &mut |n| bar.inc(n as u64))
+        .answer(&mut model.engine(model.adapter.as_ref()), &requests, &settings, &mut |n| progress.add(n))
         .with_context(|| args.prompts.display().to_string())?;
-    bar.finish_and_clear();
+    progress.finish();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for answer in answers {
         let row = Row {

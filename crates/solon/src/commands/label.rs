@@ -2,39 +2,35 @@
 //!
 //! Contract: `--out` holds the labelled pairs alone, in the input's order, and is replaced at once at the end. Beside it
 //! lies what the labels were made from: `OUT.labels.jsonl` with the raw log-probs, or `OUT.votes.jsonl`, which
-//! holds a vote before the next pair is shown and from which a later session goes on.
+//! holds a vote before the next pair is shown and which a later session continues. A model's labels are made by a
+//! recipe of one stage, whose run is kept in `OUT.run`, so that the same command resumes it.
 
-use super::open;
+use super::one_stage::OneStage;
+use crate::assets;
 use crate::cli::LabelArgs;
-use crate::feedback_model::LocalModel;
-use crate::{assets, progress};
+use crate::items::Labelled;
+use crate::stages::{judged, unlabelled};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use solon_data::export::write_preferences;
 use solon_data::files::sha256_parts;
 use solon_data::jsonl::write_jsonl;
+use solon_data::ledger::TypedItem;
 use solon_data::records::read_preferences;
-use solon_draws::Draws;
-use solon_feedback::{
-    Constitution, FeedbackError, HumanSession, JudgeReport, KnownPair, LabelSettings, SessionEvent, Vote,
-    join_known, label_pairs, labeller_training, prompt_text,
-};
+use solon_feedback::{FeedbackError, HumanSession, Label, SessionEvent, Vote};
 use solon_records::{Pair, Preference};
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Pairs asked about at a time.
-const SLOTS: usize = 32;
-
 /// Labels every pair of the file.
 pub fn run(args: &LabelArgs) -> Result<()> {
-    let pairs: Vec<Pair> = read_preferences(&args.input)?.into_iter().map(unlabelled).collect();
-    if args.human { by_person(args, pairs) } else { by_model(args, pairs) }
+    if args.human { by_person(args) } else { by_model(args) }
 }
 
-fn by_person(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
+fn by_person(args: &LabelArgs) -> Result<()> {
+    let pairs: Vec<Pair> = read_preferences(&args.input)?.into_iter().map(unlabelled).collect();
     let mut votes = VotesFile::open(&beside(&args.out, "votes"), &pairs)?;
     let voted = votes.voted().map(str::to_owned).collect();
     let session = HumanSession::new(&pairs, args.seed, &voted)?;
@@ -47,50 +43,36 @@ fn by_person(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
     write(&args.out, pairs, &probabilities, "human")?;
     eprintln!("this session: votes: {}, skipped: {}; pairs left: {}", end.votes, end.skipped, end.left);
     if end.left > 0 {
-        eprintln!("hint: the same command goes on with them");
+        eprintln!("hint: the same command continues with them");
     }
     Ok(())
 }
 
-fn by_model(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
-    let constitution =
-        Constitution::open(&assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?)?;
-    // Without worked examples or questions there is nothing known to measure on; the report then says so.
-    let known = if constitution.example.is_empty() || constitution.comparison.is_empty() {
-        Vec::new()
-    } else {
-        labeller_training(&constitution, &[], args.ask.into())?.held_out
-    };
-    let model = open(&args.model, args.weights.weights.into())?;
-    let model = LocalModel::new(&model, model.adapter.as_ref(), SLOTS);
-    let label = |what: &str, pairs: &[Pair], stage: &str| {
-        let bar = progress::bar(what, 2 * pairs.len(), "questions");
-        let draws = Draws::new(args.seed, stage);
-        let settings = LabelSettings { draws, ask: args.ask.into(), clamp: None };
-        let labels = label_pairs(&model, &constitution, pairs, &settings, &mut |n| bar.inc(n as u64));
-        bar.finish_and_clear();
-        labels
-    };
-    let known_pairs: Vec<Pair> = known.iter().map(|KnownPair { pair, .. }| pair.clone()).collect();
-    let known = join_known(&known, &label("measuring the labeller", &known_pairs, "known")?)?;
-    let labels = label("labelling", &pairs, "label")?;
-    write_jsonl(&beside(&args.out, "labels"), &labels)?;
-    let probabilities = labels.iter().map(|label| (label.pair_id.clone(), label.probability)).collect();
-    write(&args.out, pairs, &probabilities, &labeller_name(args))?;
-    eprintln!("{}", JudgeReport::new(&known, &labels));
-    Ok(())
-}
-
-/// Which of the two a file called chosen is not told to the labeller: `first` is only a place.
-fn unlabelled(record: Preference) -> Pair {
-    Pair {
-        id: record.id,
-        prompt: record.prompt,
-        first: record.chosen,
-        second: record.rejected,
-        cut_off: record.cut_off,
-        principle_id: None,
-    }
+fn by_model(args: &LabelArgs) -> Result<()> {
+    let constitution = assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?;
+    let stage = OneStage::new("label", &args.model)?
+        .recipe(|recipe| {
+            recipe.seed = args.seed;
+            recipe.weights = args.weights.weights;
+            recipe.constitution = Some(constitution);
+        })
+        .key("labeller", Some("base"))
+        .key("ask", Some(args.ask.name()))
+        .file("pairs", &args.input)?
+        .set(&args.set)?;
+    let mut folder = args.out.as_os_str().to_owned();
+    folder.push(".run");
+    stage.run(Some(Path::new(&folder)), |run, _| {
+        let read = run.reader("label")?;
+        let items: Vec<TypedItem<Labelled>> = read.own()?;
+        let labels: Vec<&Label> = items.iter().filter_map(|item| item.data.label.as_ref()).collect();
+        write_jsonl(&beside(&args.out, "labels"), &labels)?;
+        let labelled: Vec<Preference> = items.iter().map(|item| item.data.preference.clone()).collect();
+        write_preferences(&args.out, &labelled)?;
+        eprintln!("{} labelled pairs in {}", labelled.len(), args.out.display());
+        eprintln!("{}", judged(&read)?.report);
+        Ok(())
+    })
 }
 
 /// Writes the pairs that have a label.
@@ -105,13 +87,6 @@ fn write(out: &Path, pairs: Vec<Pair>, probabilities: &HashMap<String, f64>, sou
     write_preferences(out, &labelled)?;
     eprintln!("{} labelled pairs in {}", labelled.len(), out.display());
     Ok(())
-}
-
-fn labeller_name(args: &LabelArgs) -> String {
-    match &args.model.adapter {
-        Some(adapter) => format!("{} with {}", args.model.model, adapter.display()),
-        None => args.model.model.clone(),
-    }
 }
 
 /// `OUT.what.jsonl`.

@@ -4,17 +4,19 @@ mod bench;
 mod chat;
 mod critique;
 mod doctor;
-pub mod eval;
+mod eval;
 mod explain;
 mod export;
 mod generate;
 mod label;
+mod one_stage;
+mod run;
 mod score;
 mod train;
 
 use crate::catalogue;
 use crate::cli::{
-    BenchCommand, Cli, Command, EvalCommand, ModelArgs, PrecisionFlag, SamplingArgs, UsageError,
+    BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError,
 };
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -28,15 +30,12 @@ pub fn run(arguments: Cli) -> Result<()> {
     match arguments.command {
         Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
         Command::Score(args) => with_threads(args.model.threads, || score::run(&args)),
-        Command::Run(args) => crate::pipeline::run(&args),
-        Command::Eval(command) => {
-            let EvalCommand::Safety(args) = &command;
-            with_threads(args.model.threads, || eval::run(&command))
-        }
-        Command::Sft(args) => with_threads(args.model.threads, || train::sft(&args)),
-        Command::Reward(args) => with_threads(args.model.threads, || train::reward(&args)),
-        Command::Dpo(args) => with_threads(args.train.model.threads, || train::dpo(&args)),
-        Command::Ppo(args) => with_threads(args.train.model.threads, || train::ppo(&args)),
+        Command::Run(args) => run::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Sft(args) => train::sft(&args),
+        Command::Reward(args) => train::reward(&args),
+        Command::Dpo(args) => train::dpo(&args),
+        Command::Ppo(args) => train::ppo(&args),
         Command::Pull { name } => pull(name.as_deref()),
         Command::Bench(command) => {
             let threads = match &command {
@@ -52,8 +51,8 @@ pub fn run(arguments: Cli) -> Result<()> {
             Ok(())
         }
         Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
-        Command::Critique(args) => with_threads(args.model.threads, || critique::run(&args)),
-        Command::Label(args) => with_threads(args.model.threads, || label::run(&args)),
+        Command::Critique(args) => critique::run(&args),
+        Command::Label(args) => label::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
     }

@@ -2,7 +2,7 @@
 
 use super::open;
 use crate::cli::ScoreArgs;
-use crate::progress;
+use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_data::jsonl::read_jsonl;
@@ -30,11 +30,11 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         .enumerate()
         .map(|(i, row)| (format!("line {}", i + 1), vec![Message::user(row.prompt)], row.completion))
         .collect();
-    let bar = progress::bar("scoring", items.len(), "rows");
+    let mut progress = Progress::new("scoring", items.len(), "rows");
     let scored = model
-        .score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| bar.inc(n as u64))
+        .score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| progress.add(n))
         .with_context(|| args.input.display().to_string())?;
-    bar.finish_and_clear();
+    progress.finish();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for (completion_token_ids, logprobs) in scored {
         serde_json::to_writer(&mut out, &Row { completion_token_ids, logprobs })?;

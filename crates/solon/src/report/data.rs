@@ -21,8 +21,8 @@ pub struct Report {
     pub setting: Setting,
     /// The stages in the order they ran.
     pub stages: Vec<Stage>,
-    /// Figures before and after.
-    pub evaluation: Evaluation,
+    /// Figures before and after, one for each benchmark.
+    pub evaluations: Vec<Evaluation>,
     /// What was measured during training.
     pub curves: Vec<Curve>,
     /// The judge report, where preferences were labelled.
@@ -98,6 +98,8 @@ pub struct Stage {
 /// The same measures on every model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// The stage that evaluated.
+    pub name: String,
     /// The models by name. The first is what the others are held against.
     pub columns: Vec<String>,
     /// One measure each.
@@ -135,6 +137,16 @@ pub enum Better {
     Neither,
 }
 
+impl From<solon_eval::Better> for Better {
+    fn from(better: solon_eval::Better) -> Self {
+        match better {
+            solon_eval::Better::Lower => Better::Lower,
+            solon_eval::Better::Higher => Better::Higher,
+            solon_eval::Better::Neither => Better::Neither,
+        }
+    }
+}
+
 /// A share of items with its interval, all in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
@@ -153,6 +165,8 @@ pub struct Rate {
     pub total: usize,
     /// Of the difference from the first column; `None` in the first column and where there is no test.
     pub p_value: Option<f64>,
+    /// The model it was trained from, where that is not the first column, and the p-value of the difference from it.
+    pub against_origin: Option<(String, f64)>,
 }
 
 /// A chart of lines.
@@ -261,7 +275,7 @@ mod tests {
         assert!(back.points[0].1.is_nan());
         assert_eq!(back.points[1], (1.0, 0.5));
 
-        let rate = Rate { rate: f64::NAN, low: 0.0, high: 1.0, count: 0, total: 0, p_value: None };
+        let rate = Rate { rate: f64::NAN, low: 0.0, high: 1.0, count: 0, total: 0, p_value: None, against_origin: None };
         let back: Rate = serde_json::from_str(&serde_json::to_string(&rate).unwrap()).unwrap();
         assert!(back.rate.is_nan());
     }

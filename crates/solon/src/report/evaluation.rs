@@ -59,12 +59,22 @@ impl Change {
     }
 }
 
-/// Writes the section's table and how it was judged.
-pub fn evaluation(html: &mut Html, evaluation: &Evaluation) {
+/// Writes each benchmark under its own heading; a single one needs none.
+pub fn evaluations(html: &mut Html, evaluations: &[Evaluation]) {
+    for one in evaluations {
+        if evaluations.len() > 1 {
+            html.leaf("h3", &[], &one.name);
+        }
+        evaluation(html, one);
+    }
+}
+
+/// Writes a benchmark's table and how it was judged.
+fn evaluation(html: &mut Html, evaluation: &Evaluation) {
     html.element("div", &[("class", &"scroll")], |html| table(html, evaluation));
     for (term, text) in [
         ("Intervals and tests.", Some(&evaluation.method)),
-        ("How a refusal is told.", Some(&evaluation.rule)),
+        ("How an answer is judged.", Some(&evaluation.rule)),
         ("How far that can be believed.", evaluation.rule_agreement.as_ref()),
     ] {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
@@ -157,6 +167,9 @@ fn figure(html: &mut Html, rate: &Rate, change: Change) {
         html.leaf("span", &[("class", &"change")], change.words());
         if let Some(p) = rate.p_value {
             html.leaf("span", &[("class", &"interval")], p_value(p));
+        }
+        if let Some((origin, p)) = &rate.against_origin {
+            html.leaf("span", &[("class", &"interval")], format!("against {origin}: {}", p_value(*p)));
         }
     }
 }
@@ -256,7 +269,7 @@ mod tests {
     use super::*;
 
     fn rate(rate: f64, p_value: Option<f64>) -> Rate {
-        Rate { rate, low: rate - 0.05, high: rate + 0.05, count: 1, total: 2, p_value }
+        Rate { rate, low: rate - 0.05, high: rate + 0.05, count: 1, total: 2, p_value, against_origin: None }
     }
 
     #[test]

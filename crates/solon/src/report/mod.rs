@@ -41,8 +41,8 @@ fn sections(report: &Report) -> Vec<Section> {
             id: "evaluation",
             heading: "Before and after",
             about: "",
-            present: !report.evaluation.rows.is_empty(),
-            write: |html, report| evaluation::evaluation(html, &report.evaluation),
+            present: report.evaluations.iter().any(|evaluation| !evaluation.rows.is_empty()),
+            write: |html, report| evaluation::evaluations(html, &report.evaluations),
         },
         Section {
             id: "curves",

@@ -1,17 +1,17 @@
 //! A run on disk: `ledger.sqlite`, `metrics.jsonl` and `checkpoints/`, and stages that are done once and resumed.
 //!
-//! A stage is a function of the hash of its inputs and settings. One that is done with the same hash is skipped, one that
-//! was broken off goes on at the item or the checkpoint it had reached, one whose hash changed starts anew.
+//! A stage that is done with the same hash is skipped. One that was broken off goes on at the item or the checkpoint it
+//! had reached. One whose hash changed starts anew.
 
-use crate::progress;
-use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
 use solon_data::files::{
     FolderLock, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts, write_bytes_atomically,
 };
 use solon_data::ledger::{Ledger, NewStep, StageState};
-use solon_data::metrics::MetricsLog;
-use solon_train::Trainer;
+use solon_data::metrics::{MetricsLine, MetricsLog, read_metrics};
+use solon_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,8 +64,6 @@ pub enum Begun {
     Done {
         /// Hash of what it made.
         output_hash: String,
-        /// What it told.
-        detail: Value,
     },
 }
 
@@ -82,37 +80,38 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(45);
 impl RunFolder {
     /// Opens or makes a run's folder, which nobody else may have open.
     pub fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path.join("checkpoints"))
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        let checkpoints = path.join("checkpoints");
+        std::fs::create_dir_all(&checkpoints).with_context(|| format!("cannot make {}", path.display()))?;
         let lock = FolderLock::acquire(path)?;
         remove_stale_temporaries(path)?;
-        remove_stale_temporaries(&path.join("checkpoints"))?;
+        remove_stale_temporaries(&checkpoints)?;
         let ledger = Ledger::open(&path.join("ledger.sqlite"))?;
         let metrics = MetricsLog::open(&path.join("metrics.jsonl"))?;
         Ok(Self { path: path.to_owned(), ledger, metrics, _lock: lock })
     }
 
-    /// Begins a stage whose inputs and settings are these, in order. This build of the program is one of them.
-    pub fn begin(&mut self, stage: &str, inputs: &[&str]) -> Result<Begun> {
-        let build = build_hash()?;
-        let input_hash = sha256_parts([build.as_str()].into_iter().chain(inputs.iter().copied()));
+    /// Begins a stage whose inputs and settings hash to this.
+    pub fn begin(&mut self, stage: &str, input_hash: &str) -> Result<Begun> {
+        let input_hash = hash_with_build(input_hash)?;
         let known = self.ledger.stage(stage)?.filter(|s| s.input_hash == input_hash);
         if known.is_none() {
-            // Before the ledger says that the stage is new: nothing may go on from another stage's state.
+            // Before the ledger says that the stage is new: nothing may go on from another stage's state, or be taken for
+            // what this one made.
             remove_if_there(&self.state_file(stage))?;
+            remove_folder_if_there(&self.saved(stage))?;
         }
         let before = known.and_then(|s| s.seconds);
         let clock =
             StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
         match self.ledger.begin_stage(stage, &input_hash)? {
-            StageState::Done { output_hash, detail, .. } => return Ok(Begun::Done { output_hash, detail }),
+            StageState::Done { output_hash, .. } => return Ok(Begun::Done { output_hash }),
             StageState::Resumed { items, last_step } => match last_step {
-                Some(step) => eprintln!("{stage}: going on (step {step} was the last)"),
-                None => eprintln!("{stage}: going on ({items} items were there)"),
+                Some(step) => eprintln!("{stage}: resumed (step {step} was the last)"),
+                None => eprintln!("{stage}: resumed ({items} items were there)"),
             },
             StageState::Fresh { replaced } => {
                 if replaced.is_some() {
-                    eprintln!("{stage}: its inputs changed, starting anew");
+                    eprintln!("{stage}: its inputs or settings changed, so it runs again");
                 }
                 self.metrics.drop_stage(stage)?;
             }
@@ -131,7 +130,7 @@ impl RunFolder {
 
     /// Steps a trainer to its end, from its last checkpoint where there is one, recording every step. Returns the tokens that
     /// went through the model.
-    pub fn train(&mut self, stage: &str, what: &str, trainer: &mut dyn Trainer) -> Result<usize> {
+    pub fn train(&mut self, stage: &str, trainer: &mut dyn Trainer) -> Result<usize> {
         let state_file = self.state_file(stage);
         let mut next = 0;
         if state_file.exists() {
@@ -142,49 +141,131 @@ impl RunFolder {
         self.ledger.truncate_steps_after(stage, next as u64)?;
         self.metrics.drop_after(stage, next as u64)?;
         let total = trainer.total_steps();
-        let bar = progress::bar(what, total, "steps");
-        bar.set_position(next as u64);
-        bar.reset_eta();
+        let mut progress = Progress::new(stage, total, "steps");
+        progress.resume_at(next);
         let mut saved = Instant::now();
         let mut tokens = 0;
         for step in next..total {
-            let record = trainer.step(step)?;
+            let record = match trainer.step(step) {
+                Ok(record) => record,
+                Err(error) => {
+                    if let TrainError::NotFinite { step, items, .. } = &error {
+                        self.keep_skipped(stage, *step, items, &error.to_string())?;
+                    }
+                    return Err(error).with_context(|| format!("hint: lower {stage}.learning_rate"));
+                }
+            };
             tokens += record.tokens;
+            if let Some(reason) = &record.skipped {
+                let file = self.keep_skipped(stage, step, &record.items, reason)?;
+                eprintln!("{stage}: step {} was not applied: {reason}; its batch is in {file}", step + 1);
+            }
             let metrics: Map<String, Value> = record
                 .metrics
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
                 .collect();
-            if record.metrics.values().any(|value| !value.is_finite()) {
-                bail!(
-                    "{stage}: step {} gave a value that is not finite\nhint: lower {stage}.learning_rate",
-                    step + 1
-                );
-            }
             self.metrics.append(stage, step as u64 + 1, &metrics)?;
             let data = Value::Object(metrics);
             self.ledger.record_step(
                 stage,
                 &NewStep { step: step as u64 + 1, data, items: record.items, sha256: None },
             )?;
-            bar.inc(1);
-            if let Some(loss) = record.metrics.get("loss").or(record.metrics.get("objective/rlhf_reward")) {
-                bar.set_message(format!("{what} ({loss:.3})"));
-            }
+            let shown = ["loss", "objective/rlhf_reward"];
+            let note = shown.iter().find_map(|name| {
+                let value = record.metrics.get(name)?;
+                Some(format!("{} {value:.3}", name.trim_start_matches("objective/")))
+            });
+            progress.step(record.tokens, note);
             if stop_asked() || (saved.elapsed() >= CHECKPOINT_EVERY && step + 1 < total) {
                 write_bytes_atomically(&state_file, &trainer.checkpoint(step + 1)?)?;
                 saved = Instant::now();
                 safe_point()?;
             }
         }
-        bar.finish_and_clear();
+        progress.finish();
         Ok(tokens)
+    }
+
+    /// Writes down which items a step that was not applied held, with their texts, and names the file.
+    fn keep_skipped(&self, stage: &str, step: usize, items: &[String], reason: &str) -> Result<String> {
+        let folder = self.path.join("skipped");
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut batch = Vec::new();
+        for id in items {
+            let item = self.ledger.find_item(id)?;
+            batch.push(json!({"id": id, "text": item.as_ref().map(|i| &i.text), "data": item.as_ref().map(|i| &i.data)}));
+        }
+        let file = folder.join(format!("{stage}-step-{}.json", step + 1));
+        let text = serde_json::to_string_pretty(&json!({"reason": reason, "batch": batch}))?;
+        write_bytes_atomically(&file, text.as_bytes())?;
+        Ok(file.display().to_string())
+    }
+
+    /// Where a stage saves the adapter or the model it trained.
+    pub fn saved(&self, stage: &str) -> PathBuf {
+        self.path.join("checkpoints").join(stage)
+    }
+
+    /// Hash of what a stage saved there; `None` where it saved nothing.
+    pub fn saved_hash(&self, stage: &str) -> Result<Option<String>> {
+        let folder = self.saved(stage);
+        if folder.is_dir() { folder_hash(&folder).map(Some) } else { Ok(None) }
+    }
+
+    /// The metrics of all stages.
+    pub fn metrics(&self) -> Result<Vec<MetricsLine>> {
+        Ok(read_metrics(&self.path.join("metrics.jsonl"))?)
     }
 
     /// Where a stage's training state is saved while it runs.
     fn state_file(&self, stage: &str) -> PathBuf {
         self.path.join("checkpoints").join(format!("{stage}.state"))
     }
+}
+
+/// How a run stands, read without opening it for writing.
+pub struct Standing {
+    stages: Vec<solon_data::ledger::Stage>,
+}
+
+/// How one stage stands.
+pub struct Status {
+    /// `done`, `resumed` (it was broken off and will go on), `new`, or `changed` (it was done with other inputs or settings).
+    pub word: &'static str,
+    /// Hash of what it made, where it is done.
+    pub output: Option<String>,
+    /// How long it took, now or with other inputs.
+    pub seconds: Option<f64>,
+}
+
+impl Standing {
+    /// Reads the ledger of a folder; a folder that is not there has no stages.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("ledger.sqlite");
+        let stages = if path.is_file() { Ledger::open_read_only(&path)?.stages()? } else { Vec::new() };
+        Ok(Self { stages })
+    }
+
+    /// How a stage stands whose inputs and settings hash to this; `None` where an input is not made yet.
+    pub fn status(&self, name: &str, input_hash: Option<&str>) -> Result<Status> {
+        let known = self.stages.iter().find(|stage| stage.name == name);
+        let with_build = input_hash.map(hash_with_build).transpose()?;
+        let same = known.filter(|stage| Some(&stage.input_hash) == with_build.as_ref());
+        let word = match (known, same) {
+            (_, Some(stage)) if stage.done => "done",
+            (_, Some(_)) => "resumed",
+            (Some(_), None) => "changed",
+            (None, None) => "new",
+        };
+        let output = same.filter(|stage| stage.done).and_then(|stage| stage.output_hash.clone());
+        Ok(Status { word, output, seconds: known.filter(|stage| stage.done).and_then(|stage| stage.seconds) })
+    }
+}
+
+/// A stage's input hash as the ledger keeps it: this build of the program is one of the inputs.
+fn hash_with_build(input_hash: &str) -> Result<String> {
+    Ok(sha256_parts([build_hash()?.as_str(), input_hash]))
 }
 
 /// Hash of the program's own file: promises about bits are made for one build.
@@ -228,11 +309,20 @@ pub fn folder_hash(folder: &Path) -> Result<String> {
 }
 
 /// Hash of a value's JSON.
-pub fn settings_hash(value: &impl serde::Serialize) -> Result<String> {
+pub fn sha256_json(value: &impl serde::Serialize) -> Result<String> {
     Ok(sha256_bytes(&serde_json::to_vec(value)?))
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+fn remove_folder_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))

@@ -1,0 +1,99 @@
+//! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
+
+use crate::cli::{ModelArgs, UsageError, WeightsFlag};
+use crate::plan::Plan;
+use crate::recipe::{Lora, Recipe, set, toml_value};
+use crate::run::{Done, Run, run_plan};
+use anyhow::{Context, Result};
+use solon_records::SamplingSettings;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// A recipe of one stage in the making.
+pub struct OneStage {
+    recipe: Recipe,
+    table: toml::Table,
+    threads: Option<usize>,
+}
+
+impl OneStage {
+    /// A stage of this kind, under the kind's name, on the command's model.
+    pub fn new(kind: &str, model: &ModelArgs) -> Result<Self> {
+        let recipe = Recipe {
+            name: kind.to_owned(),
+            seed: 0,
+            model: model.model.clone(),
+            adapter: model.adapter.clone(),
+            constitution: None,
+            worked_examples: None,
+            precision: model.precision,
+            weights: WeightsFlag::Full,
+            memory_gb: None,
+            lora: Lora::default(),
+            batch: None,
+            stages: Vec::new(),
+        };
+        let table = toml::Table::from_iter([("kind".to_owned(), kind.into())]);
+        Ok(Self { recipe, table, threads: model.threads })
+    }
+
+    /// Sets what all stages share.
+    pub fn recipe(mut self, set: impl FnOnce(&mut Recipe)) -> Self {
+        set(&mut self.recipe);
+        self
+    }
+
+    /// Answers sampled at a time.
+    pub fn batch(mut self, batch: Option<NonZeroUsize>) -> Self {
+        self.recipe.batch = batch;
+        self
+    }
+
+    /// Sets a key of the stage, where there is a value.
+    pub fn key(mut self, key: &str, value: Option<impl Into<toml::Value>>) -> Self {
+        if let Some(value) = value {
+            self.table.insert(key.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// Sets an input to a file, whose path is taken from the working folder.
+    pub fn file(mut self, key: &str, path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+        self.table.insert(key.to_owned(), path.display().to_string().into());
+        Ok(self)
+    }
+
+    /// Sets keys as they are typed after `--set`.
+    pub fn set(mut self, items: &[String]) -> Result<Self> {
+        for item in items {
+            let (key, value) = item
+                .split_once('=')
+                .ok_or_else(|| UsageError(format!("--set {item} has no =\nhint: --set schedule=linear")))?;
+            set(&mut self.table, key, key, toml_value(value))?;
+        }
+        Ok(self)
+    }
+
+    /// Runs the stage in a folder, or in one that is removed afterwards; `then` sees the run.
+    pub fn run<T>(self, out: Option<&Path>, then: impl FnOnce(&mut Run, &Done) -> Result<T>) -> Result<T> {
+        let Self { mut recipe, table, threads } = self;
+        recipe.stages.push(table);
+        recipe.check().map_err(UsageError)?;
+        let plan = Plan::of(recipe, Path::new("."))?;
+        let scratch;
+        let out: PathBuf = match out {
+            Some(out) => out.to_owned(),
+            None => {
+                scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+                scratch.path().to_owned()
+            }
+        };
+        run_plan(plan, &out, threads, None, then)
+    }
+}
+
+/// Sampling settings as a recipe writes them.
+pub fn sampling_table(sampling: &SamplingSettings) -> Result<toml::Value> {
+    Ok(toml::Value::try_from(sampling)?)
+}

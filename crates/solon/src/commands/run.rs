@@ -1,0 +1,32 @@
+//! `solon run`: a recipe from its first stage to its report.
+
+use crate::cli::RunArgs;
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+use crate::run::{print_plan, run_plan};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// Runs a recipe, or prints its plan.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let recipe = Recipe::open(&args.recipe, &args.set)?;
+    let here = args.recipe.canonicalize().with_context(|| args.recipe.display().to_string())?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    let plan = Plan::of(recipe, here.parent().unwrap_or(Path::new(".")))
+        .with_context(|| args.recipe.display().to_string())?;
+    if args.plan {
+        return print_plan(&plan, &out);
+    }
+    let until = args.until.as_deref();
+    run_plan(plan, &out, args.threads, until, |run, _| {
+        if let Some(until) = until {
+            eprintln!("stopped after {until}; the same command without --until resumes");
+            return Ok(());
+        }
+        let summary = run.finish()?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,110 @@
+//! What stages leave in the ledger beside a text, typed; see [`solon_data::ledger::ItemData`].
+//!
+//! An item that lacks a field is an error that names it: nothing is filled in on reading.
+
+use serde::{Deserialize, Serialize};
+use solon_data::ledger::{ItemData, ItemKind};
+use solon_eval::Judged;
+use solon_feedback::{CritiqueRecord, KnownPair, Label, RevisionRecord};
+use solon_records::{Demonstration, Message, Pair, Preference, transcript};
+
+/// An answer to a prompt; the item's text is the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The prompt's own id.
+    pub prompt_id: String,
+    /// What was answered.
+    pub prompt: Vec<Message>,
+    /// Whether the answer ran into the limit of new tokens.
+    pub cut_off: bool,
+}
+
+impl ItemData for Answer {
+    const KIND: ItemKind = ItemKind::Response;
+}
+
+impl Answer {
+    /// The answer as a conversation to imitate.
+    pub fn demonstration(&self, id: String, text: &str) -> Demonstration {
+        let mut messages = self.prompt.clone();
+        messages.push(Message::assistant(text));
+        Demonstration { id, prompt_len: self.prompt.len(), messages, cut_off: self.cut_off }
+    }
+}
+
+/// A preference, and what the labeller said where a model made it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Labelled {
+    /// The prompt's own id; a pair from a file has none.
+    pub prompt_id: Option<String>,
+    /// Oriented: `chosen` is the likelier answer.
+    pub preference: Preference,
+    /// The raw label; none where a person or the way it was made decided.
+    pub label: Option<Label>,
+    /// Whether the better answer was known beforehand: such a pair measures the labeller and is not trained on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub known: bool,
+}
+
+fn is_false(known: &bool) -> bool {
+    !*known
+}
+
+impl ItemData for Labelled {
+    const KIND: ItemKind = ItemKind::Label;
+}
+
+/// A pair whose better answer is known: it measures a labeller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The pair and the truth.
+    pub known: KnownPair,
+    /// Whether it is a contrast of the policy's own answers, and not a worked example.
+    pub contrast: bool,
+}
+
+impl ItemData for Known {
+    const KIND: ItemKind = ItemKind::Pair;
+}
+
+/// A preference as the ledger shows it.
+pub fn preference_text(preference: &Preference) -> String {
+    let Preference { prompt, chosen, rejected, probability, .. } = preference;
+    format!("{}\nchosen ({probability:.3}): {chosen}\nrejected: {rejected}", transcript(prompt))
+}
+
+/// A pair as the ledger shows it.
+pub fn pair_text(pair: &Pair) -> String {
+    format!("{}\n(1) {}\n(2) {}", transcript(&pair.prompt), pair.first, pair.second)
+}
+
+/// A model's answer to an item of a benchmark, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Which model, by its stage's name.
+    pub model: String,
+    /// The answer and what the benchmark says of it.
+    pub judged: Judged,
+}
+
+impl ItemData for Evaluated {
+    const KIND: ItemKind = ItemKind::Response;
+}
+
+/// A critique.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Critique(pub CritiqueRecord);
+
+impl ItemData for Critique {
+    const KIND: ItemKind = ItemKind::Critique;
+}
+
+/// A revision.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub RevisionRecord);
+
+impl ItemData for Revision {
+    const KIND: ItemKind = ItemKind::Revision;
+}

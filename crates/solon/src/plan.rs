@@ -1,0 +1,309 @@
+//! The plan: a recipe's stages with their settings read and their inputs connected, checked before anything is computed.
+//!
+//! There is no scheduler and no graph: the order of the file is the order of the run. An input is the name of an earlier
+//! stage, `base` (the recipe's model), or a file; a file becomes a stage of its own that loads it, in front of the stage
+//! that names it. A connection that does not fit is an error that names the stage, the key and what would fit.
+
+use crate::assets;
+use crate::cli::UsageError;
+use crate::recipe::{Recipe, stage_name};
+use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Stage};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A checked list of stages.
+pub struct Plan {
+    /// The recipe with its files found: what is frozen in the run's folder.
+    pub recipe: Recipe,
+    /// The stages in the order they run.
+    pub stages: Vec<Arc<Planned>>,
+}
+
+/// A stage and where its inputs come from.
+pub struct Planned {
+    /// Its name, unique in the plan.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// Its settings and its work.
+    pub stage: Box<dyn Stage>,
+    /// Names of earlier stages or `base`, by key, in the order they were written.
+    pub inputs: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Planned {
+    /// The stages that an input names.
+    pub fn input(&self, key: &str) -> &[String] {
+        self.inputs.iter().find(|(known, _)| *known == key).map(|(_, names)| &names[..]).unwrap_or_default()
+    }
+}
+
+impl Plan {
+    /// Reads and connects the stages of a recipe. Files are looked for beside `folder`, in the folders above it, in the
+    /// working folder, and among those the program carries.
+    pub fn of(mut recipe: Recipe, folder: &Path) -> Result<Self> {
+        let find = |file: &Path| assets::find(file, &[folder]);
+        if let Some(constitution) = &mut recipe.constitution {
+            *constitution = find(constitution)?;
+        }
+        let mut builder = Builder { recipe: &recipe, find: &find, stages: Vec::new(), tables: Vec::new() };
+        if recipe.constitution.is_some() {
+            builder.add(toml::Table::from_iter([("kind".to_owned(), "principles".into())]))?;
+        }
+        for table in &recipe.stages {
+            builder.add(table.clone())?;
+        }
+        let Builder { stages, tables, .. } = builder;
+        // The constitution's own stage is made from `constitution`, and a frozen recipe must not hold it twice.
+        recipe.stages = tables.into_iter().filter(|table| stage_kind(table) != Some("principles")).collect();
+        let plan = Self { recipe, stages };
+        plan.check_weights()?;
+        plan.preflight()?;
+        Ok(plan)
+    }
+
+    /// The stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&Arc<Planned>> {
+        self.stages.iter().find(|planned| planned.name == name)
+    }
+
+    /// Whether any stage trains.
+    pub fn trains(&self) -> bool {
+        self.stages.iter().any(|planned| planned.stage.trains().is_some())
+    }
+
+    /// Whether any stage trains every weight.
+    pub fn trains_every_weight(&self) -> bool {
+        self.stages.iter().any(|planned| planned.stage.trains() == Some(Method::Full))
+    }
+
+    /// What may be trained from what: every weight of a model that an adapter was trained on would leave the adapter
+    /// behind.
+    fn check_weights(&self) -> Result<()> {
+        for planned in &self.stages {
+            if planned.stage.trains() != Some(Method::Full) {
+                continue;
+            }
+            for from in planned.input("from") {
+                let adapter = match self.stage(from) {
+                    Some(start) => start.stage.trains() != Some(Method::Full),
+                    None => self.recipe.adapter.is_some(),
+                };
+                if adapter {
+                    let text = format!(
+                        "stage `{}`: method = \"full\" trains every weight, but `{from}` is an adapter\n\
+                         hint: give method = \"lora\", or start from `{BASE}` without an adapter",
+                        planned.name
+                    );
+                    return Err(UsageError(text).into());
+                }
+            }
+        }
+        if self.recipe.weights != crate::cli::WeightsFlag::Full && self.trains() {
+            let text = "weights = \"int8\" is for stages that only run a model; a stage of this plan trains";
+            return Err(UsageError(text.to_owned()).into());
+        }
+        Ok(())
+    }
+
+    /// Lets every stage look at what comes from outside, and refuses ids that two stages would both put into the ledger.
+    fn preflight(&self) -> Result<()> {
+        let mut ids: BTreeMap<String, &str> = BTreeMap::new();
+        for planned in &self.stages {
+            let inputs = |key: &str| -> Vec<&dyn Stage> {
+                let names = planned.input(key).iter();
+                names.filter_map(|name| self.stage(name)).map(|planned| &*planned.stage).collect()
+            };
+            let names_of = |stage: &str, key: &str| -> Vec<String> {
+                self.stage(stage).map(|planned| planned.input(key).to_vec()).unwrap_or_default()
+            };
+            let names = |key: &str| planned.input(key).to_vec();
+            let own = planned
+                .stage
+                .preflight(&Preflight { inputs: &inputs, names: &names, names_of: &names_of })
+                .with_context(|| format!("stage `{}`", planned.name))?;
+            for id in own {
+                if let Some(first) = ids.insert(id.clone(), &planned.name) {
+                    bail!(
+                        "the id `{id}` stands in stage `{first}` and in stage `{}`\n\
+                         hint: give every prompt an `id` of its own, or let both stages read one stage of prompts",
+                        planned.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stage_kind(table: &toml::Table) -> Option<&str> {
+    table.get("kind").and_then(toml::Value::as_str)
+}
+
+/// A plan in the making.
+struct Builder<'a> {
+    recipe: &'a Recipe,
+    find: &'a dyn Fn(&Path) -> Result<PathBuf>,
+    stages: Vec<Arc<Planned>>,
+    tables: Vec<toml::Table>,
+}
+
+impl Builder<'_> {
+    /// Adds a stage, and in front of it those that load its files.
+    fn add(&mut self, mut table: toml::Table) -> Result<()> {
+        let wrong = |text: String| UsageError(text);
+        let place = self.tables.len() + 1;
+        let kind = stage_kind(&table)
+            .ok_or_else(|| wrong(format!("[[stage]] {place} has no `kind`; it is one of {}", kind_names())))?;
+        let kind = KINDS.iter().find(|known| known.name == kind).ok_or_else(|| {
+            wrong(format!("[[stage]] {place}: there is no kind `{kind}`; it is one of {}", kind_names()))
+        })?;
+        let name = stage_name(&table).unwrap_or(kind.name).to_owned();
+        self.check_name(&name)?;
+        // A loading stage names its file itself; it is found now, so that the frozen recipe does not depend on where it lies.
+        if let Some(file) = table.get("file").and_then(toml::Value::as_str) {
+            let found = (self.find)(Path::new(file)).with_context(|| format!("stage `{name}`: file"))?;
+            table.insert("file".to_owned(), found.display().to_string().into());
+        }
+        let mut keys = table.clone();
+        keys.remove("kind");
+        keys.remove("name");
+        let stage = (kind.parse)(Keys::new(keys)).map_err(|what| wrong(format!("stage `{name}`: {what}")))?;
+        if stage.needs_constitution() && self.recipe.constitution.is_none() {
+            return Err(wrong(format!(
+                "stage `{name}` needs a constitution\nhint: write constitution = \"constitutions/default.toml\" at the top"
+            ))
+            .into());
+        }
+        let mut inputs = Vec::new();
+        for input in stage.inputs() {
+            inputs.push((input.key, self.connect(&name, &mut table, input)?));
+        }
+        self.tables.push(table);
+        self.stages.push(Arc::new(Planned { name, kind, stage, inputs }));
+        Ok(())
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let recipe_keys = ["lora", "name", "seed", "model", "precision", "stage"];
+        let what = if name.is_empty() || !name.chars().all(plain) {
+            "names are of letters, digits, - and _"
+        } else if name == BASE {
+            "that is the base model's name"
+        } else if recipe_keys.contains(&name) {
+            "a key of the recipe has that name, and --set could not tell them apart"
+        } else if self.stages.iter().any(|planned| planned.name == name) {
+            "an earlier stage has that name; give one of them a `name` of its own"
+        } else {
+            return Ok(());
+        };
+        Err(UsageError(format!("stage `{name}`: {what}")).into())
+    }
+
+    /// The stages an input comes from.
+    fn connect(&mut self, name: &str, table: &mut toml::Table, input: Input) -> Result<Vec<String>> {
+        let Input { key, names, accepts, missing } = input;
+        if names.is_empty() {
+            return match missing {
+                Missing::Nothing => Ok(Vec::new()),
+                Missing::Everything => Ok(self.fitting(accepts)),
+                Missing::Refused => Err(UsageError(format!(
+                    "stage `{name}` needs `{key}`: {}\nhint: {}",
+                    what_fits(accepts),
+                    self.would_fit(accepts)
+                ))
+                .into()),
+            };
+        }
+        let mut connected = Vec::new();
+        for given in names {
+            let from = match accepts.iter().find_map(|data| data.loader()) {
+                Some(loader) if is_file(&given) => self.load(name, key, loader, &given, table)?,
+                _ => given,
+            };
+            let made = match self.stages.iter().find(|planned| planned.name == from) {
+                Some(planned) => Some(planned.stage.output()),
+                None => (from == BASE).then_some(Data::Model),
+            };
+            let what = match made {
+                None => "there is no earlier stage of that name".to_owned(),
+                Some(made) if !accepts.contains(&made) => format!("that stage makes a {}", made.name()),
+                Some(_) if connected.contains(&from) => "it is named twice".to_owned(),
+                Some(_) => {
+                    connected.push(from);
+                    continue;
+                }
+            };
+            return Err(UsageError(format!(
+                "stage `{name}`: {key} = \"{from}\": {what}; {}\nhint: {}",
+                what_fits(accepts),
+                self.would_fit(accepts)
+            ))
+            .into());
+        }
+        Ok(connected)
+    }
+
+    /// Adds a stage that loads a file for another's input, and returns its name.
+    fn load(
+        &mut self,
+        stage: &str,
+        key: &str,
+        loader: &str,
+        file: &str,
+        table: &mut toml::Table,
+    ) -> Result<String> {
+        let taken = |name: &str| self.stages.iter().any(|planned| planned.name == name);
+        let first = format!("{stage}-{key}");
+        let name = match taken(&first) {
+            false => first,
+            true => (2..).map(|n| format!("{first}-{n}")).find(|name| !taken(name)).unwrap_or(first),
+        };
+        let entries = [("kind", loader), ("name", &name), ("file", file)];
+        self.add(entries.into_iter().map(|(k, v)| (k.to_owned(), toml::Value::from(v))).collect())?;
+        // The frozen recipe names the loading stage.
+        match table.get_mut(key) {
+            Some(toml::Value::Array(names)) => {
+                names.iter_mut().filter(|n| n.as_str() == Some(file)).for_each(|n| *n = name.clone().into());
+            }
+            _ => {
+                table.insert(key.to_owned(), name.clone().into());
+            }
+        }
+        Ok(name)
+    }
+
+    /// The base model and the earlier stages that make one of these, in their order.
+    fn fitting(&self, accepts: &[Data]) -> Vec<String> {
+        let base = accepts.contains(&Data::Model).then(|| BASE.to_owned());
+        let stages = self.stages.iter().filter(|planned| accepts.contains(&planned.stage.output()));
+        base.into_iter().chain(stages.map(|planned| planned.name.clone())).collect()
+    }
+
+    fn would_fit(&self, accepts: &[Data]) -> String {
+        let names = self.fitting(accepts);
+        let file = if accepts.iter().any(|data| data.loader().is_some()) { ", or a file" } else { "" };
+        match names.is_empty() {
+            true if file.is_empty() => "no earlier stage makes one; add such a stage before this one".to_owned(),
+            true => "no earlier stage makes one; add such a stage before this one, or name a file".to_owned(),
+            false => format!("what would fit: {}{file}", names.join(", ")),
+        }
+    }
+}
+
+fn kind_names() -> String {
+    KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+}
+
+fn what_fits(accepts: &[Data]) -> String {
+    let names: Vec<&str> = accepts.iter().map(|data| data.name()).collect();
+    format!("it takes {}", names.join(" or "))
+}
+
+/// Whether an input names a file: names of stages hold neither dots nor slashes.
+fn is_file(given: &str) -> bool {
+    given.contains(['/', '.', '\\'])
+}

@@ -1,0 +1,355 @@
+//! A plan being carried out: stages that are done once, resumed where they were broken off, and read by later stages.
+//!
+//! What all stages do alike is here, once: begin or skip, chunks of items that are not made yet, training with
+//! checkpoints, the end. A stage is a function of the hash of its settings and inputs, of the run's seed and of its own
+//! name ([`Run::input_hash`]).
+
+mod finish;
+mod folder;
+mod model;
+mod reader;
+mod stage_run;
+
+pub use finish::peak_memory_bytes;
+pub use folder::{model_hash, sha256_json, stop_on_interrupt};
+pub use model::{Device, Model, Start, copy_adapter, fresh_adapter, save_merged};
+pub use reader::{Reader, Sourced};
+pub use stage_run::{SLOTS, StageRun};
+
+use crate::catalogue;
+use crate::cli::UsageError;
+use crate::commands::{precision, with_threads};
+use crate::memory::Pass;
+use crate::plan::{Plan, Planned};
+use crate::progress::duration;
+use crate::stages::{BASE, Method};
+use anyhow::{Context, Result};
+use folder::{Begun, RunFolder, Standing};
+use serde_json::Value;
+use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
+use solon_data::ledger::{ItemData, TypedItem};
+use solon_eval::Summary;
+use solon_feedback::Constitution;
+use solon_infer::chat::{ChatModel, OpenSettings};
+use solon_kernels::isa::isa;
+use solon_model::Training;
+use solon_model::weights::AdapterFile;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file by which a folder is known to hold an adapter.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// A plan, its folder and what its stages share.
+pub struct Run {
+    plan: Plan,
+    folder: RunFolder,
+    model_path: PathBuf,
+    model_sha256: String,
+    constitution: Option<Constitution>,
+    /// Hash of what every stage depends on.
+    base_hash: String,
+    /// Hash of the constitution's file, and of which worked examples are used.
+    constitution_hash: String,
+    /// Opened when a stage first asks for it.
+    base: OnceCell<Arc<ChatModel>>,
+    /// Models that have every weight trained, opened when a stage first asks for one.
+    full: std::cell::RefCell<BTreeMap<String, Arc<ChatModel>>>,
+    /// Hash of what each finished stage made.
+    made: BTreeMap<String, String>,
+}
+
+/// Which stages did some work.
+#[derive(Default)]
+pub struct Done {
+    /// Their names.
+    pub worked: BTreeSet<String>,
+}
+
+/// What every stage depends on: the machine's instruction set, the precision, the base model, the seed, the adapters' shape.
+fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
+    let recipe = &plan.recipe;
+    let adapter = recipe.adapter.as_deref().map(model_hash).transpose()?;
+    Ok(sha256_parts([
+        isa().name(),
+        precision(recipe.precision).name(),
+        model_sha256,
+        &sha256_json(&(recipe.seed, &recipe.lora, recipe.memory_gb, recipe.weights.name(), adapter))?,
+    ]))
+}
+
+/// Hash of the constitution's file and of which of its worked examples are used; empty without one.
+fn constitution_hash(plan: &Plan) -> Result<String> {
+    match &plan.recipe.constitution {
+        None => Ok(String::new()),
+        Some(file) => Ok(sha256_parts([sha256_file(file)?, sha256_json(&plan.recipe.worked_examples)?])),
+    }
+}
+
+/// The hash a stage is begun with, from the hashes of what its inputs made; `None` where one of them is not made yet.
+fn input_hash(
+    planned: &Planned,
+    base: &str,
+    constitution: &str,
+    made: &BTreeMap<String, String>,
+) -> Result<Option<String>> {
+    let mut parts = vec![planned.name.clone(), planned.kind.name.to_owned(), base.to_owned()];
+    parts.push(sha256_json(&planned.stage.settings())?);
+    if planned.stage.needs_constitution() {
+        parts.push(constitution.to_owned());
+    }
+    for (key, names) in &planned.inputs {
+        parts.push((*key).to_owned());
+        for name in names.iter() {
+            // The base model is part of `base`.
+            match if name == BASE { Some(&planned.name) } else { made.get(name) } {
+                Some(hash) => parts.push(format!("{name} {hash}")),
+                None => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(sha256_parts(parts)))
+}
+
+impl Run {
+    /// Opens the run's folder. The model is opened when a stage first needs it.
+    pub fn open(plan: Plan, out: &Path) -> Result<Self> {
+        let model_path = catalogue::resolve(&plan.recipe.model)?;
+        let model_sha256 = model_hash(&model_path)?;
+        let constitution = open_constitution(&plan)?;
+        let base_hash = base_hash(&plan, &model_sha256)?;
+        let constitution_hash = constitution_hash(&plan)?;
+        let run = Self {
+            folder: RunFolder::open(out)?,
+            model_path,
+            model_sha256,
+            constitution,
+            base_hash,
+            constitution_hash,
+            base: OnceCell::new(),
+            full: Default::default(),
+            made: BTreeMap::new(),
+            plan,
+        };
+        run.refuse_another_run()?;
+        let frozen = toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
+        write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
+        // A budget that is too small is refused before anything is computed.
+        if run.plan.recipe.memory_gb.is_some() && run.plan.trains() && !run.plan.trains_every_weight() {
+            let model = Arc::clone(run.base()?);
+            run.pass(&model, Method::Lora)?;
+        }
+        Ok(run)
+    }
+
+    /// A folder holds the run of one recipe: another's items could have the same ids.
+    fn refuse_another_run(&self) -> Result<()> {
+        let path = self.folder.path.join("recipe.toml");
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+        let there: Option<toml::Table> = text.parse().ok();
+        let name = there.as_ref().and_then(|table| table.get("name")).and_then(toml::Value::as_str);
+        match name {
+            Some(name) if name != self.plan.recipe.name => {
+                let out = self.folder.path.display();
+                let (mine, hint) = (&self.plan.recipe.name, "hint: give another --out");
+                Err(UsageError(format!("{out} holds a run of `{name}`, and this is `{mine}`\n{hint}")).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries out the stages in order, up to and with `until`.
+    pub fn execute(&mut self, until: Option<&str>) -> Result<Done> {
+        let mut done = Done::default();
+        for planned in self.plan.stages.clone() {
+            if self.carry_out(&planned)? {
+                done.worked.insert(planned.name.clone());
+            }
+            if until == Some(planned.name.as_str()) {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does a stage unless it was done with the same inputs; says whether there was work.
+    fn carry_out(&mut self, planned: &Arc<Planned>) -> Result<bool> {
+        let name = &planned.name;
+        let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &self.made)?;
+        let hash = hash.with_context(|| format!("stage `{name}` is to run before its inputs"))?;
+        let (output, worked) = match self.folder.begin(name, &hash)? {
+            Begun::Done { output_hash } => (output_hash, false),
+            Begun::Work(clock) => {
+                let detail = planned
+                    .stage
+                    .run(&mut StageRun::new(self, Arc::clone(planned)))
+                    .with_context(|| format!("stage `{name}`"))?;
+                let items = self.folder.ledger.items_hash(name)?;
+                let saved = self.folder.saved_hash(name)?;
+                let output = saved.unwrap_or(items);
+                self.folder.finish(clock, &output, &detail)?;
+                eprintln!("{name}: done {}", told(&detail));
+                (output, true)
+            }
+        };
+        self.made.insert(name.clone(), output);
+        Ok(worked)
+    }
+
+    /// What a finished stage told.
+    pub fn detail(&self, stage: &str) -> Result<Value> {
+        Ok(self.folder.ledger.stage(stage)?.map(|stage| stage.detail).unwrap_or_default())
+    }
+
+    /// The items of a stage, dropped ones included.
+    pub fn items<T: ItemData>(&self, stage: &str) -> Result<Vec<TypedItem<T>>> {
+        Ok(self.folder.ledger.items(stage)?)
+    }
+
+    /// A stage's view of the run.
+    pub fn reader(&self, stage: &str) -> Result<Reader<'_>> {
+        let planned = self.plan.stage(stage).with_context(|| format!("there is no stage `{stage}`"))?;
+        Ok(Reader::new(self, planned))
+    }
+
+    /// What each model evaluated by a stage comes to.
+    pub fn summaries(&self, stage: &str) -> Result<Vec<(String, Summary)>> {
+        self.reader(stage)?.summaries()
+    }
+
+    /// Puts what a stage trained into a folder of its own: the adapter, or the whole model.
+    pub fn publish(&self, stage: &str, out: &Path, merge: bool) -> Result<()> {
+        let saved = self.folder.saved(stage);
+        if !merge && saved.join(ADAPTER_CONFIG).exists() {
+            return Ok(AdapterFile::open(&saved)?.save(out)?);
+        }
+        save_merged(&self.model(stage)?, out)?;
+        // Readers would load an adapter that lies beside a model on top of it.
+        for stale in [ADAPTER_CONFIG, "adapter_model.safetensors"] {
+            folder::remove_if_there(&out.join(stale))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a folder holds what [`Run::publish`] puts there.
+    pub fn is_published(&self, out: &Path) -> bool {
+        [ADAPTER_CONFIG, "model.safetensors"].iter().any(|file| out.join(file).exists())
+    }
+
+    /// The base model with its own adapter.
+    fn base(&self) -> Result<&Arc<ChatModel>> {
+        if let Some(model) = self.base.get() {
+            return Ok(model);
+        }
+        let recipe = &self.plan.recipe;
+        let training = if self.plan.trains() { Training::Frozen } else { recipe.weights.into() };
+        let settings = OpenSettings { precision: precision(recipe.precision), training };
+        let model = ChatModel::open(&self.model_path, recipe.adapter.as_deref(), settings)
+            .with_context(|| format!("model {}", recipe.model))?;
+        Ok(self.base.get_or_init(|| Arc::new(model)))
+    }
+
+    /// How much goes through a model at a time while it is trained.
+    fn pass(&self, model: &ChatModel, method: Method) -> Result<Pass> {
+        let rank = match method {
+            Method::Lora => Some(self.plan.recipe.lora.rank.get()),
+            Method::Full => None,
+        };
+        let precision = model.decoder.backend().precision();
+        Pass::within(self.plan.recipe.memory_gb, model.config(), rank, precision)
+    }
+}
+
+fn open_constitution(plan: &Plan) -> Result<Option<Constitution>> {
+    let Some(file) = &plan.recipe.constitution else { return Ok(None) };
+    let mut constitution = Constitution::open(file)?;
+    if let Some(count) = plan.recipe.worked_examples {
+        constitution.example = evenly_spaced(constitution.example, count);
+    }
+    Ok(Some(constitution))
+}
+
+/// `count` of the items, evenly spaced; all where there are no more.
+fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
+    let total = items.len();
+    let count = count.get().min(total);
+    let chosen: BTreeSet<usize> = (0..count).map(|i| i * total / count).collect();
+    items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
+}
+
+/// Runs a plan in a folder with this many threads; `then` sees the run when its last stage is done.
+pub fn run_plan<T>(
+    plan: Plan,
+    out: &Path,
+    threads: Option<usize>,
+    until: Option<&str>,
+    then: impl FnOnce(&mut Run, &Done) -> Result<T>,
+) -> Result<T> {
+    if let Some(until) = until.filter(|name| plan.stage(name).is_none()) {
+        let names: Vec<&str> = plan.stages.iter().map(|planned| planned.name.as_str()).collect();
+        let text = format!("--until {until}: there is no stage of that name\nhint: the stages are {}", names.join(", "));
+        return Err(UsageError(text).into());
+    }
+    stop_on_interrupt()?;
+    with_threads(threads, || {
+        let mut run = Run::open(plan, out)?;
+        let done = run.execute(until)?;
+        then(&mut run, &done)
+    })
+}
+
+/// Prints the plan: each stage, where its inputs come from, and whether there is work to do. Computes nothing.
+pub fn print_plan(plan: &Plan, out: &Path) -> Result<()> {
+    use std::io::Write;
+    let standing = Standing::read(out)?;
+    // A model that is not there yet is not fetched to print a plan: then nothing can have been done with it.
+    let path = catalogue::cached(&plan.recipe.model);
+    let base = path.map(|path| base_hash(plan, &model_hash(&path)?)).transpose()?;
+    let constitution = constitution_hash(plan)?;
+    let mut made = BTreeMap::new();
+    let mut rows = Vec::new();
+    for planned in &plan.stages {
+        let hash = match &base {
+            Some(base) => input_hash(planned, base, &constitution, &made)?,
+            None => None,
+        };
+        let status = standing.status(&planned.name, hash.as_deref())?;
+        if let Some(output) = status.output {
+            made.insert(planned.name.clone(), output);
+        }
+        let inputs: Vec<String> = planned
+            .inputs
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(key, names)| format!("{key} = {}", names.join(", ")))
+            .collect();
+        let time = status.seconds.map(|s| format!("took {}", duration(s))).unwrap_or_default();
+        rows.push([planned.name.clone(), planned.kind.name.to_owned(), status.word.to_owned(), time, inputs.join("; ")]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        text += format!("{}{}", cells.collect::<String>(), row[4]).trim_end();
+        text.push('\n');
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// A stage's counts in a few words.
+fn told(detail: &Value) -> String {
+    let Some(object) = detail.as_object() else { return String::new() };
+    let parts: Vec<String> = object
+        .iter()
+        .filter_map(|(name, value)| match value.as_f64()? {
+            x if x.fract() != 0.0 => Some(format!("{name} {x:.3}")),
+            _ => Some(format!("{name} {value}")),
+        })
+        .collect();
+    if parts.is_empty() { String::new() } else { format!("({})", parts.join(", ")) }
+}

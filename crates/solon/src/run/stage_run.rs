@@ -1,0 +1,145 @@
+//! A stage at work: what it may write, and the two shapes of work, once: items in chunks, and training.
+
+use super::folder::safe_point;
+use super::{Reader, Run};
+use crate::plan::Planned;
+use crate::progress::Progress;
+use crate::stages::{Method, Training};
+use anyhow::Result;
+use serde_json::{Value, json};
+use solon_data::ledger::{ItemKind, NewItem};
+use solon_draws::Draws;
+use solon_infer::chat::ChatModel;
+use solon_train::{TrainSettings, Trainer};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Answers sampled at a time, and items between two visits to the ledger: what a killed run loses at most.
+pub const SLOTS: usize = 64;
+
+/// A stage at work.
+pub struct StageRun<'a> {
+    run: &'a mut Run,
+    planned: Arc<Planned>,
+}
+
+impl<'a> StageRun<'a> {
+    pub(super) fn new(run: &'a mut Run, planned: Arc<Planned>) -> Self {
+        Self { run, planned }
+    }
+
+    /// What the stage may read.
+    pub fn read(&self) -> Reader<'_> {
+        Reader::new(self.run, &self.planned)
+    }
+
+    pub(super) fn run(&self) -> &Run {
+        self.run
+    }
+
+    /// The stage's name.
+    pub fn name(&self) -> &str {
+        &self.planned.name
+    }
+
+    /// How many answers are sampled at a time. No result depends on it.
+    pub fn slots(&self) -> usize {
+        self.run.plan.recipe.batch.map_or(SLOTS, NonZeroUsize::get)
+    }
+
+    /// The key of the stage's draws.
+    pub fn draws(&self) -> Draws {
+        Draws::new(self.run.plan.recipe.seed, &self.planned.name)
+    }
+
+    /// An id of the stage's own for something that has the id `of`.
+    pub fn id(&self, of: &str) -> String {
+        format!("{}/{of}", self.planned.name)
+    }
+
+    /// Puts items into the ledger.
+    pub fn insert(&mut self, items: &[NewItem]) -> Result<()> {
+        Ok(self.run.folder.ledger.insert_items(&self.planned.name, items)?)
+    }
+
+    /// Makes items in chunks. `id` is that of the item that says that all of an input's items are there; inputs that have
+    /// theirs are skipped. `make` gets those that are left of a chunk with their places, and returns their items, which
+    /// are recorded at once.
+    pub fn in_chunks<T>(
+        &mut self,
+        unit: &'static str,
+        inputs: &[T],
+        kind: ItemKind,
+        id: impl Fn(&T) -> String,
+        mut make: impl FnMut(&Self, &[(u64, &T)]) -> Result<Vec<NewItem>>,
+    ) -> Result<()> {
+        let there = self.read().own_ids(kind)?;
+        let mut progress = Progress::new(self.name(), inputs.len(), unit);
+        progress.resume_at(inputs.iter().filter(|input| there.contains(&id(input))).count());
+        for (chunk, inputs) in inputs.chunks(SLOTS).enumerate() {
+            safe_point()?;
+            let places = (chunk * SLOTS) as u64..;
+            let todo: Vec<(u64, &T)> = places.zip(inputs).filter(|(_, input)| !there.contains(&id(input))).collect();
+            if todo.is_empty() {
+                continue;
+            }
+            let items = make(self, &todo)?;
+            self.insert(&items)?;
+            progress.add(todo.len());
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Steps a trainer to its end, from its last checkpoint where there is one. Returns what is told of it: `seconds` and
+    /// `tokens` are of this attempt.
+    pub fn train(&mut self, trainer: &mut dyn Trainer, started: Instant) -> Result<Value> {
+        let tokens = self.run.folder.train(&self.planned.name, trainer)?;
+        Ok(json!({"steps": trainer.total_steps(), "tokens": tokens, "seconds": started.elapsed().as_secs_f64()}))
+    }
+
+    /// The trainers' settings.
+    pub fn train_settings(&self, training: &Training, model: &ChatModel) -> Result<TrainSettings> {
+        let pass = self.run.pass(model, training.method)?;
+        Ok(TrainSettings {
+            learning_rate: training.learning_rate,
+            schedule: training.schedule,
+            warmup: training.warmup,
+            batch_size: training.batch_size.get(),
+            epochs: training.epochs.get(),
+            tokens_per_pass: pass.tokens,
+            keep: pass.keep,
+            optimizer: training.optimizer,
+            max_skipped: training.max_skipped,
+        })
+    }
+
+    /// Records what the stage saved.
+    pub(super) fn record_checkpoint(&mut self, steps: usize, hash: &str) -> Result<()> {
+        let path = format!("checkpoints/{}", self.planned.name);
+        self.run.folder.ledger.record_checkpoint(&self.planned.name, steps as u64, &path, hash)?;
+        Ok(())
+    }
+
+    /// The folder the stage saves to.
+    pub fn folder(&self) -> std::path::PathBuf {
+        self.run.folder.saved(&self.planned.name)
+    }
+
+    /// A folder of the run beside the stages'.
+    pub fn beside(&self, name: &str) -> std::path::PathBuf {
+        self.run.folder.path.join(name)
+    }
+
+    /// What the stage dropped, by reason, as it is told.
+    pub fn drops(&self) -> Result<Value> {
+        let counts = self.read().own_drops()?;
+        Ok(counts.iter().map(|c| json!({"reason": c.reason, "count": c.count})).collect())
+    }
+
+    /// Whether the run's adapters are trained, or every weight.
+    pub fn method(&self) -> Option<Method> {
+        self.planned.stage.trains()
+    }
+}

@@ -1,0 +1,120 @@
+//! `dpo`: direct preference optimisation (Rafailov et al. 2023) on preferences with soft labels; the model it starts from
+//! is the reference.
+
+use super::settings::{Rates, positive};
+use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
+use crate::run::StageRun;
+use crate::tokenise;
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use solon_train::Trainer;
+use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::losses::dpo::{DpoLoss, DpoSettings};
+use std::time::Instant;
+
+pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
+
+struct Dpo {
+    own: Own,
+    training: Training,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    /// The model to start from, and to be held to.
+    #[serde(default = "base", skip_serializing)]
+    from: String,
+    /// Preferences.
+    #[serde(default, skip_serializing)]
+    pairs: OneOrMany,
+    /// Strength of the pull towards the reference.
+    #[serde(default = "tenth", deserialize_with = "positive")]
+    beta: f64,
+    /// `sigmoid`, `ipo`, `hinge` or `robust`.
+    #[serde(default = "sigmoid")]
+    loss: DpoLoss,
+    /// How often labels are taken to be flipped: cDPO with `sigmoid`, and `robust`'s rate.
+    #[serde(default)]
+    label_smoothing: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn sigmoid() -> DpoLoss {
+    DpoLoss::Sigmoid
+}
+
+impl Own {
+    fn loss(&self) -> DpoSettings {
+        DpoSettings { loss: self.loss, beta: self.beta, label_smoothing: self.label_smoothing }
+    }
+}
+
+fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
+    let training = Training::take(&mut keys, &Rates { lora: 5e-5, full: 1e-6 })?;
+    let own: Own = keys.rest()?;
+    own.loss().validate().map_err(|error| error.to_string())?;
+    Ok(Box::new(Dpo { training, own }))
+}
+
+impl Stage for Dpo {
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::required("from", [self.own.from.clone()], &[Data::Model]),
+            Input::required("pairs", &self.own.pairs, &[Data::Preferences]),
+        ]
+    }
+
+    fn output(&self) -> Data {
+        Data::Model
+    }
+
+    fn settings(&self) -> Value {
+        json!([self.own, self.training])
+    }
+
+    fn trains(&self) -> Option<Method> {
+        Some(self.training.method)
+    }
+
+    fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let started = Instant::now();
+        let preferences = run.read().preferences("pairs")?;
+        if preferences.is_empty() {
+            bail!("there are no preferences to learn from: {} is empty", run.read().input_shown("pairs"));
+        }
+        let start = run.start("from", self.training.method)?;
+        let pairs = tokenise::pairs(start.chat(), &preferences)?;
+        let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
+        let settings = run.train_settings(&self.training, start.chat())?;
+        let mut student = run.student(start, None)?;
+        let draws = run.draws().item("order");
+        let mut trainer =
+            DpoTrainer::new(&mut student.learner, &pairs, references, settings, self.own.loss(), draws)?;
+        let mut told = run.train(&mut trainer, started)?;
+        let steps = trainer.total_steps();
+        run.save(&student, steps)?;
+        told["pairs"] = json!(pairs.len());
+        Ok(told)
+    }
+
+    fn curves(&self) -> Vec<Curve> {
+        vec![
+            Curve { title: "loss", y_label: "loss", series: &[("loss", "loss")] },
+            Curve {
+                title: "implicit rewards",
+                y_label: "reward",
+                series: &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")],
+            },
+            Curve {
+                title: "share of pairs whose chosen answer has the higher implicit reward",
+                y_label: "accuracy",
+                series: &[("rewards/accuracies", "accuracy")],
+            },
+        ]
+    }
+}

@@ -1,0 +1,277 @@
+//! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
+
+use super::{Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
+use crate::feedback_model::LocalModel;
+use crate::items::Evaluated;
+use crate::report::{self, Report};
+use crate::run::{Reader, StageRun};
+use crate::stages::BASE;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_eval::benchmarks::{self, Settings};
+use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Summary, compare, summarise};
+use solon_feedback::{FeedbackModel, GenerateRequest};
+use solon_records::Prompt;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+pub const KIND: Kind =
+    Kind { name: "evaluate", about: "Models answer held-out prompts, and the answers are judged.", parse: parse::<Evaluate> };
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Evaluate {
+    /// Which benchmark.
+    #[serde(default = "safety")]
+    benchmark: String,
+    /// The models that answer: a column each. Left out: the base model and every model trained so far.
+    #[serde(default, skip_serializing)]
+    models: OneOrMany,
+    /// The benchmark's prompts.
+    #[serde(default, skip_serializing)]
+    prompts: OneOrMany,
+    /// Most new tokens of an answer.
+    #[serde(default = "answer_length")]
+    max_new_tokens: NonZeroUsize,
+    /// Prompts of each kind, from the start; 0 takes all.
+    #[serde(default)]
+    limit_each: usize,
+}
+
+fn safety() -> String {
+    "safety".to_owned()
+}
+
+fn answer_length() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(63)
+}
+
+impl Evaluate {
+    fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
+        let settings = Settings { max_new_tokens: self.max_new_tokens.get(), limit_each: self.limit_each };
+        Ok(benchmarks::open(&self.benchmark, prompts, &settings)?)
+    }
+}
+
+impl Stage for Evaluate {
+    fn inputs(&self) -> Vec<Input> {
+        let models = (&self.models).into();
+        vec![
+            Input { key: "models", names: models, accepts: &[Data::Model], missing: Missing::Everything },
+            Input::required("prompts", &self.prompts, &[Data::Prompts]),
+        ]
+    }
+
+    fn output(&self) -> Data {
+        Data::Evaluation
+    }
+
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+
+    fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        let mut prompts = Vec::new();
+        for stage in (preflight.inputs)("prompts") {
+            match stage.prompts() {
+                Some(known) => prompts.extend(known?),
+                // Known only when it has run: then it is looked at.
+                None => return Ok(Vec::new()),
+            }
+        }
+        self.open(prompts)?;
+        Ok(Vec::new())
+    }
+
+    fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let benchmark = self.open(run.read().prompts("prompts")?)?;
+        let Ask::Generate(sampling) = benchmark.ask();
+        let (name, draws) = (run.name().to_owned(), run.draws());
+        let columns = run.read().input("models").to_vec();
+        for (column, column_name) in columns.iter().enumerate() {
+            let policy = run.read().model_named(column_name)?;
+            let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
+            let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
+            let first = (column * benchmark.items().len()) as u64;
+            run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
+                let requests: Vec<GenerateRequest> = todo
+                    .iter()
+                    .map(|(_, item)| GenerateRequest {
+                        id: item.id.clone(),
+                        messages: item.messages.clone(),
+                        prefill: String::new(),
+                    })
+                    .collect();
+                let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
+                let items = todo.iter().zip(answers).map(|((place, item), answer)| {
+                    let answer = Answer { text: answer.text, truncated: answer.truncated };
+                    let judged = Judged::new(&*benchmark, item, answer);
+                    let text = judged.answer.text.clone();
+                    let data = Evaluated { model: column_name.clone(), judged };
+                    let mut made =
+                        NewItem::of(id(item), first + place, text, &data)?.parent(item.id.clone(), "prompt");
+                    made.prompt_id = Some(item.id.clone());
+                    Ok(made)
+                });
+                items.collect()
+            })?;
+        }
+        Ok(json!({"models": columns.len(), "answers": columns.len() * benchmark.items().len()}))
+    }
+
+    fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        let columns = self.columns(read)?;
+        let comparison = comparison(read, &columns)?;
+        report.verdict.extend(verdict(&columns));
+        report.evaluations.push(table(read, &columns, &comparison));
+        report.samples.extend(samples(&columns));
+        Ok(())
+    }
+
+    fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
+        let columns = self.columns(read)?;
+        let evaluation = summary.entry("evaluation").or_insert_with(|| json!({}));
+        for (column, figures) in &columns {
+            // A second benchmark's figures stand beside the first's.
+            let mut all = evaluation[column.as_str()].as_object().cloned().unwrap_or_default();
+            all.extend(json!(figures.figures).as_object().cloned().unwrap_or_default());
+            evaluation[column.as_str()] = Value::Object(all);
+        }
+        let comparisons = summary.entry("comparison").or_insert_with(|| json!({}));
+        comparisons[read.name()] = json!(comparison(read, &columns)?);
+        Ok(())
+    }
+
+    fn summaries(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
+        self.columns(read)
+    }
+}
+
+impl Evaluate {
+    /// What each model's answers add up to, in the order of the columns.
+    fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
+        let benchmark = self.open(read.prompts("prompts")?)?;
+        let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
+        let items: Vec<TypedItem<Evaluated>> = read.own()?;
+        for item in items {
+            answers.entry(item.data.model).or_default().push(item.data.judged);
+        }
+        let names = read.input("models").iter();
+        let columns = names.map(|name| {
+            let answers = answers.remove(name).unwrap_or_default();
+            let summary = summarise(&*benchmark, answers).with_context(|| format!("the answers of {name}"))?;
+            Ok((name.clone(), summary))
+        });
+        columns.collect()
+    }
+}
+
+/// The columns side by side. Each is tested against the model its training started from, and against the base model.
+fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Comparison> {
+    let place = |name: &str| columns.iter().position(|(column, _)| column == name);
+    let mut against = Vec::new();
+    for (column, (name, _)) in columns.iter().enumerate() {
+        let origin = read.source_of(name, "from").and_then(place);
+        for reference in place(BASE).into_iter().chain(origin) {
+            if reference != column && !against.contains(&(column, reference)) {
+                against.push((column, reference));
+            }
+        }
+    }
+    let summaries: Vec<(&str, &Summary)> = columns.iter().map(|(name, summary)| (name.as_str(), summary)).collect();
+    Ok(compare(&summaries, &against)?)
+}
+
+/// What each model's scored measures are, in a plain sentence; the base model's stand beside.
+fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
+    let percent = |x: f64| format!("{:.0} %", 100.0 * x);
+    let base = columns.iter().find(|(name, _)| name == BASE).map(|(_, summary)| summary);
+    let trained = columns.iter().filter(|(name, _)| name != BASE);
+    trained
+        .map(|(name, summary)| {
+            let scored = summary.measures.iter().filter(|measure| measure.scored);
+            let parts: Vec<String> = scored
+                .filter_map(|measure| {
+                    let rate = summary.rate(measure.key)?.rate;
+                    let before = base.and_then(|base| base.rate(measure.key));
+                    let before = before.map(|before| format!("{} → ", percent(before.rate))).unwrap_or_default();
+                    Some(format!("{} {before}{}", measure.title, percent(rate)))
+                })
+                .collect();
+            format!("{name}: {}.", parts.join(", "))
+        })
+        .collect()
+}
+
+/// The table of the report.
+fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparison) -> report::Evaluation {
+    let method = columns.first().map(|(_, summary)| summary.method.clone());
+    let place = |name: &str| columns.iter().position(|(column, _)| column == name);
+    let cell = |row: &solon_eval::ComparisonRow, column: usize, name: &str| {
+        let rate = &row.rates[column];
+        let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
+        let origin = read.source_of(name, "from").filter(|origin| *origin != BASE);
+        let against_origin = origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?)));
+        Some(report::Rate {
+            rate: rate.rate,
+            low: rate.low,
+            high: rate.high,
+            count: rate.count,
+            total: rate.total,
+            p_value: p_value(place(BASE)),
+            against_origin,
+        })
+    };
+    let rows = comparison.rows.iter().map(|row| report::Measure {
+        name: row.measure.to_owned(),
+        explanation: row.explanation.to_owned(),
+        better: row.better.into(),
+        cells: columns.iter().enumerate().map(|(column, (name, _))| cell(row, column, name)).collect(),
+    });
+    report::Evaluation {
+        name: read.name().to_owned(),
+        columns: columns.iter().map(|(name, _)| name.clone()).collect(),
+        rows: rows.collect(),
+        method: match &method {
+            Some(method) => format!("{} {}", method.asked, solon_eval::compare::METHOD),
+            None => String::new(),
+        },
+        rule: method.as_ref().map(|method| method.judged.clone()).unwrap_or_default(),
+        rule_agreement: method.and_then(|method| method.believed),
+    }
+}
+
+/// Answers that are shown of each group.
+const SHOWN_EACH: usize = 8;
+
+/// Some answers side by side: the first items of each group.
+fn samples(columns: &[(String, Summary)]) -> Vec<report::Sample> {
+    let Some((_, first)) = columns.first() else { return Vec::new() };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut out = Vec::new();
+    for (place, shown) in first.items.iter().enumerate() {
+        let count = counts.entry(shown.group.as_str()).or_default();
+        *count += 1;
+        if *count > SHOWN_EACH {
+            continue;
+        }
+        let answers = columns.iter().filter_map(|(name, summary)| {
+            let judged = &summary.items.get(place)?.judged;
+            Some(report::Answer {
+                column: name.clone(),
+                text: judged.answer.text.clone(),
+                verdict: judged.judgement.shown().to_owned(),
+            })
+        });
+        out.push(report::Sample {
+            id: shown.judged.id.clone(),
+            kind: first.heading(&shown.group).to_owned(),
+            category: shown.category.clone().unwrap_or_default(),
+            prompt: shown.prompt.clone(),
+            answers: answers.collect(),
+        });
+    }
+    out
+}

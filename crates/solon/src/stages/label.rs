@@ -1,0 +1,307 @@
+//! `label`: a model says which answer of each pair keeps the constitution better (Bai et al. 2022 §4; Lee et al. 2023). The
+//! pairs whose better answer is known are labelled with the rest, and say how far the labels can be believed.
+
+use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use crate::feedback_model::LocalModel;
+use crate::items::{Known, Labelled, preference_text};
+use crate::report::{self, Report};
+use crate::run::{Reader, StageRun};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_feedback::{
+    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict, join_known,
+    label_pairs, labeller_training, whole_sentences,
+};
+use solon_records::{Pair, Preference};
+
+pub const KIND: Kind =
+    Kind { name: "label", about: "A model says which answer of each pair is better.", parse: parse::<LabelStage> };
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct LabelStage {
+    /// The model that labels.
+    #[serde(default, skip_serializing)]
+    labeller: OneOrMany,
+    /// What is labelled.
+    #[serde(default, skip_serializing)]
+    pairs: OneOrMany,
+    /// How it is asked; as the labeller was trained where it is left out.
+    ask: Option<Ask>,
+    /// Bounds of the probability, such as [0.4, 0.6] for chain-of-thought labels in the paper.
+    #[serde(default, deserialize_with = "clamp")]
+    clamp: Option<(f64, f64)>,
+}
+
+fn clamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<(f64, f64)>, D::Error> {
+    let (low, high) = <(f64, f64)>::deserialize(deserializer)?;
+    if 0.0 <= low && low < high && high <= 1.0 {
+        return Ok(Some((low, high)));
+    }
+    Err(serde::de::Error::custom(format!("clamp is [{low}, {high}]; give two probabilities, the lower first")))
+}
+
+/// A pair to be labelled.
+struct Asked {
+    pair: Pair,
+    /// Its id in the ledger; a worked example is no item.
+    source: Option<String>,
+    prompt_id: Option<String>,
+    known: bool,
+}
+
+impl Stage for LabelStage {
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
+            Input::required("pairs", &self.pairs, &[Data::Pairs]),
+        ]
+    }
+
+    fn output(&self) -> Data {
+        Data::Preferences
+    }
+
+    fn needs_constitution(&self) -> bool {
+        true
+    }
+
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+
+    fn ask(&self) -> Option<Ask> {
+        self.ask
+    }
+
+    fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        let trained = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
+        match (self.ask, trained) {
+            (Some(mine), Some(its)) if mine != its => {
+                bail!("ask = {mine:?}, but the labeller is trained to {its:?}\nhint: leave `ask` out here")
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let constitution = run.read().constitution()?.clone();
+        let ask = self.ask_of(&run.read());
+        let asked = self.asked(&run.read(), &constitution, ask)?;
+        let settings = LabelSettings { draws: run.draws(), ask, clamp: self.clamp };
+        let labeller = run.read().model("labeller")?;
+        let model = LocalModel::new(&labeller.chat, labeller.adapter.as_ref(), run.slots());
+        let source = run.read().labeller_shown();
+        let name = run.name().to_owned();
+        let id = |asked: &Asked| format!("{name}/{}", asked.pair.id);
+        run.in_chunks("labels", &asked, ItemKind::Label, id, |_, todo| {
+            let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
+            let labels = label_pairs(&model, &constitution, &shown, &settings, &mut |_| {})?;
+            let items = todo.iter().zip(labels).map(|((place, asked), label)| {
+                item(format!("{name}/{}", asked.pair.id), *place, asked, label, &source)
+            });
+            items.collect()
+        })?;
+        let known = asked.iter().filter(|asked| asked.known).count();
+        Ok(json!({"labels": asked.len() - known, "known": known, "report": judged(&run.read())?.report}))
+    }
+
+    fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        let judged = judged(read)?;
+        if judged.report.verdict != Verdict::Trustworthy {
+            report.warnings.push(judged.report.warning.clone());
+        }
+        if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
+            report.trail.push(read.trail(&label.id)?);
+        }
+        report.labeller = Some(section(read, &judged)?);
+        Ok(())
+    }
+
+    fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
+        summary.insert("labeller".to_owned(), json!(judged(read)?.report));
+        Ok(())
+    }
+}
+
+impl LabelStage {
+    fn ask_of(&self, read: &Reader<'_>) -> Ask {
+        let trained = read.input("labeller").first().and_then(|name| read.stage_named(name)?.ask());
+        self.ask.or(trained).unwrap_or_default()
+    }
+
+    /// The pairs of the input, then those whose better answer is known.
+    fn asked(&self, read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<Vec<Asked>> {
+        let pairs = read.pairs("pairs")?.into_iter().map(|item| Asked {
+            pair: item.data,
+            source: Some(item.id),
+            prompt_id: item.prompt_id,
+            known: false,
+        });
+        let known = known_pairs(read, constitution, ask)?.into_iter().map(|known| {
+            let source = known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
+            Asked { pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
+        });
+        Ok(pairs.chain(known).collect())
+    }
+}
+
+/// The pairs whose better answer is known: those the labeller was not trained on, or, of a model that was not trained to
+/// label, every fourth worked example. None where the constitution has no examples.
+fn known_pairs(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<Vec<Known>> {
+    let items: Vec<TypedItem<Known>> = read.items("labeller")?;
+    if !items.is_empty() {
+        return Ok(items.into_iter().map(|item| item.data).collect());
+    }
+    if constitution.example.is_empty() || constitution.comparison.is_empty() {
+        return Ok(Vec::new());
+    }
+    let held_out = labeller_training(constitution, &[], ask)?.held_out;
+    Ok(held_out.into_iter().map(|known| Known { known, contrast: false }).collect())
+}
+
+/// A pair as it is shown: answers that were cut off up to their last whole sentence, as a labeller saw them while it learnt.
+fn shown(pair: &Pair) -> Pair {
+    let shown = |text: &str, cut_off: bool| match cut_off {
+        true => whole_sentences(text).to_owned(),
+        false => text.to_owned(),
+    };
+    Pair {
+        first: shown(&pair.first, pair.cut_off[0]),
+        second: shown(&pair.second, pair.cut_off[1]),
+        ..pair.clone()
+    }
+}
+
+/// A label as the ledger holds it: the preference with the likelier answer as `chosen`, and the raw label.
+fn item(id: String, place: u64, asked: &Asked, label: Label, source: &str) -> Result<NewItem> {
+    let preference = asked.pair.clone().labelled(label.probability, source);
+    let text = preference_text(&preference);
+    let principle = label.principle_id.clone();
+    let labelled =
+        Labelled { prompt_id: asked.prompt_id.clone(), preference, label: Some(label), known: asked.known };
+    let mut item = NewItem::of(id, place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
+    if let Some(source) = &asked.source {
+        item = item.parent(source.clone(), "pair");
+    }
+    item.prompt_id = asked.prompt_id.clone();
+    item.principle_id = Some(principle);
+    item.dropped_reason = asked.known.then(|| "a known pair: it measures the labeller".to_owned());
+    Ok(item)
+}
+
+/// What the recorded labels say of their maker.
+pub struct Judged {
+    /// The judge report.
+    pub report: JudgeReport,
+    /// The labels of the pairs whose better answer is known, and whether each is of a contrast.
+    known: Vec<(KnownLabel, bool)>,
+    /// The labels that are trained on.
+    preferences: Vec<Preference>,
+}
+
+/// Reads the judge report off a label stage's items.
+pub fn judged(read: &Reader<'_>) -> Result<Judged> {
+    let stage = read.stage_named(read.name()).and_then(|stage| stage.ask());
+    let trained = read.input("labeller").first().and_then(|name| read.stage_named(name)?.ask());
+    let ask = stage.or(trained).unwrap_or_default();
+    let pairs = known_pairs(read, read.constitution()?, ask)?;
+    let all: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
+    let (known, labelled): (Vec<_>, Vec<_>) = all.into_iter().partition(|item| item.data.known);
+    let raw = |items: &[TypedItem<Labelled>]| -> Result<Vec<Label>> {
+        let labels = items.iter().map(|item| {
+            let label = item.data.label.clone();
+            label.with_context(|| format!("the label {} holds no raw label", item.id))
+        });
+        labels.collect()
+    };
+    let held_out: Vec<KnownPair> = pairs.iter().map(|pair| pair.known.clone()).collect();
+    let joined = join_known(&held_out, &raw(&known)?)?;
+    let known: Vec<(KnownLabel, bool)> = joined
+        .into_iter()
+        .map(|label| {
+            let pair = pairs.iter().find(|pair| pair.known.pair.id == label.label.pair_id);
+            let contrast = pair.is_some_and(|pair| pair.contrast);
+            (label, contrast)
+        })
+        .collect();
+    // Contrasts are like the pairs at hand; worked examples, which are easier, speak for it only where there are none.
+    let contrasts: Vec<KnownLabel> = known.iter().filter(|(_, c)| *c).map(|(label, _)| label.clone()).collect();
+    let measured = match contrasts.is_empty() {
+        true => known.iter().map(|(label, _)| label.clone()).collect(),
+        false => contrasts,
+    };
+    let report = JudgeReport::new(&measured, &raw(&labelled)?);
+    let preferences = labelled.into_iter().map(|item| item.data.preference).collect();
+    Ok(Judged { report, known, preferences })
+}
+
+/// The labeller's part of the report.
+fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
+    let report = &judged.report;
+    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+    let mut rows = Vec::new();
+    let examples: Vec<&KnownLabel> = judged.known.iter().filter(|(_, c)| !c).map(|(label, _)| label).collect();
+    let has_contrasts = examples.len() < judged.known.len();
+    if let Some(known) = &report.known {
+        let of = if has_contrasts { "contrasts of the policy's own answers" } else { "examples of the constitution" };
+        rows.push((
+            format!("accuracy on held-out {of}"),
+            format!(
+                "{} of {} ({}; 95 % interval {} to {})",
+                known.correct,
+                known.pairs,
+                percent(known.accuracy),
+                percent(known.accuracy_interval[0]),
+                percent(known.accuracy_interval[1])
+            ),
+        ));
+        if !examples.is_empty() && has_contrasts {
+            let right = examples.iter().filter(|known| known.is_right()).count();
+            rows.push((
+                "accuracy on the constitution's own examples, held out".to_owned(),
+                format!("{right} of {}", examples.len()),
+            ));
+        }
+        let longer = percent(known.longer_answer_accuracy);
+        rows.push(("accuracy of always choosing the longer answer".to_owned(), longer));
+        let error = format!("{:.3}", known.expected_calibration_error);
+        rows.push(("expected calibration error".to_owned(), error));
+    }
+    let refuses = |answer: &str| solon_eval::classify(answer) == solon_eval::Verdict::Refusal;
+    let differ = judged.preferences.iter().filter(|p| refuses(&p.chosen) != refuses(&p.rejected)).count();
+    rows.push((
+        "pairs of which one answer refuses and the other does not".to_owned(),
+        format!("{differ} of {}", judged.preferences.len()),
+    ));
+    for (name, measures) in [("labelled pairs", &report.unlabelled), ("held-out pairs", &report.known_labels)] {
+        let Some(measures) = measures else { continue };
+        if let Some(swap) = &measures.swap {
+            rows.push((format!("same answer preferred in both orders, {name}"), percent(swap.consistency)));
+            rows.push((format!("A chosen in both orders, {name}"), percent(swap.always_a)));
+            rows.push((format!("B chosen in both orders, {name}"), percent(swap.always_b)));
+        } else {
+            let rated = "each answer is rated by itself, so there is no order";
+            rows.push((format!("same answer preferred in both orders, {name}"), rated.to_owned()));
+        }
+        rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
+    }
+    Ok(report::Labeller {
+        verdict: format!("{:?}", report.verdict),
+        warning: (report.verdict != Verdict::Trustworthy).then(|| report.warning.clone()),
+        rows,
+        calibration: report
+            .known
+            .iter()
+            .flat_map(|known| &known.bins)
+            .filter(|bin| bin.pairs > 0)
+            .map(|bin| report::CalibrationBin {
+                mean_confidence: bin.mean_probability,
+                accuracy: bin.first_is_better,
+                count: bin.pairs,
+            })
+            .collect(),
+    })
+}

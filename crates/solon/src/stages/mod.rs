@@ -1,0 +1,264 @@
+//! The kinds of stages, one file each, and what they have in common.
+//!
+//! A stage's file holds its settings (typed and checked when the recipe is read), its inputs and its output, its work, its
+//! curves and its part of the report. To add a kind: write its file and its line in [`KINDS`].
+//!
+//! Contract of [`Stage::run`]: what it makes is a function of its settings, its inputs, the run's seed and its own name.
+//! It leaves items in the ledger, or an adapter or model in its folder under `checkpoints/`, and nothing else. It may be
+//! killed anywhere: items that are there are not made again, and training goes on from its last checkpoint.
+
+mod adapter;
+mod answers;
+mod contrast;
+mod critic;
+mod deliver;
+mod demonstrations;
+mod dpo;
+mod evaluate;
+mod examples;
+mod label;
+mod labeller;
+mod pairs;
+mod ppo;
+mod preferences;
+mod principles;
+mod prompts;
+mod respond;
+mod revise;
+mod reward;
+mod reward_model;
+mod sample;
+mod settings;
+mod sft;
+
+use crate::report::Report;
+use crate::run::{Reader, StageRun};
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use solon_eval::Summary;
+use solon_feedback::Ask;
+use solon_records::Prompt;
+
+pub use label::judged;
+pub use pairs::unlabelled;
+pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
+
+/// A kind of stage: its name in recipes and how its table is read.
+pub struct Kind {
+    /// What `kind = "…"` says.
+    pub name: &'static str,
+    /// One sentence for lists and errors.
+    pub about: &'static str,
+    /// Reads the table of a stage, or says what is wrong with it.
+    pub parse: fn(Keys) -> Result<Box<dyn Stage>, String>,
+}
+
+/// Every kind, in the order in which a recipe would use them.
+pub const KINDS: &[Kind] = &[
+    principles::KIND,
+    prompts::KIND,
+    answers::KIND,
+    demonstrations::KIND,
+    pairs::KIND,
+    preferences::KIND,
+    adapter::KIND,
+    reward_model::KIND,
+    critic::KIND,
+    respond::KIND,
+    revise::KIND,
+    examples::KIND,
+    sft::KIND,
+    contrast::KIND,
+    labeller::KIND,
+    sample::KIND,
+    label::KIND,
+    reward::KIND,
+    dpo::KIND,
+    ppo::KIND,
+    evaluate::KIND,
+    deliver::KIND,
+];
+
+/// Reads a stage whose table is its own settings.
+fn parse<T: Stage + DeserializeOwned + 'static>(keys: Keys) -> Result<Box<dyn Stage>, String> {
+    Ok(Box::new(keys.rest::<T>()?))
+}
+
+/// One stage of a recipe, its settings read and checked.
+pub trait Stage {
+    /// What it reads, key by key.
+    fn inputs(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    /// What it makes.
+    fn output(&self) -> Data;
+
+    /// Whether it reads the constitution.
+    fn needs_constitution(&self) -> bool {
+        false
+    }
+
+    /// What its result depends on beside its inputs: hashed, so that a changed setting makes the stage run again.
+    fn settings(&self) -> Value;
+
+    /// Which weights it trains.
+    fn trains(&self) -> Option<Method> {
+        None
+    }
+
+    /// Reads what it is given from outside, before anything is computed, and refuses what it could not use. Returns the ids that it will put into the ledger as they are.
+    fn preflight(&self, _: &Preflight<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The prompts it will make, where that is known before it runs.
+    fn prompts(&self) -> Option<Result<Vec<Prompt>>> {
+        None
+    }
+
+    /// How it asks which answer is better, or is trained to be asked.
+    fn ask(&self) -> Option<Ask> {
+        None
+    }
+
+    /// What each evaluated model's answers add up to, of a stage that evaluates.
+    fn summaries(&self, _: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
+        Ok(Vec::new())
+    }
+
+    /// Does the work; returns what is to be told of it, mostly counts.
+    fn run(&self, run: &mut StageRun<'_>) -> Result<Value>;
+
+    /// What of its metrics the report draws.
+    fn curves(&self) -> Vec<Curve> {
+        Vec::new()
+    }
+
+    /// Adds its part to the report.
+    fn report(&self, _: &Reader<'_>, _: &mut Report) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds its part to `summary.json`.
+    fn summary(&self, _: &Reader<'_>, _: &mut Map<String, Value>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a stage sees before anything runs.
+pub struct Preflight<'a> {
+    /// The stages that an input names, by key.
+    pub inputs: &'a dyn Fn(&str) -> Vec<&'a dyn Stage>,
+    /// The names an input was connected to, `base` included, by key.
+    pub names: &'a dyn Fn(&str) -> Vec<String>,
+    /// The same of another stage, by its name and key.
+    pub names_of: &'a dyn Fn(&str, &str) -> Vec<String>,
+}
+
+/// What stages pass to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Prompts to answer.
+    Prompts,
+    /// Answers to prompts.
+    Answers,
+    /// Conversations to imitate.
+    Demonstrations,
+    /// Two answers to a prompt, without a label.
+    Pairs,
+    /// Two answers to a prompt, and which is the better.
+    Preferences,
+    /// A policy.
+    Model,
+    /// A model that criticises and revises.
+    Critic,
+    /// A model that labels pairs.
+    Labeller,
+    /// A model with a scalar head.
+    RewardModel,
+    /// Answers to a benchmark, judged.
+    Evaluation,
+    /// Principles in the ledger.
+    Principles,
+    /// A model folder.
+    Saved,
+}
+
+impl Data {
+    /// In errors and in the printed plan.
+    pub fn name(self) -> &'static str {
+        match self {
+            Data::Prompts => "prompts",
+            Data::Answers => "answers",
+            Data::Demonstrations => "demonstrations",
+            Data::Pairs => "pairs",
+            Data::Preferences => "preferences",
+            Data::Model => "model",
+            Data::Critic => "critic",
+            Data::Labeller => "labeller",
+            Data::RewardModel => "reward model",
+            Data::Evaluation => "evaluation",
+            Data::Principles => "principles",
+            Data::Saved => "model folder",
+        }
+    }
+
+    /// The kind of stage that reads it from a file or folder, where there is one.
+    pub fn loader(self) -> Option<&'static str> {
+        match self {
+            Data::Prompts => Some("prompts"),
+            Data::Answers => Some("answers"),
+            Data::Demonstrations => Some("demonstrations"),
+            Data::Pairs => Some("pairs"),
+            Data::Preferences => Some("preferences"),
+            Data::Model => Some("adapter"),
+            Data::RewardModel => Some("reward-model"),
+            _ => None,
+        }
+    }
+}
+
+/// What a key of a stage's table refers to.
+pub struct Input {
+    /// The key.
+    pub key: &'static str,
+    /// What the recipe wrote: names of earlier stages, `base`, or files.
+    pub names: Vec<String>,
+    /// What it may be. A file is read as the first of these that can be read from a file.
+    pub accepts: &'static [Data],
+    /// What holds where the recipe wrote nothing.
+    pub missing: Missing,
+}
+
+/// What an input is where the recipe leaves it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The stage cannot do without.
+    Refused,
+    /// The stage does without.
+    Nothing,
+    /// The base model and every earlier stage that fits.
+    Everything,
+}
+
+impl Input {
+    /// An input that must be given.
+    pub fn required(key: &'static str, names: impl Into<Vec<String>>, accepts: &'static [Data]) -> Self {
+        Self { key, names: names.into(), accepts, missing: Missing::Refused }
+    }
+
+    /// An input that the stage can do without.
+    pub fn optional(key: &'static str, names: impl Into<Vec<String>>, accepts: &'static [Data]) -> Self {
+        Self { key, names: names.into(), accepts, missing: Missing::Nothing }
+    }
+}
+
+/// The name that stands for the base model.
+pub const BASE: &str = "base";
+
+/// The policy a stage starts from where the recipe does not say: the base model.
+pub fn base() -> String {
+    BASE.to_owned()
+}

@@ -1,0 +1,192 @@
+//! `revise`: answers are criticised by a principle and rewritten, in rounds (Bai et al. 2022 §3). What comes out is each
+//! answer's last good revision.
+
+use super::respond::fault;
+use super::{Data, Input, Kind, OneOrMany, Stage, parse};
+use crate::feedback_model::LocalModel;
+use crate::items::{Answer, Critique, Revision};
+use crate::report::Report;
+use crate::run::{Reader, StageRun};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_feedback::{
+    CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
+    prompt_text, revision_round,
+};
+use solon_records::SamplingSettings;
+use std::num::NonZeroU32;
+
+pub const KIND: Kind =
+    Kind { name: "revise", about: "Answers are criticised by a principle and revised.", parse: parse::<Revise> };
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Revise {
+    /// The model that criticises and revises.
+    #[serde(default, skip_serializing)]
+    critic: OneOrMany,
+    /// What is revised.
+    #[serde(default, skip_serializing)]
+    answers: OneOrMany,
+    /// Rounds of critique and revision.
+    #[serde(default = "one_round")]
+    rounds: NonZeroU32,
+    /// How critiques are sampled.
+    #[serde(deserialize_with = "super::settings::sampling")]
+    critique: SamplingSettings,
+    /// How revisions are sampled.
+    #[serde(deserialize_with = "super::settings::sampling")]
+    revision: SamplingSettings,
+}
+
+fn one_round() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+impl Stage for Revise {
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::required("critic", &self.critic, &[Data::Critic, Data::Model]),
+            Input::required("answers", &self.answers, &[Data::Answers]),
+        ]
+    }
+
+    fn output(&self) -> Data {
+        Data::Answers
+    }
+
+    fn needs_constitution(&self) -> bool {
+        true
+    }
+
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+
+    fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let answers = run.read().answers("answers")?;
+        let critic = run.read().model("critic")?;
+        let model = LocalModel::new(&critic.chat, critic.adapter.as_ref(), run.slots());
+        let constitution = run.read().constitution()?.clone();
+        let settings = ReviseSettings {
+            draws: run.draws(),
+            critique: self.critique.clone(),
+            revision: self.revision.clone(),
+        };
+        let name = run.name().to_owned();
+        // A chunk goes through all its rounds; what is recorded of it says that all are done.
+        let id = |answer: &TypedItem<Answer>| format!("{name}/{}", answer.data.prompt_id);
+        run.in_chunks("answers", &answers, ItemKind::Response, id, |_, todo| {
+            let mut revised: Vec<ReviseItem> = todo
+                .iter()
+                .map(|(_, answer)| {
+                    let Answer { prompt_id, prompt, .. } = &answer.data;
+                    ReviseItem::new(prompt_id.clone(), prompt_id.clone(), prompt_text(prompt), answer.text.clone())
+                })
+                .collect();
+            let mut items = Vec::new();
+            for round in 1..=self.rounds.get() {
+                let critiques =
+                    critique_round(&model, &constitution, &revised, round, &settings, &fault, &mut |_| {})?;
+                let revisions = revision_round(
+                    &model,
+                    &constitution,
+                    &revised,
+                    &critiques,
+                    round,
+                    &settings,
+                    &fault,
+                    &mut |_| {},
+                )?;
+                let trail = Trail { stage: &name, todo, round };
+                items.extend(critiques.iter().map(|c| trail.critique(c)).collect::<Result<Vec<_>>>()?);
+                items.extend(revisions.iter().map(|r| trail.revision(r)).collect::<Result<Vec<_>>>()?);
+                apply_round(&mut revised, round, &critiques, &revisions)?;
+            }
+            for ((place, answer), revised) in todo.iter().zip(&revised) {
+                items.push(last_revision(&name, *place, answer, revised)?);
+            }
+            Ok(items)
+        })?;
+        Ok(json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?}))
+    }
+
+    fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        let first = read.own::<Revision>()?.into_iter().next();
+        if let Some(revision) = first {
+            report.trail.push(read.trail(&revision.id)?);
+        }
+        Ok(())
+    }
+}
+
+/// What the records of a chunk's round were made from.
+struct Trail<'a> {
+    stage: &'a str,
+    todo: &'a [(u64, &'a TypedItem<Answer>)],
+    round: u32,
+}
+
+impl Trail<'_> {
+    fn critique(&self, record: &CritiqueRecord) -> Result<NewItem> {
+        let (stage, round) = (self.stage, self.round);
+        let found = self.todo.iter().find(|(_, answer)| answer.data.prompt_id == record.item_id);
+        let before = match round {
+            1 => found.map(|(_, answer)| answer.id.clone()),
+            _ => Some(format!("{stage}/{}/{}", record.item_id, round - 1)),
+        };
+        let place = found.map_or(0, |(place, _)| *place);
+        let id = format!("{stage}/{}/{round}/critique", record.item_id);
+        let mut item = NewItem::of(id, ordinal(round, place), &record.critique, &Critique(record.clone()))?
+            .parent(format!("principle/{}", record.principle_id), "principle");
+        for before in before {
+            item = item.parent(before, "answer");
+        }
+        item.prompt_id = Some(record.prompt_id.clone());
+        item.principle_id = Some(record.principle_id.clone());
+        item.dropped_reason = record.dropped.as_ref().map(|dropped| dropped.key());
+        Ok(item)
+    }
+
+    fn revision(&self, record: &RevisionRecord) -> Result<NewItem> {
+        let (stage, round) = (self.stage, self.round);
+        let found = self.todo.iter().find(|(_, answer)| answer.data.prompt_id == record.item_id);
+        let place = found.map_or(0, |(place, _)| *place);
+        let id = format!("{stage}/{}/{round}", record.item_id);
+        let mut item = NewItem::of(id, ordinal(round, place), &record.revision, &Revision(record.clone()))?
+            .parent(format!("{stage}/{}/{round}/critique", record.item_id), "critique");
+        item.prompt_id = Some(record.prompt_id.clone());
+        item.principle_id = Some(record.principle_id.clone());
+        item.dropped_reason = record.dropped.as_ref().map(|dropped| dropped.key());
+        Ok(item)
+    }
+}
+
+fn ordinal(round: u32, place: u64) -> u64 {
+    u64::from(round) * 1_000_000 + place
+}
+
+/// An answer after all rounds: its last good revision, or dropped with the reason why there is none.
+fn last_revision(
+    stage: &str,
+    place: u64,
+    answer: &TypedItem<Answer>,
+    revised: &ReviseItem,
+) -> Result<NewItem> {
+    let id = format!("{stage}/{}", revised.id);
+    let data = Answer { cut_off: false, ..answer.data.clone() };
+    let mut item = match revised.outcome() {
+        Outcome::Revised(text) => NewItem::of(id, place, text, &data)?
+            .parent(format!("{stage}/{}/{}", revised.id, revised.rounds), "revision"),
+        _ => NewItem::of(id, place, &revised.initial, &data)?.parent(answer.id.clone(), "answer"),
+    };
+    item.prompt_id = answer.prompt_id.clone();
+    item.dropped_reason = match revised.outcome() {
+        Outcome::Revised(_) => None,
+        Outcome::Dropped(dropped) => Some(dropped.key()),
+        Outcome::Untouched => Some("not revised".to_owned()),
+    };
+    Ok(item)
+}

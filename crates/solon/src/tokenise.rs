@@ -1,0 +1,61 @@
+//! From records to what the trainers take: token ids, and which of them are learnt.
+
+use anyhow::{Context, Result, bail};
+use solon_infer::chat::ChatModel;
+use solon_records::{Demonstration, Preference};
+use solon_train::TokenPair;
+use solon_train::sft::SftExample;
+
+/// Tokenises conversations; the assistant's turns after the prompt are learnt.
+pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<Vec<SftExample>> {
+    demonstrations
+        .iter()
+        .map(|demonstration| {
+            let Demonstration { id, messages, prompt_len, cut_off } = demonstration;
+            let mut encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
+            if messages[..*prompt_len].iter().any(|message| message.is_assistant()) {
+                let context = model.text.prompt_ids(&messages[..*prompt_len]).with_context(|| id.clone())?;
+                let context = context.len().min(encoded.loss_mask.len());
+                encoded.loss_mask[..context].fill(false);
+            }
+            if *cut_off {
+                encoded.ids.pop();
+                encoded.loss_mask.pop();
+            }
+            let (tokens, context) = (encoded.ids.len(), model.config().max_position_embeddings);
+            if tokens > context {
+                bail!(
+                    "{id} has {tokens} tokens, the model's context is {context}\nhint: shorten it or leave it out"
+                );
+            }
+            Ok(SftExample { id: id.clone(), tokens: encoded.ids, mask: encoded.loss_mask })
+        })
+        .collect()
+}
+
+/// Tokenises preferences, which must be oriented.
+pub fn pairs(model: &ChatModel, preferences: &[Preference]) -> Result<Vec<TokenPair>> {
+    preferences
+        .iter()
+        .map(|preference| {
+            let mut chosen = model.text.completion_ids(&preference.chosen)?;
+            let mut rejected = model.text.completion_ids(&preference.rejected)?;
+            // An answer that ran into the limit has no end, in training as in the rollouts it is compared with.
+            for (answer, cut_off) in [&mut chosen, &mut rejected].into_iter().zip(preference.cut_off) {
+                if cut_off && answer.len() > 1 {
+                    answer.pop();
+                }
+            }
+            let longest = chosen.len().max(rejected.len());
+            let prompt = model.prompt_ids(&preference.id, &preference.prompt, longest)?;
+            Ok(TokenPair {
+                id: preference.id.clone(),
+                prompt,
+                chosen,
+                rejected,
+                probability: preference.probability as f32,
+                margin: preference.margin.map(|margin| margin as f32),
+            })
+        })
+        .collect()
+}
