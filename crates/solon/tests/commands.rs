@@ -6,11 +6,12 @@ use place::{Place, rows};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger, NewItem};
 use solon_draws::Draws;
+use solon_feedback::{Answers, Label};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Demonstration, Message, Pair, SamplingSettings};
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -343,16 +344,31 @@ fn a_run_is_explained_and_exported() {
     std::fs::create_dir(place.path("run")).unwrap();
     let mut ledger = Ledger::open(&place.path("run/ledger.sqlite")).unwrap();
     ledger.begin_stage("made", "hash").unwrap();
-    let messages =
-        json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]});
-    let label = |probability: f64| json!({"prompt": "Q", "first": "one", "second": "two", "probability": probability, "more": 1});
-    let item = |id: &str, kind, data| NewItem { data, ..NewItem::new(id, kind, 0, id) };
+    let demonstration = |id: &str| {
+        let messages = vec![Message::user("Q"), Message::assistant("A")];
+        let demonstration = Demonstration { id: id.into(), messages, prompt_len: 1, cut_off: false };
+        NewItem::of(id, 0, id, &demonstration).unwrap()
+    };
+    let pair = Pair {
+        id: "pair-1".into(),
+        prompt: vec![Message::user("Q")],
+        first: "one".into(),
+        second: "two".into(),
+        cut_off: [false; 2],
+        principle_id: None,
+    };
+    let label = |id: &str, probability: f64| {
+        let answers = Answers::Rate { log_probs_first: [-0.1, -2.0], log_probs_second: [-1.0, -0.5] };
+        let label = Label { probability, ..Label::new(&pair, "calm", answers, None) };
+        NewItem::of(id, 0, id, &label).unwrap().parent("pair-1", "pair")
+    };
     let mut items = vec![
-        item("prompt-1", ItemKind::Prompt, Value::Null),
-        item("demo-1", ItemKind::Demonstration, messages.clone()).parent("prompt-1", "prompt"),
-        item("demo-2", ItemKind::Demonstration, messages),
-        item("label-1", ItemKind::Label, label(0.75)),
-        item("label-2", ItemKind::Label, label(0.25)),
+        NewItem::new("prompt-1", ItemKind::Prompt, 0, "prompt-1"),
+        demonstration("demo-1").parent("prompt-1", "prompt"),
+        demonstration("demo-2"),
+        NewItem::of("pair-1", 0, "pair-1", &pair).unwrap(),
+        label("label-1", 0.75),
+        label("label-2", 0.25),
     ];
     items[2].dropped_reason = Some("too long".to_owned());
     ledger.insert_items("made", &items).unwrap();
