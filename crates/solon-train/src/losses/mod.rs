@@ -22,7 +22,7 @@ pub mod sft;
 pub mod value;
 
 #[cfg(test)]
-mod finite_difference;
+pub(crate) mod finite_difference;
 
 /// Terms beyond this are a diverged run, not a loss; it also keeps [`exact_sum::ExactSum`] far from its range.
 pub const LARGEST_TERM: f64 = 1e18;
