@@ -14,8 +14,9 @@ use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead};
 use solon_text::Message;
 use solon_train::ppo::trainer::PpoPrompt;
 use solon_train::ppo::{self, PpoPreset};
-use solon_train::reward::{Pair, rewards};
+use solon_train::reward::rewards;
 use solon_train::sft::SftExample;
+use solon_train::{RewardScale, TokenPair};
 
 /// A fresh adapter on every matrix of the model.
 pub fn fresh_adapter(model: &ChatModel, rank: usize, alpha: f32, draws: Draws) -> Adapter<Cpu> {
@@ -72,7 +73,7 @@ pub fn sft_examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Resu
 }
 
 /// Tokenises preference pairs.
-pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pair>> {
+pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<TokenPair>> {
     records
         .iter()
         .map(|record| {
@@ -87,12 +88,19 @@ pub fn pairs_of(model: &ChatModel, records: &[PreferencePair]) -> Result<Vec<Pai
                 }
             }
             let prompt = model.prompt_ids(&record.id, &messages, chosen.len().max(rejected.len()))?;
-            Ok(Pair {
+            let mut probability = record.probability;
+            // Trainers are given oriented pairs only.
+            if probability < 0.5 {
+                std::mem::swap(&mut chosen, &mut rejected);
+                probability = 1.0 - probability;
+            }
+            Ok(TokenPair {
                 id: record.id.clone(),
                 prompt,
                 chosen,
                 rejected,
-                probability: record.probability as f32,
+                probability: probability as f32,
+                margin: None,
             })
         })
         .collect()
@@ -115,7 +123,7 @@ pub fn reward_statistics(
     stop_ids: &[u32],
     (max_new_tokens, temperature): (usize, f32),
     draws: Draws,
-) -> (f32, f32) {
+) -> Result<RewardScale> {
     let requests: Vec<Request> =
         prompts.iter().map(|p| Request { prompt: p.tokens.clone(), draws: draws.item(&p.id) }).collect();
     let settings = Settings {
@@ -130,10 +138,7 @@ pub fn reward_statistics(
     let answers: Vec<(&[u32], &[u32])> =
         requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
     let scores = rewards(decoder, Some(adapter), head, &answers, TOKENS_PER_PASS);
-    let count = scores.len().max(1) as f64;
-    let mean = scores.iter().map(|s| f64::from(*s)).sum::<f64>() / count;
-    let variance = scores.iter().map(|s| (f64::from(*s) - mean).powi(2)).sum::<f64>() / count;
-    (mean as f32, variance.sqrt().max(1e-3) as f32)
+    Ok(RewardScale::of(&scores)?)
 }
 
 /// A conversation as the ledger shows it.

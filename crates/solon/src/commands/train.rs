@@ -20,12 +20,11 @@ use solon_model::weights::{Checkpoint, SaveType, TokenIds, save_hugging_face};
 use solon_model::{Cpu, Decoder, Training};
 use solon_text::Message;
 use solon_train::dpo::{DpoTrainer, reference_sums};
-use solon_train::learner::{Learner, Optimizer};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::trainer::{PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::SftTrainer;
-use solon_train::{Loop, Schedule, Trainer};
+use solon_train::{Learner, MAX_SKIPPED, Optimizer, Schedule, TrainSettings, Trainer};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,15 +85,17 @@ fn pass_of(args: &TrainArgs, decoder: &Decoder<Cpu>, rank: usize) -> Result<Pass
     Pass::within(args.memory_gb, decoder.config(), rank, decoder.backend().precision())
 }
 
-fn loop_of(args: &TrainArgs, learner: &Learner<Cpu>, learning_rate: f64) -> Result<Loop> {
+fn loop_of(args: &TrainArgs, learner: &Learner<Cpu>, learning_rate: f64) -> Result<TrainSettings> {
     let rank = learner.adapter.as_ref().map_or(args.rank, |adapter| adapter.settings.rank);
     let pass = pass_of(args, &learner.decoder, rank)?;
-    Ok(Loop {
+    Ok(TrainSettings {
         learning_rate: args.learning_rate.unwrap_or(learning_rate),
         schedule: Schedule::Cosine,
         warmup: 0.05,
         batch_size: args.batch,
         epochs: args.epochs,
+        optimizer: Optimizer::default(),
+        max_skipped: MAX_SKIPPED,
         tokens_per_pass: pass.tokens,
         keep: pass.keep,
     })
@@ -114,7 +115,7 @@ fn learner(job: Job, args: &TrainArgs, scalar: Option<Vec<f32>>) -> Result<(Lear
     let scalar = scalar.map(|weight| solon_model::ScalarHead::new(&backend, weight));
     let (files, ids) = (model.text.export_files()?, model.token_ids());
     let ChatModel { decoder, path, .. } = model;
-    let learner = Learner::new(decoder, adapter, scalar, Optimizer::default());
+    let learner = Learner::new(decoder, adapter, scalar);
     Ok((learner, Unsaved { run, draws, path, files, ids }))
 }
 
@@ -324,19 +325,17 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
     let (mut policy, mut out) = learner(job, train, None)?;
     let (critic_adapter, head) = (reward_model.0.duplicate(&backend), reward_model.1.clone());
     let scalar = Some(solon_model::ScalarHead::new(&backend, head.clone()));
-    let mut critic = Learner::new(Arc::clone(&decoder), Some(critic_adapter), scalar, Optimizer::default());
+    let mut critic = Learner::new(Arc::clone(&decoder), Some(critic_adapter), scalar);
     let head = solon_model::ScalarHead::new(&backend, head);
     let settings = PpoSettings {
         policy: loop_of(train, &policy, 5e-5)?,
         critic_learning_rate: 1e-4,
-        minibatches: 1,
         max_new_tokens: args.max_new_tokens,
         slots: train.batch,
-        kl: KlControl::Fixed,
         preset: training::ppo_preset(args.kl_coefficient, args.temperature),
     };
     let started = Instant::now();
-    let (mean, deviation) = reward_statistics(
+    let scale = reward_statistics(
         &decoder,
         reference.as_ref(),
         (&reward_model.0, &head),
@@ -344,8 +343,8 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         &stop_ids,
         (args.max_new_tokens, args.temperature as f32),
         out.draws.item("statistics"),
-    );
-    let model = RewardModel { adapter: Some(&reward_model.0), head: &head, mean, deviation };
+    )?;
+    let model = RewardModel { adapter: Some(&reward_model.0), head: &head, scale };
     let draws = out.draws.item("rollouts");
     let mut trainer = PpoTrainer::new(
         &mut policy,
@@ -358,8 +357,10 @@ pub fn ppo(args: &PpoArgs) -> Result<()> {
         draws,
     )?;
     eprintln!(
-        "{} iterations; rewards of the starting model: mean {mean:.3}, deviation {deviation:.3}",
-        trainer.total_steps()
+        "{} iterations; rewards of the starting model: mean {:.3}, deviation {:.3}",
+        trainer.total_steps(),
+        scale.mean,
+        scale.deviation
     );
     let work = Work::of(&mut out, "ppo", "PPO", &mut trainer, started)?;
     out.finish(clock, &policy, train, &work)

@@ -20,7 +20,7 @@ use solon_model::ScalarHead;
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::trainer::{PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -262,7 +262,7 @@ impl Pipeline {
             let mut critic = this.learner("ppo", Some(&reward.adapter), Some(head.clone()));
             let head = ScalarHead::new(this.model.decoder.backend(), head);
             let stop_ids = this.model.text.stop_ids().to_vec();
-            let (mean, deviation) = reward_statistics(
+            let scale = reward_statistics(
                 &this.model.decoder,
                 Some(&sft.adapter),
                 (&reward.adapter, &head),
@@ -270,19 +270,17 @@ impl Pipeline {
                 &stop_ids,
                 (settings.max_new_tokens, settings.temperature as f32),
                 this.draws("ppo").item("statistics"),
-            );
+            )?;
             let mut preset = ppo_preset(settings.kl_coefficient, settings.temperature);
             preset.epochs = 2;
             let ppo = PpoSettings {
                 policy: this.loop_of(settings.learning_rate, settings.epochs, settings.rollouts)?,
                 critic_learning_rate: settings.critic_learning_rate,
-                minibatches: 1,
                 max_new_tokens: settings.max_new_tokens,
                 slots: SLOTS,
-                kl: KlControl::Fixed,
                 preset,
             };
-            let model = RewardModel { adapter: Some(&reward.adapter), head: &head, mean, deviation };
+            let model = RewardModel { adapter: Some(&reward.adapter), head: &head, scale };
             let draws = this.draws("ppo").item("rollouts");
             let mut trainer = PpoTrainer::new(
                 &mut policy,

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_model::weights::AdapterFile;
 use solon_model::{Adapter, Cpu, ScalarHead};
-use solon_train::learner::{Learner, Optimizer};
-use solon_train::{Loop, Schedule, Trainer};
+use solon_train::{Learner, MAX_SKIPPED, Optimizer, Schedule, TrainSettings, Trainer};
 use std::sync::Arc;
 
 impl Pipeline {
@@ -80,20 +79,27 @@ impl Pipeline {
             None => fresh_adapter(&self.model, lora.rank, lora.alpha, self.draws(stage)),
         };
         let scalar = score.map(|weight| ScalarHead::new(backend, weight));
-        Learner::new(Arc::clone(&self.model.decoder), Some(adapter), scalar, Optimizer::default())
+        Learner::new(Arc::clone(&self.model.decoder), Some(adapter), scalar)
     }
 
     /// The trainers' loop for a recipe's settings.
-    pub(super) fn loop_of(&self, learning_rate: f64, epochs: usize, batch_size: usize) -> Result<Loop> {
+    pub(super) fn loop_of(
+        &self,
+        learning_rate: f64,
+        epochs: usize,
+        batch_size: usize,
+    ) -> Result<TrainSettings> {
         let (budget, rank) = (self.recipe.memory_gb, Some(self.recipe.lora.rank));
         let precision = self.model.decoder.backend().precision();
         let pass = Pass::within(budget, self.model.config(), rank, precision)?;
-        Ok(Loop {
+        Ok(TrainSettings {
             learning_rate,
             schedule: Schedule::Cosine,
             warmup: 0.05,
             batch_size: batch_size.max(1),
             epochs,
+            optimizer: Optimizer::default(),
+            max_skipped: MAX_SKIPPED,
             tokens_per_pass: pass.tokens,
             keep: pass.keep,
         })
