@@ -10,8 +10,8 @@
 //! call once per sequence with `normaliser = tokens * sequences`. Metrics merge over [`exact_sum::ExactSum`], so they
 //! do not depend on the split either.
 //!
-//! Inputs that are empty, of unequal length or not finite are errors that name the place, so that a trainer stops
-//! before it writes NaN into the weights.
+//! Inputs that are empty, of unequal length or not finite are errors that name the place, so that a trainer skips the
+//! step instead of writing NaN into the weights.
 
 pub mod dpo;
 pub mod exact_sum;
