@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use error::LedgerError;
-pub use explain::{Branch, BranchNote, Explanation, StepExplanation, StepUse};
+pub use explain::{Branch, BranchNote, Explanation, StepUse};
 pub use item::{DropCount, Item, ItemKind, Link, NewItem};
 pub use schema::SCHEMA_VERSION;
 pub use stages::{Replaced, Stage, StageState};

@@ -2,24 +2,26 @@
 //!
 //! The reference's log-probs are computed once, before the first step ([`reference_sums`]); no second model is kept.
 
-use crate::checkpoint;
 use crate::learner::Learner;
 use crate::losses::dpo::{DpoMetrics, DpoPairs, DpoSettings, dpo_loss};
 use crate::losses::sequences::{spread_over_tokens, sum_by_sequence};
-use crate::reward::Pair;
-use crate::schedule::{Batches, Loop, passes};
-use crate::step::{AtStep, StepRecord, TrainError, Trainer};
+use crate::losses::{LossError, check_lengths};
+use crate::objective::{Head, Objective, Sequence};
+use crate::pair::TokenPair;
+use crate::settings::TrainSettings;
+use crate::step::TrainError;
+use crate::trainer::BatchTrainer;
 use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::prefixes::IN_USE;
 use solon_infer::score::ScoreItem;
-use solon_model::{Adapter, AnswerPack, Backend, Decoder};
+use solon_model::{Adapter, Backend, Decoder};
 
 /// Summed log-probs of each pair's chosen and rejected answer under a model, nats.
 pub fn reference_sums<B: Backend>(
     decoder: &Decoder<B>,
     adapter: Option<&Adapter<B>>,
-    pairs: &[Pair],
+    pairs: &[TokenPair],
     progress: &mut dyn FnMut(usize),
 ) -> Vec<[f64; 2]> {
     let items: Vec<ScoreItem> = pairs
@@ -34,110 +36,112 @@ pub fn reference_sums<B: Backend>(
     scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 
-/// DPO over a set of pairs.
-pub struct DpoTrainer<'a, B: Backend> {
-    learner: &'a mut Learner<B>,
-    pairs: &'a [Pair],
+/// The objective: chosen answers become likelier than under the reference, rejected ones less likely.
+pub struct Dpo<'a> {
+    pairs: &'a [TokenPair],
     references: Vec<[f64; 2]>,
-    settings: Loop,
     loss: DpoSettings,
-    batches: Batches,
 }
+
+/// DPO over a set of pairs.
+pub type DpoTrainer<'a, B> = BatchTrainer<'a, B, Dpo<'a>>;
 
 impl<'a, B: Backend> DpoTrainer<'a, B> {
     /// `references[i]` are pair i's sums from [`reference_sums`].
+    ///
+    /// # Errors
+    /// Settings no run can mean, an empty set, a pair that is not oriented, or another number of references than pairs.
     pub fn new(
         learner: &'a mut Learner<B>,
-        pairs: &'a [Pair],
+        pairs: &'a [TokenPair],
         references: Vec<[f64; 2]>,
-        settings: Loop,
+        settings: TrainSettings,
         loss: DpoSettings,
         draws: Draws,
     ) -> Result<Self, TrainError> {
-        Pair::check_all(pairs)?;
-        loss.validate().at_step(0)?;
-        let batches = settings.batches(pairs.len(), draws);
-        Ok(Self { learner, pairs, references, settings, loss, batches })
+        TokenPair::check_all(pairs)?;
+        loss.validate()?;
+        check_lengths(&[("pairs", pairs.len()), ("references", references.len())])?;
+        Self::of(learner, Dpo { pairs, references, loss }, settings, draws)
     }
 }
 
-impl<B: Backend> Trainer for DpoTrainer<'_, B> {
-    fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
-        checkpoint::to_bytes(&[("learner", self.learner)], &[next_step as u64])
+impl Objective for Dpo<'_> {
+    type Metrics = DpoMetrics;
+
+    fn count(&self) -> usize {
+        self.pairs.len()
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
-        Ok(checkpoint::from_bytes(&mut [("learner", self.learner)], 1, bytes)?[0] as usize)
+    fn id(&self, item: usize) -> &str {
+        &self.pairs[item].id
     }
 
-    fn total_steps(&self) -> usize {
-        self.batches.total()
+    fn sequences(&self, item: usize) -> Vec<Sequence> {
+        self.pairs[item].sequences(Sequence::of_answer)
     }
 
-    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
-        let batch = self.batches.batch(step);
-        let mut metrics: Option<DpoMetrics> = None;
-        let mut tokens = 0;
-        for pass in passes(&batch, self.settings.tokens_per_pass, |i| self.pairs[i].tokens()) {
-            let sides = pass.iter().flat_map(|i| {
-                let pair = &self.pairs[*i];
-                [(&pair.prompt[..], &pair.chosen[..]), (&pair.prompt[..], &pair.rejected[..])]
-            });
-            let AnswerPack { pack, scored, lengths, .. } = AnswerPack::of(sides);
-            tokens += pack.len();
-            let Learner { decoder, adapter, gradients, .. } = &mut *self.learner;
-            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.keep);
-            let log_probs = decoder.log_probs(&forward.hidden, &scored, 1.0);
-            let sums = sum_by_sequence(&log_probs, &lengths).at_step(step)?;
-            let of = |side: usize| sums.iter().skip(side).step_by(2).copied().collect::<Vec<f64>>();
-            let counts = |side: usize| lengths.iter().skip(side).step_by(2).copied().collect::<Vec<usize>>();
-            let reference =
-                |side: usize| pass.iter().map(|i| self.references[*i][side]).collect::<Vec<f64>>();
-            let probability: Vec<f32> = pass.iter().map(|i| self.pairs[*i].probability).collect();
-            let output = dpo_loss(
-                &DpoPairs {
-                    policy_chosen: &of(0),
-                    policy_rejected: &of(1),
-                    reference_chosen: &reference(0),
-                    reference_rejected: &reference(1),
-                    chosen_tokens: &counts(0),
-                    rejected_tokens: &counts(1),
-                    probability: &probability,
-                },
-                &self.loss,
-                batch.len() as f64,
-            )
-            .at_step(step)?;
-            let dsums: Vec<f32> =
-                output.d_chosen.iter().zip(&output.d_rejected).flat_map(|(c, r)| [*c, *r]).collect();
-            let dlogprobs = spread_over_tokens(&dsums, &lengths).at_step(step)?;
-            match &mut metrics {
-                Some(metrics) => metrics.merge(&output.metrics),
-                None => metrics = Some(output.metrics),
-            }
-            let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
-            decoder.log_probs_grad(&forward.hidden, &scored, 1.0, &dlogprobs, &mut dhidden, gradients);
-            decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
-        }
-        let rate = self.settings.rate(step, self.total_steps());
-        let norm = self.learner.update(rate);
-        let mut record = StepRecord {
-            step,
-            metrics: [("grad_norm", norm), ("lr", rate)].into(),
-            items: batch.iter().map(|i| self.pairs[*i].id.clone()).collect(),
-            tokens,
+    fn tokens(&self, item: usize) -> usize {
+        self.pairs[item].tokens()
+    }
+
+    fn head(&self) -> Head {
+        Head::LogProbs { temperature: 1.0 }
+    }
+
+    /// Pairs.
+    fn normaliser(&self, batch: &[usize]) -> f64 {
+        batch.len() as f64
+    }
+
+    fn loss(
+        &self,
+        items: &[usize],
+        logprobs: &[f32],
+        normaliser: f64,
+        metrics: &mut DpoMetrics,
+    ) -> Result<Vec<f32>, LossError> {
+        let pairs: Vec<&TokenPair> = items.iter().map(|i| &self.pairs[*i]).collect();
+        let chosen_tokens: Vec<usize> = pairs.iter().map(|pair| pair.chosen.len()).collect();
+        let rejected_tokens: Vec<usize> = pairs.iter().map(|pair| pair.rejected.len()).collect();
+        let lengths: Vec<usize> =
+            pairs.iter().flat_map(|pair| [pair.chosen.len(), pair.rejected.len()]).collect();
+        let probability: Vec<f32> = pairs.iter().map(|pair| pair.probability).collect();
+        let references: Vec<[f64; 2]> = items.iter().map(|i| self.references[*i]).collect();
+        let (reference_chosen, reference_rejected) = sides(&references);
+        let sums = sum_by_sequence(logprobs, &lengths)?;
+        let (policy_chosen, policy_rejected) = sides(sums.as_chunks::<2>().0);
+        let inputs = DpoPairs {
+            policy_chosen: &policy_chosen,
+            policy_rejected: &policy_rejected,
+            reference_chosen: &reference_chosen,
+            reference_rejected: &reference_rejected,
+            chosen_tokens: &chosen_tokens,
+            rejected_tokens: &rejected_tokens,
+            probability: &probability,
         };
-        if let Some(metrics) = metrics {
-            record.metrics.extend([
-                ("loss", metrics.mean_loss()),
-                ("rewards/chosen", metrics.rewards_chosen()),
-                ("rewards/rejected", metrics.rewards_rejected()),
-                ("rewards/accuracies", metrics.rewards_accuracies()),
-                ("rewards/margins", metrics.rewards_margins()),
-                ("logps/chosen", metrics.logps_chosen()),
-                ("logps/rejected", metrics.logps_rejected()),
-            ]);
-        }
-        Ok(record)
+        let output = dpo_loss(&inputs, &self.loss, normaliser)?;
+        metrics.merge(&output.metrics);
+        let d_sums: Vec<f32> =
+            output.d_chosen.iter().zip(&output.d_rejected).flat_map(|(c, r)| [*c, *r]).collect();
+        spread_over_tokens(&d_sums, &lengths)
     }
+
+    fn report(&self, metrics: &DpoMetrics) -> Vec<(&'static str, f64)> {
+        let mut report = vec![
+            ("loss", metrics.mean_loss()),
+            ("rewards/chosen", metrics.rewards_chosen()),
+            ("rewards/rejected", metrics.rewards_rejected()),
+            ("rewards/margins", metrics.rewards_margins()),
+            ("logps/chosen", metrics.logps_chosen()),
+            ("logps/rejected", metrics.logps_rejected()),
+        ];
+        report.extend(metrics.rewards_accuracies().map(|accuracy| ("rewards/accuracies", accuracy)));
+        report
+    }
+}
+
+/// Sums of chosen and of rejected answers, which lie side by side.
+fn sides(sums: &[[f64; 2]]) -> (Vec<f64>, Vec<f64>) {
+    sums.iter().map(|[chosen, rejected]| (*chosen, *rejected)).unzip()
 }

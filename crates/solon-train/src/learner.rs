@@ -2,30 +2,10 @@
 //!
 //! Several learners may share one frozen decoder: policy, reward model and critic are adapters on the same weights.
 
+use crate::settings::Optimizer;
 use solon_model::backend::AdamW;
 use solon_model::{Adapter, Backend, Decoder, Gradients, ScalarHead, Training};
 use std::sync::Arc;
-
-/// AdamW's settings that do not change with the step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Optimizer {
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay.
-    pub weight_decay: f32,
-    /// Gradients are scaled down to this global norm; infinite to leave them.
-    pub max_norm: f64,
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, max_norm: 1.0 }
-    }
-}
 
 /// A set of parameters being trained.
 pub struct Learner<B: Backend> {
@@ -37,7 +17,6 @@ pub struct Learner<B: Backend> {
     pub scalar: Option<ScalarHead<B>>,
     /// Gradients added up since the last update.
     pub gradients: Gradients<B>,
-    optimizer: Optimizer,
     first: Vec<B::Buffer>,
     second: Vec<B::Buffer>,
     updates: u32,
@@ -52,23 +31,14 @@ impl<B: Backend> Learner<B> {
         mut decoder: Arc<Decoder<B>>,
         adapter: Option<Adapter<B>>,
         scalar: Option<ScalarHead<B>>,
-        optimizer: Optimizer,
     ) -> Self {
         assert!(
             decoder.training() != Training::Full || Arc::get_mut(&mut decoder).is_some(),
             "a decoder that is trained has one owner"
         );
         let gradients = decoder.zero_gradients(adapter.as_ref(), scalar.as_ref());
-        let mut learner = Self {
-            decoder,
-            adapter,
-            scalar,
-            gradients,
-            optimizer,
-            first: Vec::new(),
-            second: Vec::new(),
-            updates: 0,
-        };
+        let mut learner =
+            Self { decoder, adapter, scalar, gradients, first: Vec::new(), second: Vec::new(), updates: 0 };
         let lengths: Vec<usize> =
             learner.named().iter().map(|(_, p)| learner.decoder.backend().len(p)).collect();
         let backend = learner.decoder.backend();
@@ -109,20 +79,25 @@ impl<B: Backend> Learner<B> {
         self.repack();
     }
 
-    /// One AdamW update from the gradients added up so far, which are then zero. Returns their global norm.
-    pub fn update(&mut self, learning_rate: f64) -> f64 {
+    /// Global norm of the gradients added up so far; not finite if one of them is not.
+    pub fn gradient_norm(&mut self) -> f64 {
         let backend = self.decoder.backend().clone();
-        let norm = self.gradients_mut().iter().map(|g| backend.sum_of_squares(g)).sum::<f64>().sqrt();
-        let scale = if norm > self.optimizer.max_norm { self.optimizer.max_norm / norm } else { 1.0 };
+        all_gradients(&mut self.gradients).iter().map(|g| backend.sum_of_squares(g)).sum::<f64>().sqrt()
+    }
+
+    /// One AdamW update from the gradients added up so far, which are then zero. `norm` is their
+    /// [`gradient_norm`](Self::gradient_norm), which must be finite.
+    pub fn update(&mut self, learning_rate: f64, norm: f64, optimizer: &Optimizer) {
+        let backend = self.decoder.backend().clone();
         self.updates += 1;
         let hyper = AdamW {
             learning_rate: learning_rate as f32,
-            beta1: self.optimizer.beta1,
-            beta2: self.optimizer.beta2,
-            eps: self.optimizer.eps,
-            weight_decay: self.optimizer.weight_decay,
+            beta1: optimizer.beta1,
+            beta2: optimizer.beta2,
+            eps: optimizer.eps,
+            weight_decay: optimizer.weight_decay,
             step: self.updates,
-            gradient_scale: scale as f32,
+            gradient_scale: optimizer.gradient_scale(norm) as f32,
         };
         let (mut first, mut second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
         let mut gradients =
@@ -135,7 +110,11 @@ impl<B: Backend> Learner<B> {
         }
         (self.first, self.second, self.gradients) = (first, second, gradients);
         self.repack();
-        norm
+    }
+
+    /// Drops the gradients added up so far: parameters, moments and the count of updates stay as they are.
+    pub fn discard_gradients(&mut self) {
+        self.gradients = self.decoder.zero_gradients(self.adapter.as_ref(), self.scalar.as_ref());
     }
 
     fn parameters_mut(&mut self) -> Vec<&mut B::Buffer> {
@@ -147,10 +126,6 @@ impl<B: Backend> Learner<B> {
         out.extend(self.adapter.iter_mut().flat_map(|adapter| adapter.values.all_mut()));
         out.extend(self.scalar.iter_mut().map(|head| &mut head.weight));
         out
-    }
-
-    fn gradients_mut(&mut self) -> Vec<&mut B::Buffer> {
-        all_gradients(&mut self.gradients)
     }
 
     fn repack(&mut self) {

@@ -4,12 +4,28 @@ mod checkpoint;
 pub mod dpo;
 pub mod learner;
 pub mod losses;
+pub mod objective;
+mod pair;
+mod pass;
 pub mod ppo;
 pub mod reward;
+mod scale;
 pub mod schedule;
+mod settings;
 pub mod sft;
+mod skipped;
 pub mod step;
+#[cfg(test)]
+#[path = "../tests/tiny/mod.rs"]
+mod tiny;
+mod trainer;
 
 pub use learner::Learner;
-pub use schedule::{Batches, Loop, Schedule};
+pub use objective::Objective;
+pub use pair::TokenPair;
+pub use scale::RewardScale;
+pub use schedule::{Batches, Schedule};
+pub use settings::{MAX_SKIPPED, Optimizer, TrainSettings};
+pub use skipped::{BatchItem, Skipped};
 pub use step::{StepRecord, TrainError, Trainer};
+pub use trainer::BatchTrainer;

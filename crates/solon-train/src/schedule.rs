@@ -1,9 +1,8 @@
 //! Learning rates, the order of examples and how a batch is cut into passes, as functions of the step.
 
 use solon_draws::Draws;
-use solon_model::Keep;
 
-/// How the learning rate falls after its warm-up.
+/// How the learning rate falls after its warm-up; `constant`, `linear` or `cosine` in a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
@@ -59,36 +58,6 @@ impl Batches {
         let (epoch, within) = (step / self.per_epoch(), step % self.per_epoch());
         let order = self.draws.index(epoch as u64).permutation(self.items);
         order[within * self.size..((within + 1) * self.size).min(self.items)].to_vec()
-    }
-}
-
-/// Settings of a run over batches of examples.
-#[derive(Clone, Copy, Debug)]
-pub struct Loop {
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Its course.
-    pub schedule: Schedule,
-    /// Share of the steps spent rising to the peak.
-    pub warmup: f64,
-    /// Examples (or pairs) in a step.
-    pub batch_size: usize,
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
-    pub tokens_per_pass: usize,
-    /// What a pass keeps for its gradient.
-    pub keep: Keep,
-}
-
-impl Loop {
-    pub(crate) fn batches(&self, items: usize, draws: Draws) -> Batches {
-        Batches { items, size: self.batch_size.max(1), epochs: self.epochs, draws }
-    }
-
-    pub(crate) fn rate(&self, step: usize, total: usize) -> f64 {
-        let warmup = (self.warmup * total as f64).ceil() as usize;
-        self.schedule.rate(self.learning_rate, step, total, warmup)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every trainer reports of a step, and how it can fail.
 
 use crate::losses::LossError;
+use crate::skipped::Skipped;
 use std::collections::BTreeMap;
 
 /// One optimizer step, or one PPO iteration.
@@ -8,12 +9,15 @@ use std::collections::BTreeMap;
 pub struct StepRecord {
     /// From 0.
     pub step: usize,
-    /// Metrics by TRL's names.
+    /// Metrics by TRL's names; all finite. A skipped step has only those that could be computed.
     pub metrics: BTreeMap<&'static str, f64>,
     /// The items this step learnt from.
     pub items: Vec<String>,
     /// Tokens that went through the model, prompts included.
     pub tokens: usize,
+    /// Why the step was not applied, if it was not: a value in it was not finite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
 }
 
 /// Why training stopped.
@@ -26,6 +30,30 @@ pub enum TrainError {
         step: usize,
         /// What the loss said.
         source: LossError,
+    },
+    /// A setting no run can mean, or inputs of an evaluation that a loss refuses.
+    #[error(transparent)]
+    Refused(#[from] LossError),
+    /// Too many steps were skipped because their loss or gradient was not finite.
+    #[error(
+        "step {step}: {}; {count} steps of this run were skipped for such values, this one's items are {}\n\
+         hint: lower the learning rate; if it worked until now, look into these items",
+        skipped.reason,
+        skipped.batch.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(", ")
+    )]
+    NotFinite {
+        /// The last of them.
+        step: usize,
+        /// How many there were.
+        count: usize,
+        /// What was not finite in the last, and its items.
+        skipped: Box<Skipped>,
+    },
+    /// A learner without the head that what it is trained for reads.
+    #[error("{whose} has no scalar head\nhint: reward models and critics need one")]
+    NoScalarHead {
+        /// Which learner.
+        whose: &'static str,
     },
     /// Nothing to train on.
     #[error("there is nothing to train on: {what} is empty")]
@@ -57,23 +85,18 @@ pub enum TrainError {
     Checkpoint(String),
 }
 
-/// Attaches the step to a loss's error.
-pub(crate) trait AtStep<T> {
-    fn at_step(self, step: usize) -> Result<T, TrainError>;
-}
-
-impl<T> AtStep<T> for Result<T, LossError> {
-    fn at_step(self, step: usize) -> Result<T, TrainError> {
-        self.map_err(|source| TrainError::Loss { step, source })
-    }
-}
-
 /// Training as a sequence of steps that can be broken off after any of them and gone on with.
 pub trait Trainer {
     /// Steps in all.
     fn total_steps(&self) -> usize;
 
     /// Does step `step`, counted from 0. Steps must be done in order.
+    ///
+    /// A step whose loss or gradient is not finite is not applied, and its record says so
+    /// ([`StepRecord::skipped`]).
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] at one skipped step too many, and whatever else ends the training.
     fn step(&mut self, step: usize) -> Result<StepRecord, TrainError>;
 
     /// Everything the steps from `next_step` on depend on.

@@ -146,7 +146,7 @@ fn dpo() {
         case.check_metrics(&[
             ("rewards/chosen", metrics.rewards_chosen()),
             ("rewards/rejected", metrics.rewards_rejected()),
-            ("rewards/accuracies", metrics.rewards_accuracies()),
+            ("rewards/accuracies", metrics.rewards_accuracies().unwrap()),
             ("rewards/margins", metrics.rewards_margins()),
             ("logps/chosen", metrics.logps_chosen()),
             ("logps/rejected", metrics.logps_rejected()),
@@ -174,7 +174,7 @@ fn reward() {
             ("min_reward", metrics.min_reward.into()),
             ("mean_reward", metrics.mean_reward()),
             ("max_reward", metrics.max_reward.into()),
-            ("accuracy", metrics.accuracy()),
+            ("accuracy", metrics.accuracy().unwrap()),
             ("margin", metrics.margin()),
         ]);
     });

@@ -1,91 +1,18 @@
 //! Every trainer, broken off at a checkpoint and gone on with in a fresh learner, ends in the same bytes.
 
-use solon_draws::Draws;
 use solon_kernels::Precision;
-use solon_model::config::{Architecture, ModelConfig, RopeScaling};
-use solon_model::parameters::Projection;
-use solon_model::{Adapter, Cpu, Decoder, LoraSettings, ScalarHead, Training};
+use solon_model::Training;
 use solon_train::dpo::{DpoTrainer, reference_sums};
-use solon_train::learner::{Learner, Optimizer};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::ppo::trainer::{KlControl, PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
-use solon_train::reward::{Pair, RewardTrainer};
-use solon_train::sft::{SftExample, SftTrainer};
-use solon_train::{Loop, Schedule, Trainer, ppo};
-use std::sync::Arc;
+use solon_train::ppo::kl::KlControl;
+use solon_train::ppo::trainer::{PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::{PpoPreset, TRL};
+use solon_train::reward::RewardTrainer;
+use solon_train::sft::SftTrainer;
+use solon_train::*;
 
-fn seed() -> Draws {
-    Draws::new(11, "resume")
-}
-
-fn decoder(training: Training) -> Arc<Decoder<Cpu>> {
-    let config = ModelConfig {
-        architecture: Architecture::Llama,
-        vocab_size: 50,
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_layers: 2,
-        num_heads: 4,
-        num_kv_heads: 2,
-        head_dim: 4,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        max_position_embeddings: 64,
-        tie_word_embeddings: true,
-        qkv_bias: false,
-        qk_norm: false,
-    };
-    let make = |name: &str, shape: &[usize]| {
-        let key = seed().item(name);
-        let values = (0..shape.iter().product::<usize>() as u64).map(|i| key.normal(i) as f32 * 0.2);
-        Ok::<_, std::convert::Infallible>(values.collect())
-    };
-    let Ok(decoder) = Decoder::build(Cpu::new(Precision::auto()), config, training, 64, make);
-    Arc::new(decoder)
-}
-
-fn adapter(decoder: &Decoder<Cpu>) -> Adapter<Cpu> {
-    let settings = LoraSettings { rank: 4, alpha: 8.0, targets: Projection::ALL.to_vec() };
-    Adapter::fresh(decoder.backend(), decoder.config(), settings, |name, i| {
-        seed().item("adapter").item(name).uniform(i as u64) as f32
-    })
-}
-
-fn lora(scalar: bool) -> Learner<Cpu> {
-    let decoder = decoder(Training::Frozen);
-    let adapter = adapter(&decoder);
-    let head = scalar.then(|| ScalarHead::new(decoder.backend(), (0..16).map(|i| i as f32 * 0.1).collect()));
-    Learner::new(decoder, Some(adapter), head, Optimizer::default())
-}
-
-fn tokens(key: u64, len: usize) -> Vec<u32> {
-    (0..len as u64).map(|i| seed().index(key).below(i, 50) as u32).collect()
-}
-
-fn settings() -> Loop {
-    Loop {
-        learning_rate: 1e-2,
-        schedule: Schedule::Cosine,
-        warmup: 0.1,
-        batch_size: 3,
-        epochs: 2,
-        tokens_per_pass: 24,
-        keep: solon_model::Keep::Activations,
-    }
-}
-
-fn pairs() -> Vec<Pair> {
-    (0..7)
-        .map(|i| Pair {
-            id: format!("pair {i}"),
-            prompt: tokens(3 * i, 5),
-            chosen: tokens(3 * i + 1, 4),
-            rejected: tokens(3 * i + 2, 6),
-            probability: 0.6 + 0.05 * i as f32,
-        })
-        .collect()
-}
+mod tiny;
+use tiny::*;
 
 /// Does all steps at once, and again with a break after two; `with` makes the trainer on fresh learners and hands it on.
 fn check(with: impl Fn(&mut dyn FnMut(&mut dyn Trainer))) {
@@ -112,15 +39,11 @@ fn check(with: impl Fn(&mut dyn FnMut(&mut dyn Trainer))) {
     });
 }
 
-fn examples() -> Vec<SftExample> {
-    (0..7).map(|i| SftExample { id: format!("{i}"), tokens: tokens(i, 9), mask: vec![true; 9] }).collect()
-}
-
 #[test]
 fn sft_with_adapters() {
     let examples = examples();
     check(|each| {
-        let mut learner = lora(false);
+        let mut learner = learner(false);
         each(&mut SftTrainer::new(&mut learner, &examples, settings(), seed()).unwrap());
     });
 }
@@ -129,7 +52,7 @@ fn sft_with_adapters() {
 fn sft_of_every_weight() {
     let examples = examples();
     check(|each| {
-        let mut learner = Learner::new(decoder(Training::Full), None, None, Optimizer::default());
+        let mut learner = Learner::new(decoder(Training::Full, Precision::auto()), None, None);
         each(&mut SftTrainer::new(&mut learner, &examples, settings(), seed()).unwrap());
     });
 }
@@ -138,7 +61,7 @@ fn sft_of_every_weight() {
 fn reward_model() {
     let pairs = pairs();
     check(|each| {
-        let mut learner = lora(true);
+        let mut learner = learner(true);
         each(&mut RewardTrainer::new(&mut learner, &pairs, settings(), 0.01, seed()).unwrap());
     });
 }
@@ -147,7 +70,7 @@ fn reward_model() {
 fn dpo() {
     let pairs = pairs();
     check(|each| {
-        let mut learner = lora(false);
+        let mut learner = learner(false);
         let references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
         let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
         each(&mut DpoTrainer::new(&mut learner, &pairs, references, settings(), loss, seed()).unwrap());
@@ -157,22 +80,23 @@ fn dpo() {
 /// Also the run-time check of promise 3: a first ratio other than 1 would be an error.
 #[test]
 fn ppo_with_an_adaptive_coefficient() {
-    let prompts: Vec<PpoPrompt> =
-        (0..7).map(|i| PpoPrompt { id: format!("{i}"), tokens: tokens(i, 5) }).collect();
+    let prompts = prompts();
     check(|each| {
-        let (mut policy, mut critic) = (lora(false), lora(true));
+        let (mut policy, mut critic) = (learner(false), learner(true));
         let reference = adapter(&policy.decoder);
-        let reward = lora(true);
+        let reward = learner(true);
         let head = reward.scalar.as_ref().unwrap();
-        let model = RewardModel { adapter: reward.adapter.as_ref(), head, mean: 0.0, deviation: 1.0 };
+        let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
         let settings = PpoSettings {
             policy: settings(),
             critic_learning_rate: 1e-2,
-            minibatches: 2,
             max_new_tokens: 6,
             slots: 2,
-            kl: KlControl::Adaptive { target: 0.5, horizon: 20.0 },
-            preset: ppo::TRL,
+            preset: PpoPreset {
+                minibatches: 2,
+                kl_control: KlControl::Adaptive { target: 0.5, horizon: 20.0 },
+                ..TRL
+            },
         };
         let trainer = PpoTrainer::new(
             &mut policy,

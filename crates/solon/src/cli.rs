@@ -291,7 +291,7 @@ pub struct EvalArgs {
 }
 
 fn benchmark_names() -> clap::builder::PossibleValuesParser {
-    solon_eval::benchmarks::names().into()
+    solon_eval::benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
 }
 
 /// Flags of every command that is a recipe of one stage.

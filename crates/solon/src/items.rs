@@ -1,11 +1,12 @@
-//! What stages leave in the ledger beside a text, typed; see [`solon_data::ledger::ItemData`].
+//! What stages leave in the ledger beside a text, typed; see [`solon_data::ledger::ItemData`]. Prompts, demonstrations,
+//! pairs, critiques and revisions are those of the crates they belong to.
 //!
 //! An item that lacks a field is an error that names it: nothing is filled in on reading.
 
 use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
 use solon_eval::Judged;
-use solon_feedback::{CritiqueRecord, KnownPair, Label, RevisionRecord};
+use solon_feedback::{KnownPair, Label};
 use solon_records::{Demonstration, Message, Pair, Preference, transcript};
 
 /// An answer to a prompt; the item's text is the answer.
@@ -89,22 +90,4 @@ pub struct Evaluated {
 
 impl ItemData for Evaluated {
     const KIND: ItemKind = ItemKind::Response;
-}
-
-/// A critique.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Critique(pub CritiqueRecord);
-
-impl ItemData for Critique {
-    const KIND: ItemKind = ItemKind::Critique;
-}
-
-/// A revision.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Revision(pub RevisionRecord);
-
-impl ItemData for Revision {
-    const KIND: ItemKind = ItemKind::Revision;
 }

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde_json::Value;
 
-use super::{Branch, BranchNote, Explanation, Item, StepExplanation, StepUse};
+use super::{Branch, BranchNote, Explanation, Item, StepUse};
 
 /// Characters of a text shown within a tree; the item asked for is shown whole.
 const PREVIEW: usize = 160;
@@ -25,23 +25,6 @@ impl Display for Explanation {
         writeln!(out, "  sha256: {}", plain(&item.sha256))?;
         section(out, "made from", &self.ancestors)?;
         section(out, "came of it", &self.descendants)
-    }
-}
-
-impl Display for StepExplanation {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let step = &self.step;
-        writeln!(out, "step {} of stage {}", step.step, plain(&step.stage))?;
-        if !step.data.is_null() {
-            writeln!(out, "  data: {}", plain(&step.data.to_string()))?;
-        }
-        if let Some(sha256) = &step.sha256 {
-            writeln!(out, "  sha256: {}", plain(sha256))?;
-        }
-        if let Some(checkpoint) = &self.checkpoint {
-            writeln!(out, "  checkpoint: {} (step {})", plain(&checkpoint.path), checkpoint.step)?;
-        }
-        section(out, "computed from", &self.items)
     }
 }
 

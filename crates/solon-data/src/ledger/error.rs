@@ -115,16 +115,6 @@ pub enum LedgerError {
         /// The most similar ids, best first.
         nearest: Vec<String>,
     },
-    /// No such training step.
-    #[error("there is no step {step} of stage `{stage}` in the ledger; {recorded}")]
-    UnknownStep {
-        /// The stage.
-        stage: String,
-        /// The step.
-        step: u64,
-        /// Which steps there are, in words.
-        recorded: String,
-    },
     /// A number that SQLite cannot hold.
     #[error("{what} {number} is too large for the ledger; the largest is 9223372036854775807")]
     TooLarge {

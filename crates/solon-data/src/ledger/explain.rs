@@ -1,5 +1,5 @@
 //! The trail: from an item back to what it was made from, and on to the pairs, labels, training steps and checkpoints
-//! that came of it; and from a training step back to its items.
+//! that came of it.
 
 use std::collections::HashSet;
 
@@ -24,17 +24,6 @@ pub struct Explanation {
     pub ancestors: Vec<Branch>,
     /// What was made from it.
     pub descendants: Vec<Branch>,
-}
-
-/// A training step with the trails of its items.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct StepExplanation {
-    /// The step.
-    pub step: Step,
-    /// The first checkpoint that contains it.
-    pub checkpoint: Option<Checkpoint>,
-    /// Its items, each with what it was made from.
-    pub items: Vec<Branch>,
 }
 
 /// One item of a trail.
@@ -111,32 +100,6 @@ impl Ledger {
             descendants: walk(Direction::Descendants, self.children(id)?)?,
             item,
         })
-    }
-
-    /// A training step back to the principles.
-    ///
-    /// # Errors
-    /// [`LedgerError::UnknownStep`]; [`LedgerError::Sqlite`].
-    pub fn explain_step(&self, stage: &str, step: u64) -> Result<StepExplanation, LedgerError> {
-        let mut steps = self.steps(stage)?;
-        let Some(position) = steps.iter().position(|recorded| recorded.step == step) else {
-            let recorded = match (steps.first(), steps.last()) {
-                (Some(first), Some(last)) => {
-                    format!("it has steps {} to {}", first.step, last.step)
-                }
-                _ => "it has none".into(),
-            };
-            return Err(LedgerError::UnknownStep { stage: stage.to_owned(), step, recorded });
-        };
-        let found = steps.swap_remove(position);
-        let mut seen = HashSet::new();
-        let link = |id: &String| Link { id: id.clone(), role: "item".into() };
-        let items = found
-            .items
-            .iter()
-            .map(|id| self.branch(Direction::Ancestors, link(id), 1, &mut seen))
-            .collect::<Result<_, _>>()?;
-        Ok(StepExplanation { checkpoint: self.checkpoint_with(stage, step)?, step: found, items })
     }
 
     fn branch(

@@ -28,8 +28,10 @@ use super::{
 pub use metrics::DpoMetrics;
 use metrics::Pair;
 
-/// Which member of the family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which member of the family; `sigmoid`, `ipo`, `hinge` or `robust` in a recipe. cDPO is `sigmoid` with
+/// `label_smoothing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DpoLoss {
     /// The original, and cDPO with `label_smoothing`.
     Sigmoid,
@@ -42,7 +44,8 @@ pub enum DpoLoss {
 }
 
 /// How preferences become a loss.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DpoSettings {
     /// Which member of the family.
     pub loss: DpoLoss,
@@ -181,6 +184,7 @@ pub fn dpo_loss(
         d_rejected.push((-d_h * rejected_scale) as f32);
 
         metrics.record(&Pair {
+            is_tie: pairs.probability[pair] == 0.5,
             loss: check_term("loss", pair, p * right + (1.0 - p) * wrong)?,
             chosen_reward: check_term("chosen_reward", pair, settings.beta * chosen_ratio)?,
             rejected_reward: check_term("rejected_reward", pair, settings.beta * rejected_ratio)?,
@@ -250,6 +254,24 @@ mod tests {
         let from_label = dpo_loss(&DpoPairs { probability: &[0.75; 4], ..PAIRS }, &soft, 4.0).unwrap();
         let from_setting = dpo_loss(&DpoPairs { probability: &[1.0; 4], ..PAIRS }, &smooth, 4.0).unwrap();
         assert_eq!(from_label, from_setting);
+    }
+
+    #[test]
+    fn ties_are_left_out_of_accuracy() {
+        let settings = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
+        let metrics = dpo_loss(&PAIRS, &settings, 4.0).unwrap().metrics;
+        // Ratios 0.5 > -0.5, -0.25 < 0.5, (tie), 2 > 0.5.
+        assert_eq!((metrics.decided, metrics.rewards_accuracies()), (3, Some(2.0 / 3.0)));
+        let ties = dpo_loss(&DpoPairs { probability: &[0.5; 4], ..PAIRS }, &settings, 4.0).unwrap().metrics;
+        assert_eq!(ties.rewards_accuracies(), None);
+    }
+
+    #[test]
+    fn settings_read_as_in_a_recipe() {
+        let read = |json: &str| serde_json::from_str::<DpoSettings>(json);
+        let settings = read(r#"{"loss": "robust", "beta": 0.1, "label_smoothing": 0.05}"#).unwrap();
+        assert_eq!((settings.loss, settings.label_smoothing), (DpoLoss::Robust, 0.05));
+        assert!(read(r#"{"loss": "kto", "beta": 0.1, "label_smoothing": 0.0}"#).is_err());
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! call once per sequence with `normaliser = tokens * sequences`. Metrics merge over [`exact_sum::ExactSum`], so they
 //! do not depend on the split either.
 //!
-//! Inputs that are empty, of unequal length or not finite are errors that name the place, so that a trainer stops
-//! before it writes NaN into the weights.
+//! Inputs that are empty, of unequal length or not finite are errors that name the place, so that a trainer skips the
+//! step instead of writing NaN into the weights.
 
 pub mod dpo;
 pub mod exact_sum;
@@ -22,7 +22,7 @@ pub mod sft;
 pub mod value;
 
 #[cfg(test)]
-mod finite_difference;
+pub(crate) mod finite_difference;
 
 /// Terms beyond this are a diverged run, not a loss; it also keeps [`exact_sum::ExactSum`] far from its range.
 pub const LARGEST_TERM: f64 = 1e18;

@@ -25,7 +25,7 @@ pub struct PolicyInputs<'a> {
 }
 
 /// Where the surrogate is clipped.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct PolicySettings {
     /// The ratio's floor is `1 - clip_low`; above 0, at most 1.
     pub clip_low: f64,

@@ -46,17 +46,29 @@ pub struct RewardMetrics {
     pub min_reward: f32,
     /// `max_reward`.
     pub max_reward: f32,
+    /// Pairs that are no ties.
+    pub decided: usize,
+    /// Pairs among them whose chosen reward is strictly greater.
+    pub correct: usize,
     loss: ExactSum,
     margin: ExactSum,
     reward: ExactSum,
-    correct: usize,
 }
 
 impl Default for RewardMetrics {
     fn default() -> Self {
         let sum = ExactSum::default();
         let (min_reward, max_reward) = (f32::INFINITY, f32::NEG_INFINITY);
-        RewardMetrics { pairs: 0, min_reward, max_reward, loss: sum, margin: sum, reward: sum, correct: 0 }
+        RewardMetrics {
+            pairs: 0,
+            min_reward,
+            max_reward,
+            decided: 0,
+            correct: 0,
+            loss: sum,
+            margin: sum,
+            reward: sum,
+        }
     }
 }
 
@@ -69,6 +81,7 @@ impl RewardMetrics {
         self.loss.merge(other.loss);
         self.margin.merge(other.margin);
         self.reward.merge(other.reward);
+        self.decided += other.decided;
         self.correct += other.correct;
     }
 
@@ -77,9 +90,10 @@ impl RewardMetrics {
         self.loss.mean(self.pairs)
     }
 
-    /// Share of pairs whose chosen reward is strictly greater.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.pairs.max(1) as f64
+    /// Share of pairs whose chosen reward is strictly greater. Ties (a probability of 0.5) are left out; `None` where all
+    /// are ties.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.decided > 0).then(|| self.correct as f64 / self.decided as f64)
     }
 
     /// Mean of chosen minus rejected.
@@ -145,7 +159,9 @@ pub fn reward_loss(
         metrics.reward.add(check_term("reward", pair, sum)?);
         metrics.min_reward = metrics.min_reward.min(pairs.chosen[pair]).min(pairs.rejected[pair]);
         metrics.max_reward = metrics.max_reward.max(pairs.chosen[pair]).max(pairs.rejected[pair]);
-        metrics.correct += usize::from(chosen > rejected);
+        let is_tie = p == 0.5;
+        metrics.decided += usize::from(!is_tie);
+        metrics.correct += usize::from(!is_tie && chosen > rejected);
     }
     Ok(RewardOutput { loss: metrics.loss.total() / normaliser, d_chosen, d_rejected, metrics })
 }
@@ -191,7 +207,9 @@ mod tests {
         merged.merge(&half(0..3));
         merged.merge(&half(3..4));
         assert_eq!(merged, half(0..4));
-        assert_eq!((merged.min_reward, merged.max_reward, merged.accuracy()), (-3.0, 2.0, 0.5));
+        assert_eq!((merged.min_reward, merged.max_reward), (-3.0, 2.0));
+        assert_eq!((merged.decided, merged.accuracy()), (3, Some(2.0 / 3.0)), "the last pair is a tie");
+        assert_eq!(half(3..4).accuracy(), None);
     }
 
     #[test]

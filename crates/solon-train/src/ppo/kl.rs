@@ -9,8 +9,9 @@
 use crate::losses::sequences::split;
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 
-/// How the KL of a sampled token is estimated, with `r = reference / policy` at the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the KL of a sampled token is estimated, with `r = reference / policy` at the token; `k1`, `k2` or `k3` in a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
     /// `-log r`: unbiased, may be negative.
     K1,
@@ -79,6 +80,34 @@ pub fn mean_sequence_kl(kl: &[f32], lengths: &[usize]) -> Result<f64, LossError>
     check_finite("kl", kl)?;
     let sum: f64 = split(kl, lengths, "kl")?.flatten().map(|&token| f64::from(token)).sum();
     Ok(sum / lengths.len() as f64)
+}
+
+/// How the KL coefficient moves. In a recipe `"fixed"` or `{ adaptive = { target = 6.0, horizon = 10000.0 } }`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum KlControl {
+    /// It stays.
+    Fixed,
+    /// It follows a target for the per-sequence KL (Ziegler et al. 2019 §2.2).
+    Adaptive {
+        /// KL per sequence, nats.
+        target: f64,
+        /// Sequences over which it reacts.
+        horizon: f64,
+    },
+}
+
+impl KlControl {
+    /// A controller that starts at `coefficient`.
+    ///
+    /// # Errors
+    /// As [`KlController::fixed`] and [`KlController::adaptive`].
+    pub fn controller(self, coefficient: f64) -> Result<KlController, LossError> {
+        match self {
+            KlControl::Fixed => KlController::fixed(coefficient),
+            KlControl::Adaptive { target, horizon } => KlController::adaptive(coefficient, target, horizon),
+        }
+    }
 }
 
 /// The coefficient of the KL penalty, fixed or steered towards a target.

@@ -10,8 +10,10 @@
 use crate::losses::sequences::split;
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 
-/// What becomes of the score of an answer that ran into the length limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What becomes of the score of an answer that ran into the length limit. In a recipe `"ignore"`, `{ subtract = 1.0 }` or
+/// `{ replace = -1.0 }`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MissingEos {
     /// It stands.
     Ignore,
@@ -22,7 +24,7 @@ pub enum MissingEos {
 }
 
 /// How scores and KL become rewards.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct RewardSettings {
     /// Weight of the per-token KL; at least 0. With a controller, its current coefficient.
     pub kl_coefficient: f64,

@@ -3,27 +3,41 @@
 //! Policy, reference, reward model and critic are adapters on one frozen decoder, so four models cost little more than
 //! one. Sampling and training are one engine: the log-probs recorded while sampling are those of the first pass over
 //! them to the bit, and a step that finds otherwise stops ([`TrainError::OneEngine`]).
+//!
+//! Scores and values are on one scale ([`RewardModel::scale`]): the critic's raw number is normalised as the reward
+//! model's is, so a critic that starts as a copy of the reward model starts on the scale of its targets.
+//!
+//! Where a value is not finite, the iteration ends there and is recorded as skipped: neither the update at hand nor a
+//! later one of the iteration is applied. Updates of earlier minibatches were finite, and stand.
 //! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO".
 
 use super::PpoPreset;
+use super::critic::{ValueObjective, values};
 use super::gae::gae;
 use super::kl::{KlController, kl_per_token, mean_sequence_kl};
+use super::policy::PolicyObjective;
 use super::rewards::{RewardInputs, token_rewards};
+use super::rollout::Rollout;
 use super::whiten::whiten;
 use crate::checkpoint;
 use crate::learner::Learner;
-use crate::losses::LossError;
-use crate::losses::policy::{PolicyInputs, PolicyMetrics, policy_loss};
-use crate::losses::value::{ValueInputs, ValueMetrics, value_loss};
+use crate::losses::check_setting;
+use crate::losses::policy::PolicyMetrics;
+use crate::losses::value::ValueMetrics;
+use crate::objective::{Head, Objective, check_head};
+use crate::pass::{Failure, add_gradient};
 use crate::reward::rewards;
-use crate::schedule::{Batches, Loop, passes};
-use crate::step::{AtStep, StepRecord, TrainError, Trainer};
+use crate::scale::RewardScale;
+use crate::schedule::Batches;
+use crate::settings::TrainSettings;
+use crate::skipped::{Skipped, Skips};
+use crate::step::{StepRecord, TrainError, Trainer};
 use solon_draws::Draws;
 use solon_infer::engine::Engine;
-use solon_infer::generate::{Completion, Finish, Request, Settings};
+use solon_infer::generate::{Finish, Request, Settings};
 use solon_infer::prefixes::{IN_USE, KEPT};
 use solon_infer::score::ScoreItem;
-use solon_model::{Adapter, AnswerPack, Backend, PackedBatch, ScalarHead, Scored};
+use solon_model::{Adapter, Backend, ScalarHead};
 use solon_records::SamplingSettings;
 
 /// A prompt to roll out.
@@ -35,68 +49,34 @@ pub struct PpoPrompt {
     pub tokens: Vec<u32>,
 }
 
-/// A reward model on the policy's decoder, normalised on reference answers.
+/// A reward model on the policy's decoder.
 pub struct RewardModel<'a, B: Backend> {
     /// Its adapter.
     pub adapter: Option<&'a Adapter<B>>,
     /// Its head.
     pub head: &'a ScalarHead<B>,
-    /// Mean reward of the reference answers, taken away.
-    pub mean: f32,
-    /// Standard deviation of the same, divided by.
-    pub deviation: f32,
+    /// Its scale on reference answers, which scores and the critic's values are normalised with.
+    pub scale: RewardScale,
 }
 
-/// What PPO needs beside the losses' settings.
+/// What PPO needs beside the data.
 #[derive(Clone, Copy, Debug)]
 pub struct PpoSettings {
-    /// Rollouts an iteration, passes over the prompts, and the policy's learning rate.
-    pub policy: Loop,
-    /// The critic's learning rate.
+    /// Rollouts an iteration, passes over the prompts, AdamW's settings for both learners, and the policy's learning rate.
+    pub policy: TrainSettings,
+    /// The critic's peak learning rate; positive. It has the policy's course.
     pub critic_learning_rate: f64,
-    /// Minibatches each epoch cuts a rollout into.
-    pub minibatches: usize,
     /// Most new tokens of an answer.
     pub max_new_tokens: usize,
     /// Answers sampled at a time.
     pub slots: usize,
-    /// How the KL coefficient moves; it starts at the preset's.
-    pub kl: KlControl,
     /// Everything the peers differ in.
     pub preset: PpoPreset,
 }
 
-/// How the KL coefficient moves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum KlControl {
-    /// It stays.
-    Fixed,
-    /// It follows a target for the per-sequence KL (Ziegler et al. 2019 §2.2).
-    Adaptive {
-        /// KL per sequence, nats.
-        target: f64,
-        /// Sequences over which it reacts.
-        horizon: f64,
-    },
-}
-
-impl KlControl {
-    fn controller(self, coefficient: f64) -> Result<KlController, LossError> {
-        match self {
-            KlControl::Fixed => KlController::fixed(coefficient),
-            KlControl::Adaptive { target, horizon } => KlController::adaptive(coefficient, target, horizon),
-        }
-    }
-}
-
-/// One rollout: prompts, answers and all that is known of them.
-struct Rollout {
-    prompts: Vec<usize>,
-    completions: Vec<Completion>,
-    lengths: Vec<usize>,
-    /// `[n_actions]`, as sampled.
-    logprobs: Vec<f32>,
-    /// `[n_actions]`, the critic's before each action.
+/// What a rollout's answers are learnt from; every list is `[n_actions]`.
+struct Estimates {
+    /// The critic's, before each action.
     values: Vec<f32>,
     advantages: Vec<f32>,
     returns: Vec<f32>,
@@ -113,11 +93,15 @@ pub struct PpoTrainer<'a, B: Backend> {
     controller: KlController,
     stop_ids: &'a [u32],
     batches: Batches,
+    skips: Skips,
     draws: Draws,
 }
 
 impl<'a, B: Backend> PpoTrainer<'a, B> {
     /// `reference` is the adapter of the model the policy is held to (the SFT model); the critic must have a scalar head.
+    ///
+    /// # Errors
+    /// Settings no run can mean, no prompts, an empty prompt, or a critic without a scalar head.
     pub fn new(
         policy: &'a mut Learner<B>,
         critic: &'a mut Learner<B>,
@@ -128,14 +112,24 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         settings: PpoSettings,
         draws: Draws,
     ) -> Result<Self, TrainError> {
-        let controller = settings.kl.controller(settings.preset.reward.kl_coefficient).at_step(0)?;
+        settings.policy.validate()?;
+        settings.preset.validate()?;
+        let critic_rate = settings.critic_learning_rate;
+        check_setting("critic_learning_rate", critic_rate, critic_rate > 0.0, "positive")?;
+        for (name, count) in [("max_new_tokens", settings.max_new_tokens), ("slots", settings.slots)] {
+            check_setting(name, count as f64, count > 0, "at least 1")?;
+        }
+        check_head(Head::Scalars(reward.scale), critic.scalar.is_some(), "the critic")?;
         if prompts.is_empty() {
             return Err(TrainError::Empty { what: "the set of PPO prompts" });
         }
-        if critic.scalar.is_none() {
-            return Err(TrainError::Empty { what: "the critic's scalar head" });
+        if let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.is_empty()) {
+            let reason = "the prompt has no tokens".to_owned();
+            return Err(TrainError::Example { id: prompt.id.clone(), reason });
         }
+        let controller = settings.preset.kl_control.controller(settings.preset.reward.kl_coefficient)?;
         let batches = settings.policy.batches(prompts.len(), draws.item("order"));
+        let skips = Skips { allowed: settings.policy.max_skipped, count: 0 };
         Ok(Self {
             policy,
             critic,
@@ -146,15 +140,14 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             controller,
             stop_ids,
             batches,
+            skips,
             draws,
         })
     }
 
-    /// Samples answers with the policy as it is, and works out their advantages.
-    fn roll_out(&mut self, step: usize) -> Result<(Rollout, StepRecord), TrainError> {
-        let preset = &self.settings.preset;
-        let prompts = self.batches.batch(step);
-        let temperature = preset.temperature as f32;
+    /// Samples answers with the policy as it is.
+    fn roll_out(&self, step: usize, prompts: &[usize]) -> Rollout {
+        let temperature = self.settings.preset.temperature as f32;
         let requests: Vec<Request> = prompts
             .iter()
             .map(|i| Request {
@@ -172,193 +165,139 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             slots: self.settings.slots,
             logprob_temperature: temperature,
         };
-        let decoder = &self.policy.decoder;
-        let completions = Engine::new(decoder, self.policy.adapter.as_ref(), KEPT).generate(
+        let completions = Engine::new(&self.policy.decoder, self.policy.adapter.as_ref(), KEPT).generate(
             &requests,
             &settings,
             &mut |_| {},
         );
-        let lengths: Vec<usize> = completions.iter().map(|c| c.token_ids.len()).collect();
-        let logprobs: Vec<f32> = completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect();
-        let ended: Vec<bool> = completions.iter().map(|c| c.finish == Finish::Stop).collect();
+        Rollout {
+            ids: prompts.iter().map(|i| self.prompts[*i].id.clone()).collect(),
+            prompts: requests.into_iter().map(|request| request.prompt).collect(),
+            ended: completions.iter().map(|c| c.finish == Finish::Stop).collect(),
+            lengths: completions.iter().map(|c| c.token_ids.len()).collect(),
+            logprobs: completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect(),
+            answers: completions.into_iter().map(|c| c.token_ids).collect(),
+        }
+    }
 
-        let answers: Vec<(&[u32], &[u32])> =
-            requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
-        let budget = self.settings.policy.tokens_per_pass;
-        let raw = rewards(decoder, self.reward.adapter, self.reward.head, &answers, budget);
-        let scores: Vec<f32> = raw.iter().map(|r| (r - self.reward.mean) / self.reward.deviation).collect();
+    /// The reward model's raw scores of the answers, `[n_sequences]`.
+    fn score(&self, rollout: &Rollout) -> Vec<f32> {
+        let RewardModel { adapter, head, .. } = self.reward;
+        rewards(&self.policy.decoder, adapter, head, &rollout.pairs(), self.settings.policy.tokens_per_pass)
+    }
 
-        let items: Vec<ScoreItem> = answers
-            .iter()
+    /// Log-probs of the actions under the reference, `[n_actions]`, nats.
+    fn reference_logprobs(&self, rollout: &Rollout) -> Vec<f32> {
+        let items: Vec<ScoreItem> = rollout
+            .pairs()
+            .into_iter()
             .map(|(prompt, answer)| ScoreItem { prompt: prompt.to_vec(), completions: vec![answer.to_vec()] })
             .collect();
-        let reference: Vec<f32> = Engine::new(decoder, self.reference, IN_USE)
-            .score(&items, temperature, &mut |_| {})
-            .into_iter()
-            .flatten()
-            .flatten()
-            .collect();
-        let values = self.values(&answers);
+        let temperature = self.settings.preset.temperature as f32;
+        let mut engine = Engine::new(&self.policy.decoder, self.reference, IN_USE);
+        engine.score(&items, temperature, &mut |_| {}).into_iter().flatten().flatten().collect()
+    }
 
-        let kl = kl_per_token(preset.kl_estimator, &logprobs, &reference, preset.kl_clamp).at_step(step)?;
+    /// The critic's values before the actions, `[n_actions]`.
+    fn values(&self, rollout: &Rollout) -> Result<Vec<f32>, TrainError> {
+        let Learner { decoder, adapter, scalar, .. } = &*self.critic;
+        let head = scalar.as_ref().ok_or(TrainError::NoScalarHead { whose: "the critic" })?;
+        let budget = self.settings.policy.tokens_per_pass;
+        Ok(values(decoder, adapter.as_ref(), head, self.reward.scale, &rollout.pairs(), budget))
+    }
+
+    /// Scores, penalises and estimates advantages; then the KL coefficient moves.
+    fn estimate(&mut self, rollout: &Rollout, record: &mut StepRecord) -> Result<Estimates, Failure> {
+        let preset = self.settings.preset;
+        let Rollout { lengths, logprobs, ended, .. } = rollout;
+        let raw = self.score(rollout);
+        let scores: Vec<f32> = raw.iter().map(|raw| self.reward.scale.normalise(*raw)).collect();
+        let reference = self.reference_logprobs(rollout);
+        let values = self.values(rollout)?;
+
+        let kl = kl_per_token(preset.kl_estimator, logprobs, &reference, preset.kl_clamp)?;
         let mut reward_settings = preset.reward;
         reward_settings.kl_coefficient = self.controller.coefficient();
-        let inputs = RewardInputs { scores: &scores, ended: &ended, kl: &kl, lengths: &lengths };
-        let shaped = token_rewards(&inputs, &reward_settings).at_step(step)?;
+        let inputs = RewardInputs { scores: &scores, ended, kl: &kl, lengths };
+        let shaped = token_rewards(&inputs, &reward_settings)?;
         let token_level = match &preset.whiten_rewards {
-            Some(whitening) => whiten(&shaped.rewards, whitening).at_step(step)?,
+            Some(whitening) => whiten(&shaped.rewards, whitening)?,
             None => shaped.rewards.clone(),
         };
-        let estimated = gae(&token_level, &values, &lengths, preset.gamma, preset.lambda).at_step(step)?;
+        let estimated = gae(&token_level, &values, lengths, preset.gamma, preset.lambda)?;
         let advantages = match &preset.whiten_advantages {
-            Some(whitening) => whiten(&estimated.advantages, whitening).at_step(step)?,
+            Some(whitening) => whiten(&estimated.advantages, whitening)?,
             None => estimated.advantages,
         };
-        let sequence_kl = mean_sequence_kl(&kl, &lengths).at_step(step)?;
+        let sequence_kl = mean_sequence_kl(&kl, lengths)?;
         let coefficient = self.controller.coefficient();
-        self.controller.update(sequence_kl, lengths.len()).at_step(step)?;
-        let mean_raw = raw.iter().map(|r| f64::from(*r)).sum::<f64>() / raw.len() as f64;
-        let record = StepRecord {
-            step,
-            metrics: [
-                ("objective/kl", sequence_kl),
-                ("objective/kl_coefficient", coefficient),
-                (
-                    "objective/entropy",
-                    -logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / lengths.len() as f64,
-                ),
-                ("objective/scores", shaped.mean_score),
-                ("objective/raw_scores", mean_raw),
-                ("objective/non_score_reward", shaped.mean_non_score_reward),
-                ("objective/rlhf_reward", shaped.mean_rlhf_reward()),
-                ("val/num_eos_tokens", (lengths.len() - shaped.missing_eos) as f64),
-                ("val/length", logprobs.len() as f64 / lengths.len() as f64),
-            ]
-            .into(),
-            items: prompts.iter().map(|i| self.prompts[*i].id.clone()).collect(),
-            tokens: answers.iter().map(|(p, a)| p.len() + a.len()).sum(),
+        self.controller.update(sequence_kl, lengths.len())?;
+
+        let sequences = lengths.len() as f64;
+        record.metrics.extend([
+            ("objective/kl", sequence_kl),
+            ("objective/kl_coefficient", coefficient),
+            ("objective/entropy", -logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / sequences),
+            ("objective/scores", shaped.mean_score),
+            ("objective/raw_scores", raw.iter().map(|r| f64::from(*r)).sum::<f64>() / sequences),
+            ("objective/non_score_reward", shaped.mean_non_score_reward),
+            ("objective/rlhf_reward", shaped.mean_rlhf_reward()),
+            ("val/num_eos_tokens", sequences - shaped.missing_eos as f64),
+            ("val/length", logprobs.len() as f64 / sequences),
+        ]);
+        Ok(Estimates { values, advantages, returns: estimated.returns })
+    }
+
+    /// Updates policy and critic over the rollout's minibatches. Of one minibatch either both are updated or none.
+    fn update(
+        &mut self,
+        rollout: &Rollout,
+        estimates: &Estimates,
+        rate: f64,
+        record: &mut StepRecord,
+    ) -> Result<(), Failure> {
+        let Self { policy, critic, settings, .. } = self;
+        let PpoSettings { preset, policy: train, .. } = &*settings;
+        let critic_rate = rate / train.learning_rate * settings.critic_learning_rate;
+        let surrogate = PolicyObjective {
+            rollout,
+            advantages: &estimates.advantages,
+            settings: preset.policy,
+            temperature: preset.temperature as f32,
         };
-        let returns = estimated.returns;
-        Ok((Rollout { prompts, completions, lengths, logprobs, values, advantages, returns }, record))
-    }
-
-    /// Packs some of a rollout's sequences; returns the pack, its scored actions and their places on the action axis.
-    fn pack(&self, rollout: &Rollout, sequences: &[usize]) -> (PackedBatch, Scored, Vec<usize>) {
-        let starts: Vec<usize> = rollout
-            .lengths
-            .iter()
-            .scan(0, |at, len| {
-                *at += len;
-                Some(*at - len)
-            })
-            .collect();
-        let answers = sequences.iter().map(|s| {
-            let prompt = &self.prompts[rollout.prompts[*s]].tokens;
-            (&prompt[..], &rollout.completions[*s].token_ids[..])
-        });
-        let AnswerPack { pack, scored, .. } = AnswerPack::of(answers);
-        let places = sequences.iter().flat_map(|s| starts[*s]..starts[*s] + rollout.lengths[*s]).collect();
-        (pack, scored, places)
-    }
-
-    fn sequence_passes(&self, rollout: &Rollout, sequences: &[usize]) -> Vec<Vec<usize>> {
-        passes(sequences, self.settings.policy.tokens_per_pass, |s| {
-            self.prompts[rollout.prompts[s]].tokens.len() + rollout.lengths[s]
-        })
-    }
-
-    fn update_policy(
-        &mut self,
-        step: usize,
-        rollout: &Rollout,
-        minibatch: &[usize],
-        rate: f64,
-        norm: &mut f64,
-    ) -> Result<PolicyMetrics, TrainError> {
-        let preset = self.settings.preset;
-        let actions: usize = minibatch.iter().map(|s| rollout.lengths[*s]).sum();
-        let mut metrics = PolicyMetrics::default();
-        for pass in self.sequence_passes(rollout, minibatch) {
-            let (pack, scored, places) = self.pack(rollout, &pass);
-            let at = |values: &[f32]| places.iter().map(|p| values[*p]).collect::<Vec<f32>>();
-            let temperature = preset.temperature as f32;
-            let Learner { decoder, adapter, gradients, .. } = &mut *self.policy;
-            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.policy.keep);
-            let logprobs = decoder.log_probs(&forward.hidden, &scored, temperature);
-            let inputs = PolicyInputs {
-                logprobs: &logprobs,
-                old_logprobs: &at(&rollout.logprobs),
-                advantages: &at(&rollout.advantages),
-            };
-            let output = policy_loss(&inputs, &preset.policy, actions as f64).at_step(step)?;
-            metrics.merge(&output.metrics);
-            let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
-            decoder.log_probs_grad(
-                &forward.hidden,
-                &scored,
-                temperature,
-                &output.d_logprobs,
-                &mut dhidden,
-                gradients,
-            );
-            decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
+        let regression = ValueObjective {
+            rollout,
+            old_values: &estimates.values,
+            returns: &estimates.returns,
+            clip: preset.value_clip,
+            scale: self.reward.scale,
+        };
+        let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
+        let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
+        let count = rollout.answers.len();
+        for epoch in 0..preset.epochs {
+            let draws = self.draws.item("minibatch").index(record.step as u64).index(epoch as u64);
+            let order = draws.permutation(count);
+            for (number, minibatch) in order.chunks(count.div_ceil(preset.minibatches)).enumerate() {
+                // The rollout has counted these tokens.
+                let tokens = &mut 0;
+                let policy_loss = add_gradient(policy, &surrogate, minibatch, train, tokens)?;
+                let difference = policy_loss.metrics.largest_log_ratio;
+                if epoch == 0 && number == 0 && difference != 0.0 {
+                    return Err(TrainError::OneEngine { step: record.step, difference }.into());
+                }
+                let value_loss = add_gradient(critic, &regression, minibatch, train, tokens)?;
+                policy.update(rate, policy_loss.norm, &train.optimizer);
+                critic.update(critic_rate, value_loss.norm, &train.optimizer);
+                policy_metrics.merge(&policy_loss.metrics);
+                value_metrics.merge(&value_loss.metrics);
+                (policy_norm, critic_norm) = (policy_loss.norm, value_loss.norm);
+            }
         }
-        *norm = self.policy.update(rate);
-        Ok(metrics)
-    }
-
-    fn update_critic(
-        &mut self,
-        step: usize,
-        rollout: &Rollout,
-        minibatch: &[usize],
-        rate: f64,
-        norm: &mut f64,
-    ) -> Result<ValueMetrics, TrainError> {
-        let actions: usize = minibatch.iter().map(|s| rollout.lengths[*s]).sum();
-        let mut metrics = ValueMetrics::default();
-        for pass in self.sequence_passes(rollout, minibatch) {
-            let (pack, scored, places) = self.pack(rollout, &pass);
-            let at = |values: &[f32]| places.iter().map(|p| values[*p]).collect::<Vec<f32>>();
-            let Learner { decoder, adapter, scalar, gradients, .. } = &mut *self.critic;
-            let Some(head) = scalar else { break };
-            let forward = decoder.forward(adapter.as_ref(), &pack, self.settings.policy.keep);
-            let values = decoder.scalars(&forward.hidden, &scored.rows, head);
-            let inputs = ValueInputs {
-                values: &values,
-                old_values: &at(&rollout.values),
-                returns: &at(&rollout.returns),
-            };
-            let output =
-                value_loss(&inputs, self.settings.preset.value_clip, actions as f64).at_step(step)?;
-            metrics.merge(&output.metrics);
-            let mut dhidden = decoder.backend().zeros(decoder.backend().len(&forward.hidden));
-            decoder.scalars_grad(
-                &forward.hidden,
-                &scored.rows,
-                head,
-                &output.d_values,
-                &mut dhidden,
-                gradients,
-            );
-            decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
-        }
-        *norm = self.critic.update(rate);
-        Ok(metrics)
-    }
-
-    /// The critic's value before each action, on the action axis.
-    fn values(&self, answers: &[(&[u32], &[u32])]) -> Vec<f32> {
-        let Some(head) = &self.critic.scalar else { return Vec::new() };
-        let all: Vec<usize> = (0..answers.len()).collect();
-        let budget = self.settings.policy.tokens_per_pass;
-        let mut out = Vec::new();
-        for pass in passes(&all, budget, |i| answers[i].0.len() + answers[i].1.len()) {
-            let AnswerPack { pack, scored, .. } = AnswerPack::of(pass.iter().map(|i| answers[*i]));
-            let hidden = self.critic.decoder.hidden_states(self.critic.adapter.as_ref(), &pack);
-            out.extend(self.critic.decoder.scalars(&hidden, &scored.rows, head));
-        }
-        out
+        record.metrics.extend([("grad_norm", policy_norm), ("critic_grad_norm", critic_norm)]);
+        record.metrics.extend(surrogate.report(&policy_metrics));
+        record.metrics.extend(regression.report(&value_metrics));
+        Ok(())
     }
 }
 
@@ -367,59 +306,97 @@ impl<B: Backend> Trainer for PpoTrainer<'_, B> {
         self.batches.total()
     }
 
+    /// One iteration: a rollout and its updates.
+    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
+        let rate = self.settings.policy.rate(step, self.total_steps());
+        let rollout = self.roll_out(step, &self.batches.batch(step));
+        let mut record = StepRecord {
+            step,
+            metrics: [("lr", rate)].into(),
+            items: rollout.ids.clone(),
+            tokens: rollout.pairs().iter().map(|(prompt, answer)| prompt.len() + answer.len()).sum(),
+            skipped: None,
+        };
+        let learnt = self
+            .estimate(&rollout, &mut record)
+            .and_then(|estimates| self.update(&rollout, &estimates, rate, &mut record));
+        if let Err(failure) = learnt {
+            let reason = failure.not_finite(step)?;
+            self.policy.discard_gradients();
+            self.critic.discard_gradients();
+            let batch = rollout.batch_items();
+            record.skipped = Some(self.skips.add(step, Skipped { reason, batch })?);
+        }
+        Ok(record)
+    }
+
     fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
-        let numbers = [next_step as u64, self.controller.coefficient().to_bits()];
+        let numbers = [next_step as u64, self.controller.coefficient().to_bits(), self.skips.count as u64];
         checkpoint::to_bytes(&[("policy", self.policy), ("critic", self.critic)], &numbers)
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
         let learners = &mut [("policy", &mut *self.policy), ("critic", &mut *self.critic)];
-        let numbers = checkpoint::from_bytes(learners, 2, bytes)?;
-        self.controller = self.settings.kl.controller(f64::from_bits(numbers[1])).at_step(0)?;
+        let numbers = checkpoint::from_bytes(learners, 3, bytes)?;
+        self.controller = self.settings.preset.kl_control.controller(f64::from_bits(numbers[1]))?;
+        self.skips.restore(numbers[2]);
         Ok(numbers[0] as usize)
     }
+}
 
-    /// One iteration: a rollout and its updates.
-    fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
-        let (rollout, mut record) = self.roll_out(step)?;
-        let rate = self.settings.policy.rate(step, self.total_steps());
-        let critic_rate = rate / self.settings.policy.learning_rate * self.settings.critic_learning_rate;
-        let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
-        let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
-        let count = rollout.completions.len();
-        for epoch in 0..self.settings.preset.epochs {
-            let order =
-                self.draws.item("minibatch").index(step as u64).index(epoch as u64).permutation(count);
-            for (number, minibatch) in
-                order.chunks(count.div_ceil(self.settings.minibatches.max(1))).enumerate()
-            {
-                let metrics = self.update_policy(step, &rollout, minibatch, rate, &mut policy_norm)?;
-                if epoch == 0 && number == 0 && metrics.largest_log_ratio != 0.0 {
-                    return Err(TrainError::OneEngine { step, difference: metrics.largest_log_ratio });
-                }
-                policy_metrics.merge(&metrics);
-                value_metrics.merge(&self.update_critic(
-                    step,
-                    &rollout,
-                    minibatch,
-                    critic_rate,
-                    &mut critic_norm,
-                )?);
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ppo::TRL;
+    use crate::tiny;
+
+    fn settings() -> PpoSettings {
+        PpoSettings {
+            policy: tiny::settings(),
+            critic_learning_rate: 1e-2,
+            max_new_tokens: 6,
+            slots: 2,
+            preset: TRL,
         }
-        record.metrics.extend([
-            ("lr", rate),
-            ("grad_norm", policy_norm),
-            ("critic_grad_norm", critic_norm),
-            ("loss/policy_avg", policy_metrics.mean_loss()),
-            ("loss/value_avg", value_metrics.mean_loss()),
-            ("policy/approxkl_avg", policy_metrics.approximate_kl()),
-            ("policy/clipfrac_avg", policy_metrics.clip_fraction()),
-            ("policy/dual_clipfrac_avg", policy_metrics.dual_clip_fraction()),
-            ("val/ratio", policy_metrics.ratio_mean()),
-            ("val/ratio_var", policy_metrics.ratio_variance()),
-            ("val/clipfrac_avg", value_metrics.clip_fraction()),
-        ]);
-        Ok(record)
+    }
+
+    /// The promise that one engine samples and trains is checked in each iteration: here the policy changes between its
+    /// rollout and its update.
+    #[test]
+    fn a_policy_that_is_not_the_one_that_sampled_is_an_error() {
+        let prompts = tiny::prompts();
+        let update = |changed: bool| {
+            let (mut policy, mut critic) = (tiny::learner(false), tiny::learner(true));
+            let reward = tiny::learner(true);
+            let head = reward.scalar.as_ref().unwrap();
+            let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+            let mut trainer = PpoTrainer::new(
+                &mut policy,
+                &mut critic,
+                None,
+                model,
+                &prompts,
+                &[0, 1],
+                settings(),
+                tiny::seed(),
+            )
+            .unwrap();
+            let rollout = trainer.roll_out(0, &[0, 1, 2]);
+            let mut record = StepRecord::default();
+            let estimates = trainer.estimate(&rollout, &mut record).unwrap();
+            if changed {
+                let adapter = trainer.policy.adapter.as_mut().unwrap();
+                for values in adapter.values.all_mut() {
+                    values[0] += 0.125;
+                }
+                adapter.repack(trainer.policy.decoder.backend());
+            }
+            trainer.update(&rollout, &estimates, 1e-3, &mut record)
+        };
+        update(false).unwrap();
+        match update(true) {
+            Err(Failure::Train(TrainError::OneEngine { step: 0, difference })) => assert!(difference > 0.0),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -7,9 +7,10 @@
 //! `trainer/ppo_utils/experience_maker.py`.
 
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
+use serde::{Deserialize, Serialize};
 
 /// Whether the mean moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WhitenMean {
     /// The mean becomes zero (`shift_mean=True`): advantages.
     Remove,
@@ -18,7 +19,7 @@ pub enum WhitenMean {
 }
 
 /// What the sum of squares is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WhitenVariance {
     /// `n - 1`, Bessel's correction; needs two elements.
     Bessel,
@@ -27,7 +28,7 @@ pub enum WhitenVariance {
 }
 
 /// What keeps a constant slice from dividing by zero.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum WhitenEpsilon {
     /// `1 / sqrt(variance + epsilon)`.
     Add(f64),
@@ -36,7 +37,7 @@ pub enum WhitenEpsilon {
 }
 
 /// How to whiten.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Whitening {
     /// Whether the mean moves.
     pub mean: WhitenMean,
@@ -62,6 +63,31 @@ pub const OPENRLHF_ADVANTAGES: Whitening = Whitening {
     variance: WhitenVariance::Biased,
     epsilon: WhitenEpsilon::Floor(1e-8),
 };
+
+/// Whose whitening, by its name in a recipe: `trl` or `openrlhf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhiteningAs {
+    /// Bessel's correction, epsilon added.
+    Trl,
+    /// Biased variance, epsilon as its floor.
+    Openrlhf,
+}
+
+impl WhiteningAs {
+    /// For advantages: the mean becomes zero.
+    pub fn advantages(self) -> Whitening {
+        match self {
+            WhiteningAs::Trl => TRL_ADVANTAGES,
+            WhiteningAs::Openrlhf => OPENRLHF_ADVANTAGES,
+        }
+    }
+
+    /// For rewards: the mean stays.
+    pub fn rewards(self) -> Whitening {
+        Whitening { mean: WhitenMean::Keep, ..self.advantages() }
+    }
+}
 
 /// Whitens `values`, `[n]`.
 ///

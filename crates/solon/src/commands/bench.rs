@@ -7,7 +7,7 @@ use super::precision;
 use crate::catalogue;
 use crate::cli::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
 use crate::memory::Pass;
-use crate::training::fresh_adapter;
+use crate::run::fresh_adapter;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_draws::Draws;
@@ -20,9 +20,8 @@ use solon_kernels::{Precision, roofline};
 use solon_model::parameters::Projection;
 use solon_model::{Keep, ModelConfig, Training};
 use solon_records::SamplingSettings;
-use solon_train::learner::{Learner, Optimizer};
 use solon_train::sft::{SftExample, SftTrainer};
-use solon_train::{Loop, Schedule, Trainer};
+use solon_train::{Learner, Optimizer, Schedule, TrainSettings, Trainer};
 use std::time::Instant;
 
 /// Runs one of the benchmarks.
@@ -55,17 +54,19 @@ fn train(args: &BenchTrainArgs) -> Result<()> {
             mask: vec![true; args.length],
         })
         .collect();
-    let settings = Loop {
+    let settings = TrainSettings {
         learning_rate: 1e-6,
         schedule: Schedule::Constant,
         warmup: 0.0,
         batch_size: args.batch,
         epochs: 1,
+        optimizer: Optimizer::default(),
+        max_skipped: 0,
         tokens_per_pass: pass.tokens,
         keep: pass.keep,
     };
     let ChatModel { decoder, .. } = model;
-    let mut learner = Learner::new(decoder, adapter, None, Optimizer::default());
+    let mut learner = Learner::new(decoder, adapter, None);
     let mut trainer = SftTrainer::new(&mut learner, &examples, settings, draws)?;
     let mut seconds = Vec::new();
     for step in 0..steps {

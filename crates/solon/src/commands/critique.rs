@@ -7,11 +7,11 @@ use super::one_stage::{OneStage, sampling_table};
 use super::sampling;
 use crate::assets;
 use crate::cli::{CritiqueArgs, UsageError};
-use crate::items::{Answer, Critique, Revision};
+use crate::items::Answer;
 use anyhow::Result;
 use serde::Serialize;
 use solon_data::ledger::TypedItem;
-use solon_feedback::{Dropped, prompt_text};
+use solon_feedback::{CritiqueRecord, Dropped, RevisionRecord, prompt_text};
 use std::collections::HashMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -58,17 +58,17 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
         .set(&args.stage.set)?;
     stage.run(args.stage.run.as_deref(), |run, _| {
         let answers: Vec<TypedItem<Answer>> = run.items("revise-answers")?;
-        let mut revised: HashMap<(String, u32), TypedItem<Revision>> = HashMap::new();
-        for revision in run.items::<Revision>("revise")? {
-            revised.insert((revision.data.0.item_id.clone(), revision.data.0.round), revision);
+        let mut revised: HashMap<(String, u32), TypedItem<RevisionRecord>> = HashMap::new();
+        for revision in run.items::<RevisionRecord>("revise")? {
+            revised.insert((revision.data.item_id.clone(), revision.data.round), revision);
         }
         let mut rounds: HashMap<String, Vec<Round>> = HashMap::new();
-        let mut critiques: Vec<TypedItem<Critique>> = run.items("revise")?;
-        critiques.sort_by_key(|critique| critique.data.0.round);
+        let mut critiques: Vec<TypedItem<CritiqueRecord>> = run.items("revise")?;
+        critiques.sort_by_key(|critique| critique.data.round);
         for critique in critiques {
-            let critique = critique.data.0;
+            let critique = critique.data;
             let revision = revised.remove(&(critique.item_id.clone(), critique.round));
-            let revision = revision.map(|item| item.data.0);
+            let revision = revision.map(|item| item.data);
             rounds.entry(critique.item_id).or_default().push(Round {
                 principle: critique.principle_id,
                 critique: critique.critique,

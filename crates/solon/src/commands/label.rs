@@ -17,7 +17,7 @@ use solon_data::files::sha256_parts;
 use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::TypedItem;
 use solon_data::records::read_preferences;
-use solon_feedback::{FeedbackError, HumanSession, Label, SessionEvent, Vote};
+use solon_feedback::{FeedbackError, HumanSession, Label, SessionEvent, Vote, prompt_text};
 use solon_records::{Pair, Preference};
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};

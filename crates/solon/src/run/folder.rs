@@ -5,13 +5,13 @@
 
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use solon_data::files::{
     FolderLock, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts, write_bytes_atomically,
 };
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::{MetricsLine, MetricsLog, read_metrics};
-use solon_train::{TrainError, Trainer};
+use solon_train::{Skipped, TrainError, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,16 +149,15 @@ impl RunFolder {
             let record = match trainer.step(step) {
                 Ok(record) => record,
                 Err(error) => {
-                    if let TrainError::NotFinite { step, items, .. } = &error {
-                        self.keep_skipped(stage, *step, items, &error.to_string())?;
+                    if let TrainError::NotFinite { step, skipped, .. } = &error {
+                        self.keep_skipped(stage, *step, skipped)?;
                     }
-                    return Err(error).with_context(|| format!("hint: lower {stage}.learning_rate"));
+                    return Err(error.into());
                 }
             };
             tokens += record.tokens;
-            if let Some(reason) = &record.skipped {
-                let file = self.keep_skipped(stage, step, &record.items, reason)?;
-                eprintln!("{stage}: step {} was not applied: {reason}; its batch is in {file}", step + 1);
+            if let Some(skipped) = &record.skipped {
+                self.keep_skipped(stage, step, skipped)?;
             }
             let metrics: Map<String, Value> = record
                 .metrics
@@ -187,19 +186,15 @@ impl RunFolder {
         Ok(tokens)
     }
 
-    /// Writes down which items a step that was not applied held, with their texts, and names the file.
-    fn keep_skipped(&self, stage: &str, step: usize, items: &[String], reason: &str) -> Result<String> {
+    /// Keeps the batch of a step that was not applied, items with their tokens, and says in which file.
+    fn keep_skipped(&self, stage: &str, step: usize, skipped: &Skipped) -> Result<()> {
         let folder = self.path.join("skipped");
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut batch = Vec::new();
-        for id in items {
-            let item = self.ledger.find_item(id)?;
-            batch.push(json!({"id": id, "text": item.as_ref().map(|i| &i.text), "data": item.as_ref().map(|i| &i.data)}));
-        }
         let file = folder.join(format!("{stage}-step-{}.json", step + 1));
-        let text = serde_json::to_string_pretty(&json!({"reason": reason, "batch": batch}))?;
-        write_bytes_atomically(&file, text.as_bytes())?;
-        Ok(file.display().to_string())
+        write_bytes_atomically(&file, serde_json::to_string_pretty(skipped)?.as_bytes())?;
+        let (step, reason, file) = (step + 1, &skipped.reason, file.display());
+        eprintln!("{stage}: step {step} was not applied: {reason}; its batch is in {file}");
+        Ok(())
     }
 
     /// Where a stage saves the adapter or the model it trained.

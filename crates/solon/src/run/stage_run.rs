@@ -4,7 +4,7 @@ use super::folder::safe_point;
 use super::{Reader, Run};
 use crate::plan::Planned;
 use crate::progress::Progress;
-use crate::stages::{Method, Training};
+use crate::stages::Training;
 use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
@@ -136,10 +136,5 @@ impl<'a> StageRun<'a> {
     pub fn drops(&self) -> Result<Value> {
         let counts = self.read().own_drops()?;
         Ok(counts.iter().map(|c| json!({"reason": c.reason, "count": c.count})).collect())
-    }
-
-    /// Whether the run's adapters are trained, or every weight.
-    pub fn method(&self) -> Option<Method> {
-        self.planned.stage.trains()
     }
 }

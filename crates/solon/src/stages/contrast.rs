@@ -5,13 +5,13 @@
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, base, parse};
 use crate::feedback_model::LocalModel;
-use crate::items::{Answer, Labelled, Revision, preference_text};
+use crate::items::{Answer, Labelled, preference_text};
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
-use solon_feedback::{FeedbackModel, GenerateRequest};
+use solon_feedback::{FeedbackModel, GenerateRequest, RevisionRecord};
 use solon_records::{Message, Pair, Prompt, SamplingSettings};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -109,7 +109,7 @@ impl Contrast {
                 .take(self.count.get())
                 .map(|answer| (answer.data.prompt_id.clone(), answer))
                 .collect();
-            let revisions: Vec<TypedItem<Revision>> = source.own()?;
+            let revisions: Vec<TypedItem<RevisionRecord>> = source.own()?;
             for revised in source.own::<Answer>()? {
                 let prompt_id = &revised.data.prompt_id;
                 let Some(worse) = before.get(prompt_id) else { continue };
@@ -118,7 +118,7 @@ impl Contrast {
                     .parent(revised.id.clone(), "better")
                     .parent(worse.id.clone(), "worse");
                 item.dropped_reason = alike(&revised.text, &worse.text);
-                if !revisions.iter().any(|revision| &revision.data.0.item_id == prompt_id) {
+                if !revisions.iter().any(|revision| &revision.data.item_id == prompt_id) {
                     item.dropped_reason = Some("not revised".to_owned());
                 }
                 pairs.push(item);

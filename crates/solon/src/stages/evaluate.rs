@@ -209,7 +209,7 @@ fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
 fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparison) -> report::Evaluation {
     let method = columns.first().map(|(_, summary)| summary.method.clone());
     let place = |name: &str| columns.iter().position(|(column, _)| column == name);
-    let cell = |row: &solon_eval::ComparisonRow, column: usize, name: &str| {
+    let cell = |row: &solon_eval::compare::ComparisonRow, column: usize, name: &str| {
         let rate = &row.rates[column];
         let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
         let origin = read.source_of(name, "from").filter(|origin| *origin != BASE);
@@ -252,13 +252,14 @@ fn samples(columns: &[(String, Summary)]) -> Vec<report::Sample> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut out = Vec::new();
     for (place, shown) in first.items.iter().enumerate() {
-        let count = counts.entry(shown.group.as_str()).or_default();
+        let item = &shown.item;
+        let count = counts.entry(item.group).or_default();
         *count += 1;
         if *count > SHOWN_EACH {
             continue;
         }
         let answers = columns.iter().filter_map(|(name, summary)| {
-            let judged = &summary.items.get(place)?.judged;
+            let judged = summary.items.get(place)?;
             Some(report::Answer {
                 column: name.clone(),
                 text: judged.answer.text.clone(),
@@ -266,10 +267,10 @@ fn samples(columns: &[(String, Summary)]) -> Vec<report::Sample> {
             })
         });
         out.push(report::Sample {
-            id: shown.judged.id.clone(),
-            kind: first.heading(&shown.group).to_owned(),
-            category: shown.category.clone().unwrap_or_default(),
-            prompt: shown.prompt.clone(),
+            id: item.id.clone(),
+            kind: first.heading(item.group).to_owned(),
+            category: item.category.clone().unwrap_or_default(),
+            prompt: shown.prompt().to_owned(),
             answers: answers.collect(),
         });
     }

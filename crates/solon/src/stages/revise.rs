@@ -4,7 +4,7 @@
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, parse};
 use crate::feedback_model::LocalModel;
-use crate::items::{Answer, Critique, Revision};
+use crate::items::Answer;
 use crate::report::Report;
 use crate::run::{Reader, StageRun};
 use anyhow::Result;
@@ -114,7 +114,7 @@ impl Stage for Revise {
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
-        let first = read.own::<Revision>()?.into_iter().next();
+        let first = read.own::<RevisionRecord>()?.into_iter().next();
         if let Some(revision) = first {
             report.trail.push(read.trail(&revision.id)?);
         }
@@ -139,9 +139,9 @@ impl Trail<'_> {
         };
         let place = found.map_or(0, |(place, _)| *place);
         let id = format!("{stage}/{}/{round}/critique", record.item_id);
-        let mut item = NewItem::of(id, ordinal(round, place), &record.critique, &Critique(record.clone()))?
+        let mut item = NewItem::of(id, ordinal(round, place), &record.critique, record)?
             .parent(format!("principle/{}", record.principle_id), "principle");
-        for before in before {
+        if let Some(before) = before {
             item = item.parent(before, "answer");
         }
         item.prompt_id = Some(record.prompt_id.clone());
@@ -155,7 +155,7 @@ impl Trail<'_> {
         let found = self.todo.iter().find(|(_, answer)| answer.data.prompt_id == record.item_id);
         let place = found.map_or(0, |(place, _)| *place);
         let id = format!("{stage}/{}/{round}", record.item_id);
-        let mut item = NewItem::of(id, ordinal(round, place), &record.revision, &Revision(record.clone()))?
+        let mut item = NewItem::of(id, ordinal(round, place), &record.revision, record)?
             .parent(format!("{stage}/{}/{round}/critique", record.item_id), "critique");
         item.prompt_id = Some(record.prompt_id.clone());
         item.principle_id = Some(record.principle_id.clone());

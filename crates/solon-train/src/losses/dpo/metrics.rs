@@ -7,6 +7,7 @@ use crate::losses::exact_sum::ExactSum;
 
 /// One pair's contribution, each number checked.
 pub(super) struct Pair {
+    pub(super) is_tie: bool,
     pub(super) loss: f64,
     pub(super) chosen_reward: f64,
     pub(super) rejected_reward: f64,
@@ -19,6 +20,8 @@ pub(super) struct Pair {
 pub struct DpoMetrics {
     /// Pairs so far.
     pub pairs: usize,
+    /// Pairs that are no ties.
+    pub decided: usize,
     loss: ExactSum,
     reward_chosen: ExactSum,
     reward_rejected: ExactSum,
@@ -36,7 +39,8 @@ impl DpoMetrics {
         self.reward_rejected.add(pair.rejected_reward);
         self.logprob_chosen.add(pair.chosen_logprob);
         self.logprob_rejected.add(pair.rejected_logprob);
-        self.correct += usize::from(pair.chosen_reward > pair.rejected_reward);
+        self.decided += usize::from(!pair.is_tie);
+        self.correct += usize::from(!pair.is_tie && pair.chosen_reward > pair.rejected_reward);
     }
 
     /// Takes in another micro-batch.
@@ -47,6 +51,7 @@ impl DpoMetrics {
         self.reward_rejected.merge(other.reward_rejected);
         self.logprob_chosen.merge(other.logprob_chosen);
         self.logprob_rejected.merge(other.logprob_rejected);
+        self.decided += other.decided;
         self.correct += other.correct;
     }
 
@@ -75,9 +80,10 @@ impl DpoMetrics {
         self.rewards_chosen() - self.rewards_rejected()
     }
 
-    /// `rewards/accuracies`: share of pairs whose chosen reward is strictly greater, so 0 while policy = reference.
-    pub fn rewards_accuracies(&self) -> f64 {
-        self.correct as f64 / self.pairs.max(1) as f64
+    /// `rewards/accuracies`: share of pairs whose chosen reward is strictly greater, so 0 while policy = reference. Ties (a
+    /// probability of 0.5) are left out; `None` where all are ties.
+    pub fn rewards_accuracies(&self) -> Option<f64> {
+        (self.decided > 0).then(|| self.correct as f64 / self.decided as f64)
     }
 
     /// `logps/chosen`: mean policy log-prob of a chosen answer, nats.

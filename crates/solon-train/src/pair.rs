@@ -1,0 +1,90 @@
+//! Tokenised preference pairs.
+//!
+//! Contract: pairs are *oriented*: `chosen` is the answer more likely to be the better one, `probability >= 0.5`.
+//! Otherwise "accuracy" and "margin" would be those of whichever answer happened to be called chosen. A probability of
+//! exactly 0.5 is a tie: it is trained on, and left out of accuracy.
+
+use crate::objective::Sequence;
+use crate::step::TrainError;
+
+/// A tokenised preference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenPair {
+    /// Where it came from.
+    pub id: String,
+    /// Prompt ids, generation prompt included.
+    pub prompt: Vec<u32>,
+    /// The preferred answer's ids, end of turn included.
+    pub chosen: Vec<u32>,
+    /// The other answer's ids, end of turn included.
+    pub rejected: Vec<u32>,
+    /// Probability that `chosen` is the better one, 0.5 to 1.
+    pub probability: f32,
+    /// By how much the chosen answer's reward should be ahead, where annotators graded it. Read by reward models only.
+    pub margin: Option<f32>,
+}
+
+impl TokenPair {
+    /// Tokens the pair takes in a pass: the answers share their prompt.
+    pub(crate) fn tokens(&self) -> usize {
+        self.prompt.len() + self.chosen.len() + self.rejected.len()
+    }
+
+    /// Both answers after their prompt, chosen first, made by `sequence`.
+    pub(crate) fn sequences(&self, sequence: fn(&[u32], &[u32]) -> Sequence) -> Vec<Sequence> {
+        vec![sequence(&self.prompt, &self.chosen), sequence(&self.prompt, &self.rejected)]
+    }
+
+    /// Refuses an empty set, and pairs that are not oriented or have an empty part.
+    pub(crate) fn check_all(pairs: &[TokenPair]) -> Result<(), TrainError> {
+        if pairs.is_empty() {
+            return Err(TrainError::Empty { what: "the set of preference pairs" });
+        }
+        let fault = pairs.iter().find_map(|pair| Some((pair, pair.fault()?)));
+        match fault {
+            Some((pair, reason)) => Err(TrainError::Example { id: pair.id.clone(), reason }),
+            None => Ok(()),
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        let probability = self.probability;
+        if self.prompt.is_empty() || self.chosen.is_empty() || self.rejected.is_empty() {
+            return Some("its prompt or an answer has no tokens".to_owned());
+        }
+        if !(0.5..=1.0).contains(&probability) {
+            return Some(format!(
+                "its chosen answer is the better one with probability {probability}; pairs must be oriented: \
+                 between 0.5 and 1"
+            ));
+        }
+        let margin = self.margin.filter(|margin| !margin.is_finite())?;
+        Some(format!("its margin is {margin}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(probability: f32) -> TokenPair {
+        let (prompt, chosen, rejected) = (vec![1], vec![2], vec![3, 4]);
+        TokenPair { id: "p".to_owned(), prompt, chosen, rejected, probability, margin: Some(0.5) }
+    }
+
+    #[test]
+    fn pairs_that_are_not_oriented_are_refused() {
+        for probability in [0.5, 0.75, 1.0] {
+            TokenPair::check_all(&[pair(probability)]).unwrap();
+        }
+        for probability in [0.25, 0.0, 0.4999, 1.5, f32::NAN] {
+            let error = TokenPair::check_all(&[pair(1.0), pair(probability)]).unwrap_err().to_string();
+            assert!(error.starts_with("p: ") && error.contains("must be oriented"), "{error}");
+        }
+        let empty = TokenPair { rejected: Vec::new(), ..pair(1.0) };
+        assert!(TokenPair::check_all(&[empty]).is_err());
+        let graded = TokenPair { margin: Some(f32::INFINITY), ..pair(1.0) };
+        assert!(TokenPair::check_all(&[graded]).is_err());
+        assert!(TokenPair::check_all(&[]).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! The gradient of a batch: cut into passes, packed, forward, loss, backward. Written once for every objective.
+//!
+//! Contract: gradients are added to the learner's; nothing is updated. Where a batch is cut is a function of the batch
+//! and the settings, because other passes share other prefixes and give other bits.
+
+use crate::learner::Learner;
+use crate::losses::LossError;
+use crate::objective::{Head, Objective, Sequence};
+use crate::schedule::passes;
+use crate::settings::TrainSettings;
+use crate::step::TrainError;
+use solon_model::{Backend, PackedBatch, Scored};
+
+/// Why a batch gave no update.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A loss refused its inputs.
+    Loss(LossError),
+    /// The loss was finite and its gradient was not.
+    Gradient {
+        /// Its global norm.
+        norm: f64,
+    },
+    /// Anything that ends the training at once.
+    Train(TrainError),
+}
+
+impl From<LossError> for Failure {
+    fn from(error: LossError) -> Self {
+        Failure::Loss(error)
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        Failure::Train(error)
+    }
+}
+
+impl Failure {
+    /// What was not finite, in words: a reason to skip the step. Any other failure is an error of the step.
+    pub(crate) fn not_finite(self, step: usize) -> Result<String, TrainError> {
+        match self {
+            Failure::Loss(LossError::NotFinite { input, index, value }) => {
+                Ok(format!("{input}[{index}] is {value}"))
+            }
+            Failure::Gradient { norm } => Ok(format!("the gradient's norm is {norm}")),
+            Failure::Loss(source) => Err(TrainError::Loss { step, source }),
+            Failure::Train(error) => Err(error),
+        }
+    }
+}
+
+/// What [`add_gradient`] found.
+pub(crate) struct BatchLoss<M> {
+    /// The objective's metrics over the whole batch.
+    pub metrics: M,
+    /// Global norm of the learner's gradients; finite.
+    pub norm: f64,
+}
+
+/// Adds the gradient of a batch's loss to the learner's gradients. `tokens` counts what went through the model.
+pub(crate) fn add_gradient<B: Backend, O: Objective>(
+    learner: &mut Learner<B>,
+    objective: &O,
+    batch: &[usize],
+    settings: &TrainSettings,
+    tokens: &mut usize,
+) -> Result<BatchLoss<O::Metrics>, Failure> {
+    let normaliser = objective.normaliser(batch);
+    let mut metrics = O::Metrics::default();
+    for items in passes(batch, settings.tokens_per_pass, |i| objective.tokens(i)) {
+        let sequences: Vec<Sequence> = items.iter().flat_map(|i| objective.sequences(*i)).collect();
+        let (pack, scored) = pack(&sequences);
+        *tokens += pack.len();
+        let Learner { decoder, adapter, scalar, gradients, .. } = &mut *learner;
+        let backend = decoder.backend();
+        let forward = decoder.forward(adapter.as_ref(), &pack, settings.keep);
+        let hidden = &forward.hidden;
+        let zeros = || backend.zeros(backend.len(hidden));
+        let mut loss = |read: &[f32]| objective.loss(&items, read, normaliser, &mut metrics);
+        let dhidden = match (objective.head(), objective.known_gradient(normaliser)) {
+            (Head::LogProbs { temperature }, Some(known)) => {
+                let (mut dhidden, known) = (zeros(), vec![known; scored.len()]);
+                let read =
+                    decoder.log_probs_grad(hidden, &scored, temperature, &known, &mut dhidden, gradients);
+                let gradient = loss(&read)?;
+                debug_assert_eq!(gradient, known, "the gradient was not what the objective knew it to be");
+                dhidden
+            }
+            (Head::LogProbs { temperature }, None) => {
+                let gradient = loss(&decoder.log_probs(hidden, &scored, temperature))?;
+                let mut dhidden = zeros();
+                decoder.log_probs_grad(hidden, &scored, temperature, &gradient, &mut dhidden, gradients);
+                dhidden
+            }
+            (Head::Scalars(scale), _) => {
+                let head = scalar.as_ref().ok_or(TrainError::NoScalarHead { whose: "the learner" })?;
+                let raw = decoder.scalars(hidden, &scored.rows, head);
+                let read: Vec<f32> = raw.iter().map(|raw| scale.normalise(*raw)).collect();
+                let gradient: Vec<f32> = loss(&read)?.iter().map(|d| scale.gradient(*d)).collect();
+                let mut dhidden = zeros();
+                decoder.scalars_grad(hidden, &scored.rows, head, &gradient, &mut dhidden, gradients);
+                dhidden
+            }
+        };
+        decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
+    }
+    let norm = learner.gradient_norm();
+    if norm.is_finite() { Ok(BatchLoss { metrics, norm }) } else { Err(Failure::Gradient { norm }) }
+}
+
+/// Packs sequences, with what they begin with alike once; also gives the rows that are read, and the token after each.
+pub(crate) fn pack(sequences: &[Sequence]) -> (PackedBatch, Scored) {
+    let tokens: Vec<&[u32]> = sequences.iter().map(|sequence| &sequence.tokens[..]).collect();
+    let (pack, rows) = PackedBatch::of(&tokens);
+    let mut scored = Scored::default();
+    for (sequence, rows) in sequences.iter().zip(&rows) {
+        for at in &sequence.read {
+            scored.rows.push(rows[*at]);
+            // A scalar is read at the last token, too, which no token follows; its target is never looked at.
+            scored.targets.push(sequence.tokens.get(at + 1).copied().unwrap_or_default());
+        }
+    }
+    (pack, scored)
+}
