@@ -24,7 +24,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run a recipe: constitution and model in; aligned model, evaluation and report out
-    #[command(after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2")]
+    #[command(
+        after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2"
+    )]
     Run(RunArgs),
     /// Fetch a model of the catalogue into the cache and print its path
     #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]

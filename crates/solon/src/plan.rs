@@ -155,8 +155,9 @@ impl Builder<'_> {
     fn add(&mut self, mut table: toml::Table) -> Result<()> {
         let wrong = |text: String| UsageError(text);
         let place = self.tables.len() + 1;
-        let kind = stage_kind(&table)
-            .ok_or_else(|| wrong(format!("[[stage]] {place} has no `kind`; it is one of {}", kind_names())))?;
+        let kind = stage_kind(&table).ok_or_else(|| {
+            wrong(format!("[[stage]] {place} has no `kind`; it is one of {}", kind_names()))
+        })?;
         let kind = KINDS.iter().find(|known| known.name == kind).ok_or_else(|| {
             wrong(format!("[[stage]] {place}: there is no kind `{kind}`; it is one of {}", kind_names()))
         })?;
@@ -287,7 +288,9 @@ impl Builder<'_> {
         let names = self.fitting(accepts);
         let file = if accepts.iter().any(|data| data.loader().is_some()) { ", or a file" } else { "" };
         match names.is_empty() {
-            true if file.is_empty() => "no earlier stage makes one; add such a stage before this one".to_owned(),
+            true if file.is_empty() => {
+                "no earlier stage makes one; add such a stage before this one".to_owned()
+            }
             true => "no earlier stage makes one; add such a stage before this one, or name a file".to_owned(),
             false => format!("what would fit: {}{file}", names.join(", ")),
         }

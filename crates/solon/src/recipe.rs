@@ -106,7 +106,17 @@ impl Recipe {
 
 /// Tables of recipes as they were before they were lists of stages.
 const OLD_TABLES: [&str; 12] = [
-    "prompts", "critic", "respond", "rehearse", "revise", "sft", "preferences", "dpo", "reward", "ppo", "evaluate",
+    "prompts",
+    "critic",
+    "respond",
+    "rehearse",
+    "revise",
+    "sft",
+    "preferences",
+    "dpo",
+    "reward",
+    "ppo",
+    "evaluate",
     "deliver",
 ];
 

@@ -1,20 +1,46 @@
-//! `solon run` on a tiny model: every stage to the end, the same bytes whatever the threads and however often it is killed.
+//! `solon run` on a tiny model: every shipped recipe to its end, the same bytes whatever the threads and however often it is
+//! killed; and plans, which are checked before anything is computed.
 
 mod place;
 
-use place::Place;
+use place::{Place, rows};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// The shipped CI recipe on the tiny model, with answers of a few tokens.
-fn write_recipe(place: &Place) {
-    let shipped = include_str!("../../../recipes/ci.toml");
-    let recipe = shipped
-        .replace("smollm2-135m-instruct", &place.path("model").display().to_string())
-        .replace("worked_examples = 24", "worked_examples = 8");
-    assert_ne!(recipe, shipped);
-    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+const RECIPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes");
+
+/// Writes a shipped recipe on the tiny model, with answers of a few tokens and few items, beside the shipped folders.
+fn write_recipe(place: &Place, name: &str) {
+    let shipped = std::fs::read_to_string(format!("{RECIPES}/{name}.toml")).unwrap();
+    let mut recipe: toml::Table = shipped.parse().unwrap();
+    recipe["model"] = place.path("model").display().to_string().into();
+    if recipe.contains_key("worked_examples") {
+        recipe["worked_examples"] = 8.into();
+    }
+    for stage in recipe["stage"].as_array_mut().unwrap() {
+        let stage = stage.as_table_mut().unwrap();
+        match stage["kind"].as_str().unwrap() {
+            "prompts" => drop(stage.insert("count".into(), 4.into())),
+            "evaluate" => drop(stage.insert("limit_each".into(), 2.into())),
+            "sft" | "reward" | "dpo" => {
+                stage.insert("epochs".into(), 1.into());
+            }
+            _ => {}
+        }
+        for key in ["max_new_tokens"] {
+            if let Some(tokens) = stage.get_mut(key) {
+                *tokens = 6.into();
+            }
+        }
+    }
+    std::fs::write(place.path("recipe.toml"), toml::to_string(&recipe).unwrap()).unwrap();
+    for folder in ["prompts", "constitutions", "data"] {
+        let link = place.path(folder);
+        if !link.exists() {
+            std::os::unix::fs::symlink(format!("{RECIPES}/../{folder}"), link).unwrap();
+        }
+    }
 }
 
 fn summary(place: &Place, run: &str) -> Value {
@@ -40,67 +66,280 @@ fn kill_after(place: &Place, run: &str, stage: &str) {
     assert!(seen, "{stage} never ended");
 }
 
-#[test]
-fn threads_and_kills_change_no_byte() {
-    let place = Place::with_model();
-    write_recipe(&place);
+/// Runs a shipped recipe with one thread, with two, and with a SIGKILL after each of these stages; returns the summary.
+#[track_caller]
+fn threads_and_kills_change_no_byte(
+    place: &Place,
+    name: &str,
+    killed_after: &[&str],
+    columns: &[&str],
+) -> Value {
+    write_recipe(place, name);
     place.run("run recipe.toml --out one --threads 1", "").ok();
     place.run("run recipe.toml --out two --threads 2", "").ok();
-    for stage in ["critic", "respond", "sft", "evaluate-sft", "contrast", "label", "reward"] {
-        kill_after(&place, "killed", stage);
+    for stage in killed_after {
+        kill_after(place, "killed", stage);
     }
     place.run("run recipe.toml --out killed", "").ok();
-
-    let one = summary(&place, "one");
+    let one = summary(place, "one");
     let hash = one["weights_sha256"].as_str().unwrap();
     assert_eq!(hash.len(), 64);
     for run in ["two", "killed"] {
-        assert_eq!(summary(&place, run)["weights_sha256"], hash, "{run}");
-        assert_eq!(summary(&place, run)["evaluation"], one["evaluation"], "{run}");
+        let other = summary(place, run);
+        for key in ["weights_sha256", "evaluation", "comparison", "delivered", "verdict"] {
+            assert_eq!(other[key], one[key], "{run}: {key}");
+        }
+        for stage in columns.iter().filter(|column| **column != "base") {
+            let adapter = |run: &str| {
+                std::fs::read(place.path(&format!("{run}/checkpoints/{stage}/adapter_model.safetensors")))
+                    .unwrap()
+            };
+            assert!(adapter(run) == adapter("one"), "{run}: {stage}");
+        }
     }
-    for column in ["base", "sft", "dpo", "ppo"] {
-        assert!(one["evaluation"][column]["harmful_compliance"]["total"].as_u64() > Some(0), "{column}");
+    for column in columns {
+        for measure in ["harmful_compliance", "harmless_answered", "over_refusal"] {
+            let rate = &one["evaluation"][column][measure];
+            assert!(rate["total"].as_u64() > Some(0) && rate["rate"].is_f64(), "{column}: {one}");
+        }
     }
     assert!(place.read("one/report.html").contains("</html>"));
     assert!(place.path("one/model/config.json").exists());
+    one
+}
+
+#[test]
+fn constitutional_ai() {
+    let place = Place::with_model();
+    let killed_after = ["critic", "respond", "sft", "contrast", "label", "reward", "ppo"];
+    let one = threads_and_kills_change_no_byte(&place, "ci", &killed_after, &["base", "sft", "dpo", "ppo"]);
+    let hash = one["weights_sha256"].as_str().unwrap();
+    assert!(one["labeller"]["verdict"].is_string(), "{one}");
 
     // The trail of a contrast: an answer to a harmless prompt, and a refusal that was put into the model's mouth.
-    let prompts = include_str!("../../../prompts/helpful.jsonl").lines();
-    let ids: Vec<String> = prompts
-        .take(4)
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
-        .collect();
+    let prompts = include_str!("../../../prompts/helpful.jsonl");
+    let ids: Vec<String> =
+        rows(prompts).iter().take(4).map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     let trail = place.run(&format!("explain contrast/{} --run one", ids[0]), "").ok();
-    assert!(trail.out.contains("(worse) I can't"), "{}", trail.out);
-    // The fourth is kept back from SFT, to measure the labeller on.
+    assert!(trail.out.contains("rejected: I can't"), "{}", trail.out);
+    // The fourth is held out from SFT, to measure the labeller on.
     place.run(&format!("explain sft/{} --run one", ids[0]), "").ok();
-    let kept_back = place.run(&format!("explain respond/{} --run one", ids[3]), "").ok();
-    assert!(!kept_back.out.contains("dropped"), "{}", kept_back.out);
+    let held_out = place.run(&format!("explain rehearse/{} --run one", ids[3]), "").ok();
+    assert!(!held_out.out.contains("dropped"), "{}", held_out.out);
     place.run(&format!("explain sft/{} --run one", ids[3]), "").fails(1, &[&ids[3]]);
 
-    // A finished run is not run again, another seed is.
+    // The export holds what was trained on, oriented, and DPO on it gives the stage's bytes.
+    place.run("export --run one --out exported", "").ok();
+    let preferences = rows(&place.read("exported/preferences.jsonl"));
+    assert!(preferences.iter().all(|row| row["probability"].as_f64() >= Some(0.5)), "{preferences:?}");
+    assert!(!rows(&place.read("exported/demonstrations.jsonl")).is_empty());
+    let words = "dpo --model model --adapter one/checkpoints/sft --data exported/preferences.jsonl --out again --seed 1 --batch 8";
+    place.run(words, "").ok();
+    let adapter = |path: &str| std::fs::read(place.path(path)).unwrap();
+    assert!(
+        adapter("again/adapter_model.safetensors")
+            == adapter("one/checkpoints/dpo/adapter_model.safetensors"),
+        "`solon dpo` and the stage dpo differ"
+    );
+
+    // A finished run is not run again.
     let again = place.run("run recipe.toml --out one", "").ok();
-    assert!(!again.err.contains("sft: done"), "{}", again.err);
+    assert!(!again.err.contains(": done"), "{}", again.err);
+    let plan = place.run("run recipe.toml --out one --plan", "").ok().out;
+    assert!(plan.lines().all(|line| line.contains(" done ")), "{plan}");
     // What only the helpful answers depend on reaches the weights, though all revisions stay as they were.
-    place.run("run recipe.toml --out one --set rehearse.max_new_tokens=3", "").ok();
+    let set = "--set rehearse.sampling.max_new_tokens=3";
+    let plan = place.run(&format!("run recipe.toml --out one --plan {set}"), "").ok().out;
+    let status =
+        |name: &str| plan.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned();
+    assert!(status("revise").contains(" done ") && status("rehearse").contains(" changed "), "{plan}");
+    assert!(status("sft").contains(" changed "), "{plan}");
+    place.run(&format!("run recipe.toml --out one {set}"), "").ok();
     assert_ne!(summary(&place, "one")["weights_sha256"], hash);
     place.run("run recipe.toml --out seeded --set seed=2", "").ok();
     assert_ne!(summary(&place, "seeded")["weights_sha256"], hash);
 }
 
 #[test]
-fn a_bad_recipe_is_refused_before_anything_runs() {
+fn rlhf() {
     let place = Place::with_model();
-    write_recipe(&place);
-    place.run("run recipe.toml --out run --set sft.epoch=2", "").fails(2, &["recipe.toml", "epoch"]);
-    place.run("run recipe.toml --out run --set model=nowhere", "").fails(1, &["nowhere", "hint:"]);
-    let turns = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "And?"}]);
-    place.write("turns.jsonl", &[json!({"id": "a", "prompt": turns})]);
-    place.write("one.jsonl", &[json!({"id": "a", "prompt": "Hi"})]);
-    let run = "run recipe.toml --out run --set prompts.red_team=";
-    place.run(&format!("{run}turns.jsonl"), "").fails(1, &["turns.jsonl", "`a`", "3 messages", "hint:"]);
+    let killed_after = ["sft", "reward", "ppo"];
+    let one = threads_and_kills_change_no_byte(&place, "rlhf", &killed_after, &["base", "sft", "ppo"]);
+    // The reward model was measured on oriented pairs that were kept back from it.
+    let held_out = &one["reward_models"]["reward"];
+    assert_eq!(held_out["pairs"], 12, "{one}");
+    assert!(held_out["accuracy"].is_f64() && held_out["constant_loss"].is_f64(), "{one}");
+}
+
+#[test]
+fn dpo() {
+    let place = Place::with_model();
+    threads_and_kills_change_no_byte(&place, "dpo", &["sft", "dpo"], &["base", "sft", "dpo"]);
+    // The frozen recipe is the run: it finds the same files, and has nothing left to do.
+    let again = place.run("run one/recipe.toml --out one", "").ok();
+    assert!(!again.err.contains(": done"), "{}", again.err);
+    // A folder holds the run of one recipe.
     place
-        .run(&format!("{run}one.jsonl --set prompts.helpful=one.jsonl"), "")
-        .fails(1, &["`a`", "one.jsonl", "hint:"]);
+        .run("sft --model model --data data/safety.jsonl --out one", "")
+        .fails(2, &["one holds a run of `dpo`"]);
+}
+
+#[test]
+fn stack() {
+    let place = Place::with_model();
+    let killed_after = ["sft", "reward", "dpo", "safety"];
+    let columns = ["base", "sft", "dpo", "safety"];
+    let one = threads_and_kills_change_no_byte(&place, "stack", &killed_after, &columns);
+    // Each stage is tested against the one it came from, and against the base model.
+    let tests = one["comparison"]["evaluate"]["rows"][0]["tests"].as_array().unwrap();
+    let pairs: Vec<[u64; 2]> = tests
+        .iter()
+        .map(|test| [test["column"].as_u64().unwrap(), test["reference"].as_u64().unwrap()])
+        .collect();
+    assert_eq!(pairs, [[1, 0], [2, 0], [2, 1], [3, 0], [3, 2]]);
+}
+
+#[test]
+fn shipped_recipes_have_plans() {
+    let place = Place::with_model();
+    for name in ["quickstart", "ci", "rlhf", "dpo", "stack"] {
+        let plan = place.run(&format!("run {RECIPES}/{name}.toml --plan --out none"), "").ok().out;
+        assert!(plan.lines().count() > 5 && plan.lines().all(|line| line.contains(" new")), "{name}: {plan}");
+    }
+    let stack = place.run(&format!("run {RECIPES}/stack.toml --plan --out none"), "").ok().out;
+    for name in ["reward", "dpo"] {
+        let line = stack.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains("from = sft"), "{line}");
+    }
+    assert!(!place.path("none").exists(), "a plan computes nothing");
+}
+
+/// A recipe of these stages on the tiny model.
+fn write_stages(place: &Place, stages: &str) {
+    let model = place.path("model").display().to_string();
+    std::fs::write(place.path("recipe.toml"), format!("name = \"t\"\nmodel = {model:?}\n{stages}")).unwrap();
+}
+
+#[test]
+fn a_wrong_plan_names_stage_key_and_what_would_fit() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "Hello"})]);
+    place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a", "rejected": "b"})]);
+    let sft = "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n";
+    let dpo = "[[stage]]\nkind = \"dpo\"\nfrom = \"sft\"\n";
+    for (stages, parts) in [
+        ("[[stage]]\nkind = \"sftt\"\n".to_owned(), &["no kind `sftt`", "reward"][..]),
+        ("[[stage]]\nname = \"x\"\n".to_owned(), &["no `kind`"]),
+        (format!("{sft}{sft}"), &["stage `sft`", "an earlier stage has that name"]),
+        (format!("{sft}name = \"base\"\n"), &["stage `base`"]),
+        (format!("{sft}name = \"lora\"\n"), &["stage `lora`", "--set"]),
+        (format!("{sft}name = \"a/b\"\n"), &["stage `a/b`", "letters"]),
+        (format!("{sft}{dpo}"), &["stage `dpo` needs `pairs`", "preferences", "hint:"]),
+        (
+            format!("{sft}{dpo}pairs = \"labels\"\n"),
+            &["stage `dpo`", "pairs = \"labels\"", "no earlier stage"],
+        ),
+        (
+            format!("{sft}{dpo}pairs = \"sft\"\n"),
+            &["stage `dpo`", "pairs = \"sft\"", "makes a model", "takes preferences"],
+        ),
+        (format!("{dpo}pairs = \"pairs.jsonl\"\n{sft}"), &["from = \"sft\"", "no earlier stage", "base"]),
+        (format!("{sft}beta = 0.1\n"), &["stage `sft`", "`beta`"]),
+        (format!("{sft}epochs = 0\n"), &["stage `sft`", "epochs"]),
+        (format!("{sft}learning_rate = -1.0\n"), &["stage `sft`", "learning_rate"]),
+        ("[[stage]]\nkind = \"critic\"\n".to_owned(), &["stage `critic` needs a constitution", "hint:"]),
+        (
+            format!("{sft}{dpo}pairs = \"pairs.jsonl\"\nmethod = \"full\"\n"),
+            &["stage `dpo`", "method = \"full\"", "`sft` is an adapter"],
+        ),
+        (
+            format!("{sft}[[stage]]\nkind = \"deliver\"\namong = \"sft\"\nbaseline = \"sft\"\n"),
+            &["stage `deliver`", "`evaluation`"],
+        ),
+    ] {
+        write_stages(&place, &stages);
+        let ran = place.run("run recipe.toml --plan", "");
+        assert_eq!(ran.code, Some(2), "{stages}: {}", ran.err);
+        for part in parts {
+            assert!(ran.err.contains(part), "{stages}: {:?} lacks {part:?}", ran.err);
+        }
+    }
+    write_stages(&place, &format!("{sft}{dpo}pairs = \"pairs.jsonl\"\n"));
+    for set in [
+        "dpo.epochs=0",
+        "dpo.batch_size=0",
+        "dpo.beta=0",
+        "dpo.loss=ipoo",
+        "sft.learning_rate=nan",
+        "precision=f16",
+    ] {
+        place.run(&format!("run recipe.toml --plan --set {set}"), "").fails(2, &["recipe.toml"]);
+    }
+    place.run("run recipe.toml --out run --until nowhere", "").fails(2, &["--until nowhere", "sft", "dpo"]);
+    assert!(!place.path("run").exists() && !place.path("runs").exists());
+}
+
+#[test]
+fn a_recipe_of_the_old_form_is_told_what_to_write() {
+    let place = Place::with_model();
+    std::fs::write(place.path("old.toml"), "name = \"q\"\nmodel = \"model\"\n[sft]\nepochs = 1\n").unwrap();
+    place.run("run old.toml", "").fails(2, &["old.toml", "`sft`", "[[stage]]"]);
+}
+
+#[test]
+fn bad_data_is_refused_before_anything_is_computed() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "Hello"})]);
+    place.write("one.jsonl", &[json!({"id": "a", "prompt": "Hi"})]);
+    place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a"})]);
+    let sft = "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n";
+    let prompts =
+        |name: &str| format!("[[stage]]\nkind = \"prompts\"\nname = \"{name}\"\nfile = \"one.jsonl\"\n");
+    for (stages, parts) in [
+        (
+            format!("{sft}[[stage]]\nkind = \"dpo\"\npairs = \"pairs.jsonl\"\n"),
+            &["stage `dpo-pairs`", "pairs.jsonl:1", "rejected"][..],
+        ),
+        (format!("{}{}", prompts("x"), prompts("y")), &["`a`", "stage `x`", "stage `y`", "hint:"]),
+        (
+            format!("{sft}[[stage]]\nkind = \"evaluate\"\nprompts = \"one.jsonl\"\n"),
+            &["stage `evaluate`", "sounds-harmful"],
+        ),
+        (format!("{sft}[[stage]]\nkind = \"dpo\"\npairs = \"gone.jsonl\"\n"), &["gone.jsonl"]),
+    ] {
+        write_stages(&place, &stages);
+        place.run("run recipe.toml --out run", "").fails(1, parts);
+    }
+    write_stages(&place, sft);
+    place.run("run recipe.toml --out run --set model=nowhere", "").fails(1, &["nowhere", "hint:"]);
     assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_run_stops_where_it_is_told_and_resumes() {
+    let place = Place::with_model();
+    write_recipe(&place, "dpo");
+    let ran = place.run("run recipe.toml --out run --until sft", "").ok();
+    assert!(ran.err.contains("sft: done") && !ran.err.contains("dpo: done"), "{}", ran.err);
+    assert!(!place.path("run/summary.json").exists());
+    let plan = place.run("run recipe.toml --out run --plan", "").ok().out;
+    let line = |name: &str| plan.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("sft ").contains(" done ") && line("sft ").contains("took"), "{plan}");
+    assert!(line("dpo ").contains(" new "), "{plan}");
+    let ran = place.run("run recipe.toml --out run", "").ok();
+    assert!(!ran.err.contains("sft: done") && ran.err.contains("dpo: done"), "{}", ran.err);
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_kept_and_named() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"id": "d", "prompt": "Hi", "completion": "the the the"})]);
+    let words =
+        "sft --model model --data demos.jsonl --out run --learning-rate 1e30 --epochs 12 --set max_skipped=1";
+    let ran = place.run(words, "");
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.contains("was not applied") && ran.err.contains("skipped/sft-step-"), "{}", ran.err);
+    assert!(ran.err.contains("sft/d") && ran.err.contains("hint: lower the learning rate"), "{}", ran.err);
+    let kept = std::fs::read_dir(place.path("run/skipped")).unwrap().count();
+    assert_eq!(kept, 2, "one that was let pass, and the one too many");
 }

@@ -20,7 +20,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         .set(&args.stage.set)?;
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     stage.run(args.stage.run.as_deref(), |run, _| {
-        let (_, summary) = run.summaries("evaluate")?.into_iter().next().context("one model was evaluated")?;
+        let (_, summary) =
+            run.summaries("evaluate")?.into_iter().next().context("one model was evaluated")?;
         if args.json {
             let mut value = serde_json::to_value(&summary)?;
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {

@@ -15,9 +15,7 @@ mod score;
 mod train;
 
 use crate::catalogue;
-use crate::cli::{
-    BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError,
-};
+use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use solon_infer::chat::{ChatModel, OpenSettings};

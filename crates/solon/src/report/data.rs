@@ -275,7 +275,15 @@ mod tests {
         assert!(back.points[0].1.is_nan());
         assert_eq!(back.points[1], (1.0, 0.5));
 
-        let rate = Rate { rate: f64::NAN, low: 0.0, high: 1.0, count: 0, total: 0, p_value: None, against_origin: None };
+        let rate = Rate {
+            rate: f64::NAN,
+            low: 0.0,
+            high: 1.0,
+            count: 0,
+            total: 0,
+            p_value: None,
+            against_origin: None,
+        };
         let back: Rate = serde_json::from_str(&serde_json::to_string(&rate).unwrap()).unwrap();
         assert!(back.rate.is_nan());
     }

@@ -43,7 +43,8 @@ fn full() -> Report {
             items: 4,
             dropped: vec![(hostile(), 2)],
         }],
-        evaluation: Evaluation {
+        evaluations: vec![Evaluation {
+            name: hostile(),
             columns: vec![hostile(), hostile(), hostile()],
             rows: vec![
                 measure(Better::Lower, 0.1),
@@ -53,7 +54,7 @@ fn full() -> Report {
             method: hostile(),
             rule: hostile(),
             rule_agreement: Some(hostile()),
-        },
+        }],
         curves: vec![Curve {
             title: hostile(),
             x_label: hostile(),
@@ -142,7 +143,7 @@ fn an_empty_report_renders() {
 #[test]
 fn empty_parts_render() {
     let mut report = full();
-    report.evaluation.columns.clear();
+    report.evaluations[0].columns.clear();
     report.curves[0].series.clear();
     report.labeller =
         Some(Labeller { verdict: String::new(), warning: None, rows: vec![], calibration: vec![] });
@@ -174,7 +175,7 @@ fn every_link_has_its_target() {
 #[test]
 fn no_figure_is_not_a_number() {
     let mut report = full();
-    for measure in &mut report.evaluation.rows {
+    for measure in &mut report.evaluations[0].rows {
         measure.cells = vec![
             Some(Rate {
                 rate: f64::NAN,
@@ -182,7 +183,8 @@ fn no_figure_is_not_a_number() {
                 high: f64::INFINITY,
                 count: 0,
                 total: 0,
-                p_value: Some(f64::NAN)
+                p_value: Some(f64::NAN),
+                against_origin: Some((String::new(), f64::NAN)),
             });
             3
         ];

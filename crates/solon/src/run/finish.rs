@@ -42,7 +42,10 @@ impl Run {
             summary.extend(parts);
         }
         let RunFolder { path, .. } = &self.folder;
-        write_bytes_atomically(&path.join("summary.json"), serde_json::to_string_pretty(&summary)?.as_bytes())?;
+        write_bytes_atomically(
+            &path.join("summary.json"),
+            serde_json::to_string_pretty(&summary)?.as_bytes(),
+        )?;
         write_bytes_atomically(&path.join("report.html"), report::render(&report).as_bytes())?;
         self.tell(&report, total, peak);
         Ok(summary)
@@ -72,13 +75,19 @@ impl Run {
     }
 
     /// The report without what the stages add.
-    fn report(&self, seconds: &[(String, f64)], total_seconds: f64, peak_memory_bytes: u64) -> Result<Report> {
+    fn report(
+        &self,
+        seconds: &[(String, f64)],
+        total_seconds: f64,
+        peak_memory_bytes: u64,
+    ) -> Result<Report> {
         let recipe = &self.plan.recipe;
         let stages = self.folder.ledger.stages()?;
         let mut shown = Vec::new();
         for (planned, (name, seconds)) in self.plan.stages.iter().zip(seconds) {
             let detail = stages.iter().find(|stage| &stage.name == name).map(|stage| &stage.detail);
-            let counts = ["prompts", "answers", "demonstrations", "examples", "pairs", "labels", "principles"];
+            let counts =
+                ["prompts", "answers", "demonstrations", "examples", "pairs", "labels", "principles"];
             let items = detail.and_then(|detail| counts.iter().find_map(|key| detail[*key].as_u64()));
             shown.push(report::Stage {
                 name: name.clone(),
@@ -103,7 +112,11 @@ impl Run {
             title: format!("{}: {}{constitution}", recipe.name, recipe.model),
             model: report::Model {
                 name: recipe.model.clone(),
-                path: self.model_path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+                path: self
+                    .model_path
+                    .file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
                 sha256: self.model_sha256.clone(),
             },
             setting: report::Setting {

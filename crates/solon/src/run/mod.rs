@@ -135,7 +135,8 @@ impl Run {
             plan,
         };
         run.refuse_another_run()?;
-        let frozen = toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
+        let frozen =
+            toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
         // A budget that is too small is refused before anything is computed.
         if run.plan.recipe.memory_gb.is_some() && run.plan.trains() && !run.plan.trains_every_weight() {
@@ -290,7 +291,10 @@ pub fn run_plan<T>(
 ) -> Result<T> {
     if let Some(until) = until.filter(|name| plan.stage(name).is_none()) {
         let names: Vec<&str> = plan.stages.iter().map(|planned| planned.name.as_str()).collect();
-        let text = format!("--until {until}: there is no stage of that name\nhint: the stages are {}", names.join(", "));
+        let text = format!(
+            "--until {until}: there is no stage of that name\nhint: the stages are {}",
+            names.join(", ")
+        );
         return Err(UsageError(text).into());
     }
     stop_on_interrupt()?;
@@ -327,7 +331,13 @@ pub fn print_plan(plan: &Plan, out: &Path) -> Result<()> {
             .map(|(key, names)| format!("{key} = {}", names.join(", ")))
             .collect();
         let time = status.seconds.map(|s| format!("took {}", duration(s))).unwrap_or_default();
-        rows.push([planned.name.clone(), planned.kind.name.to_owned(), status.word.to_owned(), time, inputs.join("; ")]);
+        rows.push([
+            planned.name.clone(),
+            planned.kind.name.to_owned(),
+            status.word.to_owned(),
+            time,
+            inputs.join("; "),
+        ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2), width(3)];

@@ -227,11 +227,23 @@ fn save_whole(student: &Student, folder: &Path) -> Result<()> {
     let Student { learner, path, files, ids } = student;
     let mut checkpoint = Checkpoint::open(path)?;
     for (name, values) in learner.decoder.trained_values().iter().flat_map(|tensors| tensors.named()) {
-        let tensor = checkpoint.tensors.get_mut(&name).with_context(|| format!("the model has no tensor {name}"))?;
+        let tensor =
+            checkpoint.tensors.get_mut(&name).with_context(|| format!("the model has no tensor {name}"))?;
         tensor.data.copy_from_slice(values);
     }
-    let head = learner.scalar.as_ref().map(|head| Tensor { shape: vec![1, head.weight.len()], data: head.weight.to_vec() });
-    save_hugging_face(folder, &checkpoint.config, &checkpoint.tensors, SaveType::F32, head.as_ref(), files, ids)?;
+    let head = learner
+        .scalar
+        .as_ref()
+        .map(|head| Tensor { shape: vec![1, head.weight.len()], data: head.weight.to_vec() });
+    save_hugging_face(
+        folder,
+        &checkpoint.config,
+        &checkpoint.tensors,
+        SaveType::F32,
+        head.as_ref(),
+        files,
+        ids,
+    )?;
     Ok(())
 }
 
@@ -242,9 +254,18 @@ pub fn save_merged(model: &Model, folder: &Path) -> Result<String> {
     if let Some(adapter) = &model.adapter {
         adapter.merge_into(chat.decoder.backend(), &mut checkpoint.tensors).map_err(anyhow::Error::msg)?;
     }
-    let head = model.head.as_ref().map(|weight| Tensor { shape: vec![1, weight.len()], data: weight.clone() });
+    let head =
+        model.head.as_ref().map(|weight| Tensor { shape: vec![1, weight.len()], data: weight.clone() });
     let (files, ids) = (chat.text.export_files()?, chat.token_ids());
-    save_hugging_face(folder, &checkpoint.config, &checkpoint.tensors, SaveType::F32, head.as_ref(), &files, &ids)?;
+    save_hugging_face(
+        folder,
+        &checkpoint.config,
+        &checkpoint.tensors,
+        SaveType::F32,
+        head.as_ref(),
+        &files,
+        &ids,
+    )?;
     Ok(solon_data::files::sha256_file(&folder.join("model.safetensors"))?)
 }
 

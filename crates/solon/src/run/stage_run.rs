@@ -80,7 +80,8 @@ impl<'a> StageRun<'a> {
         for (chunk, inputs) in inputs.chunks(SLOTS).enumerate() {
             safe_point()?;
             let places = (chunk * SLOTS) as u64..;
-            let todo: Vec<(u64, &T)> = places.zip(inputs).filter(|(_, input)| !there.contains(&id(input))).collect();
+            let todo: Vec<(u64, &T)> =
+                places.zip(inputs).filter(|(_, input)| !there.contains(&id(input))).collect();
             if todo.is_empty() {
                 continue;
             }
@@ -96,7 +97,9 @@ impl<'a> StageRun<'a> {
     /// `tokens` are of this attempt.
     pub fn train(&mut self, trainer: &mut dyn Trainer, started: Instant) -> Result<Value> {
         let tokens = self.run.folder.train(&self.planned.name, trainer)?;
-        Ok(json!({"steps": trainer.total_steps(), "tokens": tokens, "seconds": started.elapsed().as_secs_f64()}))
+        Ok(
+            json!({"steps": trainer.total_steps(), "tokens": tokens, "seconds": started.elapsed().as_secs_f64()}),
+        )
     }
 
     /// The trainers' settings.

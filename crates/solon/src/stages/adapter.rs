@@ -6,7 +6,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub const KIND: Kind = Kind { name: "adapter", about: "Takes a PEFT adapter on the base model into the run.", parse: parse::<AdapterFolder> };
+pub const KIND: Kind = Kind {
+    name: "adapter",
+    about: "Takes a PEFT adapter on the base model into the run.",
+    parse: parse::<AdapterFolder>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -52,7 +52,8 @@ impl Stage for Answers {
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut items = Vec::new();
         for (place, (id, row)) in (0..).zip(self.read()?) {
-            let answer = Answer { prompt_id: id.clone(), prompt: vec![Message::user(row.prompt)], cut_off: false };
+            let answer =
+                Answer { prompt_id: id.clone(), prompt: vec![Message::user(row.prompt)], cut_off: false };
             items.push(NewItem::of(run.id(&id), place, row.answer, &answer)?);
         }
         run.insert(&items)?;

@@ -65,7 +65,8 @@ impl Stage for Contrast {
         let name = run.name().to_owned();
         let revised = self.revised(run, &name)?;
         run.insert(&revised)?;
-        let prompts: Vec<Prompt> = run.read().prompts("prompts")?.into_iter().take(self.count.get()).collect();
+        let prompts: Vec<Prompt> =
+            run.read().prompts("prompts")?.into_iter().take(self.count.get()).collect();
         let policy = run.read().model("from")?;
         let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
         let draws = run.draws();
@@ -83,13 +84,16 @@ impl Stage for Contrast {
                 .collect();
             let answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?;
             // A labeller must not tell the answers apart by which was cut off.
-            let answers: Vec<String> = answers.into_iter().map(|answer| answer.to_last_sentence().text).collect();
-            let items = todo.iter().zip(answers.as_chunks::<2>().0).map(|((place, prompt), [answer, refusal])| {
-                let item = known(&name, first + place, &prompt.id, &prompt.messages, answer, refusal)?;
-                let mut item = item.parent(prompt.id.clone(), "prompt");
-                item.dropped_reason = alike(refusal, answer).or_else(|| fault(answer)).or_else(|| fault(refusal));
-                Ok(item)
-            });
+            let answers: Vec<String> =
+                answers.into_iter().map(|answer| answer.to_last_sentence().text).collect();
+            let items =
+                todo.iter().zip(answers.as_chunks::<2>().0).map(|((place, prompt), [answer, refusal])| {
+                    let item = known(&name, first + place, &prompt.id, &prompt.messages, answer, refusal)?;
+                    let mut item = item.parent(prompt.id.clone(), "prompt");
+                    item.dropped_reason =
+                        alike(refusal, answer).or_else(|| fault(answer)).or_else(|| fault(refusal));
+                    Ok(item)
+                });
             items.collect()
         })?;
         Ok(json!({"pairs": revised.len() + prompts.len(), "dropped": run.drops()?}))
@@ -114,9 +118,10 @@ impl Contrast {
                 let prompt_id = &revised.data.prompt_id;
                 let Some(worse) = before.get(prompt_id) else { continue };
                 let place = pairs.len() as u64;
-                let mut item = known(name, place, prompt_id, &revised.data.prompt, &revised.text, &worse.text)?
-                    .parent(revised.id.clone(), "better")
-                    .parent(worse.id.clone(), "worse");
+                let mut item =
+                    known(name, place, prompt_id, &revised.data.prompt, &revised.text, &worse.text)?
+                        .parent(revised.id.clone(), "better")
+                        .parent(worse.id.clone(), "worse");
                 item.dropped_reason = alike(&revised.text, &worse.text);
                 if !revisions.iter().any(|revision| &revision.data.item_id == prompt_id) {
                     item.dropped_reason = Some("not revised".to_owned());
@@ -147,8 +152,7 @@ fn known(
     };
     let preference = pair.labelled(1.0, "contrast");
     let text = preference_text(&preference);
-    let labelled =
-        Labelled { prompt_id: Some(prompt_id.to_owned()), preference, label: None, known: false };
+    let labelled = Labelled { prompt_id: Some(prompt_id.to_owned()), preference, label: None, known: false };
     let mut item = NewItem::of(format!("{stage}/{prompt_id}"), place, text, &labelled)?;
     item.prompt_id = Some(prompt_id.to_owned());
     Ok(item)

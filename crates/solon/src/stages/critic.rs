@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use solon_feedback::{TrainingConversation, training_conversations};
 use solon_records::Demonstration;
 
-pub const KIND: Kind =
-    Kind { name: "critic", about: "Warms an adapter up on the worked examples, to criticise and revise.", parse };
+pub const KIND: Kind = Kind {
+    name: "critic",
+    about: "Warms an adapter up on the worked examples, to criticise and revise.",
+    parse,
+};
 
 struct Critic {
     own: Own,

@@ -2,9 +2,10 @@
 //! an evaluation that training never saw; where nothing does, the baseline is delivered and the report says so.
 
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use crate::cli::UsageError;
 use crate::report::Report;
 use crate::run::{Reader, StageRun, save_merged};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_eval::choose;
@@ -56,18 +57,25 @@ impl Stage for Deliver {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         let names = |key: &str| (preflight.names)(key);
+        let wrong = |what: String| Err(UsageError(what).into());
         let Some(evaluation) = names("evaluation").into_iter().next() else {
             if !names("baseline").is_empty() {
-                bail!("`baseline` is given without `evaluation`, which is to decide\nhint: name an evaluate stage");
+                let what = "`baseline` is given without `evaluation`, which is to decide\nhint: name an evaluate stage";
+                return wrong(what.to_owned());
             }
             return Ok(Vec::new());
         };
         if names("baseline").len() != 1 {
-            bail!("`evaluation` decides what beats `baseline`; name one model there, such as baseline = \"sft\"");
+            let what = "`evaluation` decides what beats `baseline`; name one model there, such as baseline = \"sft\"";
+            return wrong(what.to_owned());
         }
         let evaluated = (preflight.names_of)(&evaluation, "models");
-        if let Some(missing) = names("among").into_iter().chain(names("baseline")).find(|name| !evaluated.contains(name)) {
-            bail!("`{missing}` is not among the models that `{evaluation}` evaluates: {}", evaluated.join(", "));
+        let needed = names("among").into_iter().chain(names("baseline"));
+        if let Some(missing) = needed.into_iter().find(|name| !evaluated.contains(name)) {
+            let models = evaluated.join(", ");
+            return wrong(format!(
+                "`{missing}` is not among the models that `{evaluation}` evaluates: {models}"
+            ));
         }
         Ok(Vec::new())
     }
@@ -103,7 +111,9 @@ fn chosen(read: &Reader<'_>) -> Result<(String, Vec<String>)> {
     let evaluated = read.reader_of(evaluation).context("the evaluation is a stage")?.summaries()?;
     let summary = |name: &String| {
         let found = evaluated.iter().find(|(column, _)| column == name);
-        found.map(|(column, summary)| (column.as_str(), summary)).with_context(|| format!("{name} was not evaluated"))
+        found
+            .map(|(column, summary)| (column.as_str(), summary))
+            .with_context(|| format!("{name} was not evaluated"))
     };
     let candidates =
         among.iter().filter(|name| *name != baseline).map(summary).collect::<Result<Vec<_>>>()?;

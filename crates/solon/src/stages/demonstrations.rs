@@ -9,7 +9,11 @@ use solon_data::ledger::NewItem;
 use solon_data::records::read_demonstrations;
 use solon_records::transcript;
 
-pub const KIND: Kind = Kind { name: "demonstrations", about: "Loads demonstrations from a file.", parse: parse::<Demonstrations> };
+pub const KIND: Kind = Kind {
+    name: "demonstrations",
+    about: "Loads demonstrations from a file.",
+    parse: parse::<Demonstrations>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

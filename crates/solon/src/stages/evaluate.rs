@@ -17,8 +17,11 @@ use solon_records::Prompt;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-pub const KIND: Kind =
-    Kind { name: "evaluate", about: "Models answer held-out prompts, and the answers are judged.", parse: parse::<Evaluate> };
+pub const KIND: Kind = Kind {
+    name: "evaluate",
+    about: "Models answer held-out prompts, and the answers are judged.",
+    parse: parse::<Evaluate>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -161,7 +164,8 @@ impl Evaluate {
         let names = read.input("models").iter();
         let columns = names.map(|name| {
             let answers = answers.remove(name).unwrap_or_default();
-            let summary = summarise(&*benchmark, answers).with_context(|| format!("the answers of {name}"))?;
+            let summary =
+                summarise(&*benchmark, answers).with_context(|| format!("the answers of {name}"))?;
             Ok((name.clone(), summary))
         });
         columns.collect()
@@ -180,7 +184,8 @@ fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Compar
             }
         }
     }
-    let summaries: Vec<(&str, &Summary)> = columns.iter().map(|(name, summary)| (name.as_str(), summary)).collect();
+    let summaries: Vec<(&str, &Summary)> =
+        columns.iter().map(|(name, summary)| (name.as_str(), summary)).collect();
     Ok(compare(&summaries, &against)?)
 }
 
@@ -196,7 +201,8 @@ fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
                 .filter_map(|measure| {
                     let rate = summary.rate(measure.key)?.rate;
                     let before = base.and_then(|base| base.rate(measure.key));
-                    let before = before.map(|before| format!("{} → ", percent(before.rate))).unwrap_or_default();
+                    let before =
+                        before.map(|before| format!("{} → ", percent(before.rate))).unwrap_or_default();
                     Some(format!("{} {before}{}", measure.title, percent(rate)))
                 })
                 .collect();

@@ -2,22 +2,26 @@
 //! pairs whose better answer is known are labelled with the rest, and say how far the labels can be believed.
 
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::{Known, Labelled, preference_text};
 use crate::report::{self, Report};
 use crate::run::{Reader, StageRun};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_feedback::{
-    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict, join_known,
-    label_pairs, labeller_training, whole_sentences,
+    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict,
+    join_known, label_pairs, labeller_training, whole_sentences,
 };
 use solon_records::{Pair, Preference};
 
-pub const KIND: Kind =
-    Kind { name: "label", about: "A model says which answer of each pair is better.", parse: parse::<LabelStage> };
+pub const KIND: Kind = Kind {
+    name: "label",
+    about: "A model says which answer of each pair is better.",
+    parse: parse::<LabelStage>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +44,9 @@ fn clamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<(f6
     if 0.0 <= low && low < high && high <= 1.0 {
         return Ok(Some((low, high)));
     }
-    Err(serde::de::Error::custom(format!("clamp is [{low}, {high}]; give two probabilities, the lower first")))
+    Err(serde::de::Error::custom(format!(
+        "clamp is [{low}, {high}]; give two probabilities, the lower first"
+    )))
 }
 
 /// A pair to be labelled.
@@ -80,7 +86,10 @@ impl Stage for LabelStage {
         let trained = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
         match (self.ask, trained) {
             (Some(mine), Some(its)) if mine != its => {
-                bail!("ask = {mine:?}, but the labeller is trained to {its:?}\nhint: leave `ask` out here")
+                let what = format!(
+                    "ask = {mine:?}, but the labeller is trained to {its:?}\nhint: leave `ask` out here"
+                );
+                Err(UsageError(what).into())
             }
             _ => Ok(Vec::new()),
         }
@@ -141,7 +150,8 @@ impl LabelStage {
             known: false,
         });
         let known = known_pairs(read, constitution, ask)?.into_iter().map(|known| {
-            let source = known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
+            let source =
+                known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
             Asked { pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
         });
         Ok(pairs.chain(known).collect())
@@ -182,7 +192,8 @@ fn item(id: String, place: u64, asked: &Asked, label: Label, source: &str) -> Re
     let principle = label.principle_id.clone();
     let labelled =
         Labelled { prompt_id: asked.prompt_id.clone(), preference, label: Some(label), known: asked.known };
-    let mut item = NewItem::of(id, place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
+    let mut item =
+        NewItem::of(id, place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
     if let Some(source) = &asked.source {
         item = item.parent(source.clone(), "pair");
     }
@@ -228,7 +239,8 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
         })
         .collect();
     // Contrasts are like the pairs at hand; worked examples, which are easier, speak for it only where there are none.
-    let contrasts: Vec<KnownLabel> = known.iter().filter(|(_, c)| *c).map(|(label, _)| label.clone()).collect();
+    let contrasts: Vec<KnownLabel> =
+        known.iter().filter(|(_, c)| *c).map(|(label, _)| label.clone()).collect();
     let measured = match contrasts.is_empty() {
         true => known.iter().map(|(label, _)| label.clone()).collect(),
         false => contrasts,
@@ -243,10 +255,15 @@ fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
     let report = &judged.report;
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let mut rows = Vec::new();
-    let examples: Vec<&KnownLabel> = judged.known.iter().filter(|(_, c)| !c).map(|(label, _)| label).collect();
+    let examples: Vec<&KnownLabel> =
+        judged.known.iter().filter(|(_, c)| !c).map(|(label, _)| label).collect();
     let has_contrasts = examples.len() < judged.known.len();
     if let Some(known) = &report.known {
-        let of = if has_contrasts { "contrasts of the policy's own answers" } else { "examples of the constitution" };
+        let of = if has_contrasts {
+            "contrasts of the policy's own answers"
+        } else {
+            "examples of the constitution"
+        };
         rows.push((
             format!("accuracy on held-out {of}"),
             format!(
@@ -276,7 +293,8 @@ fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
         "pairs of which one answer refuses and the other does not".to_owned(),
         format!("{differ} of {}", judged.preferences.len()),
     ));
-    for (name, measures) in [("labelled pairs", &report.unlabelled), ("held-out pairs", &report.known_labels)] {
+    for (name, measures) in [("labelled pairs", &report.unlabelled), ("held-out pairs", &report.known_labels)]
+    {
         let Some(measures) = measures else { continue };
         if let Some(swap) = &measures.swap {
             rows.push((format!("same answer preferred in both orders, {name}"), percent(swap.consistency)));

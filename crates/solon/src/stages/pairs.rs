@@ -11,7 +11,11 @@ use solon_data::ledger::NewItem;
 use solon_data::records::read_preferences;
 use solon_records::{Pair, Preference};
 
-pub const KIND: Kind = Kind { name: "pairs", about: "Loads pairs of answers to be labelled from a file.", parse: parse::<Pairs> };
+pub const KIND: Kind = Kind {
+    name: "pairs",
+    about: "Loads pairs of answers to be labelled from a file.",
+    parse: parse::<Pairs>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -147,7 +147,8 @@ impl Stage for Ppo {
         let weight = reward.head.clone().context("the reward model has no scalar head")?;
         let head = ScalarHead::new(backend, weight.clone());
         let policy = start.shared()?;
-        let scale = self.scale(policy, &reward, &head, &prompts, &stop_ids, run.draws().item("statistics"))?;
+        let scale =
+            self.scale(policy, &reward, &head, &prompts, &stop_ids, run.draws().item("statistics"))?;
         let settings = PpoSettings {
             policy: run.train_settings(&self.training, &chat)?,
             critic_learning_rate: self.own.critic_learning_rate,

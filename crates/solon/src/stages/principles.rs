@@ -30,11 +30,14 @@ impl Stage for Principles {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let constitution = run.read().constitution()?;
-        let revision = constitution.revision.iter().map(|p| (&p.id, format!("{}\n{}", p.critique, p.revision)));
+        let revision =
+            constitution.revision.iter().map(|p| (&p.id, format!("{}\n{}", p.critique, p.revision)));
         let comparison = constitution.comparison.iter().map(|p| (&p.id, p.question.clone()));
         let items: Vec<NewItem> = (0..)
             .zip(revision.chain(comparison))
-            .map(|(place, (id, text))| NewItem::new(format!("principle/{id}"), ItemKind::Principle, place, text))
+            .map(|(place, (id, text))| {
+                NewItem::new(format!("principle/{id}"), ItemKind::Principle, place, text)
+            })
             .collect();
         run.insert(&items)?;
         Ok(json!({"principles": items.len()}))

@@ -89,8 +89,11 @@ impl Respond {
             End::Sentence => answer.to_last_sentence(),
             End::Token => answer,
         };
-        let data =
-            Answer { prompt_id: prompt.id.clone(), prompt: prompt.messages.clone(), cut_off: answer.truncated };
+        let data = Answer {
+            prompt_id: prompt.id.clone(),
+            prompt: prompt.messages.clone(),
+            cut_off: answer.truncated,
+        };
         let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
         item.prompt_id = Some(prompt.id.clone());
         // What a model must not learn: loops, and refusing or evading what should be answered.

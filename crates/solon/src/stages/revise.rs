@@ -18,8 +18,11 @@ use solon_feedback::{
 use solon_records::SamplingSettings;
 use std::num::NonZeroU32;
 
-pub const KIND: Kind =
-    Kind { name: "revise", about: "Answers are criticised by a principle and revised.", parse: parse::<Revise> };
+pub const KIND: Kind = Kind {
+    name: "revise",
+    about: "Answers are criticised by a principle and revised.",
+    parse: parse::<Revise>,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +86,12 @@ impl Stage for Revise {
                 .iter()
                 .map(|(_, answer)| {
                     let Answer { prompt_id, prompt, .. } = &answer.data;
-                    ReviseItem::new(prompt_id.clone(), prompt_id.clone(), prompt_text(prompt), answer.text.clone())
+                    ReviseItem::new(
+                        prompt_id.clone(),
+                        prompt_id.clone(),
+                        prompt_text(prompt),
+                        answer.text.clone(),
+                    )
                 })
                 .collect();
             let mut items = Vec::new();

@@ -47,7 +47,9 @@ fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 1e-4, full: 9e-6 })?;
     let own: Own = keys.rest()?;
     if own.hold_out_every == 1 {
-        return Err("hold_out_every is 1, which would keep every pair back; give 2 or more, or 0 for none".to_owned());
+        return Err(
+            "hold_out_every is 1, which would keep every pair back; give 2 or more, or 0 for none".to_owned()
+        );
     }
     Ok(Box::new(Reward { training, own }))
 }
@@ -82,12 +84,15 @@ impl Stage for Reward {
                 0 => false,
                 every => place % every == 0,
             });
-        let strip = |pairs: Vec<(usize, TokenPair)>| pairs.into_iter().map(|(_, pair)| pair).collect::<Vec<_>>();
+        let strip =
+            |pairs: Vec<(usize, TokenPair)>| pairs.into_iter().map(|(_, pair)| pair).collect::<Vec<_>>();
         let (held_out, learnt) = (strip(held_out), strip(learnt));
         if learnt.is_empty() {
             bail!("there are no preferences to learn from: {} is empty", run.read().input_shown("pairs"));
         }
-        let head = start.head().unwrap_or_else(|| fresh_head(start.chat().config().hidden_size, run.draws().item("head")));
+        let head = start
+            .head()
+            .unwrap_or_else(|| fresh_head(start.chat().config().hidden_size, run.draws().item("head")));
         let settings = run.train_settings(&self.training, start.chat())?;
         let mut student = run.student(start, Some(head))?;
         let draws = run.draws().item("order");
@@ -123,8 +128,11 @@ impl Stage for Reward {
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
         let detail = read.detail()?;
         let held_out = &detail["held_out"];
-        let (Some(accuracy), Some(pairs)) = (held_out["accuracy"].as_f64(), held_out["pairs"].as_u64()) else {
-            report.warnings.push(format!("The reward model `{}` was not measured on pairs kept back.", read.name()));
+        let (Some(accuracy), Some(pairs)) = (held_out["accuracy"].as_f64(), held_out["pairs"].as_u64())
+        else {
+            report
+                .warnings
+                .push(format!("The reward model `{}` was not measured on pairs kept back.", read.name()));
             return Ok(());
         };
         let (loss, constant) = (held_out["loss"].as_f64(), held_out["constant_loss"].as_f64());

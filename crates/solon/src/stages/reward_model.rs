@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub const KIND: Kind = Kind { name: "reward-model", about: "Takes a reward model into the run.", parse: parse::<RewardFolder> };
+pub const KIND: Kind =
+    Kind { name: "reward-model", about: "Takes a reward model into the run.", parse: parse::<RewardFolder> };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

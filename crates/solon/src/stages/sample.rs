@@ -12,7 +12,8 @@ use solon_data::ledger::{ItemKind, NewItem};
 use solon_feedback::{FeedbackModel, GenerateRequest, Generated};
 use solon_records::{Pair, Prompt, SamplingSettings};
 
-pub const KIND: Kind = Kind { name: "sample", about: "A model answers each prompt twice.", parse: parse::<Sample> };
+pub const KIND: Kind =
+    Kind { name: "sample", about: "A model answers each prompt twice.", parse: parse::<Sample> };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +58,10 @@ impl Stage for Sample {
             let requests: Vec<GenerateRequest> = todo
                 .iter()
                 .flat_map(|(_, prompt)| SIDES.map(|side| (prompt, side)))
-                .map(|(prompt, side)| GenerateRequest { id: format!("{}/{side}", prompt.id), ..request(prompt) })
+                .map(|(prompt, side)| GenerateRequest {
+                    id: format!("{}/{side}", prompt.id),
+                    ..request(prompt)
+                })
                 .collect();
             let answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?;
             let mut items = Vec::new();
@@ -74,8 +78,11 @@ impl Stage for Sample {
 fn pair_items(stage: &str, place: u64, prompt: &Prompt, both: &[Generated; 2]) -> Result<Vec<NewItem>> {
     let mut items = Vec::new();
     for (answer, side) in both.iter().zip(SIDES) {
-        let data =
-            Answer { prompt_id: prompt.id.clone(), prompt: prompt.messages.clone(), cut_off: answer.truncated };
+        let data = Answer {
+            prompt_id: prompt.id.clone(),
+            prompt: prompt.messages.clone(),
+            cut_off: answer.truncated,
+        };
         let id = format!("{stage}/{}/{side}", prompt.id);
         let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
         item.prompt_id = Some(prompt.id.clone());

@@ -269,6 +269,9 @@ mod tests {
         let mut keys = Keys::new("epoch = 2".parse().unwrap());
         Training::take(&mut keys, &Rates { lora: 1.0, full: 1.0 }).unwrap();
         let error = keys.rest::<Own>().unwrap_err();
-        assert!(error.contains("`epoch`") && error.contains("`epochs`") && error.contains("`beta`"), "{error}");
+        assert!(
+            error.contains("`epoch`") && error.contains("`epochs`") && error.contains("`beta`"),
+            "{error}"
+        );
     }
 }

@@ -65,7 +65,9 @@ impl Stage for Sft {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut sourced = run.read().demonstrations("data")?;
-        sourced.retain(|item| !(item.ordinal < self.own.hold_out && item.ordinal % HELD_OUT_EVERY == HELD_OUT_EVERY - 1));
+        sourced.retain(|item| {
+            !(item.ordinal < self.own.hold_out && item.ordinal % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
+        });
         imitate(run, "from", sourced, &self.training)
     }
 
@@ -75,7 +77,12 @@ impl Stage for Sft {
 }
 
 /// Records what is learnt as items of the stage, with what it was made from, and fine-tunes on it.
-pub fn imitate(run: &mut StageRun<'_>, from: &str, learnt: Vec<Sourced>, training: &Training) -> Result<Value> {
+pub fn imitate(
+    run: &mut StageRun<'_>,
+    from: &str,
+    learnt: Vec<Sourced>,
+    training: &Training,
+) -> Result<Value> {
     if learnt.is_empty() {
         bail!("there is nothing to learn from: the inputs hold no items that were kept");
     }
