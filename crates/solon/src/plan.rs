@@ -11,14 +11,14 @@ use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Prefl
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// A checked list of stages.
 pub struct Plan {
     /// The recipe with its files found: what is frozen in the run's folder.
     pub recipe: Recipe,
     /// The stages in the order they run.
-    pub stages: Vec<Arc<Planned>>,
+    pub stages: Vec<Rc<Planned>>,
 }
 
 /// A stage and where its inputs come from.
@@ -65,7 +65,7 @@ impl Plan {
     }
 
     /// The stage of this name.
-    pub fn stage(&self, name: &str) -> Option<&Arc<Planned>> {
+    pub fn stage(&self, name: &str) -> Option<&Rc<Planned>> {
         self.stages.iter().find(|planned| planned.name == name)
     }
 
@@ -146,7 +146,7 @@ fn stage_kind(table: &toml::Table) -> Option<&str> {
 struct Builder<'a> {
     recipe: &'a Recipe,
     find: &'a dyn Fn(&Path) -> Result<PathBuf>,
-    stages: Vec<Arc<Planned>>,
+    stages: Vec<Rc<Planned>>,
     tables: Vec<toml::Table>,
 }
 
@@ -183,7 +183,7 @@ impl Builder<'_> {
             inputs.push((input.key, self.connect(&name, &mut table, input)?));
         }
         self.tables.push(table);
-        self.stages.push(Arc::new(Planned { name, kind, stage, inputs }));
+        self.stages.push(Rc::new(Planned { name, kind, stage, inputs }));
         Ok(())
     }
 

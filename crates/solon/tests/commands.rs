@@ -4,14 +4,12 @@ mod place;
 
 use place::{Place, rows};
 use serde_json::{Value, json};
-use solon_data::ledger::{ItemKind, Ledger, NewItem};
 use solon_draws::Draws;
-use solon_feedback::{Answers, Label};
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::{Demonstration, Message, Pair, SamplingSettings};
+use solon_records::{Message, SamplingSettings};
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -250,7 +248,7 @@ fn answers_are_critiqued_in_rounds() {
     let ran = place.run(words, "").ok();
     let out = ran.rows();
     assert_eq!((&out[0]["id"], &out[1]["id"]), (&json!("line-1"), &json!("x")));
-    assert!(ran.err.contains("round 1: 2 entered"), "{}", ran.err);
+    assert!(ran.err.contains("revise: done (answers 2, rounds 2)"), "{}", ran.err);
     for row in &out {
         let rounds = row["rounds"].as_array().unwrap();
         assert!((1..=2).contains(&rounds.len()));
@@ -299,10 +297,8 @@ fn a_trained_adapter_is_loaded_and_changes_the_answer() {
     assert_ne!(generate("--adapter sft"), generate(""));
     let again = place.run(words, "").ok();
     assert!(again.err.contains("already done"), "{}", again.err);
-    let explained = place.run("explain line-1 --run sft", "").ok().out;
-    assert!(explained.contains("demonstration line-1"), "{explained}");
-    let exported = place.run("export --run sft --out exported", "").ok();
-    assert!(exported.err.contains("left out 4 of sft"), "{}", exported.err);
+    let explained = place.run("explain sft/line-1 --run sft", "").ok().out;
+    assert!(explained.contains("demonstration sft/line-1"), "{explained}");
 }
 
 #[test]
@@ -340,59 +336,103 @@ fn a_conversation_longer_than_the_context_is_named() {
 
 #[test]
 fn a_run_is_explained_and_exported() {
-    let place = Place::new();
-    std::fs::create_dir(place.path("run")).unwrap();
-    let mut ledger = Ledger::open(&place.path("run/ledger.sqlite")).unwrap();
-    ledger.begin_stage("made", "hash").unwrap();
-    let demonstration = |id: &str| {
-        let messages = vec![Message::user("Q"), Message::assistant("A")];
-        let demonstration = Demonstration { id: id.into(), messages, prompt_len: 1, cut_off: false };
-        NewItem::of(id, 0, id, &demonstration).unwrap()
-    };
-    let pair = Pair {
-        id: "pair-1".into(),
-        prompt: vec![Message::user("Q")],
-        first: "one".into(),
-        second: "two".into(),
-        cut_off: [false; 2],
-        principle_id: None,
-    };
-    let label = |id: &str, probability: f64| {
-        let answers = Answers::Rate { log_probs_first: [-0.1, -2.0], log_probs_second: [-1.0, -0.5] };
-        let label = Label { probability, ..Label::new(&pair, "calm", answers, None) };
-        NewItem::of(id, 0, id, &label).unwrap().parent("pair-1", "pair")
-    };
-    let mut items = vec![
-        NewItem::new("prompt-1", ItemKind::Prompt, 0, "prompt-1"),
-        demonstration("demo-1").parent("prompt-1", "prompt"),
-        demonstration("demo-2"),
-        NewItem::of("pair-1", 0, "pair-1", &pair).unwrap(),
-        label("label-1", 0.75),
-        label("label-2", 0.25),
-    ];
-    items[2].dropped_reason = Some("too long".to_owned());
-    ledger.insert_items("made", &items).unwrap();
-    ledger.finish_stage("made", "output", 1.0, &json!({})).unwrap();
-    drop(ledger);
-
-    let text = place.run("explain prompt-1 --run run", "").ok().out;
-    assert!(text.contains("came of it") && text.contains("demo-1"), "{text}");
+    let place = Place::with_model();
+    let answer = |id: &str| json!({"id": id, "prompt": format!("ask {id}"), "completion": "the the"});
+    place.write("demos.jsonl", &[answer("one"), answer("two")]);
+    place.run("sft --model model --data demos.jsonl --out sft", "").ok();
+    let text = place.run("explain sft-data/one --run sft", "").ok().out;
+    assert!(text.contains("came of it") && text.contains("sft/one"), "{text}");
     let value: Value =
-        serde_json::from_str(&place.run("explain demo-1 --run run --json", "").ok().out).unwrap();
-    assert_eq!(value["ancestors"][0]["id"], "prompt-1");
-    place.run("explain demo-9 --run run", "").fails(1, &["did you mean", "demo-1"]);
+        serde_json::from_str(&place.run("explain sft/one --run sft --json", "").ok().out).unwrap();
+    assert_eq!(value["ancestors"][0]["id"], "sft-data/one");
+    place.run("explain sft/on --run sft", "").fails(1, &["did you mean", "sft/one"]);
+    let ran = place.run("export --run sft --out exported", "").ok();
+    assert!(ran.err.contains("2 demonstrations in") && ran.err.contains("0 preference pairs"), "{}", ran.err);
+    let ids: Vec<Value> =
+        rows(&place.read("exported/demonstrations.jsonl")).iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["sft/one", "sft/two"]);
 
-    let ran = place.run("export --run run --out exported", "").ok();
-    assert!(
-        ran.err.contains("1 demonstrations in") && ran.err.contains("2 preference pairs in"),
-        "{}",
-        ran.err
-    );
-    let demonstrations = rows(&place.read("exported/demonstrations.jsonl"));
-    assert_eq!((demonstrations.len(), &demonstrations[0]["id"]), (1, &json!("demo-1")));
-    let preferences = rows(&place.read("exported/preferences.jsonl"));
-    let chosen: Vec<_> =
-        preferences.iter().map(|row| row["chosen"][0]["content"].as_str().unwrap()).collect();
-    assert_eq!(chosen, ["one", "two"]);
-    assert!(preferences.iter().all(|row| row["probability"] == 0.75 && row["source"] == "ai"));
+    // A labelled pair is exported with the likelier answer as `chosen`.
+    place.write("pairs.jsonl", &pairs(3));
+    place.run("label --model model --input pairs.jsonl --out labelled.jsonl", "").ok();
+    place.run("export --run labelled.jsonl.run --out exported", "").ok();
+    let (labelled, exported) =
+        (rows(&place.read("labelled.jsonl")), rows(&place.read("exported/preferences.jsonl")));
+    assert_eq!((labelled.len(), exported.len()), (3, 3));
+    for (labelled, exported) in labelled.iter().zip(&exported) {
+        assert_eq!(exported["id"], format!("label/{}", labelled["id"].as_str().unwrap()));
+        assert!(exported["probability"].as_f64() >= Some(0.5));
+        for key in ["prompt", "chosen", "rejected", "probability", "source"] {
+            assert_eq!(labelled[key], exported[key], "{key}");
+        }
+    }
+}
+
+#[test]
+fn an_unoriented_preference_is_turned_round_before_it_is_learnt() {
+    let place = Place::with_model();
+    let row = |chosen: &str, rejected: &str, probability: f64| json!({"id": "p", "prompt": "Say.", "chosen": chosen, "rejected": rejected, "probability": probability});
+    // The same preference, written both ways.
+    place.write("one.jsonl", &[row("the the the", "a cat", 0.9)]);
+    place.write("other.jsonl", &[row("a cat", "the the the", 1.0 - 0.9)]);
+    for (command, metrics) in
+        [("reward", ["accuracy", "margin"]), ("dpo", ["rewards/accuracies", "rewards/margins"])]
+    {
+        let metrics_of = |data: &str| -> Vec<Value> {
+            let out = format!("{command}-{data}");
+            let words = format!(
+                "{command} --model model --data {data}.jsonl --out {out} --epochs 3 --learning-rate 0.01"
+            );
+            place.run(&words, "").ok();
+            rows(&place.read(&format!("{out}/metrics.jsonl")))
+        };
+        let (one, other) = (metrics_of("one"), metrics_of("other"));
+        assert_eq!(one.len(), 3);
+        for (a, b) in one.iter().zip(&other) {
+            for metric in metrics {
+                assert!(a[metric].is_f64(), "{command}: {a}");
+                assert_eq!(a[metric], b[metric], "{command}: {metric}");
+            }
+        }
+        // It learns the likelier answer, so the last margin is above 0 and the accuracy is 1.
+        let last = &one[2];
+        assert!(last[metrics[0]] == 1.0 && last[metrics[1]].as_f64() > Some(0.0), "{command}: {last}");
+    }
+}
+
+#[test]
+fn every_setting_of_a_stage_is_reached() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &pairs(4));
+    place.write("prompts.jsonl", &prompts(2));
+    let dpo = "dpo --model model --data pairs.jsonl --out";
+    for (n, set) in [
+        "loss=ipo",
+        "loss=hinge",
+        "loss=robust label_smoothing=0.1",
+        "label_smoothing=0.1",
+        "schedule=linear",
+        "optimizer.beta2=0.95",
+        "optimizer.weight_decay=0.1",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let set: Vec<String> = set.split(' ').map(|set| format!("--set {set}")).collect();
+        place.run(&format!("{dpo} dpo-{n} {}", set.join(" ")), "").ok();
+    }
+    for bad in
+        ["loss=ipoo", "label_smoothing=0.7", "schedule=linnear", "optimizer.beta3=1", "beta=-1", "epochs=0"]
+    {
+        place.run(&format!("{dpo} bad --set {bad}"), "").fails(2, &["stage `dpo`"]);
+    }
+    place.run("reward --model model --data pairs.jsonl --out reward --set centering=0.01", "").ok();
+    let ppo = "ppo --model model --reward-model reward --data prompts.jsonl --max-new-tokens 4 --out";
+    let settings = "preset=openrlhf kl_estimator=k3 kl_target=6.0 missing_eos={subtract=1.0} dual_clip=3.0 whiten_rewards=trl minibatches=2 ppo_epochs=2 score_clip=[-1.0,1.0]";
+    let set: Vec<String> = settings.split(' ').map(|set| format!("--set {set}")).collect();
+    place.run(&format!("{ppo} ppo {}", set.join(" ")), "").ok();
+    for bad in ["kl_estimator=k4", "preset=trll", "gamma=2", "temperature=0", "minibatches=0", "kl_horizon=5"]
+    {
+        place.run(&format!("{ppo} bad --set {bad}"), "").fails(2, &["stage `ppo`"]);
+    }
 }

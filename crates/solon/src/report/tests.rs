@@ -12,8 +12,15 @@ fn hostile() -> String {
 
 /// A report with something hostile in every text.
 fn full() -> Report {
-    let rate =
-        |rate| Rate { rate, low: rate - 0.1, high: rate + 0.1, count: 3, total: 9, p_value: Some(0.01) };
+    let rate = |rate| Rate {
+        rate,
+        low: rate - 0.1,
+        high: rate + 0.1,
+        count: 3,
+        total: 9,
+        p_value: Some(0.01),
+        against_origin: Some((hostile(), 0.2)),
+    };
     let measure = |better, after| Measure {
         name: hostile(),
         explanation: hostile(),

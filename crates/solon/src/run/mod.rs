@@ -38,6 +38,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The file by which a folder is known to hold an adapter.
@@ -177,7 +178,7 @@ impl Run {
     }
 
     /// Does a stage unless it was done with the same inputs; says whether there was work.
-    fn carry_out(&mut self, planned: &Arc<Planned>) -> Result<bool> {
+    fn carry_out(&mut self, planned: &Rc<Planned>) -> Result<bool> {
         let name = &planned.name;
         let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &self.made)?;
         let hash = hash.with_context(|| format!("stage `{name}` is to run before its inputs"))?;
@@ -186,7 +187,7 @@ impl Run {
             Begun::Work(clock) => {
                 let detail = planned
                     .stage
-                    .run(&mut StageRun::new(self, Arc::clone(planned)))
+                    .run(&mut StageRun::new(self, Rc::clone(planned)))
                     .with_context(|| format!("stage `{name}`"))?;
                 let items = self.folder.ledger.items_hash(name)?;
                 let saved = self.folder.saved_hash(name)?;

@@ -101,7 +101,7 @@ pub fn open_adapter(model: &ChatModel, folder: &Path) -> Result<(Adapter<Device>
 /// What a training stage starts from, before it is taken apart.
 pub enum Start {
     /// An adapter, old or still to be made, on a decoder that others use too.
-    Shared(Model),
+    Shared(Box<Model>),
     /// A decoder of its own, whose every weight will be trained.
     Own(Box<ChatModel>),
 }
@@ -156,7 +156,7 @@ impl StageRun<'_> {
         let run = self.run();
         let reader = self.read();
         match method {
-            Method::Lora => Ok(Start::Shared(reader.model(key)?)),
+            Method::Lora => Ok(Start::Shared(Box::new(reader.model(key)?))),
             Method::Full => {
                 let path = match reader.input(key) {
                     [name] if name == BASE => run.model_path.clone(),
@@ -176,7 +176,8 @@ impl StageRun<'_> {
     pub fn student(&self, start: Start, head: Option<Vec<f32>>) -> Result<Student> {
         let lora = self.run().plan.recipe.lora;
         let (decoder, adapter, path, files, ids) = match start {
-            Start::Shared(Model { chat, adapter, .. }) => {
+            Start::Shared(model) => {
+                let Model { chat, adapter, .. } = *model;
                 let adapter = match adapter {
                     Some(adapter) => adapter,
                     None => fresh_adapter(&chat, lora.rank.get(), lora.alpha, self.draws()),

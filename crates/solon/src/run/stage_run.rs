@@ -12,7 +12,7 @@ use solon_draws::Draws;
 use solon_infer::chat::ChatModel;
 use solon_train::{TrainSettings, Trainer};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Answers sampled at a time, and items between two visits to the ledger: what a killed run loses at most.
@@ -21,11 +21,11 @@ pub const SLOTS: usize = 64;
 /// A stage at work.
 pub struct StageRun<'a> {
     run: &'a mut Run,
-    planned: Arc<Planned>,
+    planned: Rc<Planned>,
 }
 
 impl<'a> StageRun<'a> {
-    pub(super) fn new(run: &'a mut Run, planned: Arc<Planned>) -> Self {
+    pub(super) fn new(run: &'a mut Run, planned: Rc<Planned>) -> Self {
         Self { run, planned }
     }
 

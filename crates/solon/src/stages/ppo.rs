@@ -4,7 +4,7 @@
 
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
-use crate::run::{Device, Model, SLOTS, StageRun};
+use crate::run::{Device, Model, SLOTS, StageRun, Start};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use solon_train::ppo::{PpoOverrides, PpoPreset, PresetName};
 use solon_train::reward::rewards;
 use solon_train::{RewardScale, Trainer};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "ppo", about: "Optimises a model against a reward model.", parse };
@@ -132,10 +133,10 @@ impl Stage for Ppo {
         let started = Instant::now();
         let start = run.start("from", Method::Lora)?;
         let reward = run.read().model("reward_model")?;
-        if !std::sync::Arc::ptr_eq(&start.shared()?.chat, &reward.chat) {
+        if !Arc::ptr_eq(&start.shared()?.chat, &reward.chat) {
             bail!("the reward model and the policy are adapters on different models; PPO needs them on one");
         }
-        let chat = std::sync::Arc::clone(&reward.chat);
+        let chat = Arc::clone(&reward.chat);
         let mut prompts = Vec::new();
         for prompt in run.read().prompts("prompts")? {
             let tokens = chat.prompt_ids(&prompt.id, &prompt.messages, self.own.max_new_tokens.get())?;
@@ -157,11 +158,11 @@ impl Stage for Ppo {
             preset: self.preset,
         };
         let critic = Model {
-            chat: std::sync::Arc::clone(&chat),
+            chat: Arc::clone(&chat),
             adapter: reward.adapter.as_ref().map(|adapter| adapter.duplicate(backend)),
             head: None,
         };
-        let mut critic = run.student(crate::run::Start::Shared(critic), Some(weight))?;
+        let mut critic = run.student(Start::Shared(Box::new(critic)), Some(weight))?;
         let mut student = run.student(start, None)?;
         let model = RewardModel { adapter: reward.adapter.as_ref(), head: &head, scale };
         let draws = run.draws().item("rollouts");
