@@ -1,6 +1,7 @@
 //! What this machine can do at most, measured: the two lines under which every kernel's figure lies.
 
 use crate::gemm::{PackedB, Precision, Strided, Write, gemm};
+use crate::isa::{Isa, isa};
 use crate::threads;
 use std::time::Instant;
 
@@ -9,8 +10,9 @@ use std::time::Instant;
 /// The right operand is packed beforehand, as a weight is. Uses the threads of the team it is called in.
 pub fn gemm_gflops(precision: Precision) -> f64 {
     // Large enough that packing and writing the result are small beside it, and small where it runs in plain Rust.
-    let isa = crate::isa::isa();
-    let size = match isa >= crate::isa::Isa::Avx512 && (precision == Precision::F32 || isa.has_bf16()) {
+    let isa = isa();
+    let wide = isa != Isa::Avx2 && isa != Isa::Portable;
+    let size = match wide && (precision == Precision::F32 || isa.has_bf16()) {
         true => 2048,
         false => 256,
     };
