@@ -4,9 +4,10 @@ use super::keys::LANES;
 use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{exp, sum_lanes};
 use crate::gemm::Precision;
-use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, pack_row, values_per_step};
-use crate::gemm::round::bf16_bits;
-use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
+use crate::gemm::layout::{DEPTH, Layout, Left, MAX_ROWS, Place, ROW_STRIDE, Step, max_rows};
+use crate::gemm::pack::pack_row;
+use crate::gemm::round::{bf16_bits, rounded_bits};
+use crate::gemm::tile;
 use crate::memory::Block;
 use crate::parallel::SharedOutput;
 use crate::threads;
@@ -30,14 +31,19 @@ impl Scratch {
 
 multiversion! {
     /// Weights of neighbouring positions as a row of a tile: of a pair, the earlier is added first.
-    pub(super) fn pack_weights(weights: &[f32], precision: Precision, out: &mut [u32]) {
-        match precision {
-            Precision::F32 => {
+    pub(super) fn pack_weights(weights: &[f32], kind: Step, out: &mut [u32]) {
+        match kind {
+            Step::F32 => {
                 for (out, x) in out.iter_mut().zip(weights) {
                     *out = x.to_bits();
                 }
             }
-            Precision::Bf16 => {
+            Step::Rounded => {
+                for (out, x) in out.iter_mut().zip(weights) {
+                    *out = rounded_bits(*x);
+                }
+            }
+            Step::Pair => {
                 let (pairs, last) = weights.as_chunks::<2>();
                 for (out, [earlier, later]) in out.iter_mut().zip(pairs) {
                     *out = bf16_bits(*earlier) << 16 | bf16_bits(*later);
@@ -93,15 +99,15 @@ pub(super) fn mix(
     left: &mut [u32],
     out: &mut [f32],
 ) {
-    let (precision, padded) = (keys.precision(), keys.padded());
-    for from in (0..count).step_by(DEPTH * values_per_step(precision)) {
-        let some = (DEPTH * values_per_step(precision)).min(count - from);
+    let (kind, padded) = (keys.step(), keys.padded());
+    for from in (0..count).step_by(DEPTH * kind.values()) {
+        let some = (DEPTH * kind.values()).min(count - from);
         for (row, left) in left.chunks_exact_mut(ROW_STRIDE).take(rows).enumerate() {
-            pack_weights(&scores[row * stride + at + from..][..some], precision, left);
+            pack_weights(&scores[row * stride + at + from..][..some], kind, left);
         }
         let (left, right) = (Left { data: left, layout: Layout::Rows, rows }, keys.values(from, some));
         let place = Place { row_stride: padded, panel_stride: right.width, start_from_output: at + from > 0 };
-        tile::product(left, right, precision, out, place);
+        tile::product(left, right, kind, out, place);
     }
 }
 
@@ -118,7 +124,7 @@ fn attend(
     mut result: impl FnMut(usize, &[f32], f32),
 ) {
     let Some((first, _)) = blocks.first() else { return };
-    let (rows, precision, padded) = (queries.len(), first.precision(), first.padded());
+    let (rows, kind, padded) = (queries.len(), first.step(), first.padded());
     let Scratch { left, scores, mixed } = scratch;
     let total: usize = blocks.iter().map(|(_, count)| count).sum();
     // A block's last panel is scored whole; the next block, or the limit, covers what is too much.
@@ -126,13 +132,13 @@ fn attend(
     scores.resize(rows * stride, 0.0);
     mixed.resize(rows * padded, 0.0);
     for (query, left) in queries.iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
-        pack_row(query, precision, left);
+        pack_row(query, kind, left);
     }
     let mut at = 0;
     for (keys, count) in blocks {
         let place = Place { row_stride: stride, panel_stride: LANES, start_from_output: false };
         let left = Left { data: left, layout: Layout::Rows, rows };
-        tile::product(left, keys.keys(*count), precision, &mut scores[at..], place);
+        tile::product(left, keys.keys(*count), kind, &mut scores[at..], place);
         at += count;
     }
     let mut sums = [(0.0, 0.0); MAX_ROWS];
@@ -274,12 +280,12 @@ fn attend_tokens<'k>(
     (first, prefix, count): (usize, usize, usize),
     q: &[f32],
     path: impl Fn(usize) -> Vec<(&'k Keys, usize)>,
-    out: SharedOutput,
-    logsum: Option<SharedOutput>,
+    out: SharedOutput<'_>,
+    logsum: Option<SharedOutput<'_>>,
 ) {
     let dim = heads.dim;
     let mut scratch = Scratch::new();
-    let group = tile::max_rows();
+    let group = max_rows();
     let rows = count * heads.group();
     for from in (0..rows).step_by(group) {
         let many = group.min(rows - from);

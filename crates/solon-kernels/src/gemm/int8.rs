@@ -5,10 +5,10 @@
 //! whole numbers, summed over all of `k` from zero; the finished sum is scaled, and added to what was there, once. Whether
 //! values are widened as they are read or a block at a time changes no bit.
 
-use super::pack::{DEPTH, PackedA, PackedB, values_per_step};
-use super::tile::{self, Place, Right};
-use super::widen;
-use super::{Precision, Strided, TILES_PER_TASK, Write};
+use super::layout::{DEPTH, MAX_COLUMNS, MAX_ROWS, Place, Right, Step};
+use super::operand::{Strided, Write};
+use super::pack::{PackedA, PackedB};
+use super::{TILES_PER_TASK, tile, widen};
 use crate::memory::Block;
 use crate::parallel::{SharedOutput, for_chunks};
 use std::ops::Range;
@@ -38,7 +38,7 @@ impl Int8Panels {
     ///
     /// # Panics
     /// If its columns are not whole.
-    pub(super) fn quantise(&mut self, source: Strided<'_>, k: usize, n: usize, precision: Precision) {
+    pub(super) fn quantise(&mut self, source: Strided<'_>, k: usize, n: usize, kind: Step) {
         let Strided { data, row_stride, column_stride } = source;
         assert_eq!(row_stride, 1, "output channels are whole");
         let width = self.width;
@@ -48,7 +48,7 @@ impl Int8Panels {
             // SAFETY: a panel has as many scales as columns, and this task alone has the panel.
             let scales = unsafe { scales.slice(first, width) };
             let lanes = width.min(n - first);
-            quantise_panel(&data[first * column_stride..], column_stride, lanes, k, precision, out, scales);
+            quantise_panel(&data[first * column_stride..], column_stride, lanes, k, kind, out, scales);
         });
     }
 
@@ -75,8 +75,8 @@ impl Int8Panels {
 
 multiversion! {
     /// Rounds `lanes` rows, `row_stride` apart, of `k` values, and lays them out by steps; one scale a lane.
-    fn quantise_panel(rows: &[f32], row_stride: usize, lanes: usize, k: usize, precision: Precision, out: &mut [i8], scales: &mut [f32]) {
-        let (width, per_step) = (scales.len(), values_per_step(precision));
+    fn quantise_panel(rows: &[f32], row_stride: usize, lanes: usize, k: usize, kind: Step, out: &mut [i8], scales: &mut [f32]) {
+        let (width, per_step) = (scales.len(), kind.values());
         out.fill(0);
         scales.fill(0.0);
         for lane in 0..lanes {
@@ -89,7 +89,7 @@ multiversion! {
             if scale == 0.0 {
                 continue;
             }
-            let place = widen::place(lane, width, precision);
+            let place = widen::place(lane, width, kind);
             for (step, values) in row.chunks(per_step).enumerate() {
                 let at = (step * width + place) * per_step;
                 for (out, x) in out[at..at + per_step].iter_mut().zip(values) {
@@ -103,7 +103,7 @@ multiversion! {
 /// Sums of a task's tiles with one panel, `[tile][row][column]`, at a cache line: vectors that lie across two are read and
 /// written at half the speed.
 #[repr(align(64))]
-struct Sums([f32; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
+struct Sums([f32; TILES_PER_TASK * MAX_ROWS * MAX_COLUMNS]);
 
 /// The products of packed rows with some column panels of `b`, which holds `int8`; `out` is at the first of the rows.
 ///
@@ -113,17 +113,17 @@ pub(super) fn run_block(
     b: &PackedB,
     int8: &Int8Panels,
     panels: Range<usize>,
-    out: SharedOutput,
+    out: SharedOutput<'_>,
     write: Write,
 ) {
-    let (steps, width, precision) = (b.steps(), b.panel_width(), b.precision());
-    let in_registers = a.tiles() == 1 && tile::reads_int8(precision, width);
-    let Sums(sums) = &mut Sums([0.0; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
+    let (steps, width, kind) = (b.steps(), b.panel_width(), b.step());
+    let in_registers = a.tiles() == 1 && widen::in_registers(kind, width);
+    let Sums(sums) = &mut Sums([0.0; TILES_PER_TASK * MAX_ROWS * MAX_COLUMNS]);
     let mut widened: Block<u32> = Block::stale(if in_registers { 0 } else { DEPTH * width });
     for panel in panels {
         for from in (0..steps).step_by(DEPTH) {
             let count = DEPTH.min(steps - from);
-            let values = int8.panel(panel, values_per_step(precision), from, count);
+            let values = int8.panel(panel, kind.values(), from, count);
             let place = Place { row_stride: width, panel_stride: 0, start_from_output: from > 0 };
             if in_registers {
                 let (pairs, _) = values.as_chunks::<2>();
@@ -131,11 +131,11 @@ pub(super) fn run_block(
                 continue;
             }
             let widened = &mut widened[..count * width];
-            int8.prefetch(panel, values_per_step(precision), from + count);
-            widen::widen(values, width, precision, widened);
+            int8.prefetch(panel, kind.values(), from + count);
+            widen::widen(values, width, kind, widened);
             let right = Right::panel(&widened[..], width, count);
             for (tile, sums) in sums.chunks_exact_mut(a.tile_rows() * width).take(a.tiles()).enumerate() {
-                tile::product(a.tile(tile, from), right, precision, sums, place);
+                tile::product(a.tile(tile, from), right, kind, sums, place);
             }
         }
         finish(sums, a.rows(), b, int8, panel, out, write);
@@ -149,7 +149,7 @@ fn finish(
     b: &PackedB,
     int8: &Int8Panels,
     panel: usize,
-    out: SharedOutput,
+    out: SharedOutput<'_>,
     write: Write,
 ) {
     let (n, width) = (b.n(), b.panel_width());
@@ -177,7 +177,7 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Product, gemm, gemm_many};
+    use super::super::{Precision, Product, gemm, gemm_many};
     use super::*;
     use crate::{reference, threads::with_threads};
     use solon_draws::Draws;
@@ -206,9 +206,9 @@ mod tests {
 
     /// The rounded values of column `j`, as they are read back from the panels.
     fn column(b: &PackedB, j: usize) -> (Vec<i8>, f32) {
-        let (panels, per_step) = (b.as_int8().unwrap(), values_per_step(b.precision()));
+        let (panels, per_step) = (b.as_int8().unwrap(), b.step().values());
         let (panel, lane) = (j / panels.width, j % panels.width);
-        let place = widen::place(lane, panels.width, b.precision());
+        let place = widen::place(lane, panels.width, b.step());
         let values = &panels.values[panel * panels.panel_len..][..panels.panel_len];
         let at = |t: usize| values[(t / per_step * panels.width + place) * per_step + t % per_step];
         ((0..b.k()).map(at).collect(), panels.scales[j])

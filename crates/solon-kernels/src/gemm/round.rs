@@ -11,6 +11,12 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
     if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
 }
 
+/// The same as an f32's bits.
+#[inline(always)]
+pub(crate) fn rounded_bits(x: f32) -> u32 {
+    bf16_bits(x) << 16
+}
+
 /// A way to round sixteen pairs: the first of a pair is the low half.
 pub(crate) trait Pairs {
     /// Pairs of the same place in two rows.
