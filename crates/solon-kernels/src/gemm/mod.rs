@@ -172,8 +172,8 @@ fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: Shar
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::layout::Step;
+    use super::*;
     use crate::reference;
     use crate::threads::with_threads;
 
@@ -241,7 +241,8 @@ mod tests {
             );
             let (w, turned) = (Strided::transposed(&b, k), turned(&b, n, k));
             let w_by_rows = Strided::rows(&turned, n);
-            for (w, step) in [(w, Step::Rounded), (w_by_rows, Step::Rounded), (w, Step::of(Precision::Bf16))] {
+            for (w, step) in [(w, Step::Rounded), (w_by_rows, Step::Rounded), (w, Step::of(Precision::Bf16))]
+            {
                 let packed = PackedB::of_steps(w, k, n, Precision::Bf16, step);
                 let mut got = vec![0.0; m * n];
                 gemm(Strided::rows(&a, k), m, &packed, &mut got, Write::Replace);
