@@ -285,25 +285,20 @@ multiversion_pairs! {
             for group in 0..groups {
                 let from = group * apart;
                 let out = &mut out[group * group_len + step * width..][..width];
-                let (vectors, _) = out.as_chunks_mut::<16>();
                 match (kind, low.get(from..from + width), high.get(from..from + width)) {
                     (Step::F32, Some(low), _) => {
-                        for (out, low) in vectors.iter_mut().zip(low.as_chunks::<16>().0) {
-                            for i in 0..16 {
-                                out[i] = low[i].to_bits();
-                            }
+                        for (out, x) in out.iter_mut().zip(low) {
+                            *out = x.to_bits();
                         }
                     }
                     (Step::Rounded, Some(low), _) => {
-                        for (out, low) in vectors.iter_mut().zip(low.as_chunks::<16>().0) {
-                            for i in 0..16 {
-                                out[i] = rounded_bits(low[i]);
-                            }
+                        for (out, x) in out.iter_mut().zip(low) {
+                            *out = rounded_bits(*x);
                         }
                     }
                     (Step::Pair, Some(low), Some(high)) => {
                         let halves = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
-                        for (out, (low, high)) in vectors.iter_mut().zip(halves) {
+                        for (out, (low, high)) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
                             *out = P::of_rows(low, high);
                         }
                     }
