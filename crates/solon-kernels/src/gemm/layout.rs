@@ -47,6 +47,9 @@ pub(crate) const DEPTH: usize = 512;
 /// Distance between rows of a tile in [`Layout::Rows`], in steps: an odd number of cache lines, so that rows fall into
 /// different sets of the cache.
 pub(crate) const ROW_STRIDE: usize = DEPTH + 16;
+/// Tiles of rows of `A` per task, so that a panel of `B` is read once from L2 for all of them and they stay in L2
+/// themselves while every panel passes.
+pub(crate) const TILES_PER_TASK: usize = 8;
 /// The largest tile of any instruction set.
 pub(crate) const MAX_ROWS: usize = 14;
 /// The widest panel of any instruction set.

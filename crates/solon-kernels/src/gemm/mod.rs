@@ -8,9 +8,10 @@
 //! (f32) or one `vdpbf16ps` a pair of terms (bf16). Without that instruction bf16 is an f32 product of rounded inputs.
 //! Tiles, cache blocks and threads only choose *when* that happens. Hence rows do not depend on each other, and f32 results
 //! are the same bits on AVX-512, AVX2 and plain Rust.
-//! Of a `B` in int8 the whole numbers are summed so, from zero, and the sum is scaled once (`int8.rs`).
+//! Of a `B` in int8 the whole numbers are summed so, from zero, and the sum is scaled once (`int8_product.rs`).
 
 mod int8;
+mod int8_product;
 pub(crate) mod layout;
 mod operand;
 pub(crate) mod pack;
@@ -20,14 +21,11 @@ mod widen;
 
 use crate::parallel::SharedOutput;
 use crate::threads;
-use layout::{DEPTH, MAX_COLUMNS, MAX_ROWS, Place, max_rows};
+use layout::{DEPTH, MAX_COLUMNS, MAX_ROWS, Place, TILES_PER_TASK, max_rows};
 pub use operand::{Precision, Strided, Write};
 use pack::PackedA;
 pub use pack::PackedB;
 
-/// Tiles of rows of `A` per task, so that a panel of `B` is read once from L2 for all of them and they stay in L2
-/// themselves while every panel passes.
-const TILES_PER_TASK: usize = 8;
 /// Blocks of [`DEPTH`] steps that a task takes through all panels before the next: as many of its tiles as stay in L2.
 const BLOCKS_PER_CHUNK: usize = 4;
 /// Rows that are enough for one thread, so that blocks of rows are all that is shared.
@@ -117,7 +115,7 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
         if !own.is_empty() {
             let out = c.from(first_row * b.n());
             match b.as_int8() {
-                Some(panels) => int8::run_block(a, b, panels, own, out, *write),
+                Some(panels) => int8_product::run_block(a, b, panels, own, out, *write),
                 None => run_block(a, b, own, out, *write),
             }
         }
