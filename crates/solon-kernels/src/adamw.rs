@@ -80,6 +80,7 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
     use serde_json::Value;
 
     #[test]
@@ -137,6 +138,32 @@ mod tests {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn updates_and_sums_are_the_references() {
+        let numbers = |a: f32| (0..RUN + 77).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
+        let start = [numbers(0.1), numbers(0.2), numbers(0.3), numbers(0.4).iter().map(|x| x * x).collect()];
+        let hyper = AdamW {
+            learning_rate: 0.05,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-6,
+            weight_decay: 0.1,
+            step: 7,
+            gradient_scale: 0.3,
+        };
+        let exact = reference::sum_of_squares(&start[0]);
+        assert!((sum_of_squares(&start[0]) - exact).abs() < 1e-9 * exact);
+        let [mut p, mut g, mut m, mut v] = start.clone();
+        adamw(hyper, &mut p, &mut g, &mut m, &mut v);
+        let [mut p1, mut g1, mut m1, mut v1] = start;
+        reference::adamw(hyper, &mut p1, &mut g1, &mut m1, &mut v1);
+        for (got, expected) in [(p, p1), (g, g1), (m, m1), (v, v1)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() <= 2e-6 * y.abs().max(0.5), "{i}: {x} {y}");
             }
         }
     }

@@ -257,4 +257,36 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn gradients_are_the_references() {
+        let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
+        let dout = numbers(33 * 32, 0.91);
+        let (out, logsum) = forward(&q, &k, &v);
+        let zeros = || [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
+        let ([mut dq, mut dk, mut dv], [mut dq1, mut dk1, mut dv1]) = (zeros(), zeros());
+        let into = (&mut dq[..], &mut dk[..], &mut dv[..]);
+        packed_grad(HEADS, &spans(), Precision::F32, (&q, &k, &v), &out, &logsum, &dout, into);
+        let spans = spans();
+        for (s, span) in spans.iter().enumerate() {
+            let tokens: Vec<usize> = path_tokens(&spans, s).collect();
+            for (t, head) in (0..span.len).flat_map(|t| (0..4).map(move |head| (t, head))) {
+                let own = (span.start + t) * 32 + head * 8..(span.start + t) * 32 + head * 8 + 8;
+                for token in &tokens[..span.prefix + t + 1] {
+                    let seen = token * 16 + head / 2 * 8..token * 16 + head / 2 * 8 + 8;
+                    reference::attend_one_grad(
+                        (&q[own.clone()], &k[seen.clone()], &v[seen.clone()]),
+                        HEADS.scale(),
+                        (&out[own.clone()], logsum[(span.start + t) * 4 + head], &dout[own.clone()]),
+                        (&mut dq1[own.clone()], &mut dk1[seen.clone()], &mut dv1[seen]),
+                    );
+                }
+            }
+        }
+        for (got, expected) in [(dq, dq1), (dk, dk1), (dv, dv1)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() < 1e-5, "{i}: {x} {y}");
+            }
+        }
+    }
 }
