@@ -3,29 +3,31 @@
 use crate::gemm::layout::{Layout, Left, MAX_COLUMNS, MAX_ROWS, Place, Right, Step, max_rows, panel_width};
 use crate::gemm::{PackedB, Precision, Strided, Write, gemm, tile};
 use crate::threads;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Steps of one tile in [`peak_gflops`]. The sums stay exact in f32, and reading and writing the tile take no time beside them.
-const PEAK_STEPS: usize = 1 << 16;
-/// Tiles of each thread, so that no thread waits long for the last one.
-const PEAK_TILES: usize = 8;
+/// Steps of one tile in [`peak_gflops`]: about a third of a millisecond, so that handing tiles out takes no time beside them,
+/// and other programs seldom interrupt all of a round.
+const PEAK_STEPS: usize = 1 << 15;
+/// How long rounds are repeated.
+const PEAK_TIME: Duration = Duration::from_millis(500);
 
 /// The most that products can reach, in GFLOP/s: the innermost kernel multiplies the same few numbers again and again, so it
-/// never waits for memory. The best of ten times.
+/// never waits for memory. The best of many short rounds of one tile a thread.
 ///
 /// Uses the threads of the team it is called in, and the instruction set in use.
 pub fn peak_gflops(precision: Precision) -> f64 {
     let kind = Step::of(precision);
-    let tiles = PEAK_TILES * threads::count();
-    let flops = (tiles * tile_flops(kind, PEAK_STEPS)) as f64;
-    let once = || {
+    let threads = threads::count();
+    let mut best = Duration::MAX;
+    let begin = Instant::now();
+    while begin.elapsed() < PEAK_TIME {
         let start = Instant::now();
-        threads::for_each(tiles, |_| {
+        threads::for_each(threads, |_| {
             std::hint::black_box(tile_of_ones(kind, PEAK_STEPS));
         });
-        start.elapsed().as_secs_f64()
-    };
-    1e-9 * flops / (0..10).map(|_| once()).fold(f64::INFINITY, f64::min)
+        best = best.min(start.elapsed());
+    }
+    1e-9 * (threads * tile_flops(kind, PEAK_STEPS)) as f64 / best.as_secs_f64()
 }
 
 /// Multiplications and additions of [`tile_of_ones`].
