@@ -69,6 +69,7 @@ impl<T: Pod> Deref for Block<T> {
             // SAFETY: the piece is mapped for as long as it is out of the store, has room for `len` values (`stale` asked
             // for them), begins at a multiple of 64 bytes, and any bits are a value of a `Pod` type.
             Memory::Large(piece) => unsafe {
+                debug_assert!(self.len * size_of::<T>() <= piece.bytes, "an array ends inside its piece");
                 std::slice::from_raw_parts(piece.start.as_ptr().cast(), self.len)
             },
         }
@@ -81,6 +82,7 @@ impl<T: Pod> DerefMut for Block<T> {
             Memory::Small(values) => values,
             // SAFETY: as in `deref`; a piece has one owner.
             Memory::Large(piece) => unsafe {
+                debug_assert!(self.len * size_of::<T>() <= piece.bytes, "an array ends inside its piece");
                 std::slice::from_raw_parts_mut(piece.start.as_ptr().cast(), self.len)
             },
         }
@@ -132,6 +134,26 @@ pub fn release() {
     store().release();
 }
 
+/// Bytes of arrays that live in slabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Now.
+    pub now: usize,
+    /// At most at one time since [`reset_peak`], or since the program began.
+    pub peak: usize,
+}
+
+/// How much of the slabs is in use, by the whole process.
+pub fn in_use() -> InUse {
+    store().in_use
+}
+
+/// Lets [`InUse::peak`] start again from what is in use now.
+pub fn reset_peak() {
+    let in_use = &mut store().in_use;
+    in_use.peak = in_use.now;
+}
+
 /// A run of a slab, at a multiple of [`SMALL`] bytes.
 struct Piece {
     start: NonNull<u8>,
@@ -151,6 +173,7 @@ struct Store {
     free: BTreeMap<usize, usize>,
     /// The same runs, shortest first.
     by_size: BTreeSet<(usize, usize)>,
+    in_use: InUse,
 }
 
 static STORE: Mutex<Store> = Mutex::new(Store::new());
@@ -162,7 +185,12 @@ fn store() -> std::sync::MutexGuard<'static, Store> {
 
 impl Store {
     const fn new() -> Self {
-        Self { slabs: BTreeMap::new(), free: BTreeMap::new(), by_size: BTreeSet::new() }
+        Self {
+            slabs: BTreeMap::new(),
+            free: BTreeMap::new(),
+            by_size: BTreeSet::new(),
+            in_use: InUse { now: 0, peak: 0 },
+        }
     }
 
     /// The shortest free run that is long enough, cut to size, or one of a new slab.
@@ -178,6 +206,8 @@ impl Store {
             self.insert(address + size, found - size);
         }
         let (base, slab) = self.slabs.range(..=address).next_back().expect("a free run is inside a slab");
+        self.in_use.now += size;
+        self.in_use.peak = self.in_use.peak.max(self.in_use.now);
         // No reference to the slab is made: others use other pieces of it.
         let start = slab.as_mut_ptr().wrapping_add(address - base);
         Piece { start: NonNull::new(start).expect("mapped memory has an address"), bytes: size }
@@ -186,6 +216,7 @@ impl Store {
     /// Puts a run back, as one with its free neighbours in the slab.
     fn give(&mut self, piece: Piece) {
         let (mut address, mut bytes) = (piece.start.as_ptr() as usize, piece.bytes);
+        self.in_use.now -= bytes;
         let after = address + bytes;
         if !self.slabs.contains_key(&after)
             && let Some(more) = self.free.remove(&after)
@@ -280,8 +311,9 @@ mod tests {
         let (odd, even): (Vec<_>, Vec<_>) = pieces.into_iter().enumerate().partition(|(i, _)| i % 2 == 1);
         odd.into_iter().chain(even).for_each(|(_, piece)| store.give(piece));
         assert_eq!((store.free.len(), store.by_size.len()), (slabs, slabs));
+        assert!(store.in_use.now == 0 && store.in_use.peak > 7000 * 199 * 100, "{:?}", store.in_use);
         let large = store.take(SLAB);
-        assert_eq!(store.slabs.len(), slabs);
+        assert_eq!((store.slabs.len(), store.in_use.now), (slabs, SLAB));
         store.release();
         assert_eq!((store.slabs.len(), store.free.len()), (1, 0));
         store.give(large);

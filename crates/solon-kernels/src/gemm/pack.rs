@@ -88,6 +88,12 @@ impl PackedB {
         });
     }
 
+    /// Bytes that a value takes in what [`PackedB::new`] packs. bf16 takes as many as f32 where the processor does not
+    /// multiply it.
+    pub fn value_bytes(precision: Precision) -> usize {
+        size_of::<u32>() / Step::of(precision).values()
+    }
+
     /// Columns.
     pub fn n(&self) -> usize {
         self.n

@@ -101,6 +101,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn pack(&self, values: &Self::Buffer, rows: usize, columns: usize, usage: WeightUse) -> Self::Weight;
     /// The same with new values.
     fn repack(&self, weight: &mut Self::Weight, values: &Self::Buffer);
+    /// Bytes that a value takes in each packed form.
+    fn packed_value_bytes(&self) -> usize;
     /// `y = x Wᵀ` or `y += x Wᵀ` for each of several weights; `x [n, in]`, `y [n, out]`.
     fn linear(&self, x: &Self::Buffer, products: &mut [Linear<'_, Self>]);
     /// `dx = dy W` or `dx += dy W` for each of several weights, packed for [`WeightUse::Training`].

@@ -106,6 +106,9 @@ impl Backend for Reference {
     fn repack(&self, weight: &mut Matrix, values: &Vec<f32>) {
         weight.values = as_used(values, weight.columns, weight.usage);
     }
+    fn packed_value_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
     fn linear(&self, x: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
         for Linear { weight: w, out, write } in products {
             for (x, y) in x.chunks_exact(w.columns).zip(out.chunks_exact_mut(w.rows)) {

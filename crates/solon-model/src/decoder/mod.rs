@@ -5,12 +5,13 @@
 //! states, log-probs and scalars come out. It knows no losses and no text.
 //!
 //! `forward.rs` runs a pack and keeps what the gradient needs, `backward.rs` walks it back, `cached.rs` runs new tokens
-//! against a cache with the same operations in the same order, and `head.rs` scores.
+//! against a cache with the same operations in the same order, and `head.rs` scores. `memory.rs` says what training holds.
 
 mod backward;
 mod cached;
 mod forward;
 mod head;
+pub(crate) mod memory;
 
 pub use cached::CachedRows;
 pub use forward::{Forward, Keep};

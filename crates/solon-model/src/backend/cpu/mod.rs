@@ -124,6 +124,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn packed_value_bytes(&self) -> usize {
+        PackedB::value_bytes(self.precision)
+    }
+
     fn linear(&self, x: &Buffer, products: &mut [Linear<'_, Self>]) {
         let Some(columns) = products.first().map(|product| product.weight.columns) else { return };
         let mut products: Vec<Product<'_>> = products
