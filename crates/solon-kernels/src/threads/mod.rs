@@ -9,16 +9,14 @@
 //! [`with_threads`] sets the team of what runs inside it; elsewhere one team of all processors serves. A team has one
 //! caller at a time: whoever finds it taken, a task that calls a kernel among them, does its tasks itself.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell, UnsafeCell};
+mod handshake;
+mod sync;
+
+use handshake::Handshake;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
-
-/// How long a thread without work watches for more before it sleeps.
-const WATCH: Duration = Duration::from_micros(200);
 
 thread_local! {
     static TEAM: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
@@ -84,57 +82,11 @@ struct Job {
     call: unsafe fn(*const (), usize),
 }
 
-/// The tasks of one thread's run that nobody has taken: the first in the low half, one past the last in the high half.
-/// On a cache line of its own, for only its thread writes it most of the time.
-#[repr(align(128))]
-struct Run(AtomicU64);
-
-impl Run {
-    fn set(&self, first: usize, end: usize) {
-        self.0.store((end as u64) << 32 | first as u64, SeqCst);
-    }
-
-    /// Takes the first task, as the run's own thread does, or the last.
-    fn take(&self, first: bool) -> Option<usize> {
-        let halves = |run: u64| (run & 0xffff_ffff, run >> 32);
-        let taken = self.0.fetch_update(SeqCst, SeqCst, |run| match (halves(run), first) {
-            ((from, end), _) if from >= end => None,
-            (_, true) => Some(run + 1),
-            (_, false) => Some(run - (1 << 32)),
-        });
-        let (from, end) = halves(taken.ok()?);
-        Some(if first { from } else { end - 1 } as usize)
-    }
-}
-
-/// What the threads of a team share.
-///
-/// A worker announces itself in `inside` before it looks whether a job is open, and the caller closes the job before it
-/// waits until nobody is inside. All four are sequentially consistent, so either the worker sees the job closed, or the
-/// caller sees the worker inside; a job is thus never touched after its caller has gone on. Nobody waits for a worker
-/// that sleeps.
-struct Shared {
-    job: UnsafeCell<Job>,
-    /// Odd while a job is open; a job is told from the one before by the number.
-    round: AtomicUsize,
-    /// Workers that may be reading the job.
-    inside: AtomicUsize,
-    /// One for each thread, the caller's first.
-    runs: Vec<Run>,
-    stop: AtomicBool,
-    /// What a worker's task panicked with.
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
-    asleep: Vec<AtomicBool>,
-}
-
-// SAFETY: `job` is written by the caller alone, while the round is even and nobody is inside, and read by workers inside
-// an odd round; what it points to is a `Sync` closure that lives until the round is over.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+// SAFETY: what a job points to is a `Sync` closure.
+unsafe impl Send for Job {}
 
 struct Team {
-    shared: Arc<Shared>,
+    shared: Arc<Handshake<Job>>,
     workers: Vec<JoinHandle<()>>,
     threads: Vec<Thread>,
     caller: Mutex<()>,
@@ -143,15 +95,8 @@ struct Team {
 impl Team {
     fn new(count: usize) -> Self {
         fn nothing(_: *const (), _: usize) {}
-        let shared = Arc::new(Shared {
-            job: UnsafeCell::new(Job { data: std::ptr::null(), call: nothing }),
-            round: AtomicUsize::new(0),
-            inside: AtomicUsize::new(0),
-            runs: (0..count).map(|_| Run(AtomicU64::new(0))).collect(),
-            stop: AtomicBool::new(false),
-            panic: Mutex::new(None),
-            asleep: (1..count).map(|_| AtomicBool::new(false)).collect(),
-        });
+        let idle = Job { data: std::ptr::null(), call: nothing };
+        let shared = Arc::new(Handshake::new(count - 1, idle));
         let workers: Vec<JoinHandle<()>> = (0..count - 1)
             .map(|i| {
                 let shared = shared.clone();
@@ -172,35 +117,13 @@ impl Team {
             // SAFETY: the caller's promise.
             unsafe { (*data.cast::<F>())(number) }
         }
-        let shared = &*self.shared;
-        // What a worker left behind in a round whose caller panicked itself.
-        *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // SAFETY: the round is even and nobody is inside: the last round's end waited for that.
-        unsafe { *shared.job.get() = Job { data: std::ptr::from_ref(task).cast(), call: call::<F> } };
-        let count = shared.runs.len();
-        for (i, run) in shared.runs.iter().enumerate() {
-            run.set(i * tasks / count, (i + 1) * tasks / count);
-        }
-        shared.round.fetch_add(1, SeqCst);
-        /// Ends the round, whatever happens to the caller's own tasks.
-        struct Round<'a>(&'a Shared);
-        impl Drop for Round<'_> {
-            fn drop(&mut self) {
-                self.0.runs.iter().for_each(|run| run.set(0, 0));
-                self.0.round.fetch_add(1, SeqCst);
-                watch(None, || self.0.inside.load(SeqCst) == 0);
-            }
-        }
-        let round = Round(shared);
-        for (asleep, thread) in shared.asleep.iter().zip(&self.threads).take(tasks - 1) {
-            if asleep.swap(false, SeqCst) {
-                thread.unpark();
-            }
-        }
-        take_tasks(shared, 0, task);
+        let job = Job { data: std::ptr::from_ref(task).cast(), call: call::<F> };
+        // SAFETY: the lock makes this the one caller, the closure is `Sync`, and the round is dropped before this call returns
+        // it, also where a task of this thread panics.
+        let round = unsafe { self.shared.open(job, tasks, &self.threads) };
+        self.shared.take_tasks(0, task);
         drop(round);
-        let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(panic) = panic {
+        if let Some(panic) = self.shared.take_panic() {
             resume_unwind(panic);
         }
     }
@@ -208,8 +131,7 @@ impl Team {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.stop.store(true, SeqCst);
-        self.threads.iter().for_each(Thread::unpark);
+        self.shared.stop(&self.threads);
         for worker in self.workers.drain(..) {
             // A worker's panics are caught and told by `run`.
             let _ = worker.join();
@@ -217,77 +139,22 @@ impl Drop for Team {
     }
 }
 
-/// Does the tasks of run `own` and then what is left of the others.
-fn take_tasks(shared: &Shared, own: usize, task: impl Fn(usize)) {
-    let runs = &shared.runs;
-    while let Some(number) = runs[own].take(true) {
-        task(number);
-    }
-    for other in (1..runs.len()).map(|i| &runs[(own + i) % runs.len()]) {
-        while let Some(number) = other.take(false) {
-            task(number);
-        }
-    }
-}
-
-/// Waits for `done`, and says whether it came before `limit` was over.
-fn watch(limit: Option<Duration>, done: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    loop {
-        for _ in 0..64 {
-            if done() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        match limit {
-            Some(limit) if start.elapsed() > limit => return false,
-            Some(_) => {}
-            // Whom we wait for may need this processor.
-            None => std::thread::yield_now(),
-        }
-    }
-}
-
 /// What a worker does for its life.
-fn work(shared: &Shared, number: usize) {
+fn work(shared: &Handshake<Job>, number: usize) {
     WORKER.set(true);
-    let mut seen = 0;
-    loop {
-        let more = || {
-            let round = shared.round.load(SeqCst);
-            (round % 2 == 1 && round != seen) || shared.stop.load(SeqCst)
-        };
-        while !watch(Some(WATCH), more) {
-            shared.asleep[number].store(true, SeqCst);
-            // Looked at once more: a caller that opened a round before it could see this thread asleep wakes nobody.
-            while shared.asleep[number].load(SeqCst) && !more() {
-                std::thread::park();
-            }
-            shared.asleep[number].store(false, SeqCst);
-        }
-        if shared.stop.load(SeqCst) {
-            return;
-        }
-        shared.inside.fetch_add(1, SeqCst);
-        seen = shared.round.load(SeqCst);
-        if seen % 2 == 1 {
-            // SAFETY: inside an odd round: the job is not written, and its closure lives, until this thread has left.
-            let job = unsafe { *shared.job.get() };
-            // SAFETY: as above.
-            let tasks =
-                AssertUnwindSafe(|| take_tasks(shared, number + 1, |i| unsafe { (job.call)(job.data, i) }));
-            if let Err(panic) = catch_unwind(tasks) {
-                *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
-            }
-        }
-        shared.inside.fetch_sub(1, SeqCst);
-    }
+    shared.work(number, |job| {
+        // SAFETY: the round is open until this thread has left it, and so long the job's closure lives.
+        let task = |i| unsafe { (job.call)(job.data, i) };
+        catch_unwind(AssertUnwindSafe(|| shared.take_tasks(number + 1, task)))
+    });
 }
 
 #[cfg(test)]
 mod tests {
+    use super::sync::watch;
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
 
     #[test]
     fn every_task_runs_once_piece_after_piece() {
