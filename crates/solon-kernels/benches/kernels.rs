@@ -24,7 +24,7 @@ const MLP: usize = 1536;
 const VOCAB: usize = 49152;
 
 fn numbers(len: usize) -> Block<f32> {
-    let mut block = Block::stale(len);
+    let mut block = Block::uninit(len);
     for (i, x) in block.iter_mut().enumerate() {
         *x = (i % 251) as f32 / 251.0 - 0.5;
     }

@@ -1,6 +1,6 @@
 //! The log-prob head: log-softmax of logits at a target, and the gradient back to the logits.
 //!
-//! Logits come a chunk of rows at a time; a row is read whole, so results do not depend on the chunks.
+//! The caller hands over logits in chunks of rows. Each row is complete, so results do not depend on the chunks.
 
 use crate::exp::{LANES, exp, sum_lanes};
 use crate::parallel::{SharedOutput, for_chunks};
@@ -35,7 +35,7 @@ fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
     tail.iter().fold(sum_lanes(lanes), |sum, x| sum + exp((x - max) * scale))
 }
 
-/// The same sum, of what the row then holds.
+/// Replaces the row by e^((x - max)·scale) and returns the sum.
 #[inline(always)]
 fn exponentials(row: &mut [f32], max: f32, scale: f32) -> f32 {
     let (head, tail) = row.as_chunks_mut::<LANES>();

@@ -3,7 +3,7 @@
 use crate::threads;
 use std::marker::PhantomData;
 
-/// Work below this many elements runs on the calling thread: handing a part over costs more than it saves.
+/// Work on fewer elements than this runs on the calling thread: handing out parts would cost more than it saves.
 const SMALL: usize = 16 * 1024;
 
 /// Rows per task that give each thread a few tasks and no task less than [`SMALL`] elements.

@@ -1,8 +1,8 @@
 //! The gradient of a pack's attention.
 
 use super::forward::{Scratch, keys_of_spans, mix, runs};
-use super::keys::{LANES, columns};
-use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
+use super::kv_block::{LANES, columns};
+use super::{Heads, KvBlock, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{dot, exp};
 use crate::gemm::Precision;
 use crate::gemm::layout::{Layout, Left, MAX_ROWS, Place, ROW_STRIDE, Step, max_rows};
@@ -12,8 +12,8 @@ use crate::gemm::tile;
 use crate::parallel::SharedOutput;
 use crate::threads;
 
-/// Tokens of a span whose part of the keys' gradients is summed by itself. A fixed number: the sums' order is part of the
-/// result.
+/// Tokens of a span whose part of the keys' gradients is summed separately. It is fixed, because the order of the sums is part
+/// of the result.
 const TOKENS_PER_PIECE: usize = 512;
 /// Tiles of query rows handled together, so that the keys' gradients are visited seldom.
 const TILES: usize = 4;
@@ -40,8 +40,8 @@ struct GradScratch {
 }
 
 multiversion! {
-    /// From a row's scores and from its output gradient's products with the values to probabilities and the scores'
-    /// gradients; zeros from `limit` on.
+    /// Replaces a row of scores `p` by probabilities, and the products of the output's gradient with the values `ds` by the
+    /// gradients of the scores. Both are zero from `limit` on.
     fn row_grad(p: &mut [f32], ds: &mut [f32], limit: usize, scale: f32, logsum: f32, delta: f32) {
         p[limit..].fill(0.0);
         ds[limit..].fill(0.0);
@@ -86,11 +86,11 @@ multiversion! {
     }
 }
 
-/// The backward pass of a group of query rows: `dq` is handed over row by row, `dk` and `dv` (`[count, padded]`) are added
-/// to. `values` holds the values as keys and the keys as values.
+/// The backward pass of a group of query rows. `dq` is called with each row's gradient; `dk` and `dv` (`[count, padded]`) are
+/// added to. In `values`, keys and values have changed places.
 fn attend_grad(
     rows: &Rows<'_>,
-    (keys, values): (&Keys, &Keys),
+    (keys, values): (&KvBlock, &KvBlock),
     scale: f32,
     scratch: &mut GradScratch,
     mut dq: impl FnMut(usize, &[f32]),

@@ -1,7 +1,7 @@
-//! Softmax-weighted sums of values: of a few queries over blocks of keys, of a whole pack, and of new rows over a cache.
+//! Attention forward: of a whole pack, and of new rows over a cache. Both call [`attend`] for a few queries at a time.
 
-use super::keys::LANES;
-use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
+use super::kv_block::LANES;
+use super::{Heads, KvBlock, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{exp, sum_lanes};
 use crate::gemm::Precision;
 use crate::gemm::layout::{DEPTH, Layout, Left, MAX_ROWS, Place, ROW_STRIDE, Step, max_rows};
@@ -25,12 +25,12 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { left: Block::stale(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
+        Self { left: Block::uninit(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
     }
 }
 
 multiversion! {
-    /// Weights of neighbouring positions as a row of a tile: of a pair, the earlier is added first.
+    /// Writes the weights of neighbouring positions as a row of a tile. Of a pair, the earlier one is added first.
     pub(super) fn pack_weights(weights: &[f32], kind: Step, out: &mut [u32]) {
         match kind {
             Step::F32 => {
@@ -57,8 +57,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns one row of scores into `e^(scale · score - largest)` over its first `limit` entries and zeros after; returns
-    /// the largest and the sum.
+    /// Replaces the first `limit` scores of a row by `e^(scale · score - largest)` and the others by zero. Returns the largest
+    /// scaled score and the sum.
     fn exponentials(row: &mut [f32], limit: usize, scale: f32) -> (f32, f32) {
         row[limit..].fill(0.0);
         let (head, tail) = row[..limit].as_chunks_mut::<LANES>();
@@ -89,13 +89,13 @@ multiversion! {
     }
 }
 
-/// Weights `[rows][stride]` of `count` positions from place `at` of the path on, times their values: `out` is
-/// `[rows][padded]`, and goes on from what it held where the path began before `at`.
+/// Multiplies the weights (`[rows][stride]`) of `count` positions, from place `at` of the path on, by their values. `out` is
+/// `[rows][padded]`; it is replaced where `at` is 0 and added to elsewhere.
 pub(super) fn mix(
     scores: &[f32],
     (rows, stride): (usize, usize),
     (at, count): (usize, usize),
-    keys: &Keys,
+    keys: &KvBlock,
     left: &mut [u32],
     out: &mut [f32],
 ) {
@@ -111,14 +111,14 @@ pub(super) fn mix(
     }
 }
 
-/// A few queries over the same blocks; query `r` sees the first `limits[r]` positions of the path.
+/// Attention of a few queries over the same blocks. Query `r` sees the first `limits[r]` positions of the path.
 ///
-/// At most as many queries as a tile has rows. A block is its keys and how many of them are in the path. `result` gets each
-/// query's number, its output, `[dim]`, and the log of its sum.
+/// There are at most as many queries as a tile has rows. A block is given with the number of its positions that are in the
+/// path. `result` gets each query's number, its output (`[dim]`), and the log of its sum.
 fn attend(
     queries: &[&[f32]],
     limits: &[usize],
-    blocks: &[(&Keys, usize)],
+    blocks: &[(&KvBlock, usize)],
     scale: f32,
     scratch: &mut Scratch,
     mut result: impl FnMut(usize, &[f32], f32),
@@ -164,11 +164,11 @@ pub(super) fn keys_of_spans(
     spans: &[Span],
     precision: Precision,
     (k, v): (&[f32], &[f32]),
-) -> Vec<Keys> {
+) -> Vec<KvBlock> {
     let (width, dim) = (heads.keys * heads.dim, heads.dim);
     threads::map(spans.len() * heads.keys, |task| {
         let (s, head) = (task / heads.keys, task % heads.keys);
-        let mut keys = Keys::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
+        let mut keys = KvBlock::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
         for token in path_tokens(spans, s) {
             let at = token * width + head * dim;
             keys.push(&k[at..at + dim], &v[at..at + dim]);
@@ -223,15 +223,15 @@ pub fn packed(
     });
 }
 
-/// New rows of one sequence, and the cache's blocks that they see: the last one ends with the rows' own positions, and is
-/// seen whole.
+/// New rows of one sequence, and the blocks of the cache that they see. The last block is seen whole and ends with the
+/// positions of the rows themselves.
 pub struct CachedPath<'a> {
     /// The first of its rows.
     pub first_row: usize,
     /// How many.
     pub rows: usize,
-    /// The blocks of its path, root first: one [`Keys`] for each key head, and how many positions of it are in the path.
-    pub blocks: Vec<(&'a [Keys], usize)>,
+    /// The blocks of its path, root first: one [`KvBlock`] for each key head, and how many positions of it are in the path.
+    pub blocks: Vec<(&'a [KvBlock], usize)>,
 }
 
 /// Attention of new rows over what is cached, `q` and `out` `[rows, heads.queries * dim]`, as [`packed`] computes it.
@@ -241,7 +241,7 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
     let mut rows = 0;
     for path in paths {
         assert_eq!(path.first_row, rows, "the rows of paths follow each other");
-        let held = |(keys, count): &(&[Keys], usize)| keys.iter().all(|keys| *count <= keys.len());
+        let held = |(keys, count): &(&[KvBlock], usize)| keys.iter().all(|keys| *count <= keys.len());
         assert!(path.blocks.iter().all(held), "a path sees what is there");
         rows += path.rows;
     }
@@ -279,7 +279,7 @@ fn attend_tokens<'k>(
     head: usize,
     (first, prefix, count): (usize, usize, usize),
     q: &[f32],
-    path: impl Fn(usize) -> Vec<(&'k Keys, usize)>,
+    path: impl Fn(usize) -> Vec<(&'k KvBlock, usize)>,
     out: SharedOutput<'_>,
     logsum: Option<SharedOutput<'_>>,
 ) {

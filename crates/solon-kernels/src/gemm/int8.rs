@@ -9,7 +9,7 @@ use super::widen;
 use crate::memory::Block;
 use crate::parallel::{SharedOutput, for_chunks};
 
-/// The largest whole number: the range is symmetric, so that a scale is all there is to undo.
+/// The largest whole number. The range is symmetric, so a scale alone undoes the rounding.
 const LARGEST: f32 = 127.0;
 
 /// Panels of int8 as `[panel][step][column]`, a step being one value or a pair, of columns at their
@@ -19,14 +19,14 @@ pub(super) struct Int8Panels {
     width: usize,
     panel_len: usize,
     values: Block<i8>,
-    /// What one stands for, by column; zero in the columns past the last.
+    /// The scale of each column: the value of 1. Zero past the last column.
     scales: Block<f32>,
 }
 
 impl Int8Panels {
     /// Panels of `panel_len` values each, for [`Int8Panels::quantise`] to fill.
-    pub(super) fn stale(panels: usize, panel_len: usize, width: usize) -> Self {
-        let (values, scales) = (Block::stale(panels * panel_len), Block::stale(panels * width));
+    pub(super) fn uninit(panels: usize, panel_len: usize, width: usize) -> Self {
+        let (values, scales) = (Block::uninit(panels * panel_len), Block::uninit(panels * width));
         Self { width, panel_len, values, scales }
     }
 
@@ -48,8 +48,8 @@ impl Int8Panels {
         });
     }
 
-    /// Asks for the block that follows step `from` of a panel, which lies there even where the panel ends: while values are
-    /// widened nothing else is read, and while they are multiplied they come from the cache.
+    /// Prefetches the block that follows step `from` of a panel (the next panel's where this one ends). Memory would otherwise
+    /// be idle while values are multiplied, because those come from the cache.
     pub(super) fn prefetch(&self, panel: usize, per_step: usize, from: usize) {
         let next = &self.values[panel * self.panel_len + from * self.width * per_step..];
         #[cfg(target_arch = "x86_64")]
@@ -62,7 +62,7 @@ impl Int8Panels {
         let _ = next;
     }
 
-    /// What one stands for in each column of a panel.
+    /// The scale of each column of a panel.
     pub(super) fn scales(&self, panel: usize) -> &[f32] {
         &self.scales[panel * self.width..][..self.width]
     }
@@ -135,7 +135,7 @@ mod tests {
             for kind in [Step::F32, Step::of(Precision::Bf16)] {
                 let width = 32;
                 let mut panels =
-                    Int8Panels::stale(n.div_ceil(width), kind.count(k) * kind.values() * width, width);
+                    Int8Panels::uninit(n.div_ceil(width), kind.count(k) * kind.values() * width, width);
                 panels.quantise(Strided::transposed(&w, k), k, n, kind);
                 for (j, row) in w.chunks_exact(k).enumerate() {
                     let (values, scale) = column(&panels, j, k, kind);

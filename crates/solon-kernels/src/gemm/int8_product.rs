@@ -13,14 +13,14 @@ use crate::memory::Block;
 use crate::parallel::SharedOutput;
 use std::ops::Range;
 
-/// Sums of a task's tiles with one panel, `[tile][row][column]`, at a cache line: vectors that lie across two are read and
-/// written at half the speed.
+/// Sums of a task's tiles with one panel, `[tile][row][column]`. Aligned to a cache line, because a vector that crosses two
+/// lines is read and written at half the speed.
 #[repr(align(64))]
 struct Sums([f32; TILES_PER_TASK * MAX_ROWS * MAX_COLUMNS]);
 
 /// The products of packed rows with some column panels of `b`, which holds `int8`; `out` is at the first of the rows.
 ///
-/// One tile uses each value once, so it is widened in registers; several tiles share what was widened for the first.
+/// One tile alone uses each value once, so values are widened in registers. Several tiles share a widened block.
 pub(super) fn run_block(
     a: &PackedA,
     b: &PackedB,
@@ -32,7 +32,7 @@ pub(super) fn run_block(
     let (steps, width, kind) = (b.steps(), b.panel_width(), b.step());
     let in_registers = a.tiles() == 1 && widen::in_registers(kind, width);
     let Sums(sums) = &mut Sums([0.0; TILES_PER_TASK * MAX_ROWS * MAX_COLUMNS]);
-    let mut widened: Block<u32> = Block::stale(if in_registers { 0 } else { DEPTH * width });
+    let mut widened: Block<u32> = Block::uninit(if in_registers { 0 } else { DEPTH * width });
     for panel in panels {
         for from in (0..steps).step_by(DEPTH) {
             let count = DEPTH.min(steps - from);

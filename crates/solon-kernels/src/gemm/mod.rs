@@ -8,7 +8,7 @@
 //! (f32) or one `vdpbf16ps` a pair of terms (bf16). Without that instruction bf16 is an f32 product of rounded inputs.
 //! Tiles, cache blocks and threads only choose *when* that happens. Hence rows do not depend on each other, and f32 results
 //! are the same bits on AVX-512, AVX2 and plain Rust.
-//! Of a `B` in int8 the whole numbers are summed so, from zero, and the sum is scaled once (`int8_product.rs`).
+//! Where `B` is int8, its whole numbers are summed in this way from zero, and the sum is scaled once (`int8_product.rs`).
 
 mod int8;
 mod int8_product;
@@ -26,9 +26,9 @@ pub use operand::{Precision, Strided, Write};
 use pack::PackedA;
 pub use pack::PackedB;
 
-/// Blocks of [`DEPTH`] steps that a task takes through all panels before the next: as many of its tiles as stay in L2.
+/// Blocks of [`DEPTH`] steps that a task multiplies by all panels before it goes on: as much of its tiles as stays in L2.
 const BLOCKS_PER_CHUNK: usize = 4;
-/// Rows that are enough for one thread, so that blocks of rows are all that is shared.
+/// Rows that keep one thread busy. With as many for each thread, only rows are split, not panels.
 const ENOUGH_ROWS: usize = 48;
 /// Products of fewer multiplications than this run on the calling thread.
 const SMALL: usize = 64 * 1024;
@@ -48,7 +48,7 @@ pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) 
     gemm_many(a, m, &mut [Product { b, c, write }]);
 }
 
-/// Products of one matrix with several, which is packed once for all: `k` and the precision must agree.
+/// Products of one matrix with several others. It is packed once, so `k` and the precision of all must agree.
 pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let Some(first) = products.first().map(|product| product.b) else { return };
     for Product { b, c, write } in products.iter_mut() {
@@ -125,8 +125,8 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
 
 /// The products of packed rows with some column panels; `out` is at the first of the rows.
 ///
-/// A panel is read in the order it lies in memory, every block of it once for all tiles, which come from the second-level
-/// cache; the tiles of `C` stay in the first.
+/// A panel is read in memory order, each block of it once for all tiles. The tiles of `A` come from the second-level cache; the
+/// tiles of `C` stay in the first.
 fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: SharedOutput<'_>, write: Write) {
     let (n, steps, width) = (b.n(), b.steps(), b.panel_width());
     let mut scratch = [0.0_f32; MAX_ROWS * MAX_COLUMNS];

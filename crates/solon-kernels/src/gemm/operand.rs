@@ -26,8 +26,8 @@ impl Precision {
     }
 }
 
-/// A matrix whose rows or columns are whole: element `(i, j)` is `data[i * row_stride + j * column_stride]`, and one of the
-/// strides is 1.
+/// A matrix whose rows or columns are contiguous: element `(i, j)` is `data[i * row_stride + j * column_stride]`, and one of
+/// the strides is 1.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
     /// The elements.

@@ -43,7 +43,7 @@ impl PackedB {
         step: Step,
     ) -> Self {
         let width = panel_width(n);
-        let values = Values::Full(Block::stale(n.div_ceil(width) * step.count(k) * width));
+        let values = Values::Full(Block::uninit(n.div_ceil(width) * step.count(k) * width));
         let mut packed = Self { n, k, width, precision, step, values };
         packed.repack(source);
         packed
@@ -54,7 +54,7 @@ impl PackedB {
     pub fn int8(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
         let (width, step) = (panel_width(n), Step::of(precision));
         let panel_len = step.count(k) * step.values() * width;
-        let values = Values::Int8(Int8Panels::stale(n.div_ceil(width), panel_len, width));
+        let values = Values::Int8(Int8Panels::uninit(n.div_ceil(width), panel_len, width));
         let mut packed = Self { n, k, width, precision, step, values };
         packed.repack(source);
         packed
@@ -145,9 +145,9 @@ impl PackedB {
     }
 }
 
-/// Panels of `B` that one task packs: rows of the source are read in longer runs than one panel's.
+/// Panels of `B` that one task packs. More than one, so that rows of the source are read in longer runs.
 const PANELS_PER_TASK: usize = 4;
-/// Steps lie this far apart where [`PackedA`] is laid out by steps: a whole vector, which packs faster than a tile's rows.
+/// Distance between steps where [`PackedA`] is laid out by steps. A whole vector packs faster than exactly a tile's rows.
 const STEP_STRIDE: usize = 16;
 
 /// Rows of the left-hand operand, packed for one or several products: `[tile][block of DEPTH steps]`, and within that as
@@ -172,7 +172,7 @@ impl PackedA {
             _ => Layout::Steps { stride: STEP_STRIDE },
         };
         let mut packed = Self { rows: m, steps, tile_rows, layout, data: Block::default() };
-        packed.data = Block::stale(tiles * steps.div_ceil(DEPTH) * packed.block_len());
+        packed.data = Block::uninit(tiles * steps.div_ceil(DEPTH) * packed.block_len());
         for from in (0..steps).step_by(DEPTH) {
             let values = from * kind.values()..k.min((from + DEPTH) * kind.values());
             let data = &source.data[values.start * source.column_stride..];
@@ -277,8 +277,8 @@ struct Lanes {
 }
 
 multiversion_pairs! {
-    /// Packs a matrix that lies by steps: `[k][row_stride]`, of which `columns` are packed. A row is read once, whole, for all
-    /// groups. Lanes past the last column are zero, or hold what the next group begins with.
+    /// Packs `columns` columns of a matrix `[k][row_stride]`. Each row is read once for all groups. Lanes past the last column
+    /// are zero, or hold the first columns of the next group.
     fn pack_steps<P>(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, kind: Step, out: &mut [u32]) {
         let Lanes { width, apart, groups, group_len } = place;
         let per_step = kind.values();

@@ -1,13 +1,15 @@
 //! A team of threads that share the tasks of one piece of work after another.
 //!
 //! A decoding step is some four hundred pieces of work of ten to a hundred microseconds. Waking a sleeping thread takes
-//! about as long as one of them, so threads that have nothing to do watch for the next piece for a while before they
-//! sleep, as OpenMP's do. Each has a run of neighbouring tasks, the same run of the next piece, so that it finds in its
-//! cache what it wrote; who is done takes from the end of another's run. Which thread does a task is thus left to chance:
-//! tasks write disjoint outputs, and no result depends on it.
+//! about as long as one of them. So a thread without work watches for the next piece for a while before it sleeps, as
+//! OpenMP's do. Each thread has a run of neighbouring tasks, and the same run in the next piece, so it finds in its cache
+//! what it wrote. A thread that is done takes tasks from the end of another's run. Which thread does a task is therefore
+//! left to chance, but tasks write disjoint outputs, so no result depends on it.
 //!
-//! [`with_threads`] sets the team of what runs inside it; elsewhere one team of all processors serves. A team has one
-//! caller at a time: whoever finds it taken, a task that calls a kernel among them, does its tasks itself.
+//! [`with_threads`] sets the team for what runs inside it; elsewhere one team of all processors serves. A team has one
+//! caller at a time. A caller that finds it taken (such as a task that calls a kernel) does its tasks itself.
+//!
+//! `handshake.rs` is the protocol between the threads.
 
 mod handshake;
 mod sync;

@@ -31,7 +31,7 @@ pub(super) fn values_in_flight(config: &ModelConfig, rank: Option<usize>) -> usi
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Adds to `gradients` what `dhidden` (`[tokens, hidden]`, with respect to the normed hidden states) implies.
+    /// Adds to `gradients`, given the gradient `dhidden` (`[tokens, hidden]`) of the normed hidden states.
     pub fn backward(
         &self,
         adapter: Option<&Adapter<B>>,

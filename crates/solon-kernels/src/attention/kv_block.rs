@@ -6,13 +6,13 @@ use crate::gemm::layout::{Right, Step, panel_width};
 use crate::gemm::round::{bf16_bits, rounded_bits};
 use crate::memory::Block;
 
-/// The keys and values of one head over a run of positions, rounded as products' inputs are.
+/// Keys and values of one head over a run of positions, rounded in the same way as the inputs of products.
 ///
-/// Keys are in panels of 16, `[panel][step of dim][16]`; values are in rows, `[step of positions][padded dim]`. Where a step
-/// is a pair, the earlier position is the half that is added first. So a sum over positions is one sequence of additions,
-/// wherever the run was cut from its path.
+/// Keys are in panels of 16, `[panel][step of dim][16]`. Values are in rows, `[step of positions][padded dim]`. Where a step
+/// is a pair of positions, the earlier one is in the half that is added first. So a sum over positions is the same sequence
+/// of additions wherever a block begins.
 #[derive(Clone)]
-pub struct Keys {
+pub struct KvBlock {
     dim: usize,
     step: Step,
     len: usize,
@@ -20,7 +20,7 @@ pub struct Keys {
     rows: Block<u32>,
 }
 
-impl Keys {
+impl KvBlock {
     /// Room for `capacity` positions.
     pub fn with_capacity(dim: usize, precision: Precision, capacity: usize) -> Self {
         let step = Step::of(precision);
@@ -28,8 +28,8 @@ impl Keys {
             dim,
             step,
             len: 0,
-            panels: Block::stale(capacity.div_ceil(LANES) * step.count(dim) * LANES),
-            rows: Block::stale(step.count(capacity) * dim.next_multiple_of(LANES)),
+            panels: Block::uninit(capacity.div_ceil(LANES) * step.count(dim) * LANES),
+            rows: Block::uninit(step.count(capacity) * dim.next_multiple_of(LANES)),
         }
     }
 
@@ -79,7 +79,7 @@ impl Keys {
         self.step
     }
 
-    /// Columns of the values, with those that fill up the last vector.
+    /// Columns of the values, rounded up to whole vectors.
     pub(super) fn padded(&self) -> usize {
         self.dim.next_multiple_of(LANES)
     }
@@ -89,7 +89,7 @@ impl Keys {
         self.step.count(self.dim)
     }
 
-    /// The first `count` keys, with those that fill up their last panel.
+    /// The first `count` keys, rounded up to whole panels.
     pub(super) fn keys(&self, count: usize) -> Right<'_> {
         Right {
             data: &self.panels,
@@ -101,7 +101,7 @@ impl Keys {
         }
     }
 
-    /// The values of `count` positions from `from` on, which begins a step.
+    /// The values of `count` positions from `from` on; `from` is the first position of a step.
     pub(super) fn values(&self, from: usize, count: usize) -> Right<'_> {
         let (per_step, padded) = (self.step.values(), self.padded());
         columns(&self.rows[from / per_step * padded..], padded, count.div_ceil(per_step))
