@@ -7,7 +7,7 @@ use crate::score::ScoreItem;
 use solon_draws::Draws;
 use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
-use solon_model::{Adapter, Cpu, Decoder, ModelConfig, ScalarHead, Training};
+use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Message, SamplingSettings};
 use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
 use std::path::{Path, PathBuf};
@@ -73,11 +73,11 @@ pub struct OpenSettings {
 /// A model with its text.
 pub struct ChatModel {
     /// The decoder.
-    pub decoder: Arc<Decoder<Cpu>>,
+    pub decoder: Arc<Decoder<Device>>,
     /// The adapter it was opened with.
-    pub adapter: Option<Adapter<Cpu>>,
+    pub adapter: Option<Adapter<Device>>,
     /// The scalar head of a reward model.
-    pub score: Option<ScalarHead<Cpu>>,
+    pub score: Option<ScalarHead<Device>>,
     /// Tokenizer and template.
     pub text: ChatTokenizer,
     /// What was opened.
@@ -126,7 +126,7 @@ impl ChatModel {
                 model: checkpoint.config.vocab_size,
             });
         }
-        let backend = Cpu::new(settings.precision);
+        let backend = Device::new(settings.precision);
         let mut tensors = std::mem::take(&mut checkpoint.tensors);
         let positions = checkpoint.config.max_position_embeddings;
         // `Checkpoint::open` has made sure that every tensor is there.
@@ -174,14 +174,14 @@ impl ChatModel {
     }
 
     /// An engine on the decoder with the given adapter (not the model's own, so that several may share the decoder).
-    pub fn engine<'a>(&'a self, adapter: Option<&'a Adapter<Cpu>>) -> Engine<'a, Cpu> {
+    pub fn engine<'a>(&'a self, adapter: Option<&'a Adapter<Device>>) -> Engine<'a, Device> {
         Engine::new(&self.decoder, adapter, KEPT)
     }
 
     /// Answers conversations with an engine of this model.
     pub fn answer(
         &self,
-        engine: &mut Engine<'_, Cpu>,
+        engine: &mut Engine<'_, Device>,
         requests: &[ChatRequest],
         settings: &AnswerSettings,
         progress: &mut dyn FnMut(usize),
@@ -243,7 +243,7 @@ impl ChatModel {
     /// Log-probs of each answer's tokens, end of turn included: `(ids, log-probs)` for each `(id, conversation, answer)`.
     pub fn score(
         &self,
-        engine: &mut Engine<'_, Cpu>,
+        engine: &mut Engine<'_, Device>,
         items: &[(String, Vec<Message>, String)],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {

@@ -1,7 +1,7 @@
 //! Prompts in the cache: what a new one begins with alike is found there and not computed again.
 //!
 //! An entry is a prompt and its path: segments of the cache, and how much of each it sees. A new prompt takes the path of
-//! the entry with the longest common beginning up to where they part, and a segment of its own for the rest. Entries
+//! the entry with the longest shared prefix, and a segment of its own for the rest. Entries
 //! hold their segments, running requests hold their entries; what nobody runs on stays for later prompts, until there is
 //! no room and it is the longest unused. A radix tree was not needed: there are mostly hundreds of entries, and comparing a
 //! prompt with all of them is nothing beside computing it.
@@ -31,7 +31,7 @@ fn room(tokens: usize) -> usize {
     tokens.next_multiple_of(16)
 }
 
-/// A common beginning shorter than this is not worth a segment.
+/// A shared prefix shorter than this is not worth a segment.
 pub(crate) const MIN_SHARED: usize = 16;
 
 /// Prompt tokens since the engine was made.

@@ -14,7 +14,7 @@ use solon_kernels::gemm::{PackedB, Precision, Strided, Write, gemm};
 use solon_kernels::log_prob::log_probs_grad;
 use solon_kernels::memory::Block;
 use solon_kernels::rms_norm::rms_norm;
-use solon_kernels::{isa::isa, roofline};
+use solon_kernels::roofline;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -24,23 +24,18 @@ const MLP: usize = 1536;
 const VOCAB: usize = 49152;
 
 fn numbers(len: usize) -> Block<f32> {
-    let mut block = Block::stale(len);
+    let mut block = Block::uninit(len);
     for (i, x) in block.iter_mut().enumerate() {
         *x = (i % 251) as f32 / 251.0 - 0.5;
     }
     block
 }
 
-fn precisions() -> Vec<Precision> {
-    match isa().has_bf16() {
-        true => vec![Precision::F32, Precision::Bf16],
-        false => vec![Precision::F32],
-    }
-}
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 fn print_roofline() {
-    for precision in precisions() {
-        println!("roofline: {} products {:.0} GFLOP/s", precision.name(), roofline::gemm_gflops(precision));
+    for precision in PRECISIONS {
+        println!("roofline: {} products {:.0} GFLOP/s", precision.name(), roofline::peak_gflops(precision));
     }
     println!(
         "roofline: memory {:.1} GB/s, {} threads",
@@ -52,7 +47,7 @@ fn print_roofline() {
 fn products(criterion: &mut Criterion) {
     print_roofline();
     let mut group = criterion.benchmark_group("product");
-    for precision in precisions() {
+    for precision in PRECISIONS {
         for (m, n, k) in [
             (TOKENS, MLP, HIDDEN),
             (TOKENS, HIDDEN, MLP),
@@ -94,7 +89,7 @@ fn attention(criterion: &mut Criterion) {
     let (q, k, v) = (numbers(TOKENS * 576), numbers(TOKENS * 192), numbers(TOKENS * 192));
     let mut group = criterion.benchmark_group("attention, 4 x 256");
     let flops = 4 * spans.len() * 576 * len * (len + 1) / 2;
-    for precision in precisions() {
+    for precision in PRECISIONS {
         let (mut out, mut logsum) = (numbers(q.len()), numbers(TOKENS * 9));
         group.throughput(Throughput::Elements(flops as u64));
         group.bench_function(BenchmarkId::new(precision.name(), "forward"), |bencher| {

@@ -80,23 +80,21 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
+    use serde_json::Value;
 
-    fn step(step: u32) -> AdamW {
-        AdamW {
+    #[test]
+    fn a_long_parameter_is_updated_as_its_runs_are() {
+        let numbers = |a: f32| (0..2 * RUN + 3).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
+        let hyper = AdamW {
             learning_rate: 0.1,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.01,
-            step,
-            gradient_scale: 1.0,
-        }
-    }
-
-    #[test]
-    fn a_long_parameter_is_updated_as_its_runs_are() {
-        let numbers = |a: f32| (0..2 * RUN + 3).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
-        let hyper = AdamW { gradient_scale: 0.5, ..step(3) };
+            step: 3,
+            gradient_scale: 0.5,
+        };
         let start = [numbers(0.1), numbers(0.2), numbers(0.3), numbers(0.4).iter().map(|x| x * x).collect()];
         let [mut p, mut g, mut m, mut v] = start.clone();
         threads::with_threads(2, || adamw(hyper, &mut p, &mut g, &mut m, &mut v));
@@ -106,30 +104,67 @@ mod tests {
     }
 
     #[test]
-    fn three_steps_equal_pytorch() {
-        // torch.optim.AdamW([1.0, -2.0], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01),
-        // gradients [0.5, -1.0], [0.1, 0.2], [-0.3, 0.0]; worked in f64 from the definition.
-        let gradients = [[0.5_f32, -1.0], [0.1, 0.2], [-0.3, 0.0]];
-        let (mut p, mut m, mut v) = (vec![1.0_f32, -2.0], vec![0.0; 2], vec![0.0; 2]);
-        let (mut p64, mut m64, mut v64) = ([1.0_f64, -2.0], [0.0_f64; 2], [0.0_f64; 2]);
-        for (t, g) in gradients.iter().enumerate() {
-            let hyper = step(t as u32 + 1);
-            let mut gradient = *g;
-            adamw(hyper, &mut p, &mut gradient, &mut m, &mut v);
-            assert_eq!(gradient, [0.0; 2]);
-            for i in 0..2 {
-                let g = f64::from(g[i]);
-                m64[i] = 0.9 * m64[i] + 0.1 * g;
-                v64[i] = 0.999 * v64[i] + 0.001 * g * g;
-                let (mh, vh) = (
-                    m64[i] / (1.0 - 0.9_f64.powi(t as i32 + 1)),
-                    v64[i] / (1.0 - 0.999_f64.powi(t as i32 + 1)),
-                );
-                p64[i] = p64[i] * (1.0 - 0.1 * 0.01) - 0.1 * mh / (vh.sqrt() + 1e-8);
+    fn ten_steps_equal_pytorch() {
+        let golden: Value = serde_json::from_str(include_str!("../tests/goldens/adamw.json")).unwrap();
+        let array = |value: &Value| -> Vec<f32> {
+            value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+        };
+        let cases = golden["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 3);
+        for case in cases {
+            let setting = |name: &str| case["settings"][name].as_f64().unwrap() as f32;
+            let mut param = array(&case["start"]);
+            let (mut first, mut second) = (vec![0.0; param.len()], vec![0.0; param.len()]);
+            for (t, step) in case["steps"].as_array().unwrap().iter().enumerate() {
+                let hyper = AdamW {
+                    learning_rate: setting("learning_rate"),
+                    beta1: setting("beta1"),
+                    beta2: setting("beta2"),
+                    eps: setting("eps"),
+                    weight_decay: setting("weight_decay"),
+                    step: t as u32 + 1,
+                    gradient_scale: setting("gradient_scale"),
+                };
+                let mut gradient = array(&step["gradient"]);
+                adamw(hyper, &mut param, &mut gradient, &mut first, &mut second);
+                assert!(gradient.iter().all(|g| *g == 0.0), "the gradient is used up");
+                for (name, got) in [("parameter", &param), ("first", &first), ("second", &second)] {
+                    for (i, (x, exact)) in got.iter().zip(array(&step[name])).enumerate() {
+                        let off = (x - exact).abs();
+                        assert!(
+                            off <= 2e-6 * exact.abs().max(0.1),
+                            "{}, step {t}, {name} {i}: {x} {exact}",
+                            case["name"]
+                        );
+                    }
+                }
             }
         }
-        for i in 0..2 {
-            assert!((f64::from(p[i]) - p64[i]).abs() < 1e-5, "{p:?} {p64:?}");
+    }
+
+    #[test]
+    fn updates_and_sums_are_the_references() {
+        let numbers = |a: f32| (0..RUN + 77).map(|i| (i as f32 * a).sin()).collect::<Vec<f32>>();
+        let start = [numbers(0.1), numbers(0.2), numbers(0.3), numbers(0.4).iter().map(|x| x * x).collect()];
+        let hyper = AdamW {
+            learning_rate: 0.05,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-6,
+            weight_decay: 0.1,
+            step: 7,
+            gradient_scale: 0.3,
+        };
+        let exact = reference::sum_of_squares(&start[0]);
+        assert!((sum_of_squares(&start[0]) - exact).abs() < 1e-9 * exact);
+        let [mut p, mut g, mut m, mut v] = start.clone();
+        adamw(hyper, &mut p, &mut g, &mut m, &mut v);
+        let [mut p1, mut g1, mut m1, mut v1] = start;
+        reference::adamw(hyper, &mut p1, &mut g1, &mut m1, &mut v1);
+        for (got, expected) in [(p, p1), (g, g1), (m, m1), (v, v1)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() <= 2e-6 * y.abs().max(0.5), "{i}: {x} {y}");
+            }
         }
     }
 }

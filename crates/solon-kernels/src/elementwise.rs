@@ -85,6 +85,7 @@ pub fn swiglu_grad(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], du
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     #[test]
     fn swiglu_gradient_is_the_finite_difference() {
@@ -108,5 +109,25 @@ mod tests {
         let mut db = vec![1.0, 2.0];
         bias_grad(&[1.0, 10.0, 2.0, 20.0], &mut db);
         assert_eq!(db, [4.0, 32.0]);
+    }
+
+    #[test]
+    fn swiglu_is_the_references_in_both_directions() {
+        // Large gates too, where the exponential is clamped, and more elements than one thread takes.
+        let gate: Vec<f32> = (0..50_001).map(|i| (i as f32 * 0.013).sin() * 100.0).collect();
+        let up: Vec<f32> = (0..50_001).map(|i| (i as f32 * 0.7).sin()).collect();
+        let dout: Vec<f32> = (0..50_001).map(|i| (i as f32 * 0.3).cos()).collect();
+        let zeros = || vec![0.0; gate.len()];
+        let [mut out, mut dgate, mut dup] = [zeros(), zeros(), zeros()];
+        let [mut out_expected, mut dgate_expected, mut dup_expected] = [zeros(), zeros(), zeros()];
+        swiglu(&gate, &up, &mut out);
+        swiglu_grad(&gate, &up, &dout, &mut dgate, &mut dup);
+        reference::swiglu(&gate, &up, &mut out_expected);
+        reference::swiglu_grad(&gate, &up, &dout, &mut dgate_expected, &mut dup_expected);
+        for (got, expected) in [(out, out_expected), (dgate, dgate_expected), (dup, dup_expected)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() <= 2e-6 * y.abs().max(1.0), "{i}, gate {}: {x} {y}", gate[i]);
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The exponential, as one sequence of multiply-adds that vectorises and rounds alike on every instruction set.
 //!
 //! Range reduction by ln 2 in two parts, then a degree-6 polynomial (coefficients as in Cephes' `expf`); relative error
-//! below 2e-7 on the whole range. Inputs are clamped to [-87.3, 88.3], so the result is always finite and positive:
-//! callers that mask write exact zeros themselves.
+//! below 2e-7 on the whole range. Inputs are clamped to [-87.3, 88.3], so the result is always finite and positive. A caller
+//! that masks must write exact zeros itself.
 
 /// Lanes that the kernels work on at a time.
 pub const LANES: usize = 16;

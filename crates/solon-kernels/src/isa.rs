@@ -1,14 +1,17 @@
-//! Which instruction set the kernels use, found once at run time.
+//! Which instruction set the kernels use, chosen once at run time.
 //!
-//! `SOLON_ISA=avx512bf16|avx512|avx2|portable` lowers the choice (never raises it above what the processor has), so
-//! that every path can be tested on one machine.
+//! The best one that this processor runs is the default. `SOLON_ISA=NAME` chooses another of [`Isa::usable`], so that
+//! every path can be tested on one machine. A program calls [`from_environment`] when it starts, to report a name that
+//! cannot be used as an error of its user; [`isa`] panics with the same text.
 
 use std::sync::OnceLock;
 
-/// An instruction set the kernels have code for, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An instruction set that the kernels have code for.
+///
+/// There is no order among them: which ones a processor runs is a list ([`Isa::usable`]), not a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// Plain Rust, whatever the compiler makes of it.
+    /// Plain Rust for the target's base instructions: SSE2 on x86-64, NEON on AArch64.
     Portable,
     /// AVX2 and FMA.
     Avx2,
@@ -19,6 +22,35 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Every instruction set, the fastest first.
+    pub const ALL: [Isa; 4] = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Portable];
+
+    /// Those that this processor runs, the fastest first. [`Isa::Portable`] is always the last.
+    pub fn usable() -> Vec<Isa> {
+        Self::ALL.into_iter().filter(|isa| isa.is_usable()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_usable(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx512 => {
+                Isa::Avx2.is_usable()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            Isa::Avx512Bf16 => Isa::Avx512.is_usable() && is_x86_feature_detected!("avx512bf16"),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_usable(self) -> bool {
+        self == Isa::Portable
+    }
+
     /// The name used in reports and in `SOLON_ISA`.
     pub fn name(self) -> &'static str {
         match self {
@@ -29,44 +61,92 @@ impl Isa {
         }
     }
 
-    /// Whether bf16 products run in hardware.
+    /// Whether one instruction multiplies bf16.
     pub fn has_bf16(self) -> bool {
         self == Isa::Avx512Bf16
     }
 }
 
-/// The instruction set in use by this process.
-pub fn isa() -> Isa {
-    static CHOSEN: OnceLock<Isa> = OnceLock::new();
-    *CHOSEN.get_or_init(|| {
-        let found = detect();
-        let wanted = match std::env::var("SOLON_ISA").as_deref() {
-            Ok("portable") => Isa::Portable,
-            Ok("avx2") => Isa::Avx2,
-            Ok("avx512") => Isa::Avx512,
-            _ => Isa::Avx512Bf16,
-        };
-        found.min(wanted)
-    })
+/// A value of `SOLON_ISA` that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IsaError {
+    /// No instruction set has this name.
+    Unknown(String),
+    /// This processor does not run it.
+    Missing(Isa),
 }
 
-#[cfg(target_arch = "x86_64")]
-fn detect() -> Isa {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let avx512 = avx2
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    match (avx512, avx512 && is_x86_feature_detected!("avx512bf16")) {
-        (_, true) => Isa::Avx512Bf16,
-        (true, _) => Isa::Avx512,
-        _ if avx2 => Isa::Avx2,
-        _ => Isa::Portable,
+impl std::fmt::Display for IsaError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |isas: &[Isa]| isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+        match self {
+            IsaError::Unknown(name) => {
+                write!(f, "SOLON_ISA is \"{name}\", which names no instruction set ({})", names(&Isa::ALL))?;
+            }
+            IsaError::Missing(isa) => write!(f, "SOLON_ISA is {}, which this processor lacks", isa.name())?,
+        }
+        write!(f, "\nhint: unset SOLON_ISA, or set it to what this processor has: {}", names(&Isa::usable()))
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Isa {
-    Isa::Portable
+impl std::error::Error for IsaError {}
+
+/// The instruction set that `SOLON_ISA` asks for, or the fastest one where it is not set.
+///
+/// # Errors
+/// If the value names no instruction set, or one that this processor lacks.
+pub fn from_environment() -> Result<Isa, IsaError> {
+    match std::env::var_os("SOLON_ISA") {
+        Some(name) => choose(&name.to_string_lossy(), &Isa::usable()),
+        None => Ok(Isa::usable()[0]),
+    }
+}
+
+fn choose(name: &str, usable: &[Isa]) -> Result<Isa, IsaError> {
+    let known = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+    let isa = known.ok_or_else(|| IsaError::Unknown(name.to_owned()))?;
+    if usable.contains(&isa) { Ok(isa) } else { Err(IsaError::Missing(isa)) }
+}
+
+/// The instruction set in use by this process: [`from_environment`] at the first call.
+///
+/// # Panics
+/// If `SOLON_ISA` cannot be used.
+pub fn isa() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    *CHOSEN.get_or_init(|| from_environment().unwrap_or_else(|error| panic!("{error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_only_where_the_processor_has_it() {
+        let avx2_machine = [Isa::Avx2, Isa::Portable];
+        assert_eq!(choose("avx2", &avx2_machine), Ok(Isa::Avx2));
+        assert_eq!(choose("portable", &avx2_machine), Ok(Isa::Portable));
+        assert_eq!(choose("avx512", &avx2_machine), Err(IsaError::Missing(Isa::Avx512)));
+        for name in ["avx-2", "AVX2", "", "neon"] {
+            assert_eq!(choose(name, &Isa::ALL), Err(IsaError::Unknown(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn an_error_names_what_may_be_written() {
+        let unknown = IsaError::Unknown("avx3".into()).to_string();
+        let missing = IsaError::Missing(Isa::Avx512).to_string();
+        assert!(unknown.contains("\"avx3\"") && missing.contains("avx512, which this processor lacks"));
+        assert!(Isa::ALL.iter().all(|isa| unknown.contains(isa.name())), "{unknown}");
+        for text in [unknown, missing] {
+            let hint = text.split("hint: ").nth(1).expect("a hint");
+            assert!(Isa::usable().iter().all(|isa| hint.contains(isa.name())), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_usable() {
+        assert!(Isa::usable().contains(&isa()));
+        assert_eq!(Isa::usable().last(), Some(&Isa::Portable));
+    }
 }

@@ -3,10 +3,10 @@
 //! This crate knows no models, no files and no tokenizer. Every fast kernel has a readable twin in [`reference`], and a
 //! test holds the two together.
 //!
-//! The promise every kernel keeps: **an output element is one fixed sequence of operations on its own inputs**. Neither
-//! the number of rows in the call, nor the number of threads, nor cache blocking changes a bit of it. Sums run over the
-//! reduced axis in order, with fused multiply-adds, into an accumulator that starts from the output's old value; work is
-//! split between threads along output axes only.
+//! Every kernel keeps one promise: **an output element is one fixed sequence of operations on its own inputs**. The number
+//! of rows in the call, the number of threads and cache blocking change no bit of it. A sum runs over the reduced axis in
+//! order, with fused multiply-adds, into an accumulator that starts from the output's old value. Work is split between
+//! threads along output axes only.
 
 // A lane loop over fixed-size arrays reads as what it is: one vector instruction. Iterator chains hide that.
 #![allow(clippy::needless_range_loop)]

@@ -1,6 +1,6 @@
 //! The log-prob head: log-softmax of logits at a target, and the gradient back to the logits.
 //!
-//! Logits come a chunk of rows at a time; a row is read whole, so results do not depend on the chunks.
+//! The caller hands over logits in chunks of rows. Each row is complete, so results do not depend on the chunks.
 
 use crate::exp::{LANES, exp, sum_lanes};
 use crate::parallel::{SharedOutput, for_chunks};
@@ -35,7 +35,7 @@ fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
     tail.iter().fold(sum_lanes(lanes), |sum, x| sum + exp((x - max) * scale))
 }
 
-/// The same sum, of what the row then holds.
+/// Replaces the row by e^((x - max)·scale) and returns the sum.
 #[inline(always)]
 fn exponentials(row: &mut [f32], max: f32, scale: f32) -> f32 {
     let (head, tail) = row.as_chunks_mut::<LANES>();
@@ -120,6 +120,7 @@ pub fn log_probs_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     fn exact(row: &[f64], target: usize, scale: f64) -> f64 {
         let max = row.iter().fold(f64::MIN, |a, b| a.max(*b));
@@ -153,6 +154,40 @@ mod tests {
                 let numeric =
                     0.5 * (exact(&up, 11, f64::from(scale)) - exact(&down, 11, f64::from(scale))) / 2e-5;
                 assert!((numeric - f64::from(grad[i])).abs() < 1e-6, "{i}: {numeric} {}", grad[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_the_references() {
+        let (rows, vocab) = (9, 1003);
+        let logits: Vec<f32> = (0..rows * vocab).map(|i| (i as f32 * 1.7).sin() * 8.0).collect();
+        let targets: Vec<u32> = (0..rows as u32).map(|row| row * 111).collect();
+        let dlogprobs: Vec<f32> = (0..rows).map(|row| 0.3 - row as f32 * 0.2).collect();
+        for inverse_temperature in [1.0, 1.0 / 0.7] {
+            let (mut out, mut grad, mut again) = (vec![0.0; rows], logits.clone(), vec![0.0; rows]);
+            log_probs(&logits, vocab, &targets, inverse_temperature, &mut out);
+            log_probs_grad(&mut grad, vocab, &targets, inverse_temperature, &dlogprobs, &mut again);
+            assert_eq!(out, again);
+            for (i, (row, got)) in logits.chunks_exact(vocab).zip(grad.chunks_exact(vocab)).enumerate() {
+                let mut expected = row.to_vec();
+                let (target, dlogprob) = (targets[i], dlogprobs[i]);
+                let log_prob = reference::log_prob_grad(&mut expected, target, inverse_temperature, dlogprob);
+                assert!((out[i] - log_prob).abs() < 1e-5, "row {i}: {} {log_prob}", out[i]);
+                for (j, (x, y)) in got.iter().zip(&expected).enumerate() {
+                    assert!((x - y).abs() < 1e-6, "row {i}, logit {j}: {x} {y}");
+                }
+                let mut weights = vec![0.0; vocab];
+                row_weights(row, inverse_temperature, &mut weights);
+                let exact = reference::log_softmax(row, inverse_temperature);
+                let largest = exact.iter().fold(f64::MIN, |a, b| a.max(*b));
+                for (j, (weight, exact)) in weights.iter().zip(&exact).enumerate() {
+                    let exact = (exact - largest).exp();
+                    assert!(
+                        (f64::from(*weight) - exact).abs() < 1e-6,
+                        "row {i}, weight {j}: {weight} {exact}"
+                    );
+                }
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Memory that is used again: large arrays, at whole cache lines, that go back to a common store when they are dropped.
+//! A pool of memory for large arrays. An array goes back to the pool when it is dropped, and begins at a cache line.
 //!
-//! A training step needs the same arrays as the step before. Asking the system for them each time costs more than many
-//! kernels do: pages are cleared, mapped and unmapped, and every unmapping interrupts the other threads. From the second
-//! step on no slab is asked of the system. Arrays are cut from slabs, which the system may give huge pages: weights are
-//! read almost twice as fast from those. What is free is one run with what is free beside it, so batches of ever new sizes
-//! take little more than the largest of them.
+//! A training step needs the same arrays as the step before. Asking the system for them each time would cost more than many
+//! kernels do: pages are cleared, mapped and unmapped, and every unmapping interrupts the other threads. With the pool, the
+//! system is asked for nothing from the second step on. Arrays are cut from slabs. The system may back a slab with huge
+//! pages, from which weights are read almost twice as fast. Free neighbours are joined, so batches of many sizes take little
+//! more memory than the largest of them.
 
 use crate::parallel::for_chunks;
 use bytemuck::Pod;
@@ -19,7 +19,7 @@ const SMALL: usize = 4096;
 /// Bytes of a slab, where an array does not need more.
 const SLAB: usize = 64 << 20;
 
-/// An array of `T` whose memory is used again.
+/// An array of `T` from the pool.
 pub struct Block<T: Pod> {
     memory: Memory<T>,
     len: usize,
@@ -31,14 +31,16 @@ enum Memory<T> {
 }
 
 impl<T: Pod> Block<T> {
-    /// An array with whatever values the memory held before; in debug builds all bits are set, which no result survives.
+    /// An array with whatever values the memory held before. Debug builds set all bits (NaN in f32), so that a test fails if
+    /// they are read.
     ///
     /// # Panics
     /// If the system gives no more memory.
-    pub fn stale(len: usize) -> Self {
+    pub fn uninit(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= isize::MAX as usize / 2);
         let bytes = bytes.expect("an array is smaller than the address space");
-        let mut block = match bytes < SMALL {
+        // Under a sanitizer (`.ci/sanitize`) an array is allocated by itself, so that reading past its end is seen.
+        let mut block = match bytes < SMALL || cfg!(sanitizer) {
             true => Self { memory: Memory::Small(vec![T::zeroed(); len]), len },
             false => Self { memory: Memory::Large(store().take(bytes)), len },
         };
@@ -53,8 +55,8 @@ impl<T: Pod> Block<T> {
     where
         T: Send,
     {
-        let mut block = Self::stale(len);
-        // On all threads: what is new is mapped page by page as it is touched first, which takes longer than filling it.
+        let mut block = Self::uninit(len);
+        // On all threads: a new page is mapped when it is first touched, which takes longer than filling it.
         for_chunks(&mut block, (SLAB / 128).div_ceil(size_of::<T>()), |_, run| run.fill(T::zeroed()));
         block
     }
@@ -66,9 +68,10 @@ impl<T: Pod> Deref for Block<T> {
     fn deref(&self) -> &[T] {
         match &self.memory {
             Memory::Small(values) => values,
-            // SAFETY: the piece is mapped for as long as it is out of the store, has room for `len` values (`stale` asked
+            // SAFETY: the piece is mapped for as long as it is out of the store, has room for `len` values (`uninit` asked
             // for them), begins at a multiple of 64 bytes, and any bits are a value of a `Pod` type.
             Memory::Large(piece) => unsafe {
+                debug_assert!(self.len * size_of::<T>() <= piece.bytes, "an array ends inside its piece");
                 std::slice::from_raw_parts(piece.start.as_ptr().cast(), self.len)
             },
         }
@@ -81,6 +84,7 @@ impl<T: Pod> DerefMut for Block<T> {
             Memory::Small(values) => values,
             // SAFETY: as in `deref`; a piece has one owner.
             Memory::Large(piece) => unsafe {
+                debug_assert!(self.len * size_of::<T>() <= piece.bytes, "an array ends inside its piece");
                 std::slice::from_raw_parts_mut(piece.start.as_ptr().cast(), self.len)
             },
         }
@@ -103,7 +107,7 @@ impl<T: Pod> Clone for Block<T> {
 
 impl<T: Pod> Default for Block<T> {
     fn default() -> Self {
-        Self::stale(0)
+        Self::uninit(0)
     }
 }
 
@@ -121,15 +125,35 @@ impl<T: Pod + std::fmt::Debug> std::fmt::Debug for Block<T> {
 
 impl<T: Pod> From<&[T]> for Block<T> {
     fn from(values: &[T]) -> Self {
-        let mut block = Self::stale(values.len());
+        let mut block = Self::uninit(values.len());
         block.copy_from_slice(values);
         block
     }
 }
 
-/// Gives slabs of which nothing is in use back to the system: after work whose like does not come again.
+/// Returns unused slabs to the system, after one-off work such as loading a model.
 pub fn release() {
     store().release();
+}
+
+/// Bytes of arrays that live in slabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Now.
+    pub now: usize,
+    /// At most at one time since [`reset_peak`], or since the program began.
+    pub peak: usize,
+}
+
+/// How much of the slabs is in use, by the whole process.
+pub fn in_use() -> InUse {
+    store().in_use
+}
+
+/// Lets [`InUse::peak`] start again from what is in use now.
+pub fn reset_peak() {
+    let in_use = &mut store().in_use;
+    in_use.peak = in_use.now;
 }
 
 /// A run of a slab, at a multiple of [`SMALL`] bytes.
@@ -145,12 +169,13 @@ unsafe impl Sync for Piece {}
 
 /// Slabs, and what of them is free.
 struct Store {
-    /// By the address they begin at, which is that of their first byte.
+    /// By the address of their first byte.
     slabs: BTreeMap<usize, MmapRaw>,
     /// Bytes of each free run, by its address. No run crosses from one slab into another.
     free: BTreeMap<usize, usize>,
     /// The same runs, shortest first.
     by_size: BTreeSet<(usize, usize)>,
+    in_use: InUse,
 }
 
 static STORE: Mutex<Store> = Mutex::new(Store::new());
@@ -162,7 +187,12 @@ fn store() -> std::sync::MutexGuard<'static, Store> {
 
 impl Store {
     const fn new() -> Self {
-        Self { slabs: BTreeMap::new(), free: BTreeMap::new(), by_size: BTreeSet::new() }
+        Self {
+            slabs: BTreeMap::new(),
+            free: BTreeMap::new(),
+            by_size: BTreeSet::new(),
+            in_use: InUse { now: 0, peak: 0 },
+        }
     }
 
     /// The shortest free run that is long enough, cut to size, or one of a new slab.
@@ -178,6 +208,8 @@ impl Store {
             self.insert(address + size, found - size);
         }
         let (base, slab) = self.slabs.range(..=address).next_back().expect("a free run is inside a slab");
+        self.in_use.now += size;
+        self.in_use.peak = self.in_use.peak.max(self.in_use.now);
         // No reference to the slab is made: others use other pieces of it.
         let start = slab.as_mut_ptr().wrapping_add(address - base);
         Piece { start: NonNull::new(start).expect("mapped memory has an address"), bytes: size }
@@ -186,6 +218,7 @@ impl Store {
     /// Puts a run back, as one with its free neighbours in the slab.
     fn give(&mut self, piece: Piece) {
         let (mut address, mut bytes) = (piece.start.as_ptr() as usize, piece.bytes);
+        self.in_use.now -= bytes;
         let after = address + bytes;
         if !self.slabs.contains_key(&after)
             && let Some(more) = self.free.remove(&after)
@@ -209,7 +242,7 @@ impl Store {
         self.by_size.insert((bytes, address));
     }
 
-    /// Maps a slab for at least so many bytes; its only run.
+    /// Maps a slab of at least `bytes` bytes and returns its only run.
     fn add_slab(&mut self, bytes: usize) -> (usize, usize) {
         let map = new_map(bytes.max(SLAB));
         let run = (map.len(), map.as_mut_ptr() as usize);
@@ -260,6 +293,7 @@ mod tests {
         }
     }
 
+    #[cfg(not(sanitizer))]
     #[test]
     fn large_arrays_begin_at_a_cache_line() {
         let block = Block::<u32>::zeros(100_000);
@@ -280,8 +314,9 @@ mod tests {
         let (odd, even): (Vec<_>, Vec<_>) = pieces.into_iter().enumerate().partition(|(i, _)| i % 2 == 1);
         odd.into_iter().chain(even).for_each(|(_, piece)| store.give(piece));
         assert_eq!((store.free.len(), store.by_size.len()), (slabs, slabs));
+        assert!(store.in_use.now == 0 && store.in_use.peak > 7000 * 199 * 100, "{:?}", store.in_use);
         let large = store.take(SLAB);
-        assert_eq!(store.slabs.len(), slabs);
+        assert_eq!((store.slabs.len(), store.in_use.now), (slabs, SLAB));
         store.release();
         assert_eq!((store.slabs.len(), store.free.len()), (1, 0));
         store.give(large);

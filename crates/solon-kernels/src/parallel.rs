@@ -1,8 +1,9 @@
 //! Splitting outputs between threads. Only output axes are ever split, so the number of threads changes no bit.
 
 use crate::threads;
+use std::marker::PhantomData;
 
-/// Work below this many elements runs on the calling thread: handing a part over costs more than it saves.
+/// Work on fewer elements than this runs on the calling thread: handing out parts would cost more than it saves.
 const SMALL: usize = 16 * 1024;
 
 /// Rows per task that give each thread a few tasks and no task less than [`SMALL`] elements.
@@ -53,23 +54,24 @@ pub fn for_rows2(
     });
 }
 
-/// An output that several tasks write at places that never overlap.
-pub(crate) struct SharedOutput<T = f32> {
+/// An output that several tasks write at places that never overlap. It borrows the output for as long as it lives.
+pub(crate) struct SharedOutput<'a, T = f32> {
     start: *mut T,
     len: usize,
+    output: PhantomData<&'a mut [T]>,
 }
 
-impl<T> Clone for SharedOutput<T> {
+impl<T> Clone for SharedOutput<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for SharedOutput<T> {}
+impl<T> Copy for SharedOutput<'_, T> {}
 
-impl<T> SharedOutput<T> {
-    pub(crate) fn new(output: &mut [T]) -> Self {
-        Self { start: output.as_mut_ptr(), len: output.len() }
+impl<'a, T> SharedOutput<'a, T> {
+    pub(crate) fn new(output: &'a mut [T]) -> Self {
+        Self { start: output.as_mut_ptr(), len: output.len(), output: PhantomData }
     }
 
     /// What follows element `offset`.
@@ -77,9 +79,9 @@ impl<T> SharedOutput<T> {
     /// # Panics
     /// If there is no such element.
     pub(crate) fn from(self, offset: usize) -> Self {
-        assert!(offset <= self.len);
+        assert!(offset <= self.len, "element {offset} of {}", self.len);
         // SAFETY: just checked to be inside.
-        Self { start: unsafe { self.start.add(offset) }, len: self.len - offset }
+        Self { start: unsafe { self.start.add(offset) }, len: self.len - offset, ..self }
     }
 
     /// Where `count` elements from `offset` on begin; checked in debug builds.
@@ -92,20 +94,20 @@ impl<T> SharedOutput<T> {
         unsafe { self.start.add(offset) }
     }
 
-    /// `count` elements from `offset` on.
+    /// `count` elements from `offset` on; checked in debug builds.
     ///
     /// # Safety
     /// They must lie inside the output, and belong to this task alone as long as the slice lives.
-    pub(crate) unsafe fn slice<'a>(self, offset: usize, count: usize) -> &'a mut [T] {
+    pub(crate) unsafe fn slice(self, offset: usize, count: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.at(offset, count), count) }
     }
 }
 
 // SAFETY: every user of `SharedOutput` writes a set of elements that belongs to one task alone.
-unsafe impl<T: Send> Send for SharedOutput<T> {}
+unsafe impl<T: Send> Send for SharedOutput<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for SharedOutput<T> {}
+unsafe impl<T: Send> Sync for SharedOutput<'_, T> {}
 
 #[cfg(test)]
 mod tests {

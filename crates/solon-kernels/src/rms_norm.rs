@@ -90,6 +90,7 @@ pub fn rms_norm_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     fn numbers(n: usize, a: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * a).sin() + 0.1).collect()
@@ -118,6 +119,25 @@ mod tests {
             down[i] -= 1e-5;
             let numeric = (value(&x, &up, &dy) - value(&x, &down, &dy)) / 2e-5;
             assert!((numeric - f64::from(dgain[i])).abs() < 1e-5, "gain {i}: {numeric} {}", dgain[i]);
+        }
+    }
+
+    #[test]
+    fn both_directions_are_the_references() {
+        let (rows, width) = (70, 257);
+        let (x, gain, dy) = (numbers(rows * width, 0.7), numbers(width, 0.3), numbers(rows * width, 1.1));
+        let (mut y, mut expected) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        rms_norm(&x, &gain, 1e-5, &mut y);
+        reference::rms_norm(&x, &gain, 1e-5, &mut expected);
+        // Gradients are added to what is there.
+        let (mut dx, mut dgain) = (dy.clone(), gain.clone());
+        let (mut dx_expected, mut dgain_expected) = (dy.clone(), gain.clone());
+        rms_norm_grad(&x, &gain, 1e-5, &dy, &mut dx, Some(&mut dgain));
+        reference::rms_norm_grad(&x, &gain, 1e-5, &dy, &mut dx_expected, Some(&mut dgain_expected));
+        for (got, expected) in [(y, expected), (dx, dx_expected), (dgain, dgain_expected)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() < 2e-5, "{i}: {x} {y}");
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ pub fn rope(x: &mut [f32], width: usize, table: &RopeTable, positions: &[u32], t
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     #[test]
     fn back_undoes_forward_and_position_zero_is_still() {
@@ -87,5 +88,22 @@ mod tests {
         let mut x = vec![1.0, 0.0];
         rope(&mut x, 2, &table, &[1], Turn::Forward);
         assert!(x[0].abs() < 1e-6 && (x[1] - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn both_turns_are_the_references() {
+        let frequencies: Vec<f32> = (0..32).map(|i| 1e4_f32.powf(-(i as f32) / 32.0)).collect();
+        let (width, rows) = (3 * 64, 200);
+        let positions: Vec<u32> = (0..rows).map(|row| row * 37 % 2048).collect();
+        let start: Vec<f32> = (0..rows as usize * width).map(|i| (i as f32 * 0.37).sin()).collect();
+        let table = RopeTable::new(&frequencies, 2048);
+        for turn in [Turn::Forward, Turn::Back] {
+            let (mut x, mut expected) = (start.clone(), start.clone());
+            rope(&mut x, width, &table, &positions, turn);
+            reference::rope(&mut expected, width, &frequencies, &positions, turn);
+            for (i, (x, y)) in x.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() < 1e-6, "{turn:?} {i}: {x} {y}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A packed batch: a flat token axis cut into segments, each attending to itself and its ancestors.
 //!
-//! Nothing is padded, sequences never see each other, and what sequences begin with alike (a system turn, a pair's
-//! prompt, a critique's preamble) is one segment with several children, computed once forward and once backward.
+//! Nothing is padded, and sequences never see each other. A shared prefix (a system turn, a pair's prompt, a critique's
+//! preamble) is one segment with several children. It is computed once forward and once backward.
 
 use crate::backend::Span;
 
@@ -19,7 +19,7 @@ pub struct PackedBatch {
 /// Rows whose next token is scored: hidden state `rows[i]` predicts `targets[i]`.
 #[derive(Clone, Debug, Default)]
 pub struct Scored {
-    /// Rows of the pack; one may be there for several sequences that share it.
+    /// Rows of the pack. A row occurs several times where several sequences share it.
     pub rows: Vec<u32>,
     /// The token each predicts.
     pub targets: Vec<u32>,
@@ -47,11 +47,11 @@ impl Scored {
     }
 }
 
-/// A common run of tokens shorter than this is not worth a segment of its own.
+/// A shared prefix shorter than this is not worth a segment of its own.
 const MIN_SHARED: usize = 16;
 
 impl PackedBatch {
-    /// Packs sequences so that common beginnings are there once; also gives each sequence's rows, token by token.
+    /// Packs sequences so that each shared prefix is there once. Also returns the rows of each sequence, token by token.
     pub fn of<T: AsRef<[u32]>>(sequences: &[T]) -> (Self, Vec<Vec<u32>>) {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|i| sequences[*i].as_ref());
@@ -74,8 +74,8 @@ impl PackedBatch {
         parent: Option<usize>,
         leaves: &mut Vec<Option<usize>>,
     ) {
-        for alike in sorted.chunk_by(|a, b| common(a, b) >= depth + MIN_SHARED) {
-            let shared = common(alike[0], alike[alike.len() - 1]);
+        for alike in sorted.chunk_by(|a, b| shared_prefix(a, b) >= depth + MIN_SHARED) {
+            let shared = shared_prefix(alike[0], alike[alike.len() - 1]);
             let segment = match shared == depth {
                 true => parent,
                 false => Some(self.push(&alike[0][depth..shared], parent)),
@@ -148,8 +148,8 @@ impl AnswerPack {
     }
 }
 
-/// How many tokens two sequences begin with alike.
-fn common(a: &[u32], b: &[u32]) -> usize {
+/// Length of the shared prefix of two sequences.
+fn shared_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sequences_begin_with_alike_is_packed_once() {
+    fn a_shared_prefix_is_packed_once() {
         let system: Vec<u32> = (100..120).collect();
         let prompt: Vec<u32> = (200..216).collect();
         let sequences: Vec<Vec<u32>> = vec![

@@ -7,20 +7,20 @@ use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateReques
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
-use solon_model::{Adapter, Cpu};
+use solon_model::{Adapter, Device};
 use solon_records::SamplingSettings;
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
 pub struct LocalModel<'a> {
     model: &'a ChatModel,
-    engine: RefCell<Engine<'a, Cpu>>,
+    engine: RefCell<Engine<'a, Device>>,
     slots: usize,
 }
 
 impl<'a> LocalModel<'a> {
     /// Decoder and text, the adapter that answers, and how many answers are sampled at a time.
-    pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Cpu>>, slots: usize) -> Self {
+    pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Device>>, slots: usize) -> Self {
         Self { model, engine: RefCell::new(model.engine(adapter)), slots }
     }
 }

@@ -16,11 +16,14 @@ mod stages;
 mod tokenise;
 
 use clap::Parser;
+use solon_kernels::isa;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
-    match commands::run(arguments) {
+    // Before any kernel runs: the kernels themselves could only panic.
+    let isa = isa::from_environment().map_err(|error| cli::UsageError(error.to_string()).into());
+    match isa.and_then(|_| commands::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::print_error(&error);

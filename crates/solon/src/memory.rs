@@ -1,13 +1,12 @@
 //! How much of a batch goes through the model at a time, by the memory it may take.
 //!
 //! A function of the model, the precision and the budget alone, never of what the machine has free: where a step is cut
-//! into passes is part of its result.
+//! into passes is part of its result. In bf16 it depends on the instruction set too, as the products do.
 
 use crate::cli::UsageError;
 use anyhow::Result;
 use solon_kernels::Precision;
-use solon_model::parameters::Projection;
-use solon_model::{Keep, LOGIT_ROWS, ModelConfig};
+use solon_model::{Device, Keep, ModelConfig, fixed_training_bytes, training_bytes_per_token};
 
 /// Tokens in one forward and backward pass where memory does not bind: enough for full tiles.
 pub const TOKENS_PER_PASS: usize = 1024;
@@ -43,15 +42,15 @@ impl Pass {
         if !(budget.is_finite() && budget > 0.0) {
             return Err(UsageError(format!("the memory budget is {budget} GB; it must be above 0")).into());
         }
-        let fixed = fixed_bytes(config, rank, precision);
+        let fixed = BESIDE + fixed_training_bytes(&Device::new(precision), config, rank);
         let room = (budget * 1e9) as usize;
         for keep in [Keep::Activations, Keep::Inputs] {
-            let tokens = room.saturating_sub(fixed) / token_bytes(config, rank, keep);
+            let tokens = room.saturating_sub(fixed) / training_bytes_per_token(config, rank, keep);
             if tokens >= FEW_TOKENS || (keep == Keep::Inputs && tokens >= LEAST_TOKENS) {
                 return Ok(Self { tokens: tokens.min(TOKENS_PER_PASS), keep });
             }
         }
-        let least = fixed + LEAST_TOKENS * token_bytes(config, rank, Keep::Inputs);
+        let least = fixed + LEAST_TOKENS * training_bytes_per_token(config, rank, Keep::Inputs);
         let least = (1e-8 * least as f64).ceil() / 10.0;
         let hint = if rank.is_none() { "raise the budget, or train an adapter" } else { "raise the budget" };
         let text = format!(
@@ -59,42 +58,6 @@ impl Pass {
         );
         Err(UsageError(text).into())
     }
-}
-
-/// What does not depend on the batch: weights in the forms that products read, and what is trained with its gradient and
-/// moments; logits of the head's chunk.
-fn fixed_bytes(config: &ModelConfig, rank: Option<usize>, precision: Precision) -> usize {
-    let shapes = Projection::ALL.map(|p| p.shape(config));
-    let matrices: usize = shapes.iter().map(|(rows, columns)| rows * columns).sum();
-    let embedding = config.vocab_size * config.hidden_size;
-    let heads = if config.tie_word_embeddings { 1 } else { 2 };
-    let packed = 2 * if precision == Precision::Bf16 { 2 } else { 4 };
-    let trained = match rank {
-        // Values, gradients and two moments.
-        None => 16 * (config.num_layers * matrices + heads * embedding),
-        // The same of the factors, with their packed forms; PPO trains two adapters and holds two more.
-        Some(rank) => {
-            let factors: usize = shapes.iter().map(|(rows, columns)| rank * (rows + columns)).sum();
-            4 * embedding + 4 * (16 + packed) * config.num_layers * factors
-        }
-    };
-    let logits = 4 * LOGIT_ROWS * config.vocab_size;
-    BESIDE + packed * (config.num_layers * matrices + embedding) + trained + logits
-}
-
-/// What a pass holds for each of its tokens.
-fn token_bytes(config: &ModelConfig, rank: Option<usize>, keep: Keep) -> usize {
-    let (hidden, q, kv, mlp) =
-        (config.hidden_size, config.q_width(), config.kv_width(), config.intermediate_size);
-    let raw = if config.qk_norm { q + kv } else { 0 };
-    let inner = 7 * rank.unwrap_or(0);
-    let block = 2 * hidden + 2 * q + 2 * kv + raw + config.num_heads + 2 * mlp + inner;
-    let kept = match keep {
-        Keep::Activations => config.num_layers * block,
-        Keep::Inputs => config.num_layers * hidden + block,
-    };
-    // One block's gradients, in flight.
-    4 * (kept + 4 * hidden + 2 * q + 4 * kv + 4 * mlp)
 }
 
 #[cfg(test)]

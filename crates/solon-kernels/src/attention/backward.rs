@@ -1,18 +1,19 @@
 //! The gradient of a pack's attention.
 
 use super::forward::{Scratch, keys_of_spans, mix, runs};
-use super::keys::{LANES, columns};
-use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
+use super::kv_block::{LANES, columns};
+use super::{Heads, KvBlock, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{dot, exp};
 use crate::gemm::Precision;
-use crate::gemm::pack::{Layout, ROW_STRIDE, pack_row, values_per_step};
-use crate::gemm::round::bf16_bits;
-use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
+use crate::gemm::layout::{Layout, Left, MAX_ROWS, Place, ROW_STRIDE, Step, max_rows};
+use crate::gemm::pack::pack_row;
+use crate::gemm::round::{bf16_bits, rounded_bits};
+use crate::gemm::tile;
 use crate::parallel::SharedOutput;
 use crate::threads;
 
-/// Tokens of a span whose part of the keys' gradients is summed by itself. A fixed number: the sums' order is part of the
-/// result.
+/// Tokens of a span whose part of the keys' gradients is summed separately. It is fixed, because the order of the sums is part
+/// of the result.
 const TOKENS_PER_PIECE: usize = 512;
 /// Tiles of query rows handled together, so that the keys' gradients are visited seldom.
 const TILES: usize = 4;
@@ -39,8 +40,8 @@ struct GradScratch {
 }
 
 multiversion! {
-    /// From a row's scores and from its output gradient's products with the values to probabilities and the scores'
-    /// gradients; zeros from `limit` on.
+    /// Replaces a row of scores `p` by probabilities, and the products of the output's gradient with the values `ds` by the
+    /// gradients of the scores. Both are zero from `limit` on.
     fn row_grad(p: &mut [f32], ds: &mut [f32], limit: usize, scale: f32, logsum: f32, delta: f32) {
         p[limit..].fill(0.0);
         ds[limit..].fill(0.0);
@@ -52,20 +53,25 @@ multiversion! {
 }
 
 multiversion! {
-    /// Two rows as one row of pairs; the second may be missing.
-    fn pack_pair(first: &[f32], second: Option<&[f32]>, precision: Precision, out: &mut [u32]) {
-        match (precision, second) {
-            (Precision::F32, _) => {
+    /// One row as steps, or two as one row of pairs, of which the second may be missing.
+    fn pack_pair(first: &[f32], second: Option<&[f32]>, kind: Step, out: &mut [u32]) {
+        match (kind, second) {
+            (Step::F32, _) => {
                 for (out, x) in out.iter_mut().zip(first) {
                     *out = x.to_bits();
                 }
             }
-            (Precision::Bf16, None) => {
+            (Step::Rounded, _) => {
+                for (out, x) in out.iter_mut().zip(first) {
+                    *out = rounded_bits(*x);
+                }
+            }
+            (Step::Pair, None) => {
                 for (out, x) in out.iter_mut().zip(first) {
                     *out = bf16_bits(*x);
                 }
             }
-            (Precision::Bf16, Some(second)) => {
+            (Step::Pair, Some(second)) => {
                 for ((out, x), y) in out.iter_mut().zip(first).zip(second) {
                     *out = bf16_bits(*x) | bf16_bits(*y) << 16;
                 }
@@ -80,23 +86,23 @@ multiversion! {
     }
 }
 
-/// The backward pass of a group of query rows: `dq` is handed over row by row, `dk` and `dv` (`[count, padded]`) are added
-/// to. `values` holds the values as keys and the keys as values.
+/// The backward pass of a group of query rows. `dq` is called with each row's gradient; `dk` and `dv` (`[count, padded]`) are
+/// added to. In `values`, keys and values have changed places.
 fn attend_grad(
     rows: &Rows<'_>,
-    (keys, values): (&Keys, &Keys),
+    (keys, values): (&KvBlock, &KvBlock),
     scale: f32,
     scratch: &mut GradScratch,
     mut dq: impl FnMut(usize, &[f32]),
     (dk, dv): (&mut [f32], &mut [f32]),
 ) {
-    let (precision, padded) = (keys.precision(), keys.padded());
+    let (kind, padded) = (keys.step(), keys.padded());
     let seen = rows.limits[rows.count - 1];
     let stride = seen.next_multiple_of(LANES) + LANES;
     let GradScratch { forward: Scratch { left, scores, .. }, dscores, turned, vectors } = scratch;
     scores.resize(rows.count * stride, 0.0);
     dscores.resize(rows.count * stride, 0.0);
-    let height = tile::max_rows();
+    let height = max_rows();
     let mut mixed = [0.0; MAX_ROWS * MAX_HEAD_DIM];
     for first in (0..rows.count).step_by(height) {
         let many = height.min(rows.count - first);
@@ -105,10 +111,10 @@ fn attend_grad(
             [(&rows.queries, keys, &mut *scores), (&rows.douts, values, &mut *dscores)]
         {
             for (vector, left) in vectors[first..first + many].iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
-                pack_row(vector, precision, left);
+                pack_row(vector, kind, left);
             }
             let left = Left { data: left, layout: Layout::Rows, rows: many };
-            tile::product(left, keys.keys(seen), precision, &mut out[first * stride..], place);
+            tile::product(left, keys.keys(seen), kind, &mut out[first * stride..], place);
         }
         for r in first..first + many {
             let own = r * stride..(r + 1) * stride;
@@ -121,8 +127,7 @@ fn attend_grad(
             dq(first + r, &mixed[r * padded..][..rows.queries[0].len()]);
         }
     }
-    let per_step = values_per_step(precision);
-    let steps = rows.count.div_ceil(per_step);
+    let (per_step, steps) = (kind.values(), kind.count(rows.count));
     for (weights, vectors_of, out) in [(&*dscores, &rows.queries, dk), (&*scores, &rows.douts, dv)] {
         turned.resize(steps * stride, 0);
         vectors.resize(steps * padded, 0);
@@ -130,16 +135,16 @@ fn attend_grad(
             let (first, second) = (step * per_step, step * per_step + 1);
             let row = |r: usize| &weights[r * stride..(r + 1) * stride];
             let both = (per_step == 2 && second < rows.count).then_some(second);
-            pack_pair(row(first), both.map(row), precision, &mut turned[step * stride..][..stride]);
+            pack_pair(row(first), both.map(row), kind, &mut turned[step * stride..][..stride]);
             let out = &mut vectors[step * padded..][..padded];
-            pack_pair(vectors_of[first], both.map(|r| vectors_of[r]), precision, out);
+            pack_pair(vectors_of[first], both.map(|r| vectors_of[r]), kind, out);
         }
         for first in (0..seen).step_by(height) {
             let many = height.min(seen - first);
             let left = Left { data: &turned[first..], layout: Layout::Steps { stride }, rows: many };
             let right = columns(vectors, padded, steps);
             let place = Place { row_stride: padded, panel_stride: right.width, start_from_output: true };
-            tile::product(left, right, precision, &mut out[first * padded..], place);
+            tile::product(left, right, kind, &mut out[first * padded..], place);
         }
     }
 }
@@ -183,7 +188,7 @@ pub fn packed_grad(
         let seen = span.prefix + to;
         let (mut path_dk, mut path_dv) = (vec![0.0; seen * padded], vec![0.0; seen * padded]);
         let rows = (to - from) * heads.group();
-        let group = TILES * tile::max_rows();
+        let group = TILES * max_rows();
         for first in (0..rows).step_by(group) {
             let count = group.min(rows - first);
             let mut places = [Row::default(); TILES * MAX_ROWS];

@@ -1,12 +1,13 @@
-//! Softmax-weighted sums of values: of a few queries over blocks of keys, of a whole pack, and of new rows over a cache.
+//! Attention forward: of a whole pack, and of new rows over a cache. Both call [`attend`] for a few queries at a time.
 
-use super::keys::LANES;
-use super::{Heads, Keys, MAX_HEAD_DIM, Row, Span, check, path_tokens};
+use super::kv_block::LANES;
+use super::{Heads, KvBlock, MAX_HEAD_DIM, Row, Span, check, path_tokens};
 use crate::exp::{exp, sum_lanes};
 use crate::gemm::Precision;
-use crate::gemm::pack::{DEPTH, Layout, ROW_STRIDE, pack_row, values_per_step};
-use crate::gemm::round::bf16_bits;
-use crate::gemm::tile::{self, Left, MAX_ROWS, Place};
+use crate::gemm::layout::{DEPTH, Layout, Left, MAX_ROWS, Place, ROW_STRIDE, Step, max_rows};
+use crate::gemm::pack::pack_row;
+use crate::gemm::round::{bf16_bits, rounded_bits};
+use crate::gemm::tile;
 use crate::memory::Block;
 use crate::parallel::SharedOutput;
 use crate::threads;
@@ -24,20 +25,25 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { left: Block::stale(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
+        Self { left: Block::uninit(MAX_ROWS * ROW_STRIDE), scores: Vec::new(), mixed: Vec::new() }
     }
 }
 
 multiversion! {
-    /// Weights of neighbouring positions as a row of a tile: of a pair, the earlier is added first.
-    pub(super) fn pack_weights(weights: &[f32], precision: Precision, out: &mut [u32]) {
-        match precision {
-            Precision::F32 => {
+    /// Writes the weights of neighbouring positions as a row of a tile. Of a pair, the earlier one is added first.
+    pub(super) fn pack_weights(weights: &[f32], kind: Step, out: &mut [u32]) {
+        match kind {
+            Step::F32 => {
                 for (out, x) in out.iter_mut().zip(weights) {
                     *out = x.to_bits();
                 }
             }
-            Precision::Bf16 => {
+            Step::Rounded => {
+                for (out, x) in out.iter_mut().zip(weights) {
+                    *out = rounded_bits(*x);
+                }
+            }
+            Step::Pair => {
                 let (pairs, last) = weights.as_chunks::<2>();
                 for (out, [earlier, later]) in out.iter_mut().zip(pairs) {
                     *out = bf16_bits(*earlier) << 16 | bf16_bits(*later);
@@ -51,8 +57,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns one row of scores into `e^(scale · score - largest)` over its first `limit` entries and zeros after; returns
-    /// the largest and the sum.
+    /// Replaces the first `limit` scores of a row by `e^(scale · score - largest)` and the others by zero. Returns the largest
+    /// scaled score and the sum.
     fn exponentials(row: &mut [f32], limit: usize, scale: f32) -> (f32, f32) {
         row[limit..].fill(0.0);
         let (head, tail) = row[..limit].as_chunks_mut::<LANES>();
@@ -83,42 +89,42 @@ multiversion! {
     }
 }
 
-/// Weights `[rows][stride]` of `count` positions from place `at` of the path on, times their values: `out` is
-/// `[rows][padded]`, and goes on from what it held where the path began before `at`.
+/// Multiplies the weights (`[rows][stride]`) of `count` positions, from place `at` of the path on, by their values. `out` is
+/// `[rows][padded]`; it is replaced where `at` is 0 and added to elsewhere.
 pub(super) fn mix(
     scores: &[f32],
     (rows, stride): (usize, usize),
     (at, count): (usize, usize),
-    keys: &Keys,
+    keys: &KvBlock,
     left: &mut [u32],
     out: &mut [f32],
 ) {
-    let (precision, padded) = (keys.precision(), keys.padded());
-    for from in (0..count).step_by(DEPTH * values_per_step(precision)) {
-        let some = (DEPTH * values_per_step(precision)).min(count - from);
+    let (kind, padded) = (keys.step(), keys.padded());
+    for from in (0..count).step_by(DEPTH * kind.values()) {
+        let some = (DEPTH * kind.values()).min(count - from);
         for (row, left) in left.chunks_exact_mut(ROW_STRIDE).take(rows).enumerate() {
-            pack_weights(&scores[row * stride + at + from..][..some], precision, left);
+            pack_weights(&scores[row * stride + at + from..][..some], kind, left);
         }
         let (left, right) = (Left { data: left, layout: Layout::Rows, rows }, keys.values(from, some));
         let place = Place { row_stride: padded, panel_stride: right.width, start_from_output: at + from > 0 };
-        tile::product(left, right, precision, out, place);
+        tile::product(left, right, kind, out, place);
     }
 }
 
-/// A few queries over the same blocks; query `r` sees the first `limits[r]` positions of the path.
+/// Attention of a few queries over the same blocks. Query `r` sees the first `limits[r]` positions of the path.
 ///
-/// At most as many queries as a tile has rows. A block is its keys and how many of them are in the path. `result` gets each
-/// query's number, its output, `[dim]`, and the log of its sum.
+/// There are at most as many queries as a tile has rows. A block is given with the number of its positions that are in the
+/// path. `result` gets each query's number, its output (`[dim]`), and the log of its sum.
 fn attend(
     queries: &[&[f32]],
     limits: &[usize],
-    blocks: &[(&Keys, usize)],
+    blocks: &[(&KvBlock, usize)],
     scale: f32,
     scratch: &mut Scratch,
     mut result: impl FnMut(usize, &[f32], f32),
 ) {
     let Some((first, _)) = blocks.first() else { return };
-    let (rows, precision, padded) = (queries.len(), first.precision(), first.padded());
+    let (rows, kind, padded) = (queries.len(), first.step(), first.padded());
     let Scratch { left, scores, mixed } = scratch;
     let total: usize = blocks.iter().map(|(_, count)| count).sum();
     // A block's last panel is scored whole; the next block, or the limit, covers what is too much.
@@ -126,13 +132,13 @@ fn attend(
     scores.resize(rows * stride, 0.0);
     mixed.resize(rows * padded, 0.0);
     for (query, left) in queries.iter().zip(left.chunks_exact_mut(ROW_STRIDE)) {
-        pack_row(query, precision, left);
+        pack_row(query, kind, left);
     }
     let mut at = 0;
     for (keys, count) in blocks {
         let place = Place { row_stride: stride, panel_stride: LANES, start_from_output: false };
         let left = Left { data: left, layout: Layout::Rows, rows };
-        tile::product(left, keys.keys(*count), precision, &mut scores[at..], place);
+        tile::product(left, keys.keys(*count), kind, &mut scores[at..], place);
         at += count;
     }
     let mut sums = [(0.0, 0.0); MAX_ROWS];
@@ -158,11 +164,11 @@ pub(super) fn keys_of_spans(
     spans: &[Span],
     precision: Precision,
     (k, v): (&[f32], &[f32]),
-) -> Vec<Keys> {
+) -> Vec<KvBlock> {
     let (width, dim) = (heads.keys * heads.dim, heads.dim);
     threads::map(spans.len() * heads.keys, |task| {
         let (s, head) = (task / heads.keys, task % heads.keys);
-        let mut keys = Keys::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
+        let mut keys = KvBlock::with_capacity(dim, precision, spans[s].prefix + spans[s].len);
         for token in path_tokens(spans, s) {
             let at = token * width + head * dim;
             keys.push(&k[at..at + dim], &v[at..at + dim]);
@@ -217,15 +223,15 @@ pub fn packed(
     });
 }
 
-/// New rows of one sequence, and the cache's blocks that they see: the last one ends with the rows' own positions, and is
-/// seen whole.
+/// New rows of one sequence, and the blocks of the cache that they see. The last block is seen whole and ends with the
+/// positions of the rows themselves.
 pub struct CachedPath<'a> {
     /// The first of its rows.
     pub first_row: usize,
     /// How many.
     pub rows: usize,
-    /// The blocks of its path, root first: one [`Keys`] for each key head, and how many positions of it are in the path.
-    pub blocks: Vec<(&'a [Keys], usize)>,
+    /// The blocks of its path, root first: one [`KvBlock`] for each key head, and how many positions of it are in the path.
+    pub blocks: Vec<(&'a [KvBlock], usize)>,
 }
 
 /// Attention of new rows over what is cached, `q` and `out` `[rows, heads.queries * dim]`, as [`packed`] computes it.
@@ -235,7 +241,7 @@ pub fn cached(heads: Heads, paths: &[CachedPath<'_>], q: &[f32], out: &mut [f32]
     let mut rows = 0;
     for path in paths {
         assert_eq!(path.first_row, rows, "the rows of paths follow each other");
-        let held = |(keys, count): &(&[Keys], usize)| keys.iter().all(|keys| *count <= keys.len());
+        let held = |(keys, count): &(&[KvBlock], usize)| keys.iter().all(|keys| *count <= keys.len());
         assert!(path.blocks.iter().all(held), "a path sees what is there");
         rows += path.rows;
     }
@@ -273,13 +279,13 @@ fn attend_tokens<'k>(
     head: usize,
     (first, prefix, count): (usize, usize, usize),
     q: &[f32],
-    path: impl Fn(usize) -> Vec<(&'k Keys, usize)>,
-    out: SharedOutput,
-    logsum: Option<SharedOutput>,
+    path: impl Fn(usize) -> Vec<(&'k KvBlock, usize)>,
+    out: SharedOutput<'_>,
+    logsum: Option<SharedOutput<'_>>,
 ) {
     let dim = heads.dim;
     let mut scratch = Scratch::new();
-    let group = tile::max_rows();
+    let group = max_rows();
     let rows = count * heads.group();
     for from in (0..rows).step_by(group) {
         let many = group.min(rows - from);

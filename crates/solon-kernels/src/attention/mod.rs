@@ -1,26 +1,27 @@
 //! Causal attention over packed segments and over a cache: forward and backward.
 //!
-//! One kernel serves training and decoding, and its products are those of [`gemm`](crate::gemm)'s tile. A query's scores
-//! over its path are written side by side, whatever blocks the keys are stored in; softmax reads them as one row, with
-//! lanes chosen by the key's place in the path; values are added position by position. So a query's result depends on its
-//! own path alone: not on the block it was batched in, not on whether the keys came from a cache, not on threads. Nothing
-//! of size T×T is held forward: scratch is one tile's rows of scores. Backward it is four tiles', and every 512 tokens of a
-//! span hold the gradients of their path's keys until they are summed. All this is so for finite values: what a query does not
-//! see is multiplied by zero.
+//! One kernel serves training and decoding. Its products are those of [`gemm`](crate::gemm)'s tile. A query's scores are
+//! written side by side, whatever blocks the keys are stored in. Softmax reads them as one row, and the lane of a key is
+//! given by its place in the path. Values are added position by position. So the result of a query depends on its own path
+//! alone: not on the queries beside it, not on whether the keys came from a cache, not on threads. This holds for finite
+//! values, because what a query does not see is multiplied by zero.
 //!
-//! In bf16, queries, keys, values and weights (before their division by the sum) are rounded as products' inputs are; sums,
-//! scores and softmax are f32.
+//! Forward, nothing of size T×T is held: scratch is one tile's rows of scores. Backward, scratch is four tiles' rows, and
+//! every 512 tokens of a span hold the gradients of their path's keys until they are summed.
+//!
+//! In bf16, queries, keys, values and weights (before their division by the sum) are rounded like the inputs of products.
+//! Sums, scores and softmax are f32.
 //!
 //! Backward recomputes the probabilities from the saved log-sum (FlashAttention, Dao et al. 2022, §3.1):
 //! `dV += Pᵀ dO`, `dP = dO Vᵀ`, `dS = P ∘ (dP − rowsum(dO ∘ O))`, `dQ = dS K`, `dK += dSᵀ Q`.
 
 mod backward;
 mod forward;
-mod keys;
+mod kv_block;
 
 pub use backward::packed_grad;
 pub use forward::{CachedPath, cached, packed};
-pub use keys::Keys;
+pub use kv_block::KvBlock;
 
 /// Widest head.
 pub const MAX_HEAD_DIM: usize = 256;
@@ -75,7 +76,7 @@ pub struct Span {
     pub prefix: usize,
 }
 
-/// Makes sure that spans cover `tokens` one after the other, each after its parent, and that heads are what kernels handle.
+/// Checks that the spans cover `tokens` in order, each after its parent, and that the kernels can handle the heads.
 ///
 /// # Panics
 /// If they do not.
@@ -175,9 +176,9 @@ mod tests {
             // A block may hold more than the path sees of it: what another sequence went on with.
             for (cuts, unseen) in [([7, 12], 0), ([8, 11], 1), ([1, 18], 5), ([16, 3], 20), ([18, 1], 1)] {
                 let mut tokens = (0..19).chain(24..27);
-                let blocks: Vec<Vec<Keys>> = [(cuts[0], unseen), (cuts[1], unseen), (3, 0)]
+                let blocks: Vec<Vec<KvBlock>> = [(cuts[0], unseen), (cuts[1], unseen), (3, 0)]
                     .map(|(len, unseen)| {
-                        let mut heads = vec![Keys::with_capacity(8, precision, len + unseen); 2];
+                        let mut heads = vec![KvBlock::with_capacity(8, precision, len + unseen); 2];
                         for token in tokens.by_ref().take(len).chain(5..5 + unseen) {
                             for (head, keys) in heads.iter_mut().enumerate() {
                                 let at = token * 16 + head * 8;
@@ -254,6 +255,38 @@ mod tests {
                 let numeric = (nudged(eps) - nudged(-eps)) / (2.0 * f64::from(eps));
                 let exact = gradient[i];
                 assert!((numeric - f64::from(exact)).abs() < 2e-3, "{side} {i}: {numeric} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_references() {
+        let (q, k, v) = (numbers(33 * 32, 0.37), numbers(33 * 16, 0.71), numbers(33 * 16, 0.53));
+        let dout = numbers(33 * 32, 0.91);
+        let (out, logsum) = forward(&q, &k, &v);
+        let zeros = || [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
+        let ([mut dq, mut dk, mut dv], [mut dq1, mut dk1, mut dv1]) = (zeros(), zeros());
+        let into = (&mut dq[..], &mut dk[..], &mut dv[..]);
+        packed_grad(HEADS, &spans(), Precision::F32, (&q, &k, &v), &out, &logsum, &dout, into);
+        let spans = spans();
+        for (s, span) in spans.iter().enumerate() {
+            let tokens: Vec<usize> = path_tokens(&spans, s).collect();
+            for (t, head) in (0..span.len).flat_map(|t| (0..4).map(move |head| (t, head))) {
+                let own = (span.start + t) * 32 + head * 8..(span.start + t) * 32 + head * 8 + 8;
+                for token in &tokens[..span.prefix + t + 1] {
+                    let seen = token * 16 + head / 2 * 8..token * 16 + head / 2 * 8 + 8;
+                    reference::attend_one_grad(
+                        (&q[own.clone()], &k[seen.clone()], &v[seen.clone()]),
+                        HEADS.scale(),
+                        (&out[own.clone()], logsum[(span.start + t) * 4 + head], &dout[own.clone()]),
+                        (&mut dq1[own.clone()], &mut dk1[seen.clone()], &mut dv1[seen]),
+                    );
+                }
+            }
+        }
+        for (got, expected) in [(dq, dq1), (dk, dk1), (dv, dv1)] {
+            for (i, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!((x - y).abs() < 1e-5, "{i}: {x} {y}");
             }
         }
     }

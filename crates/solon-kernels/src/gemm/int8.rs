@@ -1,19 +1,15 @@
 //! Weights in int8, for models that only run forward: a quarter of the memory of f32 to hold and to read.
 //!
-//! Weights alone are rounded, symmetrically, each output channel (a column of `B`) by one scale: "absmax", with the rows
-//! as they are (Dettmers et al. 2022, §2). bf16 and f32 hold every int8 exactly, so the products are the tile's own over
-//! whole numbers, summed over all of `k` from zero; the finished sum is scaled, and added to what was there, once. Whether
-//! values are widened as they are read or a block at a time changes no bit.
+//! Only weights are rounded, symmetrically, with one scale for each output channel (a column of `B`): "absmax", with the rows
+//! as they are (Dettmers et al. 2022, §2). `int8_product.rs` multiplies them.
 
-use super::pack::{DEPTH, PackedA, PackedB, values_per_step};
-use super::tile::{self, Place, Right};
+use super::layout::{DEPTH, Step};
+use super::operand::Strided;
 use super::widen;
-use super::{Precision, Strided, TILES_PER_TASK, Write};
 use crate::memory::Block;
 use crate::parallel::{SharedOutput, for_chunks};
-use std::ops::Range;
 
-/// The largest whole number: the range is symmetric, so that a scale is all there is to undo.
+/// The largest whole number. The range is symmetric, so a scale alone undoes the rounding.
 const LARGEST: f32 = 127.0;
 
 /// Panels of int8 as `[panel][step][column]`, a step being one value or a pair, of columns at their
@@ -23,14 +19,14 @@ pub(super) struct Int8Panels {
     width: usize,
     panel_len: usize,
     values: Block<i8>,
-    /// What one stands for, by column; zero in the columns past the last.
+    /// The scale of each column: the value of 1. Zero past the last column.
     scales: Block<f32>,
 }
 
 impl Int8Panels {
     /// Panels of `panel_len` values each, for [`Int8Panels::quantise`] to fill.
-    pub(super) fn stale(panels: usize, panel_len: usize, width: usize) -> Self {
-        let (values, scales) = (Block::stale(panels * panel_len), Block::stale(panels * width));
+    pub(super) fn uninit(panels: usize, panel_len: usize, width: usize) -> Self {
+        let (values, scales) = (Block::uninit(panels * panel_len), Block::uninit(panels * width));
         Self { width, panel_len, values, scales }
     }
 
@@ -38,7 +34,7 @@ impl Int8Panels {
     ///
     /// # Panics
     /// If its columns are not whole.
-    pub(super) fn quantise(&mut self, source: Strided<'_>, k: usize, n: usize, precision: Precision) {
+    pub(super) fn quantise(&mut self, source: Strided<'_>, k: usize, n: usize, kind: Step) {
         let Strided { data, row_stride, column_stride } = source;
         assert_eq!(row_stride, 1, "output channels are whole");
         let width = self.width;
@@ -48,13 +44,13 @@ impl Int8Panels {
             // SAFETY: a panel has as many scales as columns, and this task alone has the panel.
             let scales = unsafe { scales.slice(first, width) };
             let lanes = width.min(n - first);
-            quantise_panel(&data[first * column_stride..], column_stride, lanes, k, precision, out, scales);
+            quantise_panel(&data[first * column_stride..], column_stride, lanes, k, kind, out, scales);
         });
     }
 
-    /// Asks for the block that follows step `from` of a panel, which lies there even where the panel ends: while values are
-    /// widened nothing else is read, and while they are multiplied they come from the cache.
-    fn prefetch(&self, panel: usize, per_step: usize, from: usize) {
+    /// Prefetches the block that follows step `from` of a panel (the next panel's where this one ends). Memory would otherwise
+    /// be idle while values are multiplied, because those come from the cache.
+    pub(super) fn prefetch(&self, panel: usize, per_step: usize, from: usize) {
         let next = &self.values[panel * self.panel_len + from * self.width * per_step..];
         #[cfg(target_arch = "x86_64")]
         for line in next.chunks(64).take(DEPTH * self.width * per_step / 64) {
@@ -66,8 +62,13 @@ impl Int8Panels {
         let _ = next;
     }
 
+    /// The scale of each column of a panel.
+    pub(super) fn scales(&self, panel: usize) -> &[f32] {
+        &self.scales[panel * self.width..][..self.width]
+    }
+
     /// A panel's values, of `per_step` a column, `count` steps from step `from` on.
-    fn panel(&self, panel: usize, per_step: usize, from: usize, count: usize) -> &[i8] {
+    pub(super) fn panel(&self, panel: usize, per_step: usize, from: usize, count: usize) -> &[i8] {
         let step_len = self.width * per_step;
         &self.values[panel * self.panel_len + from * step_len..][..count * step_len]
     }
@@ -75,8 +76,8 @@ impl Int8Panels {
 
 multiversion! {
     /// Rounds `lanes` rows, `row_stride` apart, of `k` values, and lays them out by steps; one scale a lane.
-    fn quantise_panel(rows: &[f32], row_stride: usize, lanes: usize, k: usize, precision: Precision, out: &mut [i8], scales: &mut [f32]) {
-        let (width, per_step) = (scales.len(), values_per_step(precision));
+    fn quantise_panel(rows: &[f32], row_stride: usize, lanes: usize, k: usize, kind: Step, out: &mut [i8], scales: &mut [f32]) {
+        let (width, per_step) = (scales.len(), kind.values());
         out.fill(0);
         scales.fill(0.0);
         for lane in 0..lanes {
@@ -89,7 +90,7 @@ multiversion! {
             if scale == 0.0 {
                 continue;
             }
-            let place = widen::place(lane, width, precision);
+            let place = widen::place(lane, width, kind);
             for (step, values) in row.chunks(per_step).enumerate() {
                 let at = (step * width + place) * per_step;
                 for (out, x) in out[at..at + per_step].iter_mut().zip(values) {
@@ -100,139 +101,44 @@ multiversion! {
     }
 }
 
-/// Sums of a task's tiles with one panel, `[tile][row][column]`, at a cache line: vectors that lie across two are read and
-/// written at half the speed.
-#[repr(align(64))]
-struct Sums([f32; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
-
-/// The products of packed rows with some column panels of `b`, which holds `int8`; `out` is at the first of the rows.
-///
-/// One tile uses each value once, so it is widened in registers; several tiles share what was widened for the first.
-pub(super) fn run_block(
-    a: &PackedA,
-    b: &PackedB,
-    int8: &Int8Panels,
-    panels: Range<usize>,
-    out: SharedOutput,
-    write: Write,
-) {
-    let (steps, width, precision) = (b.steps(), b.panel_width(), b.precision());
-    let in_registers = a.tiles() == 1 && tile::reads_int8(precision, width);
-    let Sums(sums) = &mut Sums([0.0; TILES_PER_TASK * tile::MAX_ROWS * tile::MAX_COLUMNS]);
-    let mut widened: Block<u32> = Block::stale(if in_registers { 0 } else { DEPTH * width });
-    for panel in panels {
-        for from in (0..steps).step_by(DEPTH) {
-            let count = DEPTH.min(steps - from);
-            let values = int8.panel(panel, values_per_step(precision), from, count);
-            let place = Place { row_stride: width, panel_stride: 0, start_from_output: from > 0 };
-            if in_registers {
-                let (pairs, _) = values.as_chunks::<2>();
-                tile::product_int8(a.tile(0, from), Right::panel(pairs, width, count), sums, place);
-                continue;
-            }
-            let widened = &mut widened[..count * width];
-            int8.prefetch(panel, values_per_step(precision), from + count);
-            widen::widen(values, width, precision, widened);
-            let right = Right::panel(&widened[..], width, count);
-            for (tile, sums) in sums.chunks_exact_mut(a.tile_rows() * width).take(a.tiles()).enumerate() {
-                tile::product(a.tile(tile, from), right, precision, sums, place);
-            }
-        }
-        finish(sums, a.rows(), b, int8, panel, out, write);
-    }
-}
-
-/// Scales a panel's finished sums (`[rows, width]`) into the output.
-fn finish(
-    sums: &[f32],
-    rows: usize,
-    b: &PackedB,
-    int8: &Int8Panels,
-    panel: usize,
-    out: SharedOutput,
-    write: Write,
-) {
-    let (n, width) = (b.n(), b.panel_width());
-    let columns = width.min(n - panel * width);
-    let scales = &int8.scales[panel * width..][..columns];
-    for (row, sums) in sums.chunks_exact(width).take(rows).enumerate() {
-        // SAFETY: these columns of a row of this task's lie inside `c`, and no other task has these rows and this panel.
-        let out = unsafe { out.slice(row * n + panel * width, columns) };
-        scale_row(sums, scales, write, out);
-    }
-}
-
-multiversion! {
-    /// Writes a row of sums, scaled, or adds it.
-    fn scale_row(sums: &[f32], scales: &[f32], write: Write, out: &mut [f32]) {
-        let sums_and_scales = sums.iter().zip(scales);
-        match write {
-            Write::Replace => out.iter_mut().zip(sums_and_scales).for_each(|(out, (sum, scale))| *out = scale * sum),
-            Write::Add => {
-                out.iter_mut().zip(sums_and_scales).for_each(|(out, (sum, scale))| *out = scale.mul_add(*sum, *out));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Product, gemm, gemm_many};
     use super::*;
-    use crate::{reference, threads::with_threads};
+    use crate::gemm::Precision;
+    use crate::reference;
     use solon_draws::Draws;
 
-    fn numbers(len: usize, seed: u64) -> Vec<f32> {
-        let draws = Draws::new(seed, "int8");
-        (0..len as u64).map(|i| 2.0 * draws.uniform(i) as f32 - 1.0).collect()
-    }
-
-    /// Odd `k`, last panels that are not full, several tiles, and more steps than a block has.
-    const SHAPES: [(usize, usize, usize); 8] = [
-        (1, 1, 1),
-        (3, 5, 7),
-        (14, 32, 64),
-        (15, 33, 65),
-        (40, 96, 700),
-        (129, 48, 1537),
-        (1, 200, 576),
-        (2, 40, 2049),
-    ];
-    const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
-
-    fn packed(w: &[f32], k: usize, precision: Precision) -> PackedB {
-        PackedB::int8(Strided::transposed(w, k), k, w.len() / k, precision)
-    }
-
     /// The rounded values of column `j`, as they are read back from the panels.
-    fn column(b: &PackedB, j: usize) -> (Vec<i8>, f32) {
-        let (panels, per_step) = (b.as_int8().unwrap(), values_per_step(b.precision()));
+    fn column(panels: &Int8Panels, j: usize, k: usize, kind: Step) -> (Vec<i8>, f32) {
         let (panel, lane) = (j / panels.width, j % panels.width);
-        let place = widen::place(lane, panels.width, b.precision());
+        let (place, per_step) = (widen::place(lane, panels.width, kind), kind.values());
         let values = &panels.values[panel * panels.panel_len..][..panels.panel_len];
         let at = |t: usize| values[(t / per_step * panels.width + place) * per_step + t % per_step];
-        ((0..b.k()).map(at).collect(), panels.scales[j])
+        ((0..k).map(at).collect(), panels.scales(panel)[lane])
     }
 
     #[test]
     fn rounding_is_the_references_and_off_by_half_a_step_at_most() {
-        for (_, n, k) in SHAPES {
-            let mut w = numbers(n * k, 1);
+        // Odd `k`, and last panels that are not full.
+        for (n, k) in [(1, 1), (5, 7), (33, 65), (200, 576)] {
+            let draws = Draws::new(1, "int8");
+            let mut w: Vec<f32> = (0..(n * k) as u64).map(|i| 2.0 * draws.uniform(i) as f32 - 1.0).collect();
             // Channels of very different size, one of nothing, one that rounds to nothing.
             w.chunks_exact_mut(k).enumerate().for_each(|(j, row)| {
-                let size = if j == 3 {
-                    0.0
-                } else if j == 4 {
-                    1e-44
-                } else {
-                    10_f32.powi(j as i32 % 7 - 3)
+                let size = match j {
+                    3 => 0.0,
+                    4 => 1e-44,
+                    _ => 10_f32.powi(j as i32 % 7 - 3),
                 };
                 row.iter_mut().for_each(|x| *x *= size);
             });
-            for precision in BOTH {
-                let b = packed(&w, k, precision);
+            for kind in [Step::F32, Step::of(Precision::Bf16)] {
+                let width = 32;
+                let mut panels =
+                    Int8Panels::uninit(n.div_ceil(width), kind.count(k) * kind.values() * width, width);
+                panels.quantise(Strided::transposed(&w, k), k, n, kind);
                 for (j, row) in w.chunks_exact(k).enumerate() {
-                    let (values, scale) = column(&b, j);
+                    let (values, scale) = column(&panels, j, k, kind);
                     assert_eq!((&values, scale), (&reference::quantise(row).0, reference::quantise(row).1));
                     for (x, value) in row.iter().zip(&values) {
                         let off = (x - scale * f32::from(*value)).abs();
@@ -241,93 +147,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn f32_equals_the_reference_to_the_bit() {
-        for (m, n, k) in SHAPES {
-            let (x, w) = (numbers(m * k, 2), numbers(n * k, 3));
-            for write in [Write::Replace, Write::Add] {
-                let mut expected = numbers(m * n, 4);
-                let mut got = expected.clone();
-                reference::matmul_int8(&x, &w, k, &mut expected, write);
-                gemm(Strided::rows(&x, k), m, &packed(&w, k, Precision::F32), &mut got, write);
-                assert_eq!(got, expected, "{m}x{n}x{k} {write:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_product_is_that_of_the_rounded_weights() {
-        for (m, n, k) in SHAPES {
-            let (x, w) = (numbers(m * k, 5), numbers(n * k, 6));
-            let rounded: Vec<f32> = w
-                .chunks_exact(k)
-                .flat_map(|row| {
-                    let (values, scale) = reference::quantise(row);
-                    values.into_iter().map(move |value| scale * f32::from(value))
-                })
-                .collect();
-            for precision in BOTH {
-                let x_rounded: Vec<f32> = match precision {
-                    Precision::F32 => x.clone(),
-                    Precision::Bf16 => x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
-                };
-                let (a, b) = (Strided::rows(&x_rounded, k), Strided::transposed(&rounded, k));
-                for write in [Write::Replace, Write::Add] {
-                    let mut expected = numbers(m * n, 7);
-                    let mut got = expected.clone();
-                    reference::matmul(a, b, m, n, k, &mut expected, write);
-                    gemm(Strided::rows(&x, k), m, &packed(&w, k, precision), &mut got, write);
-                    for (x, y) in got.iter().zip(&expected) {
-                        let off = (x - y).abs();
-                        assert!(off <= 1e-5 * (k as f32).sqrt(), "{m}x{n}x{k} {precision:?}: {x} {y}");
-                    }
-                }
-            }
-        }
-    }
-
-    /// Few rows are widened in registers and many by blocks, threads share panels or take rows, and other products of the
-    /// same rows stand beside: every row is the same bits.
-    #[test]
-    fn rows_threads_and_neighbours_change_no_bit() {
-        let (n, k) = (40, 1101);
-        let (w, v) = (numbers(n * k, 8), numbers(24 * k, 9));
-        for (precision, m) in BOTH.into_iter().flat_map(|precision| [5, 50, 1900].map(|m| (precision, m))) {
-            let x = numbers(m * k, 10);
-            let int8 = packed(&w, k, precision);
-            let full = PackedB::new(Strided::transposed(&v, k), k, 24, precision);
-            let start = numbers(m * n, 11);
-            let run = |threads| {
-                let (mut c, mut d) = (start.clone(), vec![0.0; m * 24]);
-                let mut products = [
-                    Product { b: &full, c: &mut d, write: Write::Replace },
-                    Product { b: &int8, c: &mut c, write: Write::Add },
-                ];
-                with_threads(threads, || gemm_many(Strided::rows(&x, k), m, &mut products));
-                c
-            };
-            let together = run(1);
-            assert_eq!(run(2), together, "{m} rows, {precision:?}: threads");
-            for row in (0..m).step_by(1 + m / 40) {
-                let mut one = start[row * n..(row + 1) * n].to_vec();
-                gemm(Strided::rows(&x[row * k..][..k], k), 1, &int8, &mut one, Write::Add);
-                assert_eq!(one, together[row * n..(row + 1) * n], "row {row} of {m}, {precision:?}");
-            }
-            // Rows that lie by columns are packed in another layout.
-            let turned: Vec<f32> = (0..m * k).map(|i| x[i % m * k + i / m]).collect();
-            let mut c = start.clone();
-            gemm(Strided::transposed(&turned, m), m, &int8, &mut c, Write::Add);
-            assert_eq!(c, together, "{m} rows, {precision:?}: layout");
-        }
-    }
-
-    #[test]
-    fn a_weight_that_is_no_number_is_not_hidden() {
-        let w = [1.0, f32::NAN, 0.5, 0.25];
-        let mut c = [0.0; 2];
-        gemm(Strided::rows(&[1.0, 1.0], 2), 1, &packed(&w, 2, Precision::auto()), &mut c, Write::Replace);
-        assert!(c[0].is_nan() && c[1].is_finite());
     }
 }

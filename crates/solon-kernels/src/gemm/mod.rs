@@ -5,11 +5,15 @@
 //! ([`PackedB`]); weights are packed once per update and kept, activations are packed on the fly.
 //!
 //! Every element of `C` is summed over `k` in order, from `C`'s old value (or zero), with one fused multiply-add a term
-//! (f32) or one `vdpbf16ps` a pair of terms (bf16). Tiles, cache blocks and threads only choose *when* that happens.
-//! Hence rows do not depend on each other, and f32 results are the same bits on AVX-512, AVX2 and plain Rust.
-//! Of a `B` in int8 the whole numbers are summed so, from zero, and the sum is scaled once (`int8.rs`).
+//! (f32) or one `vdpbf16ps` a pair of terms (bf16). Without that instruction bf16 is an f32 product of rounded inputs.
+//! Tiles, cache blocks and threads only choose *when* that happens. Hence rows do not depend on each other, and f32 results
+//! are the same bits on AVX-512, AVX2 and plain Rust.
+//! Where `B` is int8, its whole numbers are summed in this way from zero, and the sum is scaled once (`int8_product.rs`).
 
 mod int8;
+mod int8_product;
+pub(crate) mod layout;
+mod operand;
 pub(crate) mod pack;
 pub(crate) mod round;
 pub(crate) mod tile;
@@ -17,78 +21,14 @@ mod widen;
 
 use crate::parallel::SharedOutput;
 use crate::threads;
+use layout::{DEPTH, MAX_COLUMNS, MAX_ROWS, Place, TILES_PER_TASK, max_rows};
+pub use operand::{Precision, Strided, Write};
+use pack::PackedA;
 pub use pack::PackedB;
-use pack::{DEPTH, PackedA};
-use tile::Place;
 
-/// What the products' inputs are rounded to. Sums are always f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// Inputs as they are.
-    F32,
-    /// Inputs rounded to bf16 (nearest, ties to even) while packing.
-    Bf16,
-}
-
-impl Precision {
-    /// bf16 where the processor multiplies it in hardware, f32 elsewhere.
-    pub fn auto() -> Self {
-        if crate::isa::isa().has_bf16() { Precision::Bf16 } else { Precision::F32 }
-    }
-
-    /// The name used on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        }
-    }
-}
-
-/// A matrix whose rows or columns are whole: element `(i, j)` is `data[i * row_stride + j * column_stride]`, and one of the
-/// strides is 1.
-#[derive(Clone, Copy)]
-pub struct Strided<'a> {
-    /// The elements.
-    pub data: &'a [f32],
-    /// Distance between rows.
-    pub row_stride: usize,
-    /// Distance between columns.
-    pub column_stride: usize,
-}
-
-impl<'a> Strided<'a> {
-    /// A row-major matrix with `columns` columns.
-    pub fn rows(data: &'a [f32], columns: usize) -> Self {
-        Self { data, row_stride: columns, column_stride: 1 }
-    }
-
-    /// The matrix from row `row` on.
-    fn rows_from(self, row: usize) -> Self {
-        Self { data: &self.data[row * self.row_stride..], ..self }
-    }
-
-    /// The transpose of a row-major matrix with `columns` columns.
-    pub fn transposed(data: &'a [f32], columns: usize) -> Self {
-        Self { data, row_stride: 1, column_stride: columns }
-    }
-}
-
-/// Whether the product replaces the output or is added to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// `C = A·B`.
-    Replace,
-    /// `C += A·B`.
-    Add,
-}
-
-/// Tiles of rows of `A` per task, so that a panel of `B` is read once from L2 for all of them and they stay in L2
-/// themselves while every panel passes.
-const TILES_PER_TASK: usize = 8;
-/// Blocks of [`DEPTH`] steps that a task takes through all panels before the next: as many of its tiles as stay in L2.
+/// Blocks of [`DEPTH`] steps that a task multiplies by all panels before it goes on: as much of its tiles as stays in L2.
 const BLOCKS_PER_CHUNK: usize = 4;
-/// Rows that are enough for one thread, so that blocks of rows are all that is shared.
+/// Rows that keep one thread busy. With as many for each thread, only rows are split, not panels.
 const ENOUGH_ROWS: usize = 48;
 /// Products of fewer multiplications than this run on the calling thread.
 const SMALL: usize = 64 * 1024;
@@ -108,7 +48,7 @@ pub fn gemm(a: Strided<'_>, m: usize, b: &PackedB, c: &mut [f32], write: Write) 
     gemm_many(a, m, &mut [Product { b, c, write }]);
 }
 
-/// Products of one matrix with several, which is packed once for all: `k` and the precision must agree.
+/// Products of one matrix with several others. It is packed once, so `k` and the precision of all must agree.
 pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let Some(first) = products.first().map(|product| product.b) else { return };
     for Product { b, c, write } in products.iter_mut() {
@@ -130,7 +70,7 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
     let work: usize = outputs.iter().map(|output| m * output.b.n() * output.b.k()).sum();
     // Blocks of equal height, as many for each thread.
     let enough = m >= threads * ENOUGH_ROWS;
-    let blocks = m.div_ceil(TILES_PER_TASK * tile::max_rows());
+    let blocks = m.div_ceil(TILES_PER_TASK * max_rows());
     let blocks = if enough { blocks.next_multiple_of(threads) } else { blocks };
     let block_rows = m.div_ceil(blocks);
     let blocks = m.div_ceil(block_rows);
@@ -162,7 +102,7 @@ pub fn gemm_many(a: Strided<'_>, m: usize, products: &mut [Product<'_>]) {
 /// Where a product goes, for tasks that write disjoint parts of it.
 struct Output<'a> {
     b: &'a PackedB,
-    c: SharedOutput,
+    c: SharedOutput<'a>,
     write: Write,
 }
 
@@ -175,7 +115,7 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
         if !own.is_empty() {
             let out = c.from(first_row * b.n());
             match b.as_int8() {
-                Some(panels) => int8::run_block(a, b, panels, own, out, *write),
+                Some(panels) => int8_product::run_block(a, b, panels, own, out, *write),
                 None => run_block(a, b, own, out, *write),
             }
         }
@@ -185,11 +125,11 @@ fn run_panels(a: &PackedA, first_row: usize, outputs: &[Output<'_>], panels: std
 
 /// The products of packed rows with some column panels; `out` is at the first of the rows.
 ///
-/// A panel is read in the order it lies in memory, every block of it once for all tiles, which come from the second-level
-/// cache; the tiles of `C` stay in the first.
-fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: SharedOutput, write: Write) {
+/// A panel is read in memory order, each block of it once for all tiles. The tiles of `A` come from the second-level cache; the
+/// tiles of `C` stay in the first.
+fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: SharedOutput<'_>, write: Write) {
     let (n, steps, width) = (b.n(), b.steps(), b.panel_width());
-    let mut scratch = [0.0_f32; tile::MAX_ROWS * tile::MAX_COLUMNS];
+    let mut scratch = [0.0_f32; MAX_ROWS * MAX_COLUMNS];
     for chunk in (0..steps).step_by(BLOCKS_PER_CHUNK * DEPTH) {
         for panel in panels.clone() {
             let columns = width.min(n - panel * width);
@@ -201,29 +141,26 @@ fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: Shar
                     let (left, rows) = (a.tile(tile, from), a.rows_of(tile));
                     let offset = tile * a.tile_rows() * n + panel * width;
                     let place = Place { row_stride: n, panel_stride: 0, start_from_output };
-                    // SAFETY: `offset` and the `rows x columns` elements after it lie inside `c` (`rows` and `columns`
-                    // were cut to the matrix just above), and no other task has this tile and panel.
-                    unsafe {
-                        let c = out.at(offset, (rows - 1) * n + columns);
-                        if columns == width {
-                            tile::multiply(left, right, b.precision(), c, place);
-                            continue;
+                    if columns == width {
+                        // SAFETY: the whole tile lies inside `c`, and no other task has this tile and panel.
+                        unsafe { tile::multiply(left, right, b.step(), out.from(offset), place) };
+                        continue;
+                    }
+                    // A partial panel is computed whole in scratch; its padding columns are thrown away.
+                    let row_of_c = |row: usize| {
+                        // SAFETY: `columns` was cut to the matrix just above, so they lie inside `c`, and no other task
+                        // has this tile and panel.
+                        unsafe { out.slice(offset + row * n, columns) }
+                    };
+                    if start_from_output {
+                        for (row, scratch) in scratch.chunks_exact_mut(width).take(rows).enumerate() {
+                            scratch[..columns].copy_from_slice(row_of_c(row));
                         }
-                        // A partial panel is computed whole in scratch; its padding columns are thrown away.
-                        if start_from_output {
-                            for row in 0..rows {
-                                for column in 0..columns {
-                                    scratch[row * width + column] = *c.add(row * n + column);
-                                }
-                            }
-                        }
-                        let place = Place { row_stride: width, ..place };
-                        tile::product(left, right, b.precision(), &mut scratch, place);
-                        for row in 0..rows {
-                            for column in 0..columns {
-                                *c.add(row * n + column) = scratch[row * width + column];
-                            }
-                        }
+                    }
+                    let place = Place { row_stride: width, ..place };
+                    tile::product(left, right, b.step(), &mut scratch, place);
+                    for (row, scratch) in scratch.chunks_exact(width).take(rows).enumerate() {
+                        row_of_c(row).copy_from_slice(&scratch[..columns]);
                     }
                 }
             }
@@ -233,6 +170,7 @@ fn run_block(a: &PackedA, b: &PackedB, panels: std::ops::Range<usize>, out: Shar
 
 #[cfg(test)]
 mod tests {
+    use super::layout::Step;
     use super::*;
     use crate::reference;
     use crate::threads::with_threads;
@@ -245,6 +183,13 @@ mod tests {
                 (state >> 8) as f32 / 8_388_608.0 - 1.0
             })
             .collect()
+    }
+
+    const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+    /// The transpose of a matrix with `rows` rows.
+    fn turned(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
     }
 
     const SHAPES: [(usize, usize, usize); 7] =
@@ -273,11 +218,13 @@ mod tests {
         }
     }
 
+    /// To the bit where f32 kernels multiply the rounded values; those run on every processor. `vdpbf16ps` adds in another
+    /// order.
     #[test]
     fn bf16_is_the_f32_product_of_rounded_inputs() {
+        let round =
+            |x: &Vec<f32>| -> Vec<f32> { x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect() };
         for (m, n, k) in SHAPES {
-            let round =
-                |x: &Vec<f32>| -> Vec<f32> { x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect() };
             let (a, b) = (numbers(m * k, 4), numbers(n * k, 5));
             let (ra, rb) = (round(&a), round(&b));
             let mut expected = vec![0.0; m * n];
@@ -290,11 +237,19 @@ mod tests {
                 &mut expected,
                 Write::Replace,
             );
-            let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::Bf16);
-            let mut got = vec![0.0; m * n];
-            gemm(Strided::rows(&a, k), m, &packed, &mut got, Write::Replace);
-            for (x, y) in got.iter().zip(&expected) {
-                assert!((x - y).abs() <= 1e-5 * (k as f32).sqrt(), "{m}x{n}x{k}: {x} {y}");
+            let (w, turned) = (Strided::transposed(&b, k), turned(&b, n, k));
+            let w_by_rows = Strided::rows(&turned, n);
+            for (w, step) in [(w, Step::Rounded), (w_by_rows, Step::Rounded), (w, Step::of(Precision::Bf16))]
+            {
+                let packed = PackedB::of_steps(w, k, n, Precision::Bf16, step);
+                let mut got = vec![0.0; m * n];
+                gemm(Strided::rows(&a, k), m, &packed, &mut got, Write::Replace);
+                if step == Step::Rounded {
+                    assert_eq!(got, expected, "{m}x{n}x{k}");
+                }
+                for (x, y) in got.iter().zip(&expected) {
+                    assert!((x - y).abs() <= 1e-5 * (k as f32).sqrt(), "{m}x{n}x{k}: {x} {y}");
+                }
             }
         }
     }
@@ -303,7 +258,7 @@ mod tests {
     fn a_row_does_not_depend_on_the_rows_beside_it() {
         let (n, k) = (70, 601);
         let (a, b) = (numbers(50 * k, 6), numbers(n * k, 7));
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in BOTH {
             let packed = PackedB::new(Strided::transposed(&b, k), k, n, precision);
             let mut all = vec![0.0; 50 * n];
             gemm(Strided::rows(&a, k), 50, &packed, &mut all, Write::Replace);
@@ -318,12 +273,12 @@ mod tests {
     #[test]
     fn several_products_are_each_alone_and_many_blocks_change_no_bit() {
         // Enough rows that two threads take whole blocks each, on every instruction set; few, that they share panels.
-        for m in [100, 1900] {
+        for (m, precision) in [100, 1900].into_iter().flat_map(|m| BOTH.map(|precision| (m, precision))) {
             let k = 40;
             let a = numbers(m * k, 10);
             let b = [48, 16].map(|n| {
                 let values = numbers(n * k, n as u32);
-                PackedB::new(Strided::transposed(&values, k), k, n, Precision::auto())
+                PackedB::new(Strided::transposed(&values, k), k, n, precision)
             });
             let writes = [Write::Replace, Write::Add];
             let start = [numbers(m * 48, 11), numbers(m * 16, 12)];
@@ -345,7 +300,7 @@ mod tests {
                         .collect();
                     gemm_many(Strided::rows(&a, k), m, &mut products);
                 });
-                assert_eq!(together, alone, "{m} rows, {threads} threads");
+                assert_eq!(together, alone, "{m} rows, {threads} threads, {precision:?}");
             }
         }
     }
@@ -354,14 +309,16 @@ mod tests {
     fn threads_change_no_bit() {
         let (m, n, k) = (300, 96, 333);
         let (a, b) = (numbers(m * k, 8), numbers(n * k, 9));
-        let packed = PackedB::new(Strided::transposed(&b, k), k, n, Precision::auto());
-        let run = |threads| {
-            with_threads(threads, || {
-                let mut c = vec![0.0; m * n];
-                gemm(Strided::rows(&a, k), m, &packed, &mut c, Write::Replace);
-                c
-            })
-        };
-        assert_eq!(run(1), run(3));
+        for precision in BOTH {
+            let packed = PackedB::new(Strided::transposed(&b, k), k, n, precision);
+            let run = |threads| {
+                with_threads(threads, || {
+                    let mut c = vec![0.0; m * n];
+                    gemm(Strided::rows(&a, k), m, &packed, &mut c, Write::Replace);
+                    c
+                })
+            };
+            assert_eq!(run(1), run(3), "{precision:?}");
+        }
     }
 }

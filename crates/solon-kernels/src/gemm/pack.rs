@@ -1,13 +1,12 @@
-//! Operands of a product laid out in the order the tile kernel reads them.
+//! Operands of a product, packed in the order in which the tile kernel reads them (`layout.rs`).
 //!
-//! A *step* is what one instruction consumes along `k`: one f32, or a pair of bf16 in one `u32`. `B` is cut into panels of
-//! columns, `[panel][step][column]`; `A` into tiles of rows, which lie as the source does. Whole pairs and whole panels
-//! are filled up with zeros, and a zero term changes no sum.
+//! `B` is `[panel][step][column]`; tiles of `A` lie as the source does. Whole pairs and whole panels are filled up with
+//! zeros, and a zero term changes no sum.
 
 use super::int8::Int8Panels;
-use super::round::{Pairs, bf16_bits, multiversion_pairs};
-use super::tile::{self, Left, Right};
-use super::{Precision, Strided};
+use super::layout::{DEPTH, Layout, Left, MAX_COLUMNS, ROW_STRIDE, Right, Step, max_rows, panel_width};
+use super::operand::{Precision, Strided};
+use super::round::{Pairs, bf16_bits, multiversion_pairs, rounded_bits};
 use crate::memory::Block;
 use crate::parallel::for_chunks;
 
@@ -18,6 +17,7 @@ pub struct PackedB {
     k: usize,
     width: usize,
     precision: Precision,
+    step: Step,
     values: Values,
 }
 
@@ -32,9 +32,19 @@ enum Values {
 impl PackedB {
     /// Packs a `[k, n]` matrix.
     pub fn new(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
-        let width = tile::panel_width(n);
-        let values = Values::Full(Block::stale(n.div_ceil(width) * steps(k, precision) * width));
-        let mut packed = Self { n, k, width, precision, values };
+        Self::of_steps(source, k, n, precision, Step::of(precision))
+    }
+
+    pub(super) fn of_steps(
+        source: Strided<'_>,
+        k: usize,
+        n: usize,
+        precision: Precision,
+        step: Step,
+    ) -> Self {
+        let width = panel_width(n);
+        let values = Values::Full(Block::uninit(n.div_ceil(width) * step.count(k) * width));
+        let mut packed = Self { n, k, width, precision, step, values };
         packed.repack(source);
         packed
     }
@@ -42,23 +52,23 @@ impl PackedB {
     /// Rounds a `[k, n]` matrix whose columns are whole to int8, each column by a scale of its own, and packs that for
     /// products with rows rounded to `precision`.
     pub fn int8(source: Strided<'_>, k: usize, n: usize, precision: Precision) -> Self {
-        let width = tile::panel_width(n);
-        let panel_len = steps(k, precision) * values_per_step(precision) * width;
-        let values = Values::Int8(Int8Panels::stale(n.div_ceil(width), panel_len, width));
-        let mut packed = Self { n, k, width, precision, values };
+        let (width, step) = (panel_width(n), Step::of(precision));
+        let panel_len = step.count(k) * step.values() * width;
+        let values = Values::Int8(Int8Panels::uninit(n.div_ceil(width), panel_len, width));
+        let mut packed = Self { n, k, width, precision, step, values };
         packed.repack(source);
         packed
     }
 
     /// Packs new values of the same shape into the same memory.
     pub fn repack(&mut self, source: Strided<'_>) {
-        let (k, n, width, precision) = (self.k, self.n, self.width, self.precision);
+        let (k, n, width, kind) = (self.k, self.n, self.width, self.step);
         let panel_len = (self.steps() * width).max(1);
         let Strided { data, row_stride, column_stride } = source;
         assert!(row_stride == 1 || column_stride == 1, "rows or columns are whole");
         let packed = match &mut self.values {
             Values::Full(packed) => packed,
-            Values::Int8(panels) => return panels.quantise(source, k, n, precision),
+            Values::Int8(panels) => return panels.quantise(source, k, n, kind),
         };
         for_chunks(packed, PANELS_PER_TASK * panel_len, |task, out| {
             let first = task * PANELS_PER_TASK * width;
@@ -66,16 +76,22 @@ impl PackedB {
             if column_stride == 1 {
                 let place =
                     Lanes { width, apart: width, groups: out.len() / panel_len, group_len: panel_len };
-                pack_steps(&data[first..], row_stride, k, columns, place, precision, out);
+                pack_steps(&data[first..], row_stride, k, columns, place, kind, out);
                 return;
             }
             for (panel, out) in out.chunks_exact_mut(panel_len).enumerate() {
                 let from = panel * width;
                 // (lane, k) of the panel is (k, first + from + lane) of the matrix.
                 let rows = &data[(first + from) * column_stride..];
-                pack_turned(rows, column_stride, width.min(columns - from), width, k, precision, out);
+                pack_turned(rows, column_stride, width.min(columns - from), width, k, kind, out);
             }
         });
+    }
+
+    /// Bytes that a value takes in what [`PackedB::new`] packs. bf16 takes as many as f32 where the processor does not
+    /// multiply it.
+    pub fn value_bytes(precision: Precision) -> usize {
+        size_of::<u32>() / Step::of(precision).values()
     }
 
     /// Columns.
@@ -101,8 +117,13 @@ impl PackedB {
         self.n.div_ceil(self.width)
     }
 
+    /// What its steps hold.
+    pub(super) fn step(&self) -> Step {
+        self.step
+    }
+
     pub(super) fn steps(&self) -> usize {
-        steps(self.k, self.precision)
+        self.step.count(self.k)
     }
 
     /// The int8 values, where that is what it holds.
@@ -124,28 +145,9 @@ impl PackedB {
     }
 }
 
-/// Steps of `A` that lie together, and most between two visits to a tile of `C`: a panel of `B` this deep stays in the
-/// first-level cache while every tile passes.
-pub(crate) const DEPTH: usize = 512;
-/// Distance between rows of a tile in [`Layout::Rows`], in steps: an odd number of cache lines, so that rows fall into
-/// different sets of the cache.
-pub(crate) const ROW_STRIDE: usize = DEPTH + 16;
-
-/// How a tile of `A` lies in memory: as it is read from there without turning it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// `[row][ROW_STRIDE]`, from a matrix whose rows are whole.
-    Rows,
-    /// `[step][stride]`, from one whose columns are.
-    Steps {
-        /// Distance between steps.
-        stride: usize,
-    },
-}
-
-/// Panels of `B` that one task packs: rows of the source are read in longer runs than one panel's.
+/// Panels of `B` that one task packs. More than one, so that rows of the source are read in longer runs.
 const PANELS_PER_TASK: usize = 4;
-/// Steps lie this far apart where [`PackedA`] is laid out by steps: a whole vector, which packs faster than a tile's rows.
+/// Distance between steps where [`PackedA`] is laid out by steps. A whole vector packs faster than exactly a tile's rows.
 const STEP_STRIDE: usize = 16;
 
 /// Rows of the left-hand operand, packed for one or several products: `[tile][block of DEPTH steps]`, and within that as
@@ -160,20 +162,19 @@ pub(super) struct PackedA {
 
 impl PackedA {
     pub(super) fn new(source: Strided<'_>, m: usize, b: &PackedB) -> Self {
-        let (k, steps, precision) = (b.k(), b.steps(), b.precision());
+        let (k, steps, kind) = (b.k(), b.steps(), b.step());
         assert!(source.row_stride == 1 || source.column_stride == 1, "rows or columns are whole");
         // As many tiles as must be, of as many rows as each other: a tile of one or two rows has too little to do.
-        let tiles = m.div_ceil(tile::max_rows());
+        let tiles = m.div_ceil(max_rows());
         let tile_rows = m.div_ceil(tiles.max(1));
         let layout = match source.column_stride {
             1 => Layout::Rows,
             _ => Layout::Steps { stride: STEP_STRIDE },
         };
         let mut packed = Self { rows: m, steps, tile_rows, layout, data: Block::default() };
-        packed.data = Block::stale(tiles * steps.div_ceil(DEPTH) * packed.block_len());
+        packed.data = Block::uninit(tiles * steps.div_ceil(DEPTH) * packed.block_len());
         for from in (0..steps).step_by(DEPTH) {
-            let values =
-                from * values_per_step(precision)..k.min((from + DEPTH) * values_per_step(precision));
+            let values = from * kind.values()..k.min((from + DEPTH) * kind.values());
             let data = &source.data[values.start * source.column_stride..];
             let (first, block_len) = (packed.block_at(0, from), packed.block_len());
             match layout {
@@ -181,14 +182,14 @@ impl PackedA {
                     for row in 0..m {
                         let at = packed.block_at(row / tile_rows, from) + row % tile_rows * ROW_STRIDE;
                         let row = &data[row * source.row_stride..][..values.len()];
-                        pack_row(row, precision, &mut packed.data[at..at + ROW_STRIDE]);
+                        pack_row(row, kind, &mut packed.data[at..at + ROW_STRIDE]);
                     }
                 }
                 Layout::Steps { stride } => {
                     let group_len = steps.div_ceil(DEPTH) * block_len;
                     let place = Lanes { width: stride, apart: tile_rows, groups: tiles, group_len };
                     let out = &mut packed.data[first..];
-                    pack_steps(data, source.column_stride, values.len(), m, place, precision, out);
+                    pack_steps(data, source.column_stride, values.len(), m, place, kind, out);
                 }
             }
         }
@@ -230,28 +231,21 @@ impl PackedA {
     }
 }
 
-/// Values of `k` in a step.
-pub(crate) fn values_per_step(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => 1,
-        Precision::Bf16 => 2,
-    }
-}
-
-fn steps(k: usize, precision: Precision) -> usize {
-    k.div_ceil(values_per_step(precision))
-}
-
 multiversion_pairs! {
     /// Writes a row of values as steps.
-    pub(crate) fn pack_row<P>(row: &[f32], precision: Precision, out: &mut [u32]) {
-        match precision {
-            Precision::F32 => {
+    pub(crate) fn pack_row<P>(row: &[f32], kind: Step, out: &mut [u32]) {
+        match kind {
+            Step::F32 => {
                 for (out, x) in out.iter_mut().zip(row) {
                     *out = x.to_bits();
                 }
             }
-            Precision::Bf16 => pair_neighbours::<P>(row, out),
+            Step::Rounded => {
+                for (out, x) in out.iter_mut().zip(row) {
+                    *out = rounded_bits(*x);
+                }
+            }
+            Step::Pair => pair_neighbours::<P>(row, out),
         }
     }
 }
@@ -283,11 +277,11 @@ struct Lanes {
 }
 
 multiversion_pairs! {
-    /// Packs a matrix that lies by steps: `[k][row_stride]`, of which `columns` are packed. A row is read once, whole, for all
-    /// groups. Lanes past the last column are zero, or hold what the next group begins with.
-    fn pack_steps<P>(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, precision: Precision, out: &mut [u32]) {
+    /// Packs `columns` columns of a matrix `[k][row_stride]`. Each row is read once for all groups. Lanes past the last column
+    /// are zero, or hold the first columns of the next group.
+    fn pack_steps<P>(data: &[f32], row_stride: usize, k: usize, columns: usize, place: Lanes, kind: Step, out: &mut [u32]) {
         let Lanes { width, apart, groups, group_len } = place;
-        let per_step = values_per_step(precision);
+        let per_step = kind.values();
         for step in 0..k.div_ceil(per_step) {
             let low = &data[per_step * step * row_stride..][..columns];
             let high = match per_step == 2 && 2 * step + 1 < k {
@@ -297,18 +291,20 @@ multiversion_pairs! {
             for group in 0..groups {
                 let from = group * apart;
                 let out = &mut out[group * group_len + step * width..][..width];
-                let (vectors, _) = out.as_chunks_mut::<16>();
-                match (precision, low.get(from..from + width), high.get(from..from + width)) {
-                    (Precision::F32, Some(low), _) => {
-                        for (out, low) in vectors.iter_mut().zip(low.as_chunks::<16>().0) {
-                            for i in 0..16 {
-                                out[i] = low[i].to_bits();
-                            }
+                match (kind, low.get(from..from + width), high.get(from..from + width)) {
+                    (Step::F32, Some(low), _) => {
+                        for (out, x) in out.iter_mut().zip(low) {
+                            *out = x.to_bits();
                         }
                     }
-                    (Precision::Bf16, Some(low), Some(high)) => {
+                    (Step::Rounded, Some(low), _) => {
+                        for (out, x) in out.iter_mut().zip(low) {
+                            *out = rounded_bits(*x);
+                        }
+                    }
+                    (Step::Pair, Some(low), Some(high)) => {
                         let halves = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
-                        for (out, (low, high)) in vectors.iter_mut().zip(halves) {
+                        for (out, (low, high)) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
                             *out = P::of_rows(low, high);
                         }
                     }
@@ -316,9 +312,10 @@ multiversion_pairs! {
                     _ => {
                         for (lane, out) in out.iter_mut().enumerate() {
                             let at = |row: &[f32]| row.get(from + lane).copied().unwrap_or(0.0);
-                            *out = match precision {
-                                Precision::F32 => at(low).to_bits(),
-                                Precision::Bf16 => bf16_bits(at(low)) | bf16_bits(at(high)) << 16,
+                            *out = match kind {
+                                Step::F32 => at(low).to_bits(),
+                                Step::Rounded => rounded_bits(at(low)),
+                                Step::Pair => bf16_bits(at(low)) | bf16_bits(at(high)) << 16,
                             };
                         }
                     }
@@ -330,18 +327,24 @@ multiversion_pairs! {
 
 multiversion_pairs! {
     /// Writes `lanes` rows of a matrix, `row_stride` apart, as `[step][width]`, zeros in the lanes past the last.
-    fn pack_turned<P>(data: &[f32], row_stride: usize, lanes: usize, width: usize, k: usize, precision: Precision, out: &mut [u32]) {
+    fn pack_turned<P>(data: &[f32], row_stride: usize, lanes: usize, width: usize, k: usize, kind: Step, out: &mut [u32]) {
         if lanes < width {
             out.fill(0);
         }
-        match precision {
-            Precision::F32 => transpose_rows(lanes, width, k, out, |lane, from, block| {
+        match kind {
+            Step::F32 => transpose_rows(lanes, width, k, out, |lane, from, block| {
                 let row = &data[lane * row_stride + from..lane * row_stride + k.min(from + BLOCK)];
                 for (out, x) in block.iter_mut().zip(row) {
                     *out = x.to_bits();
                 }
             }),
-            Precision::Bf16 => transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
+            Step::Rounded => transpose_rows(lanes, width, k, out, |lane, from, block| {
+                let row = &data[lane * row_stride + from..lane * row_stride + k.min(from + BLOCK)];
+                for (out, x) in block.iter_mut().zip(row) {
+                    *out = rounded_bits(*x);
+                }
+            }),
+            Step::Pair => transpose_rows(lanes, width, k.div_ceil(2), out, |lane, from, block| {
                 let row = &data[lane * row_stride + 2 * from..lane * row_stride + k.min(2 * (from + BLOCK))];
                 pair_neighbours::<P>(row, block);
             }),
@@ -361,7 +364,7 @@ fn transpose_rows(
     out: &mut [u32],
     convert: impl Fn(usize, usize, &mut [u32; BLOCK]),
 ) {
-    let mut blocks = [[0_u32; BLOCK]; tile::MAX_COLUMNS];
+    let mut blocks = [[0_u32; BLOCK]; MAX_COLUMNS];
     for from in (0..steps).step_by(BLOCK) {
         let count = BLOCK.min(steps - from);
         for (lane, block) in blocks[..lanes].iter_mut().enumerate() {

@@ -1,7 +1,7 @@
-//! Rounding to bf16, in vectors of pairs: with the processor's instruction, or in plain Rust.
+//! Rounding to bf16, with the processor's instruction or in plain Rust.
 //!
-//! Both round to nearest with ties to even and keep NaN. They differ in subnormal numbers, which the instruction, like
-//! `vdpbf16ps` itself, takes for zero.
+//! Both round to nearest, ties to even, and keep NaN. They differ in subnormal numbers: the instruction takes them for zero,
+//! as `vdpbf16ps` does.
 
 /// bf16 bits of `x`.
 #[inline(always)]
@@ -9,6 +9,12 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
     if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+}
+
+/// Bits of the f32 that `x` rounded to bf16 is.
+#[inline(always)]
+pub(crate) fn rounded_bits(x: f32) -> u32 {
+    bf16_bits(x) << 16
 }
 
 /// A way to round sixteen pairs: the first of a pair is the low half.

@@ -4,79 +4,10 @@
 //! matrix has no more. AVX2: 6 by 16. Elsewhere the same in plain Rust. The number of rows is a constant of each instance,
 //! so a decode step with one row does the work of one row.
 
-use super::Precision;
-use super::pack::{Layout, ROW_STRIDE};
-#[cfg(target_arch = "x86_64")]
+use super::layout::{Layout, Left, Place, ROW_STRIDE, Right, Step, max_rows};
 use super::widen;
 use crate::isa::{Isa, isa};
-
-/// The largest tile of any instruction set.
-pub(crate) const MAX_ROWS: usize = 14;
-/// The widest panel of any instruction set.
-pub(crate) const MAX_COLUMNS: usize = 32;
-
-/// Most rows of a tile of `A`.
-pub(crate) fn max_rows() -> usize {
-    match isa() {
-        Isa::Avx512Bf16 | Isa::Avx512 => 14,
-        Isa::Avx2 | Isa::Portable => 6,
-    }
-}
-
-/// Columns of a panel of a `B` with `n` columns.
-pub(crate) fn panel_width(n: usize) -> usize {
-    match isa() {
-        Isa::Avx512Bf16 | Isa::Avx512 if n > 16 => 32,
-        _ => 16,
-    }
-}
-
-/// A tile of `A`: at most [`max_rows`] rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Left<'a> {
-    /// As the layout says.
-    pub data: &'a [u32],
-    /// How rows and steps lie.
-    pub layout: Layout,
-    /// Rows.
-    pub rows: usize,
-}
-
-/// One or several panels of `B` of [`panel_width`] columns, of steps as the kernels multiply them or of what is widened to
-/// such.
-#[derive(Clone, Copy)]
-pub(crate) struct Right<'a, Step = u32> {
-    /// Element (panel, step, column) is at `panel * panel_stride + step * step_stride + column`.
-    pub data: &'a [Step],
-    /// Columns: 16, or 32 where [`panel_width`] gives that.
-    pub width: usize,
-    /// Distance between steps.
-    pub step_stride: usize,
-    /// Panels.
-    pub panels: usize,
-    /// Distance between panels.
-    pub panel_stride: usize,
-    /// Steps.
-    pub steps: usize,
-}
-
-impl<'a, Step> Right<'a, Step> {
-    /// One panel of steps that follow each other.
-    pub(crate) fn panel(data: &'a [Step], width: usize, steps: usize) -> Self {
-        Self { data, width, step_stride: width, panels: 1, panel_stride: 0, steps }
-    }
-}
-
-/// Where a tile's product goes: element (panel, row, column) is at `panel * panel_stride + row * row_stride + column`.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    /// Distance between rows.
-    pub row_stride: usize,
-    /// Distance between panels.
-    pub panel_stride: usize,
-    /// Whether the sums go on from what is there.
-    pub start_from_output: bool,
-}
+use crate::parallel::SharedOutput;
 
 /// Calls the instance of a kernel for a tile's rows and layout.
 #[cfg(target_arch = "x86_64")]
@@ -100,7 +31,7 @@ macro_rules! by_rows {
 }
 
 /// Panics unless the operands hold everything that the kernels read: up to the last row's last step, and the last panel's.
-fn check<Step>(left: Left<'_>, right: Right<'_, Step>) {
+fn check<T>(left: Left<'_>, right: Right<'_, T>) {
     let Left { data, layout, rows } = left;
     assert!(rows > 0 && right.panels > 0, "a tile of nothing");
     let last = match layout {
@@ -118,39 +49,30 @@ fn check<Step>(left: Left<'_>, right: Right<'_, Step>) {
     );
 }
 
+/// One past the last element of the product of `left` and `right` at `place`.
+fn end<T>(left: Left<'_>, right: Right<'_, T>, place: Place) -> usize {
+    (right.panels - 1) * place.panel_stride + (left.rows - 1) * place.row_stride + right.width
+}
+
 /// `c (+)= A tile · B panels`, into a slice that holds the whole result.
-pub(crate) fn product(left: Left<'_>, right: Right<'_>, precision: Precision, c: &mut [f32], place: Place) {
+pub(crate) fn product(left: Left<'_>, right: Right<'_>, kind: Step, c: &mut [f32], place: Place) {
     if right.panels == 0 || left.rows == 0 {
         return;
     }
-    let last = (right.panels - 1) * place.panel_stride + (left.rows - 1) * place.row_stride + right.width;
+    let last = end(left, right, place);
     assert!(last <= c.len(), "a tile ends at {last} of {}", c.len());
-    // SAFETY: just checked.
-    unsafe { multiply(left, right, precision, c.as_mut_ptr(), place) }
-}
-
-/// Whether [`product_int8`] runs here on panels of this width.
-pub(crate) fn reads_int8(precision: Precision, width: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return isa() == Isa::Avx512Bf16
-        && is_x86_feature_detected!("avx512vbmi")
-        && precision == Precision::Bf16
-        && width == 32;
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (precision, width);
-        false
-    }
+    // SAFETY: just checked, and `c` is borrowed for this call alone.
+    unsafe { multiply(left, right, kind, SharedOutput::new(c), place) }
 }
 
 /// As [`product`] in bf16, with one panel of pairs of int8, placed as `widen.rs` says, which are widened as they are read.
 ///
 /// # Panics
-/// Where there is no such kernel: ask [`reads_int8`].
+/// Where there is no such kernel: ask [`widen::in_registers`].
 pub(crate) fn product_int8(left: Left<'_>, right: Right<'_, [i8; 2]>, c: &mut [f32], place: Place) {
     check(left, right);
-    assert!(reads_int8(Precision::Bf16, right.width), "{} has no kernel for int8", isa().name());
-    let last = (left.rows - 1) * place.row_stride + right.width;
+    assert!(widen::in_registers(Step::Pair, right.width), "{} has no kernel for int8", isa().name());
+    let last = end(left, right, place);
     assert!(right.panels == 1 && last <= c.len(), "a tile ends at {last} of {}", c.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -165,38 +87,41 @@ pub(crate) fn product_int8(left: Left<'_>, right: Right<'_, [i8; 2]>, c: &mut [f
 /// If what is said of `left` and `right` does not fit their data, or there is no row or no panel.
 ///
 /// # Safety
-/// `c` must be valid for reads and writes of every element that `place` gives, and nobody else may touch them meanwhile.
+/// Every element that `place` gives must lie in `c` (checked in debug builds), and nobody else may touch them meanwhile.
 pub(crate) unsafe fn multiply(
     left: Left<'_>,
     right: Right<'_>,
-    precision: Precision,
-    c: *mut f32,
+    kind: Step,
+    c: SharedOutput<'_>,
     place: Place,
 ) {
     check(left, right);
-    match (isa(), precision, right.width) {
+    // SAFETY: the caller's promise.
+    let c = unsafe { c.at(0, end(left, right, place)) };
+    match (isa(), kind, right.width) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16, 32) => {
+        (Isa::Avx512Bf16, Step::Pair, 32) => {
             by_rows!(avx512_bf16, 2, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16, 16) => {
+        (Isa::Avx512Bf16, Step::Pair, 16) => {
             by_rows!(avx512_bf16, 1, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
+        (_, Step::Pair, _) => unreachable!("{} does not multiply pairs", isa().name()),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 32) => {
+        (Isa::Avx512Bf16 | Isa::Avx512, _, 32) => {
             by_rows!(avx512_f32, 2, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16 | Isa::Avx512, Precision::F32, 16) => {
+        (Isa::Avx512Bf16 | Isa::Avx512, _, 16) => {
             by_rows!(avx512_f32, 1, (left, right, c, place), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
         }
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Precision::F32, 16) => by_rows!(avx2_f32, 2, (left, right, c, place), 1 2 3 4 5 6),
+        (Isa::Avx2, _, 16) => by_rows!(avx2_f32, 2, (left, right, c, place), 1 2 3 4 5 6),
         // SAFETY: the caller's promise about `c`.
-        (_, _, 32) => unsafe { portable::<32>(left, right, precision, c, place) },
+        (_, _, 32) => unsafe { portable::<32>(left, right, c, place) },
         // SAFETY: the caller's promise about `c`.
-        (_, _, 16) => unsafe { portable::<16>(left, right, precision, c, place) },
+        (_, _, 16) => unsafe { portable::<16>(left, right, c, place) },
         (_, _, width) => unreachable!("a panel has 16 or 32 columns, not {width}"),
     }
 }
@@ -298,18 +223,11 @@ kernel!(
     read |p: *const u32, v: usize| _mm256_loadu_ps(p.cast::<f32>().add(8 * v)), spread _mm256_set1_ps, add |sum, x, b| _mm256_fmadd_ps(x, b, sum)
 );
 
-/// The same sums in plain Rust; also bf16 where the processor has no instruction for it (a pair's second product is added
-/// first, as `vdpbf16ps` does).
+/// f32 in plain Rust.
 ///
 /// # Safety
 /// As [`multiply`].
-unsafe fn portable<const W: usize>(
-    left: Left<'_>,
-    right: Right<'_>,
-    precision: Precision,
-    c: *mut f32,
-    place: Place,
-) {
+unsafe fn portable<const W: usize>(left: Left<'_>, right: Right<'_>, c: *mut f32, place: Place) {
     let (row_stride, step_stride) = match left.layout {
         Layout::Rows => (ROW_STRIDE, 1),
         Layout::Steps { stride } => (1, stride),
@@ -325,22 +243,10 @@ unsafe fn portable<const W: usize>(
             acc.copy_from_slice(out);
         }
         for step in 0..right.steps {
-            let a = left.data[row * row_stride + step * step_stride];
+            let x = f32::from_bits(left.data[row * row_stride + step * step_stride]);
             let b = &right.data[panel * right.panel_stride + step * right.step_stride..][..W];
-            match precision {
-                Precision::F32 => {
-                    let x = f32::from_bits(a);
-                    for i in 0..W {
-                        acc[i] = x.mul_add(f32::from_bits(b[i]), acc[i]);
-                    }
-                }
-                Precision::Bf16 => {
-                    let (low, high) = (f32::from_bits(a << 16), f32::from_bits(a & 0xffff_0000));
-                    for i in 0..W {
-                        acc[i] = high.mul_add(f32::from_bits(b[i] & 0xffff_0000), acc[i]);
-                        acc[i] = low.mul_add(f32::from_bits(b[i] << 16), acc[i]);
-                    }
-                }
+            for i in 0..W {
+                acc[i] = x.mul_add(f32::from_bits(b[i]), acc[i]);
             }
         }
         out.copy_from_slice(&acc);

@@ -1,29 +1,43 @@
 //! int8 as the steps that the tile multiplies: f32, or pairs of bf16. Either holds every int8 exactly.
 
+use super::layout::Step;
 #[cfg(target_arch = "x86_64")]
-use super::tile;
-use super::{Precision, pack::values_per_step};
+use crate::isa::{Isa, isa};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// Where a column's int8, or pair of them, lies within a step. A step of 32 pairs is widened whole, by an instruction that
 /// takes four pairs for the first 16 columns and four for the others from each 16 bytes.
-pub(super) fn place(column: usize, width: usize, precision: Precision) -> usize {
-    match (precision, width) {
-        (Precision::Bf16, 32) => column % 16 / 4 * 8 + column / 16 * 4 + column % 4,
+pub(super) fn place(column: usize, width: usize, kind: Step) -> usize {
+    match (kind, width) {
+        (Step::Pair, 32) => column % 16 / 4 * 8 + column / 16 * 4 + column % 4,
         _ => column,
     }
 }
 
+/// Whether [`widened_pairs`] runs here, on steps of this width.
+pub(super) fn in_registers(kind: Step, width: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa() == Isa::Avx512Bf16
+        && is_x86_feature_detected!("avx512vbmi")
+        && kind == Step::Pair
+        && width == 32;
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (kind, width);
+        false
+    }
+}
+
 /// Widens whole steps of `width` columns.
-pub(super) fn widen(values: &[i8], width: usize, precision: Precision, out: &mut [u32]) {
-    assert_eq!(values.len(), out.len() * values_per_step(precision));
-    match precision {
-        Precision::F32 => widen_ones(values, out),
+pub(super) fn widen(values: &[i8], width: usize, kind: Step, out: &mut [u32]) {
+    assert_eq!(values.len(), out.len() * kind.values());
+    match kind {
+        Step::F32 | Step::Rounded => widen_ones(values, out),
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `reads_int8` found the instructions.
-        Precision::Bf16 if tile::reads_int8(precision, width) => unsafe { widen_steps(values, out) },
-        Precision::Bf16 => widen_pairs(values, width, out),
+        // SAFETY: `in_registers` found the instructions.
+        Step::Pair if in_registers(kind, width) => unsafe { widen_steps(values, out) },
+        Step::Pair => widen_pairs(values, width, out),
     }
 }
 
@@ -41,7 +55,7 @@ multiversion! {
         let (pairs, _) = values.as_chunks::<2>();
         for (out, pairs) in out.chunks_exact_mut(width).zip(pairs.chunks_exact(width)) {
             for (column, out) in out.iter_mut().enumerate() {
-                let [low, high] = pairs[place(column, width, Precision::Bf16)];
+                let [low, high] = pairs[place(column, width, Step::Pair)];
                 *out = f32::from(low).to_bits() >> 16 | f32::from(high).to_bits();
             }
         }

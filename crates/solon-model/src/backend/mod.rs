@@ -32,9 +32,9 @@ pub enum WeightUse {
 /// A run of consecutive rows of a cached forward pass: new tokens of one sequence.
 #[derive(Clone, Debug)]
 pub struct CachedRun {
-    /// The cache segments before `segment` on this sequence's path, root first, and how many of each one's positions are
-    /// seen, which are there when this pass has appended its rows. What is not seen changes no bit, if it is finite: of a
-    /// pair of positions in bf16, the unseen one is multiplied by zero.
+    /// The cache segments before `segment` on this sequence's path, root first, and how many positions of each are seen. They
+    /// must exist once this pass has appended its rows. Positions that are not seen change no bit if they are finite: the
+    /// unseen one of a pair in bf16 is multiplied by zero.
     pub ancestors: Vec<(usize, usize)>,
     /// The cache segment that the new keys and values are appended to; no other run of the pass appends to it.
     pub segment: usize,
@@ -42,7 +42,7 @@ pub struct CachedRun {
     pub rows: usize,
 }
 
-/// One of several products of the same input, which a machine may bring into its own form once for all.
+/// One of several products of the same input. A backend may pack the input once for all of them.
 pub struct Linear<'a, B: Backend> {
     /// The matrix.
     pub weight: &'a B::Weight,
@@ -83,7 +83,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn download<'a>(&self, buffer: &'a Self::Buffer) -> Cow<'a, [f32]>;
     /// Elements of a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
-    /// Gives memory that is kept for later back to the system: after work whose like does not come again.
+    /// Returns pooled memory to the system after one-off work.
     fn release(&self);
     /// Copies a buffer.
     fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
@@ -97,10 +97,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `x *= factor`.
     fn scale(&self, x: &mut Self::Buffer, factor: f32);
 
-    /// Puts a matrix `[rows, columns]` into the machine's form.
+    /// Packs a matrix `[rows, columns]` into the form that products read.
     fn pack(&self, values: &Self::Buffer, rows: usize, columns: usize, usage: WeightUse) -> Self::Weight;
     /// The same with new values.
     fn repack(&self, weight: &mut Self::Weight, values: &Self::Buffer);
+    /// Bytes that a value takes in each packed form.
+    fn packed_value_bytes(&self) -> usize;
     /// `y = x Wᵀ` or `y += x Wᵀ` for each of several weights; `x [n, in]`, `y [n, out]`.
     fn linear(&self, x: &Self::Buffer, products: &mut [Linear<'_, Self>]);
     /// `dx = dy W` or `dx += dy W` for each of several weights, packed for [`WeightUse::Training`].
@@ -196,8 +198,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn add_segment(&self, cache: &mut Self::Cache, capacity: usize) -> usize;
     /// Gives a segment's memory back; its number may be used again.
     fn remove_segment(&self, cache: &mut Self::Cache, segment: usize);
-    /// Appends each run's keys and values at one layer and attends over each run's path. A run whose segment others see
-    /// comes before theirs.
+    /// Appends each run's keys and values at one layer, then attends over each run's path. A run whose segment is seen by
+    /// others comes before them.
     fn cached_attention(
         &self,
         cache: &mut Self::Cache,

@@ -1,4 +1,5 @@
-//! The definition of correct: every operation as the plainest loop, sums in f64. For tests.
+//! The plain backend, for tests: every operation is the kernels' definition of correct ([`solon_kernels::reference`]) or
+//! the plainest loop.
 
 // `Vec<f32>` is this backend's buffer type; the trait's signatures take it by reference.
 #![allow(clippy::ptr_arg)]
@@ -6,7 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
-use solon_kernels::reference::{attend_one, quantise};
+use solon_kernels::reference::{self, attend_one, quantise};
 use std::borrow::Cow;
 
 /// Naive f32 loops.
@@ -37,22 +38,6 @@ pub struct ReferenceCache {
     heads: Heads,
     segments: Vec<Option<Vec<(Vec<f32>, Vec<f32>)>>>,
     layers: usize,
-}
-
-fn each(a: &[f32], f: impl Fn(f64) -> f64) -> Vec<f32> {
-    a.iter().map(|x| f(f64::from(*x)) as f32).collect()
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// log softmax(row · scale), in f64.
-fn log_softmax(row: &[f32], scale: f32) -> Vec<f64> {
-    let z: Vec<f64> = row.iter().map(|x| f64::from(*x) * f64::from(scale)).collect();
-    let max = z.iter().fold(f64::MIN, |a, b| a.max(*b));
-    let sum = z.iter().map(|x| (x - max).exp()).sum::<f64>().ln() + max;
-    z.iter().map(|x| x - sum).collect()
 }
 
 /// Tokens of the path to token `t` of span `s`, inclusive.
@@ -121,6 +106,9 @@ impl Backend for Reference {
     fn repack(&self, weight: &mut Matrix, values: &Vec<f32>) {
         weight.values = as_used(values, weight.columns, weight.usage);
     }
+    fn packed_value_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
     fn linear(&self, x: &Vec<f32>, products: &mut [Linear<'_, Self>]) {
         for Linear { weight: w, out, write } in products {
             for (x, y) in x.chunks_exact(w.columns).zip(out.chunks_exact_mut(w.rows)) {
@@ -162,7 +150,7 @@ impl Backend for Reference {
 
     fn rms_norm(&self, x: &Vec<f32>, gain: &Vec<f32>, eps: f32) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
-        solon_kernels::reference::rms_norm(x, gain, eps, &mut y);
+        reference::rms_norm(x, gain, eps, &mut y);
         y
     }
     fn rms_norm_grad(
@@ -172,42 +160,16 @@ impl Backend for Reference {
         eps: f32,
         dy: &Vec<f32>,
         dx: &mut Vec<f32>,
-        mut dgain: Option<&mut Vec<f32>>,
+        dgain: Option<&mut Vec<f32>>,
     ) {
-        let width = gain.len();
-        for row in 0..x.len() / width {
-            let at = |v: &[f32], i: usize| f64::from(v[row * width + i]);
-            let mean = (0..width).map(|i| at(x, i) * at(x, i)).sum::<f64>() / width as f64;
-            let r = 1.0 / (mean + f64::from(eps)).sqrt();
-            let c = (0..width).map(|i| at(dy, i) * f64::from(gain[i]) * at(x, i)).sum::<f64>() * r.powi(3)
-                / width as f64;
-            for i in 0..width {
-                dx[row * width + i] += (r * f64::from(gain[i]) * at(dy, i) - at(x, i) * c) as f32;
-                if let Some(dgain) = &mut dgain {
-                    dgain[i] += (at(dy, i) * at(x, i) * r) as f32;
-                }
-            }
-        }
+        reference::rms_norm_grad(x, gain, eps, dy, dx, dgain.map(|dgain| &mut dgain[..]));
     }
 
     fn rope_table(&self, frequencies: &[f32], positions: usize) -> Self::Rope {
         (frequencies.to_vec(), positions)
     }
     fn rope(&self, x: &mut Vec<f32>, width: usize, table: &Self::Rope, positions: &[u32], turn: Turn) {
-        let half = table.0.len();
-        for (row, position) in x.chunks_exact_mut(width).zip(positions) {
-            for head in row.chunks_exact_mut(2 * half) {
-                for i in 0..half {
-                    let mut angle = f64::from(*position as f32 * table.0[i]);
-                    if turn == Turn::Back {
-                        angle = -angle;
-                    }
-                    let (a, b) = (f64::from(head[i]), f64::from(head[i + half]));
-                    head[i] = (a * angle.cos() - b * angle.sin()) as f32;
-                    head[i + half] = (b * angle.cos() + a * angle.sin()) as f32;
-                }
-            }
-        }
+        reference::rope(x, width, &table.0, positions, turn);
     }
 
     fn attention(
@@ -249,26 +211,22 @@ impl Backend for Reference {
         dout: &Vec<f32>,
     ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let (q_width, kv_width, dim) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
-        let scale = 1.0 / (dim as f64).sqrt();
-        let (mut dq, mut dk, mut dv) =
-            (vec![0.0_f32; q.len()], vec![0.0_f32; k.len()], vec![0.0_f32; v.len()]);
-        let dot =
-            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
         for (s, span) in spans.iter().enumerate() {
             for t in 0..span.len {
                 for head in 0..heads.queries {
                     let at = (span.start + t) * q_width + head * dim;
-                    let sum = f64::from(logsum[(span.start + t) * heads.queries + head]);
-                    let delta = dot(&dout[at..at + dim], &out[at..at + dim]);
+                    let own = at..at + dim;
+                    let logsum = logsum[(span.start + t) * heads.queries + head];
                     for key in visible(spans, s, t) {
                         let from = key * kv_width + head * heads.keys / heads.queries * dim;
-                        let p = (dot(&q[at..at + dim], &k[from..from + dim]) * scale - sum).exp();
-                        let ds = p * (dot(&dout[at..at + dim], &v[from..from + dim]) - delta) * scale;
-                        for i in 0..dim {
-                            dq[at + i] += (ds * f64::from(k[from + i])) as f32;
-                            dk[from + i] += (ds * f64::from(q[at + i])) as f32;
-                            dv[from + i] += (p * f64::from(dout[at + i])) as f32;
-                        }
+                        let of_key = from..from + dim;
+                        reference::attend_one_grad(
+                            (&q[own.clone()], &k[of_key.clone()], &v[of_key.clone()]),
+                            1.0 / (dim as f32).sqrt(),
+                            (&out[own.clone()], logsum, &dout[own.clone()]),
+                            (&mut dq[own.clone()], &mut dk[of_key.clone()], &mut dv[of_key]),
+                        );
                     }
                 }
             }
@@ -277,14 +235,13 @@ impl Backend for Reference {
     }
 
     fn swiglu(&self, gate: &Vec<f32>, up: &Vec<f32>) -> Vec<f32> {
-        let silu = each(gate, |g| g * sigmoid(g));
-        silu.iter().zip(up).map(|(s, u)| s * u).collect()
+        let mut out = vec![0.0; gate.len()];
+        reference::swiglu(gate, up, &mut out);
+        out
     }
     fn swiglu_grad(&self, gate: &Vec<f32>, up: &Vec<f32>, dout: &Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let slope = each(gate, |g| sigmoid(g) * (1.0 + g * (1.0 - sigmoid(g))));
-        let silu = each(gate, |g| g * sigmoid(g));
-        let dgate = (0..gate.len()).map(|i| dout[i] * up[i] * slope[i]).collect();
-        let dup = (0..gate.len()).map(|i| dout[i] * silu[i]).collect();
+        let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        reference::swiglu_grad(gate, up, dout, &mut dgate, &mut dup);
         (dgate, dup)
     }
 
@@ -298,7 +255,7 @@ impl Backend for Reference {
         logits
             .chunks_exact(vocab)
             .zip(targets)
-            .map(|(row, target)| log_softmax(row, inverse_temperature)[*target as usize] as f32)
+            .map(|(row, target)| reference::log_softmax(row, inverse_temperature)[*target as usize] as f32)
             .collect()
     }
     fn log_probs_grad(
@@ -309,38 +266,25 @@ impl Backend for Reference {
         inverse_temperature: f32,
         dlogprobs: &[f32],
     ) -> Vec<f32> {
-        let out = self.log_probs(logits, vocab, targets, inverse_temperature);
-        for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
-            let log_probs = log_softmax(row, inverse_temperature);
-            for (j, x) in row.iter_mut().enumerate() {
-                let hit = if j == targets[i] as usize { 1.0 } else { 0.0 };
-                *x = (f64::from(dlogprobs[i] * inverse_temperature) * (hit - log_probs[j].exp())) as f32;
-            }
-        }
-        out
+        let rows = logits.chunks_exact_mut(vocab).zip(targets).zip(dlogprobs);
+        rows.map(|((row, target), dlogprob)| {
+            reference::log_prob_grad(row, *target, inverse_temperature, *dlogprob)
+        })
+        .collect()
     }
 
     fn adamw(
         &self,
-        h: AdamW,
+        hyper: AdamW,
         param: &mut Vec<f32>,
         grad: &mut Vec<f32>,
         first: &mut Vec<f32>,
         second: &mut Vec<f32>,
     ) {
-        let (b1, b2) = (f64::from(h.beta1), f64::from(h.beta2));
-        for i in 0..param.len() {
-            let g = f64::from(grad[i] * h.gradient_scale);
-            let (m, v) =
-                (b1 * f64::from(first[i]) + (1.0 - b1) * g, b2 * f64::from(second[i]) + (1.0 - b2) * g * g);
-            let (mh, vh) = (m / (1.0 - b1.powi(h.step as i32)), v / (1.0 - b2.powi(h.step as i32)));
-            let kept = f64::from(param[i]) * (1.0 - f64::from(h.learning_rate * h.weight_decay));
-            param[i] = (kept - f64::from(h.learning_rate) * mh / (vh.sqrt() + f64::from(h.eps))) as f32;
-            (first[i], second[i], grad[i]) = (m as f32, v as f32, 0.0);
-        }
+        reference::adamw(hyper, param, grad, first, second);
     }
     fn sum_of_squares(&self, x: &Vec<f32>) -> f64 {
-        x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
+        reference::sum_of_squares(x)
     }
 
     fn new_cache(&self, layers: usize, heads: Heads) -> ReferenceCache {

@@ -8,10 +8,30 @@ use super::{Decoder, Forward, Gradients};
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Linear, Turn, WeightGrad, Write};
 use crate::batch::PackedBatch;
+use crate::config::ModelConfig;
 use crate::parameters::Projection;
 
+/// Values that the backward pass holds at most for each token beside what the forward pass kept, with an adapter of this rank
+/// on every matrix: the most that one step of [`Decoder::block_grad`] needs. Scratch of the threads is not counted.
+pub(super) fn values_in_flight(config: &ModelConfig, rank: Option<usize>) -> usize {
+    let (hidden, q, kv, mlp) =
+        (config.hidden_size, config.q_width(), config.kv_width(), config.intermediate_size);
+    // Gradients of the hidden states, of the residual stream, and of a norm's output.
+    let always = 3 * hidden;
+    // The norm of an input again, and the same packed.
+    let normed = 2 * hidden;
+    let gate_and_up = normed + 4 * mlp;
+    // Gradients of attention's output, q, k and v; and keys and values as they are laid out in both directions.
+    let attention = 2 * q + 2 * kv + 4 * kv;
+    let head_norms = 2 * q + 2 * kv + q.max(kv);
+    let q_k_and_v = 2 * q + 2 * kv + normed;
+    // Gradients of the inner products of the LoRA pairs of one input, and one of them packed.
+    let inner = 4 * rank.unwrap_or(0);
+    always + gate_and_up.max(attention).max(head_norms).max(q_k_and_v) + inner
+}
+
 impl<B: Backend> Decoder<B> {
-    /// Adds to `gradients` what `dhidden` (`[tokens, hidden]`, with respect to the normed hidden states) implies.
+    /// Adds to `gradients`, given the gradient `dhidden` (`[tokens, hidden]`) of the normed hidden states.
     pub fn backward(
         &self,
         adapter: Option<&Adapter<B>>,
@@ -20,16 +40,20 @@ impl<B: Backend> Decoder<B> {
         dhidden: &B::Buffer,
         gradients: &mut Gradients<B>,
     ) {
+        // What is no longer needed is dropped as soon as it is not, here and in `block_grad`: this is where training holds most.
+        let Forward { hidden, last, blocks } = forward;
+        drop(hidden);
         let mut dx = self.backend.zeros(self.backend.len(dhidden));
         self.backend.rms_norm_grad(
-            &forward.last,
+            &last,
             &self.values.final_norm,
             self.config.rms_norm_eps,
             dhidden,
             &mut dx,
             gradients.model.as_mut().map(|m| &mut m.final_norm),
         );
-        for (layer, kept) in forward.blocks.into_iter().enumerate().rev() {
+        drop(last);
+        for (layer, kept) in blocks.into_iter().enumerate().rev() {
             let activations = match kept {
                 Kept::Activations(activations) => activations,
                 Kept::Input(x) => self.block(layer, adapter, batch, x).1,
@@ -67,6 +91,7 @@ impl<B: Backend> Decoder<B> {
         let mut dmid = dout;
         let dgain = gradients.model.as_mut().map(|m| &mut m.blocks[layer].post_norm);
         backend.rms_norm_grad(&kept.mid, &values.post_norm, eps, &dnormed, &mut dmid, dgain);
+        drop((activated, dactivated, dgate, dup, normed));
 
         // mid = x + o(attention)
         let mut dattention = backend.scratch(backend.len(&kept.attention));

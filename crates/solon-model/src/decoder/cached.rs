@@ -1,4 +1,4 @@
-//! New tokens against cached keys and values: prefill and decode, with the operations of the packed pass in their order.
+//! New tokens against cached keys and values: prefill and decode. The operations and their order are those of the packed pass.
 
 use super::Decoder;
 use crate::adapter::Adapter;

@@ -4,6 +4,7 @@ use super::Decoder;
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Turn};
 use crate::batch::PackedBatch;
+use crate::config::ModelConfig;
 use crate::parameters::Projection;
 
 /// What a forward pass keeps of each block for the backward pass. The results are the same bits.
@@ -46,6 +47,16 @@ pub(super) struct BlockActivations<B: Backend> {
     pub up: B::Buffer,
     /// Scaled inner products of the LoRA pairs, `[tokens, rank]`.
     pub inner: [Option<B::Buffer>; 7],
+}
+
+/// Values that [`BlockActivations`] hold for each token, with an adapter of this rank on every matrix.
+pub(super) fn values_kept(config: &ModelConfig, rank: Option<usize>) -> usize {
+    let (q, kv) = (config.q_width(), config.kv_width());
+    let raw_qk = if config.qk_norm { q + kv } else { 0 };
+    let (x_and_mid, attention_and_q, k_and_v) = (2 * config.hidden_size, 2 * q, 2 * kv);
+    let gate_and_up = 2 * config.intermediate_size;
+    let inner = 7 * rank.unwrap_or(0);
+    x_and_mid + raw_qk + attention_and_q + k_and_v + config.num_heads + gate_and_up + inner
 }
 
 /// A finished forward pass.

@@ -6,8 +6,8 @@ use super::{Decoder, Gradients};
 use crate::backend::{Backend, Linear, WeightGrad, WeightUse, Write};
 use crate::batch::Scored;
 
-/// Rows of logits held at once: a few tasks of the widest GEMM, so that the head's weight and its gradient, which are
-/// larger than any cache, pass seldom.
+/// Rows of logits held at once. Enough for a few GEMM tasks, so that the head's weight and its gradient, which are larger than
+/// any cache, are read seldom.
 pub const CHUNK: usize = 336;
 
 /// A linear map from a hidden state to one number: a reward or a value.

@@ -5,12 +5,13 @@
 //! states, log-probs and scalars come out. It knows no losses and no text.
 //!
 //! `forward.rs` runs a pack and keeps what the gradient needs, `backward.rs` walks it back, `cached.rs` runs new tokens
-//! against a cache with the same operations in the same order, and `head.rs` scores.
+//! against a cache with the same operations in the same order, and `head.rs` scores. `memory.rs` says what training holds.
 
 mod backward;
 mod cached;
 mod forward;
 mod head;
+pub(crate) mod memory;
 
 pub use cached::CachedRows;
 pub use forward::{Forward, Keep};
@@ -24,7 +25,7 @@ use crate::parameters::{LoraTensors, ModelTensors, Projection};
 /// Whether the decoder's own weights are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Training {
-    /// Weights only run forward: sampling and scoring. Only then may they be rounded further.
+    /// No training: weights only run forward, for sampling and scoring. Only then may they be rounded further.
     None(Weights),
     /// Weights are frozen, gradients flow through them to an adapter or a scalar head.
     Frozen,
@@ -37,8 +38,8 @@ pub enum Training {
 pub enum Weights {
     /// As the backend's products take them.
     Full,
-    /// Matrices in int8 with a scale for each output channel ([`WeightUse::InferenceInt8`]), the output head among them.
-    /// What tokens are looked up in, norms, biases and adapters are as they were.
+    /// Matrices, the output head among them, in int8 with a scale for each output channel ([`WeightUse::InferenceInt8`]).
+    /// The token embedding, norms, biases and adapters are not rounded.
     Int8,
 }
 
@@ -54,7 +55,7 @@ pub struct Decoder<B: Backend> {
     training: Training,
 }
 
-/// Where gradients are added. A part that is `None` is frozen and costs nothing.
+/// The gradients that a backward pass adds to. A part that is `None` is frozen and costs nothing.
 pub struct Gradients<B: Backend> {
     /// Of the decoder's own tensors.
     pub model: Option<ModelTensors<B::Buffer>>,

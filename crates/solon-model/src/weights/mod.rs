@@ -5,7 +5,7 @@
 //! out of [`Checkpoint::open`] has a valid configuration and exactly the tensors that [`expected_tensors`] lists, with
 //! Hugging Face names and layouts and finite values, whichever format it was read from.
 //!
-//! Knows nothing of the decoder or of tokenizers: it says where the tokenizer is found ([`TextSource`]), no more.
+//! Knows nothing of the decoder or of tokenizers (of an adapter it knows the factors): it says where the tokenizer is found ([`TextSource`]), no more.
 
 mod error;
 pub mod gguf;
@@ -14,6 +14,7 @@ pub mod gguf_quant;
 mod hugging_face;
 mod hugging_face_config;
 pub mod peft;
+mod peft_adapter;
 mod safetensors_file;
 pub mod save;
 mod staging;

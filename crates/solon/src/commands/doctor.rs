@@ -4,7 +4,7 @@ use crate::catalogue;
 use anyhow::Result;
 use serde_json::json;
 use solon_kernels::Precision;
-use solon_kernels::isa::isa;
+use solon_kernels::isa::{Isa, isa};
 
 /// Prints the machine's means.
 pub fn run(as_json: bool) -> Result<()> {
@@ -16,9 +16,11 @@ pub fn run(as_json: bool) -> Result<()> {
         .args(["-m", "pip", "--version"])
         .output()
         .is_ok_and(|output| output.status.success());
+    let usable: Vec<&str> = Isa::usable().into_iter().map(Isa::name).collect();
     if as_json {
         let report = json!({
-            "version": env!("CARGO_PKG_VERSION"), "isa": isa().name(), "precision": Precision::auto().name(),
+            "version": env!("CARGO_PKG_VERSION"), "isa": isa().name(), "usable_isas": usable,
+            "precision": Precision::auto().name(),
             "threads": threads, "cache": cache, "pip": pip,
             "models": models.iter().map(|(name, there)| json!({"name": name, "cached": there})).collect::<Vec<_>>(),
         });
@@ -26,7 +28,7 @@ pub fn run(as_json: bool) -> Result<()> {
         return Ok(());
     }
     println!("solon      {}", env!("CARGO_PKG_VERSION"));
-    println!("processor  {} ({threads} threads)", isa().name());
+    println!("processor  {} ({threads} threads); it runs {}", isa().name(), usable.join(", "));
     println!("precision  {} by default", Precision::auto().name());
     println!("cache      {}", cache.display());
     println!("pip        {}", if pip { "found" } else { "not found: models cannot be pulled from PyPI" });

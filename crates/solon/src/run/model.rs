@@ -11,13 +11,10 @@ use solon_draws::Draws;
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_model::parameters::Projection;
 use solon_model::weights::{AdapterFile, Checkpoint, SaveType, Tensor, TokenIds, save_hugging_face};
-use solon_model::{Adapter, LoraSettings, ScalarHead, Training};
+use solon_model::{Adapter, Device, LoraSettings, ScalarHead, Training};
 use solon_train::Learner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The backend that this program runs on: here it is chosen.
-pub type Device = solon_model::Cpu;
 
 /// A model that answers: a decoder with its text, an adapter on it, and the scalar head of a reward model.
 pub struct Model {

@@ -4,7 +4,7 @@
 
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
-use crate::run::{Device, Model, SLOTS, StageRun, Start};
+use crate::run::{Model, SLOTS, StageRun, Start};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use solon_draws::Draws;
 use solon_infer::engine::Engine;
 use solon_infer::generate::{Request, Settings};
 use solon_infer::prefixes::KEPT;
-use solon_model::ScalarHead;
+use solon_model::{Device, ScalarHead};
 use solon_records::SamplingSettings;
 use solon_train::ppo::trainer::{PpoPrompt, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::ppo::{PpoOverrides, PpoPreset, PresetName};

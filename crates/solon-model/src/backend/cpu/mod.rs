@@ -1,7 +1,7 @@
 //! The fast backend: `solon-kernels` on the machine's own threads.
 
 use super::{AdamW, Backend, CachedRun, Heads, Linear, Span, Turn, WeightGrad, WeightUse, Write};
-use solon_kernels::attention::{self, CachedPath, Keys};
+use solon_kernels::attention::{self, CachedPath, KvBlock};
 use solon_kernels::gemm::{PackedB, Product, Strided, gemm, gemm_many};
 use solon_kernels::memory::{self, Block};
 use solon_kernels::parallel::{for_chunks, for_rows};
@@ -9,7 +9,7 @@ use solon_kernels::rope::RopeTable;
 use solon_kernels::{Precision, adamw, elementwise, log_prob, rms_norm, rope};
 use std::borrow::Cow;
 
-/// A vector on the processor, whose memory is used again.
+/// A vector in pooled memory.
 pub type Buffer = Block<f32>;
 
 /// The processor. Threads are those of the caller's team ([`solon_kernels::threads`]).
@@ -42,7 +42,7 @@ pub struct CpuWeight {
 pub struct CpuCache {
     layers: usize,
     heads: Heads,
-    segments: Vec<Option<Vec<Keys>>>,
+    segments: Vec<Option<Vec<KvBlock>>>,
 }
 
 impl Backend for Cpu {
@@ -52,7 +52,7 @@ impl Backend for Cpu {
     type Cache = CpuCache;
 
     fn scratch(&self, len: usize) -> Buffer {
-        Block::stale(len)
+        Block::uninit(len)
     }
 
     fn zeros(&self, len: usize) -> Buffer {
@@ -80,7 +80,7 @@ impl Backend for Cpu {
     }
 
     fn gather_rows(&self, source: &Buffer, width: usize, rows: &[u32]) -> Buffer {
-        let mut out = Block::stale(rows.len() * width);
+        let mut out = Block::uninit(rows.len() * width);
         for_rows(&mut out, width, |first, out| {
             for (out, row) in out.chunks_exact_mut(width).zip(&rows[first..]) {
                 out.copy_from_slice(&source[*row as usize * width..][..width]);
@@ -124,6 +124,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn packed_value_bytes(&self) -> usize {
+        PackedB::value_bytes(self.precision)
+    }
+
     fn linear(&self, x: &Buffer, products: &mut [Linear<'_, Self>]) {
         let Some(columns) = products.first().map(|product| product.weight.columns) else { return };
         let mut products: Vec<Product<'_>> = products
@@ -161,7 +165,7 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, x: &Buffer, gain: &Buffer, eps: f32) -> Buffer {
-        let mut y = Block::stale(x.len());
+        let mut y = Block::uninit(x.len());
         rms_norm::rms_norm(x, gain, eps, &mut y);
         y
     }
@@ -194,8 +198,8 @@ impl Backend for Cpu {
         k: &Buffer,
         v: &Buffer,
     ) -> (Buffer, Buffer) {
-        let mut out = Block::stale(q.len());
-        let mut logsum = Block::stale(q.len() / heads.dim);
+        let mut out = Block::uninit(q.len());
+        let mut logsum = Block::uninit(q.len() / heads.dim);
         attention::packed(heads, spans, self.precision, (q, k, v), &mut out, &mut logsum);
         (out, logsum)
     }
@@ -209,20 +213,21 @@ impl Backend for Cpu {
         logsum: &Buffer,
         dout: &Buffer,
     ) -> (Buffer, Buffer, Buffer) {
-        let (mut dq, mut dk, mut dv) = (Block::stale(q.len()), Block::stale(k.len()), Block::stale(v.len()));
+        let (mut dq, mut dk, mut dv) =
+            (Block::uninit(q.len()), Block::uninit(k.len()), Block::uninit(v.len()));
         let into = (&mut dq[..], &mut dk[..], &mut dv[..]);
         attention::packed_grad(heads, spans, self.precision, (q, k, v), out, logsum, dout, into);
         (dq, dk, dv)
     }
 
     fn swiglu(&self, gate: &Buffer, up: &Buffer) -> Buffer {
-        let mut out = Block::stale(gate.len());
+        let mut out = Block::uninit(gate.len());
         elementwise::swiglu(gate, up, &mut out);
         out
     }
 
     fn swiglu_grad(&self, gate: &Buffer, up: &Buffer, dout: &Buffer) -> (Buffer, Buffer) {
-        let (mut dgate, mut dup) = (Block::stale(gate.len()), Block::stale(gate.len()));
+        let (mut dgate, mut dup) = (Block::uninit(gate.len()), Block::uninit(gate.len()));
         elementwise::swiglu_grad(gate, up, dout, &mut dgate, &mut dup);
         (dgate, dup)
     }
@@ -273,7 +278,7 @@ impl Backend for Cpu {
 
     fn add_segment(&self, cache: &mut CpuCache, capacity: usize) -> usize {
         let keys = (0..cache.layers * cache.heads.keys)
-            .map(|_| Keys::with_capacity(cache.heads.dim, self.precision, capacity))
+            .map(|_| KvBlock::with_capacity(cache.heads.dim, self.precision, capacity))
             .collect();
         match cache.segments.iter().position(Option::is_none) {
             Some(free) => {
@@ -347,7 +352,7 @@ impl Backend for Cpu {
                 }
             })
             .collect();
-        let mut out = Block::stale(q.len());
+        let mut out = Block::uninit(q.len());
         attention::cached(heads, &paths, q, &mut out);
         out
     }

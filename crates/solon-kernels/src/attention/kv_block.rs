@@ -2,35 +2,34 @@
 
 pub(super) use crate::exp::LANES;
 use crate::gemm::Precision;
-use crate::gemm::pack::values_per_step;
-use crate::gemm::round::bf16_bits;
-use crate::gemm::tile::{Right, panel_width};
+use crate::gemm::layout::{Right, Step, panel_width};
+use crate::gemm::round::{bf16_bits, rounded_bits};
 use crate::memory::Block;
 
-/// The keys and values of one head over a run of positions, rounded as products' inputs are.
+/// Keys and values of one head over a run of positions, rounded in the same way as the inputs of products.
 ///
-/// Keys are in panels of 16, `[panel][step of dim][16]`; values are in rows, `[step of positions][padded dim]`. Where a step
-/// is a pair, the earlier position is the half that is added first. So a sum over positions is one sequence of additions,
-/// wherever the run was cut from its path.
+/// Keys are in panels of 16, `[panel][step of dim][16]`. Values are in rows, `[step of positions][padded dim]`. Where a step
+/// is a pair of positions, the earlier one is in the half that is added first. So a sum over positions is the same sequence
+/// of additions wherever a block begins.
 #[derive(Clone)]
-pub struct Keys {
+pub struct KvBlock {
     dim: usize,
-    precision: Precision,
+    step: Step,
     len: usize,
     panels: Block<u32>,
     rows: Block<u32>,
 }
 
-impl Keys {
+impl KvBlock {
     /// Room for `capacity` positions.
     pub fn with_capacity(dim: usize, precision: Precision, capacity: usize) -> Self {
-        let per_step = values_per_step(precision);
+        let step = Step::of(precision);
         Self {
             dim,
-            precision,
+            step,
             len: 0,
-            panels: Block::stale(capacity.div_ceil(LANES) * dim.div_ceil(per_step) * LANES),
-            rows: Block::stale(capacity.div_ceil(per_step) * dim.next_multiple_of(LANES)),
+            panels: Block::uninit(capacity.div_ceil(LANES) * step.count(dim) * LANES),
+            rows: Block::uninit(step.count(capacity) * dim.next_multiple_of(LANES)),
         }
     }
 
@@ -55,40 +54,42 @@ impl Keys {
             panel.fill(0);
         }
         let slots = panel[lane..].iter_mut().step_by(LANES);
-        match self.precision {
-            Precision::F32 => slots.zip(key).for_each(|(slot, x)| *slot = x.to_bits()),
-            Precision::Bf16 => slots.zip(key.chunks(2)).for_each(|(slot, pair)| {
+        match self.step {
+            Step::F32 => slots.zip(key).for_each(|(slot, x)| *slot = x.to_bits()),
+            Step::Rounded => slots.zip(key).for_each(|(slot, x)| *slot = rounded_bits(*x)),
+            Step::Pair => slots.zip(key.chunks(2)).for_each(|(slot, pair)| {
                 *slot = bf16_bits(pair[0]) | pair.get(1).map_or(0, |x| bf16_bits(*x) << 16);
             }),
         }
         let padded = self.padded();
-        let row = &mut self.rows[self.len / values_per_step(self.precision) * padded..][..padded];
-        match (self.precision, self.len % 2) {
-            (Precision::F32, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot = x.to_bits()),
-            (Precision::Bf16, 0) => {
-                row.iter_mut().zip(value).for_each(|(slot, x)| *slot = bf16_bits(*x) << 16)
+        let row = &mut self.rows[self.len / self.step.values() * padded..][..padded];
+        match (self.step, self.len % 2) {
+            (Step::F32, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot = x.to_bits()),
+            (Step::Rounded, _) | (Step::Pair, 0) => {
+                row.iter_mut().zip(value).for_each(|(slot, x)| *slot = rounded_bits(*x))
             }
-            (Precision::Bf16, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot |= bf16_bits(*x)),
+            (Step::Pair, _) => row.iter_mut().zip(value).for_each(|(slot, x)| *slot |= bf16_bits(*x)),
         }
         row[value.len()..].fill(0);
         self.len += 1;
     }
 
-    pub(super) fn precision(&self) -> Precision {
-        self.precision
+    /// What its steps hold.
+    pub(super) fn step(&self) -> Step {
+        self.step
     }
 
-    /// Columns of the values, with those that fill up the last vector.
+    /// Columns of the values, rounded up to whole vectors.
     pub(super) fn padded(&self) -> usize {
         self.dim.next_multiple_of(LANES)
     }
 
     /// Steps of a query.
     pub(super) fn dim_steps(&self) -> usize {
-        self.dim.div_ceil(values_per_step(self.precision))
+        self.step.count(self.dim)
     }
 
-    /// The first `count` keys, with those that fill up their last panel.
+    /// The first `count` keys, rounded up to whole panels.
     pub(super) fn keys(&self, count: usize) -> Right<'_> {
         Right {
             data: &self.panels,
@@ -100,9 +101,9 @@ impl Keys {
         }
     }
 
-    /// The values of `count` positions from `from` on, which begins a step.
+    /// The values of `count` positions from `from` on; `from` is the first position of a step.
     pub(super) fn values(&self, from: usize, count: usize) -> Right<'_> {
-        let (per_step, padded) = (values_per_step(self.precision), self.padded());
+        let (per_step, padded) = (self.step.values(), self.padded());
         columns(&self.rows[from / per_step * padded..], padded, count.div_ceil(per_step))
     }
 
