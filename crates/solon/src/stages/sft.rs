@@ -33,7 +33,7 @@ struct Own {
     /// What is learnt.
     #[serde(default, skip_serializing)]
     data: OneOrMany,
-    /// Every fourth of the first so many items of each input is not learnt, so that a labeller can be measured on it.
+    /// Every fourth of the first so many answers of each input is not learnt, so that a labeller can be measured on it.
     #[serde(default)]
     hold_out: u64,
 }
@@ -65,9 +65,13 @@ impl Stage for Sft {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut sourced = run.read().demonstrations("data")?;
-        sourced.retain(|item| {
-            !(item.ordinal < self.own.hold_out && item.ordinal % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
-        });
+        // Only answers to prompts are held out; what people wrote as demonstrations is learnt as it is.
+        let held_out = |item: &Sourced| {
+            item.prompt_id.is_some()
+                && item.ordinal < self.own.hold_out
+                && item.ordinal % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        };
+        sourced.retain(|item| !held_out(item));
         imitate(run, "from", sourced, &self.training)
     }
 
