@@ -100,6 +100,9 @@ impl Recipe {
         if !(self.lora.alpha.is_finite() && self.lora.alpha > 0.0) {
             return Err(format!("lora.alpha is {}; give a number above 0", self.lora.alpha));
         }
+        if let Some(budget) = self.memory_gb.filter(|budget| !(budget.is_finite() && *budget > 0.0)) {
+            return Err(format!("memory_gb is {budget}; give a number above 0"));
+        }
         Ok(())
     }
 }

@@ -142,7 +142,7 @@ impl Run {
         // A budget that is too small is refused before anything is computed.
         if run.plan.recipe.memory_gb.is_some() && run.plan.trains() && !run.plan.trains_every_weight() {
             let model = Arc::clone(run.base()?);
-            run.pass(&model, Method::Lora)?;
+            run.pass(&model, Method::Lora, run.plan.recipe.lora.rank.get())?;
         }
         Ok(run)
     }
@@ -254,10 +254,10 @@ impl Run {
         Ok(self.base.get_or_init(|| Arc::new(model)))
     }
 
-    /// How much goes through a model at a time while it is trained.
-    fn pass(&self, model: &ChatModel, method: Method) -> Result<Pass> {
+    /// How much goes through a model at a time while it is trained; `rank` is that of a trained adapter.
+    fn pass(&self, model: &ChatModel, method: Method, rank: usize) -> Result<Pass> {
         let rank = match method {
-            Method::Lora => Some(self.plan.recipe.lora.rank.get()),
+            Method::Lora => Some(rank),
             Method::Full => None,
         };
         let precision = model.decoder.backend().precision();

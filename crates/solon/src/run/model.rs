@@ -163,7 +163,7 @@ impl StageRun<'_> {
                 let precision = crate::commands::precision(run.plan.recipe.precision);
                 let settings = OpenSettings { precision, training: Training::Full };
                 let chat = ChatModel::open(&path, None, settings)?;
-                run.pass(&chat, method)?;
+                run.pass(&chat, method, 0)?;
                 Ok(Start::Own(Box::new(chat)))
             }
         }

@@ -1,7 +1,7 @@
 //! A stage at work: what it may write, and the two shapes of work, once: items in chunks, and training.
 
 use super::folder::safe_point;
-use super::{Reader, Run};
+use super::{Reader, Run, Start};
 use crate::plan::Planned;
 use crate::progress::Progress;
 use crate::stages::Training;
@@ -9,7 +9,6 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
-use solon_infer::chat::ChatModel;
 use solon_train::{TrainSettings, Trainer};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -102,9 +101,11 @@ impl<'a> StageRun<'a> {
         )
     }
 
-    /// The trainers' settings.
-    pub fn train_settings(&self, training: &Training, model: &ChatModel) -> Result<TrainSettings> {
-        let pass = self.run.pass(model, training.method)?;
+    /// The trainers' settings for what training starts from.
+    pub fn train_settings(&self, training: &Training, start: &Start) -> Result<TrainSettings> {
+        let rank =
+            start.adapter().map_or(self.run.plan.recipe.lora.rank.get(), |adapter| adapter.settings.rank);
+        let pass = self.run.pass(start.chat(), training.method, rank)?;
         Ok(TrainSettings {
             learning_rate: training.learning_rate,
             schedule: training.schedule,

@@ -90,7 +90,7 @@ impl Stage for Dpo {
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
-        let settings = run.train_settings(&self.training, start.chat())?;
+        let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
         let mut trainer =

@@ -151,7 +151,7 @@ impl Stage for Ppo {
         let scale =
             self.scale(policy, &reward, &head, &prompts, &stop_ids, run.draws().item("statistics"))?;
         let settings = PpoSettings {
-            policy: run.train_settings(&self.training, &chat)?,
+            policy: run.train_settings(&self.training, &start)?,
             critic_learning_rate: self.own.critic_learning_rate,
             max_new_tokens: self.own.max_new_tokens.get(),
             slots: SLOTS,

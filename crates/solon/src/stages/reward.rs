@@ -93,7 +93,7 @@ impl Stage for Reward {
         let head = start
             .head()
             .unwrap_or_else(|| fresh_head(start.chat().config().hidden_size, run.draws().item("head")));
-        let settings = run.train_settings(&self.training, start.chat())?;
+        let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, Some(head))?;
         let draws = run.draws().item("order");
         let mut trainer =

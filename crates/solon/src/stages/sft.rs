@@ -107,7 +107,7 @@ pub fn imitate(
     }
     let examples = tokenise::examples(start.chat(), &demonstrations)?;
     run.insert(&items)?;
-    let settings = run.train_settings(training, start.chat())?;
+    let settings = run.train_settings(training, &start)?;
     let mut student = run.student(start, None)?;
     let mut trainer = SftTrainer::new(&mut student.learner, &examples, settings, run.draws().item("order"))?;
     let mut told = run.train(&mut trainer, started)?;
