@@ -191,7 +191,7 @@ pub struct RunArgs {
     /// Threads; all cores when left out. The result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Print the summary as JSON
+    /// Print the summary, or with --plan the plan, as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -211,6 +211,10 @@ fn shipped_recipes_have_plans() {
         let line = stack.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(line.contains("from = sft"), "{line}");
     }
+    let json = place.run(&format!("run {RECIPES}/stack.toml --plan --json --out none"), "").ok().out;
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    let dpo = rows.as_array().unwrap().iter().find(|row| row["name"] == "dpo").unwrap();
+    assert_eq!((&dpo["status"], &dpo["inputs"]["pairs"]), (&json!("new"), &json!(["preferences"])));
     assert!(!place.path("none").exists(), "a plan computes nothing");
 }
 

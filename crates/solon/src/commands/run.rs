@@ -15,7 +15,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let plan = Plan::of(recipe, here.parent().unwrap_or(Path::new(".")))
         .with_context(|| args.recipe.display().to_string())?;
     if args.plan {
-        return print_plan(&plan, &out);
+        return print_plan(&plan, &out, args.json);
     }
     let until = args.until.as_deref();
     run_plan(plan, &out, args.threads, until, |run, _| {

@@ -36,6 +36,7 @@ use solon_model::Training;
 use solon_model::weights::AdapterFile;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -306,9 +307,28 @@ pub fn run_plan<T>(
     })
 }
 
+/// One line of a printed plan.
+#[derive(serde::Serialize)]
+struct PlanRow {
+    name: String,
+    kind: &'static str,
+    /// `done`, `resumed`, `changed` or `new`.
+    status: &'static str,
+    /// How long it took, where it was done before.
+    seconds: Option<f64>,
+    /// Names of stages by key.
+    inputs: BTreeMap<&'static str, Vec<String>>,
+}
+
 /// Prints the plan: each stage, where its inputs come from, and whether there is work to do. Computes nothing.
-pub fn print_plan(plan: &Plan, out: &Path) -> Result<()> {
-    use std::io::Write;
+pub fn print_plan(plan: &Plan, out: &Path, as_json: bool) -> Result<()> {
+    let rows = plan_rows(plan, out)?;
+    let text = if as_json { serde_json::to_string_pretty(&rows)? + "\n" } else { plan_table(&rows) };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn plan_rows(plan: &Plan, out: &Path) -> Result<Vec<PlanRow>> {
     let standing = Standing::read(out)?;
     // A model that is not there yet is not fetched to print a plan: then nothing can have been done with it.
     let path = catalogue::cached(&plan.recipe.model);
@@ -325,31 +345,37 @@ pub fn print_plan(plan: &Plan, out: &Path) -> Result<()> {
         if let Some(output) = status.output {
             made.insert(planned.name.clone(), output);
         }
-        let inputs: Vec<String> = planned
-            .inputs
-            .iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(key, names)| format!("{key} = {}", names.join(", ")))
-            .collect();
-        let time = status.seconds.map(|s| format!("took {}", duration(s))).unwrap_or_default();
-        rows.push([
-            planned.name.clone(),
-            planned.kind.name.to_owned(),
-            status.word.to_owned(),
-            time,
-            inputs.join("; "),
-        ]);
+        rows.push(PlanRow {
+            name: planned.name.clone(),
+            kind: planned.kind.name,
+            status: status.word,
+            seconds: status.seconds,
+            inputs: planned.inputs.iter().filter(|(_, names)| !names.is_empty()).cloned().collect(),
+        });
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2), width(3)];
+    Ok(rows)
+}
+
+/// The plan in columns.
+fn plan_table(rows: &[PlanRow]) -> String {
+    let cells: Vec<[String; 5]> = rows
+        .iter()
+        .map(|row| {
+            let time = row.seconds.map(|seconds| format!("took {}", duration(seconds))).unwrap_or_default();
+            let inputs = row.inputs.iter().map(|(key, names)| format!("{key} = {}", names.join(", ")));
+            let inputs = inputs.collect::<Vec<_>>().join("; ");
+            [row.name.clone(), row.kind.to_owned(), row.status.to_owned(), time, inputs]
+        })
+        .collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3), 0];
     let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        text += format!("{}{}", cells.collect::<String>(), row[4]).trim_end();
+    for row in &cells {
+        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        text += line.trim_end();
         text.push('\n');
     }
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
+    text
 }
 
 /// A stage's counts in a few words.

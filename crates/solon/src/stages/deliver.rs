@@ -88,8 +88,10 @@ impl Stage for Deliver {
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
         let delivered: Delivered = serde_json::from_value(read.detail()?)?;
-        report.verdict.extend(delivered.reasons);
-        report.verdict.push(format!("Delivered: {}.", delivered.model));
+        match delivered.reasons.is_empty() {
+            true => report.verdict.push(format!("{} is delivered.", delivered.model)),
+            false => report.verdict.extend(delivered.reasons),
+        }
         Ok(())
     }
 

@@ -132,12 +132,12 @@ impl Stage for Reward {
         else {
             report
                 .warnings
-                .push(format!("The reward model `{}` was not measured on pairs kept back.", read.name()));
+                .push(format!("The reward model {} was not measured on pairs kept back.", read.name()));
             return Ok(());
         };
         let (loss, constant) = (held_out["loss"].as_f64(), held_out["constant_loss"].as_f64());
         report.verdict.push(format!(
-            "Reward model `{}`: right on {:.0} % of {pairs} pairs kept back.",
+            "Reward model {}: right on {:.0} % of {pairs} pairs kept back.",
             read.name(),
             100.0 * accuracy
         ));
@@ -145,7 +145,7 @@ impl Stage for Reward {
             && loss >= constant
         {
             report.warnings.push(format!(
-                "The reward model `{}` is no better than a constant on the pairs kept back (loss {loss:.2}, a constant's {constant:.2}).",
+                "The reward model {} is no better than a constant on the pairs kept back (loss {loss:.2}, a constant's {constant:.2}).",
                 read.name()
             ));
         }
