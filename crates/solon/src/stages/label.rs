@@ -125,7 +125,7 @@ impl Stage for LabelStage {
         if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
             report.trail.push(read.trail(&label.id)?);
         }
-        report.labeller = Some(section(read, &judged)?);
+        report.labeller = Some(section(&judged));
         Ok(())
     }
 
@@ -251,7 +251,7 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
 }
 
 /// The labeller's part of the report.
-fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
+fn section(judged: &Judged) -> report::Labeller {
     let report = &judged.report;
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let mut rows = Vec::new();
@@ -306,7 +306,7 @@ fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
         }
         rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
     }
-    Ok(report::Labeller {
+    report::Labeller {
         verdict: format!("{:?}", report.verdict),
         warning: (report.verdict != Verdict::Trustworthy).then(|| report.warning.clone()),
         rows,
@@ -321,5 +321,5 @@ fn section(_: &Reader<'_>, judged: &Judged) -> Result<report::Labeller> {
                 count: bin.pairs,
             })
             .collect(),
-    })
+    }
 }
