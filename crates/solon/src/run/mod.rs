@@ -105,12 +105,14 @@ fn input_hash(
     }
     for (key, names) in &planned.inputs {
         parts.push((*key).to_owned());
-        for name in names.iter() {
-            // The base model is part of `base`.
-            match if name == BASE { Some(&planned.name) } else { made.get(name) } {
-                Some(hash) => parts.push(format!("{name} {hash}")),
+        for name in names {
+            let hash = match made.get(name) {
+                Some(hash) => hash.as_str(),
+                // Its hash is part of `base`.
+                None if name == BASE => "",
                 None => return Ok(None),
-            }
+            };
+            parts.push(format!("{name} {hash}"));
         }
     }
     Ok(Some(sha256_parts(parts)))
