@@ -310,6 +310,7 @@ fn bad_data_is_refused_before_anything_is_computed() {
             &["stage `evaluate`", "sounds-harmful"],
         ),
         (format!("{sft}[[stage]]\nkind = \"dpo\"\npairs = \"gone.jsonl\"\n"), &["gone.jsonl"]),
+        (format!("{}count = 2\n", prompts("x")), &["one.jsonl has 1 prompts", "2 are to be taken", "hint:"]),
     ] {
         write_stages(&place, &stages);
         place.run("run recipe.toml --out run", "").fails(1, parts);
@@ -332,6 +333,27 @@ fn a_run_stops_where_it_is_told_and_resumes() {
     assert!(line("dpo ").contains(" new "), "{plan}");
     let ran = place.run("run recipe.toml --out run", "").ok();
     assert!(!ran.err.contains("sft: done") && ran.err.contains("dpo: done"), "{}", ran.err);
+}
+
+#[test]
+fn a_stage_may_be_renamed_in_the_same_folder() {
+    let place = Place::with_model();
+    place.write("prompts.jsonl", &[json!({"id": "a", "prompt": "Hi"})]);
+    let stages = |name: &str| {
+        let respond = "[[stage]]\nkind = \"respond\"\nsampling = { max_new_tokens = 2 }\n";
+        let prompts = format!("[[stage]]\nkind = \"prompts\"\nname = \"{name}\"\nfile = \"prompts.jsonl\"\n");
+        format!("{prompts}{respond}prompts = \"{name}\"\n")
+    };
+    for name in ["one", "two"] {
+        write_stages(&place, &stages(name));
+        let ran = place.run("run recipe.toml --out run", "").ok();
+        assert!(
+            ran.err.contains(&format!("{name}: done")) && ran.err.contains("respond: done"),
+            "{}",
+            ran.err
+        );
+    }
+    place.run("explain respond/a --run run", "").ok();
 }
 
 #[test]

@@ -109,6 +109,19 @@ impl Ledger {
         })
     }
 
+    /// Removes a stage with its items, links, steps and checkpoints. A stage that is not there is no error.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses; then nothing changed.
+    pub fn remove_stage(&mut self, name: &str) -> Result<(), LedgerError> {
+        self.transact("remove a stage from", |transaction, path| {
+            transaction
+                .execute("DELETE FROM stages WHERE name = ?1", [name])
+                .map(|_| ())
+                .map_err(LedgerError::sqlite("remove a stage from", path))
+        })
+    }
+
     /// Marks a running stage as done.
     ///
     /// `seconds`: the working time, by the caller's clock.

@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use folder::{Begun, RunFolder, Standing};
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
-use solon_data::ledger::{ItemData, TypedItem};
+use solon_data::ledger::{ItemData, ItemKind, TypedItem};
 use solon_eval::Summary;
 use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
@@ -126,7 +126,7 @@ impl Run {
         let constitution = open_constitution(&plan)?;
         let base_hash = base_hash(&plan, &model_sha256)?;
         let constitution_hash = constitution_hash(&plan)?;
-        let run = Self {
+        let mut run = Self {
             folder: RunFolder::open(out)?,
             model_path,
             model_sha256,
@@ -139,6 +139,7 @@ impl Run {
             plan,
         };
         run.refuse_another_run()?;
+        run.forget_prompts_of_old_stages()?;
         let frozen =
             toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
@@ -164,6 +165,18 @@ impl Run {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Prompts are in the ledger under their own ids, so a stage that was renamed would collide with its old name. Stages
+    /// that the recipe no longer has therefore lose their prompts, which their files still hold. What else they made stays.
+    fn forget_prompts_of_old_stages(&mut self) -> Result<()> {
+        for old in self.folder.ledger.stages()? {
+            let prompts = self.folder.ledger.item_ids(&old.name, ItemKind::Prompt)?;
+            if self.plan.stage(&old.name).is_none() && !prompts.is_empty() {
+                self.folder.ledger.remove_stage(&old.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Carries out the stages in order, up to and with `until`.

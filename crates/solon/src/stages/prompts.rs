@@ -29,16 +29,17 @@ impl Prompts {
     fn read(&self) -> Result<Vec<Prompt>> {
         let Prompts { file, skip, count } = self;
         let all = read_prompts(&file.path)?;
-        let total = all.len();
-        let count = count.map_or(usize::MAX, NonZeroUsize::get);
-        let taken: Vec<Prompt> = all.into_iter().skip(*skip).take(count).collect();
-        if taken.is_empty() {
+        let left = all.len().saturating_sub(*skip);
+        let wanted = count.map_or(left.max(1), NonZeroUsize::get);
+        if left < wanted {
             bail!(
-                "{} has {total} prompts, of which {skip} are skipped, so none are left\nhint: lower `skip`",
-                file.path.display()
+                "{} has {} prompts; with `skip` = {skip} that leaves {left}, and {wanted} are to be taken\n\
+                 hint: lower `skip` or `count`, or leave `count` out to take all that are left",
+                file.path.display(),
+                all.len()
             );
         }
-        Ok(taken)
+        Ok(all.into_iter().skip(*skip).take(wanted).collect())
     }
 }
 
