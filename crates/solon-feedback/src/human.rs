@@ -264,7 +264,7 @@ mod tests {
     fn tie_skip_undo_quit_and_nonsense() {
         let (shown, events, end) = run(&pairs(4), &[], b"u\nT\ns\nwhat\n\xff\nb\nu\nu\ntie\nq\na\n");
         assert!(shown.contains("nothing to undo"));
-        assert_eq!(shown.matches("Please type").count(), 2);
+        assert_eq!(shown.matches("Unknown command.").count(), 2);
         let ids: Vec<_> = events
             .iter()
             .map(|event| match event {

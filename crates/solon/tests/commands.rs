@@ -341,7 +341,7 @@ fn a_run_is_explained_and_exported() {
     place.write("demos.jsonl", &[answer("one"), answer("two")]);
     place.run("sft --model model --data demos.jsonl --out sft", "").ok();
     let text = place.run("explain sft-data/one --run sft", "").ok().out;
-    assert!(text.contains("came of it") && text.contains("sft/one"), "{text}");
+    assert!(text.contains("used in") && text.contains("sft/one"), "{text}");
     let value: Value =
         serde_json::from_str(&place.run("explain sft/one --run sft --json", "").ok().out).unwrap();
     assert_eq!(value["ancestors"][0]["id"], "sft-data/one");
