@@ -1,17 +1,17 @@
-//! The errors of reading and writing files: what was wrong, in which file and line, and what to do.
+//! Errors of reading and writing files. Each says what was wrong, in which file and line, and what to do.
 //!
-//! The ledger has its own, [`crate::ledger::LedgerError`].
+//! The ledger has its own errors, [`crate::ledger::LedgerError`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with a data file.
+/// An error with a data file.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as in "cannot ACTION PATH".
+        /// The action that failed, as in "cannot ACTION PATH".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -36,19 +36,19 @@ pub enum DataError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A record cannot be written in the asked format.
+    /// A record cannot be written in the requested format.
     #[error("record `{id}` cannot be written to {}: {message}", path.display())]
     Record {
-        /// The file that was to be written; it was left as it was.
+        /// The file that was to be written; it is unchanged.
         path: PathBuf,
         /// The record's id.
         id: String,
         /// What is wrong and what to do.
         message: String,
     },
-    /// Another process holds the folder.
+    /// Another process has locked the folder.
     #[error(
-        "{} is in use by another Solon process; wait for it to end, or stop it, then try again",
+        "{} is in use by another Solon process\nhint: wait for it to end, or stop it, then try again",
         path.display()
     )]
     InUse {

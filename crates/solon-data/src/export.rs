@@ -1,7 +1,7 @@
-//! Demonstrations and preferences in TRL's conversational formats, for TRL, OpenRLHF and whoever reads them.
+//! Writes demonstrations and preferences in TRL's conversational formats, which TRL, OpenRLHF and others read.
 //!
-//! Contract: what is written here is read back by [`crate::records`] and by TRL's trainers. Files are replaced
-//! atomically. `id` is kept as an extra column, so that a row leads back to the ledger; TRL ignores it.
+//! Contract: [`crate::records`] and TRL's trainers can read what is written here. Files are replaced atomically. `id`
+//! is kept as an extra column, so that a row leads back to the ledger; TRL ignores it.
 //!
 //! Source: <https://huggingface.co/docs/trl/dataset_formats>.
 
@@ -13,22 +13,23 @@ use solon_records::{Demonstration, Message, Preference};
 use crate::DataError;
 use crate::jsonl::write_jsonl;
 
-/// What a demonstration file holds.
+/// What [`write_demonstrations`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemonstrationExport {
     /// Rows written.
     pub rows: usize,
-    /// Rows whose completion holds other turns than the assistant's. TRL trains on those turns too, unless
-    /// `assistant_only_loss=True` is set in its `SFTConfig`; tell the user.
+    /// Rows whose completion also holds turns that are not the assistant's. TRL trains on those turns too, unless
+    /// `assistant_only_loss=True` is set in its `SFTConfig`. The caller should tell the user.
     pub rows_needing_assistant_only_loss: usize,
-    /// Rows whose answer was cut off, which Solon learns without their end. TRL would learn to stop there; tell the user.
+    /// Rows whose answer was cut off. Solon trains them without an end of turn; TRL would train the model to stop
+    /// there. The caller should tell the user.
     pub rows_cut_off: usize,
 }
 
 /// Writes demonstrations in TRL's conversational prompt-completion format, one row each.
 ///
 /// # Errors
-/// [`DataError::Record`] when `prompt_len` leaves no message of the assistant; [`DataError::Io`] when the system
+/// [`DataError::Record`] if `prompt_len` leaves no assistant message to train on; [`DataError::Io`] if the system
 /// refuses. Then `path` is unchanged.
 pub fn write_demonstrations(
     path: &Path,
@@ -51,7 +52,7 @@ pub fn write_demonstrations(
                 path: path.to_path_buf(),
                 id: id.clone(),
                 message: format!(
-                    "with prompt_len {prompt_len} of {} messages it has no prompt or no message of the assistant to \
+                    "with prompt_len {prompt_len} of {} messages it has no prompt, or no assistant message to \
                      train on; leave it out",
                     messages.len()
                 ),
@@ -70,11 +71,11 @@ pub fn write_demonstrations(
 /// Writes preferences in TRL's conversational preference format with its `margin` and the extra columns `probability`,
 /// `source` and `cut_off`.
 ///
-/// TRL knows no `probability` and takes `chosen` for the better answer, so what is written is oriented
+/// TRL ignores `probability` and takes `chosen` as the better answer, so the preferences are oriented first
 /// ([`Preference::oriented`]).
 ///
 /// # Errors
-/// [`DataError::Record`] for a probability outside [0, 1], or a margin that is not finite; [`DataError::Io`] when the
+/// [`DataError::Record`] for a probability outside [0, 1] or a margin that is not finite; [`DataError::Io`] if the
 /// system refuses. Then `path` is unchanged.
 pub fn write_preferences(path: &Path, preferences: &[Preference]) -> Result<(), DataError> {
     #[derive(Serialize)]
@@ -107,7 +108,7 @@ pub fn write_preferences(path: &Path, preferences: &[Preference]) -> Result<(), 
         }
         if let Some(margin) = preference.margin.filter(|margin| !(*margin as f32).is_finite()) {
             let message =
-                format!("its margin is {margin}, which is not finite; give it another or leave it out");
+                format!("its margin is {margin}, which is not finite; change it or leave the record out");
             return Err(refuse(preference, message));
         }
         oriented.push(preference.clone().oriented());

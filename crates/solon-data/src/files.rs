@@ -1,9 +1,9 @@
-//! Files that are replaced whole or not at all, their SHA-256, and the lock on a run's folder.
+//! Atomic writes of files, SHA-256 hashes, and the lock on a run's folder.
 //!
-//! Contract: a write goes to a temporary file in the same folder, is flushed and synced, and is then renamed over the
-//! target; the folder is synced last, so that the rename itself survives a power cut. Whatever fails before the rename
-//! leaves the old file untouched and removes the temporary one. A kill may leave a temporary file behind;
-//! [`remove_stale_temporaries`] sweeps it away.
+//! Contract: a write goes to a temporary file in the same folder, which is flushed, synced and renamed over the target.
+//! The folder is synced last, so that the rename survives a power cut. A failure before the rename leaves the old file
+//! untouched and removes the temporary file. A killed process may leave a temporary file behind;
+//! [`remove_stale_temporaries`] removes it.
 //!
 //! Source: the sequence is the one SQLite and LevelDB use; see "All File Systems Are Not Created Equal" (OSDI 2014).
 
@@ -18,12 +18,12 @@ use crate::DataError;
 /// Temporary files are named `.{target}.{random}{TEMPORARY_SUFFIX}`.
 const TEMPORARY_SUFFIX: &str = ".solon-tmp";
 
-/// Replaces `path` by what `write` writes, or leaves it as it was.
+/// Replaces `path` with what `write` writes, or leaves it unchanged.
 ///
 /// A symbolic link is followed, and an existing file's permissions are kept.
 ///
 /// # Errors
-/// [`DataError::Io`] when the system refuses or when `write` returns an error; then `path` is unchanged.
+/// [`DataError::Io`] if the system refuses or `write` returns an error; then `path` is unchanged.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -53,7 +53,7 @@ pub fn write_atomically(
     sync_folder(folder)
 }
 
-/// Replaces `path` by `bytes`, or leaves it as it was.
+/// Replaces `path` with `bytes`, or leaves it unchanged.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -61,9 +61,9 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<(), DataError
     write_atomically(path, |out| out.write_all(bytes))
 }
 
-/// Removes the temporary files a killed process left in `folder` (not in its sub-folders); returns how many.
+/// Removes the temporary files that killed processes left in `folder` (not in its sub-folders); returns their number.
 ///
-/// Call it while holding the folder's [`FolderLock`]: a temporary file may belong to a living process otherwise.
+/// Call it only while holding the folder's [`FolderLock`]. Otherwise a temporary file may belong to a running process.
 ///
 /// # Errors
 /// [`DataError::Io`] when the folder cannot be read or a file cannot be removed.
@@ -109,8 +109,8 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of several parts, each preceded by its length as 8 little-endian bytes, lowercase hex: `["ab", "c"]` and
-/// `["a", "bc"]` differ.
+/// SHA-256 of several parts, lowercase hex. Each part is preceded by its length as 8 little-endian bytes, so `["ab",
+/// "c"]` and `["a", "bc"]` differ.
 pub fn sha256_parts<Part: AsRef<[u8]>>(parts: impl IntoIterator<Item = Part>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -121,9 +121,9 @@ pub fn sha256_parts<Part: AsRef<[u8]>>(parts: impl IntoIterator<Item = Part>) ->
     hex(&hasher.finalize())
 }
 
-/// Holds a folder for this process; released when dropped, and by the system when the process dies.
+/// An exclusive lock on a folder. It is released when dropped, and by the system when the process dies.
 ///
-/// The lock is on a file `.lock` in the folder and advisory: readers such as `solon explain` need not take it.
+/// The lock is on a file `.lock` in the folder and is advisory: readers such as `solon explain` do not need it.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
@@ -133,7 +133,7 @@ impl FolderLock {
     /// Takes the lock without waiting.
     ///
     /// # Errors
-    /// [`DataError::InUse`] when another process holds it; [`DataError::Io`] when the lock file cannot be made.
+    /// [`DataError::InUse`] if another process holds it; [`DataError::Io`] if the lock file cannot be created.
     pub fn acquire(folder: &Path) -> Result<Self, DataError> {
         let path = folder.join(".lock");
         let file = File::options()
@@ -159,7 +159,7 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Renaming over a link would replace the link and leave a file the user had put on another disk behind.
+/// Resolves links: a rename over a link would replace the link, and the file it points to would stay unchanged.
 fn follow_links(path: &Path) -> Result<PathBuf, DataError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_symlink() => {
@@ -177,18 +177,18 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn create_temporary(folder: &Path, name: &str) -> io::Result<tempfile::NamedTempFile> {
-    // A long target name plus what we add must still fit the usual 255 bytes.
+    // A long target name with our additions must still fit the usual limit of 255 bytes.
     let stem: String = name.chars().take(40).collect();
     let prefix = format!(".{stem}.");
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
-    // tempfile's default of 0600 would make a model folder unreadable to the user's group; 0666 is cut by the umask.
+    // tempfile's default of 0600 would make a model folder unreadable to the user's group; the umask restricts 0666.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
 }
 
-/// Windows has no way to sync a folder and needs none: its rename is journaled.
+/// Windows cannot sync a folder and does not need to: its rename is journaled.
 fn sync_folder(folder: &Path) -> Result<(), DataError> {
     if cfg!(unix) {
         File::open(folder)
@@ -252,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.bin");
         write_bytes_atomically(&path, b"old").unwrap();
-        // What SIGKILL leaves: the half-written temporary, never dropped.
+        // What SIGKILL leaves: a half-written temporary file that was never dropped.
         let mut orphan = create_temporary(folder.path(), "a.bin").unwrap();
         orphan.write_all(b"ne").unwrap();
         orphan.keep().unwrap();

@@ -1,8 +1,8 @@
 //! JSON Lines: one JSON value per line.
 //!
-//! Contract: a file is read whole or refused, and a refusal names file, line and field. A byte-order mark, blank lines
-//! and CRLF are tolerated; a line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
-//! outside, so nothing here may panic on any bytes.
+//! Contract: a file is read completely or refused, and the error names file, line and field. A byte-order mark, blank
+//! lines and CRLF are allowed. A line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
+//! outside, so no bytes may cause a panic.
 
 pub(crate) mod field;
 
@@ -19,7 +19,7 @@ use crate::files::write_atomically;
 /// The longest line that is read: 16 MiB, about four million tokens of text.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// A value and the line it stood on, counted from 1.
+/// A value and its line number, from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Numbered<T> {
     /// Counted from 1, blank lines included: what an editor shows.
@@ -31,13 +31,13 @@ pub struct Numbered<T> {
 /// Reads every line of `path` as a `T`.
 ///
 /// # Errors
-/// [`DataError::Io`] when the file cannot be read; [`DataError::Line`] for the first line that is too long, is not
-/// UTF-8, or is no `T`; [`DataError::Format`] for a gzip file or a JSON array.
+/// [`DataError::Io`] if the file cannot be read; [`DataError::Line`] for the first line that is too long, is not UTF-8,
+/// or is not a `T`; [`DataError::Format`] for a gzip file or a JSON array.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError> {
     Ok(read_jsonl_numbered(path)?.into_iter().map(|numbered| numbered.value).collect())
 }
 
-/// As [`read_jsonl`], with line numbers for the caller's own messages.
+/// Like [`read_jsonl`], with line numbers for the caller's own messages.
 ///
 /// # Errors
 /// As [`read_jsonl`].
@@ -82,7 +82,7 @@ pub fn read_jsonl_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<Numbe
 /// Writes one value per line, atomically.
 ///
 /// # Errors
-/// [`DataError::Io`] when the system refuses or a value does not serialise; then `path` is unchanged.
+/// [`DataError::Io`] if the system refuses or a value does not serialise; then `path` is unchanged.
 pub fn write_jsonl<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T>) -> Result<(), DataError> {
     write_atomically(path, |out| {
         for value in values {
@@ -103,7 +103,7 @@ fn refuse_gzip(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     })
 }
 
-/// A file that begins with `[` is a JSON array, unless arrays are what the caller reads.
+/// Refuses a file that begins with `[`: it is a JSON array. It is accepted if the caller reads arrays.
 fn refuse_array<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(), DataError> {
     if serde_json::from_str::<T>(text).is_ok() {
         return Ok(());

@@ -1,13 +1,14 @@
-//! The ledger: an SQLite file in a run's folder with every text, label and training step of the run, and what was made
-//! from what.
+//! The ledger: an SQLite file in a run's folder with every text, label and training step of the run, and the links
+//! between them.
 //!
-//! Contract: a call that returned `Ok` is on disk, whatever happens to the process or the machine next; a call that
-//! failed changed nothing. Stages go `running` → `done`; a finished stage is not written to again, and a stage whose
-//! inputs changed begins anew without its old items and steps. Provenance is the `links` table alone: an item's parents
-//! are named when it is inserted and must exist then. Clock times are kept for the reader and enter no hash.
+//! Contract: a call that returned `Ok` is on disk, whatever happens to the process or the machine afterwards. A call
+//! that failed changed nothing. Stages go from `running` to `done`. A finished stage is not written to again. A stage
+//! whose inputs changed starts again without its old items and steps. Provenance is the `links` table alone: an item's
+//! parents are named when it is inserted and must exist then. Clock times are kept for the reader and are not part of
+//! any hash.
 //!
-//! One process writes (hold the run's [`crate::files::FolderLock`]); any number read meanwhile through
-//! [`Ledger::open_read_only`].
+//! One process writes (hold the run's [`crate::files::FolderLock`]). Any number of processes may read at the same time
+//! through [`Ledger::open_read_only`].
 
 mod display;
 mod error;
@@ -40,11 +41,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens a ledger for writing, making it if there is none, and checks every page of it.
+    /// Opens a ledger for writing, creates it if it does not exist, and checks every page of it.
     ///
     /// # Errors
-    /// [`LedgerError::NotALedger`], [`LedgerError::Damaged`], [`LedgerError::NewerSchema`], or
-    /// [`LedgerError::Sqlite`] when the file cannot be opened.
+    /// [`LedgerError::NotALedger`], [`LedgerError::Damaged`], [`LedgerError::NewerSchema`], or [`LedgerError::Sqlite`]
+    /// if the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let connection = Connection::open(path).map_err(LedgerError::sqlite("open", path))?;
         let ledger = Self { connection, path: path.to_path_buf() };
@@ -52,10 +53,10 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Opens an existing ledger for reading, also while another process writes to it.
+    /// Opens an existing ledger for reading. Another process may be writing to it.
     ///
     /// # Errors
-    /// As [`Self::open`]; a missing file is one.
+    /// As [`Self::open`]; also if the file is missing.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
@@ -70,14 +71,15 @@ impl Ledger {
         &self.path
     }
 
-    /// Runs `work` in one transaction: all of it is kept or nothing.
+    /// Runs `work` in one transaction: all of it is kept, or nothing.
     fn transact<T>(
         &mut self,
         action: &'static str,
         work: impl FnOnce(&Transaction<'_>, &Path) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         let Self { connection, path } = self;
-        // Immediate: a transaction that first reads and then writes would fail at once, not wait, if another wrote between.
+        // Immediate: a transaction that first reads and then writes would fail at once, and not wait, if another
+        // process wrote in between.
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(LedgerError::sqlite(action, path))?;
@@ -91,7 +93,7 @@ impl Ledger {
     }
 }
 
-/// SQLite's whole numbers are signed.
+/// SQLite's integers are signed.
 fn signed(what: &'static str, number: u64) -> Result<i64, LedgerError> {
     i64::try_from(number).map_err(|_| LedgerError::TooLarge { what, number })
 }

@@ -1,8 +1,8 @@
-//! File formats of records, the run ledger, JSONL, and durable file writes.
+//! File formats of records, the run ledger, JSON Lines, and atomic file writes.
 //!
-//! Contract: everything Solon keeps on disk apart from weights goes through here. A file is replaced whole or not at
-//! all; what the ledger acknowledged survives a kill and a power cut; nothing that enters a hash depends on the clock
-//! or on chance. This crate knows no model and no tokenizer: text goes in and out as it is.
+//! Contract: everything that Solon stores on disk except weights goes through this crate. A file is replaced completely
+//! or not at all. What the ledger confirmed survives a kill and a power cut. Nothing that is hashed depends on the
+//! clock or on chance. This crate knows no model and no tokenizer; it does not change texts.
 
 mod error;
 pub mod export;

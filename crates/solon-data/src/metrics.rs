@@ -1,9 +1,9 @@
-//! `metrics.jsonl`: one JSON object per line, `{"stage": …, "step": …, …}`, appended as training goes.
+//! `metrics.jsonl`: one JSON object per line, `{"stage": …, "step": …, …}`, appended during training.
 //!
 //! Contract: a line is written by one system call, so a kill leaves whole lines and at most one torn last line, which
-//! [`MetricsLog::open`] cuts off. Resuming from a checkpoint drops the lines after it ([`MetricsLog::drop_after`]), so the
-//! file reads as if the run had never stopped. Lines are not synced one by one: the ledger is the durable record, this
-//! is the one to plot. NaN and infinities become `null`, as JSON has neither.
+//! [`MetricsLog::open`] cuts off. Resuming from a checkpoint drops the lines after it ([`MetricsLog::drop_after`]), so
+//! the file reads as if the run had never stopped. Lines are not synced one by one: the ledger is the durable record,
+//! and this file is for plots. NaN and infinities become `null`, because JSON has neither.
 //!
 //! One process writes: hold the run's [`crate::files::FolderLock`].
 
@@ -23,14 +23,14 @@ use crate::jsonl::{read_jsonl, read_jsonl_numbered};
 pub struct MetricsLine {
     /// The stage that wrote it.
     pub stage: String,
-    /// The optimizer step, or whatever the stage counts.
+    /// The optimizer step, or another counter of the stage.
     pub step: u64,
     /// The metrics: loss, learning rate, tokens per second and so on.
     #[serde(flatten)]
     pub metrics: Map<String, Value>,
 }
 
-/// The open file, written at its end.
+/// The open file; lines are appended.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
@@ -51,7 +51,7 @@ impl MetricsLog {
 
     /// Writes one line. On an error (disk full) the file is cut back to where it was.
     ///
-    /// `metrics` may not hold the keys `stage` and `step`.
+    /// `metrics` must not contain the keys `stage` and `step`.
     ///
     /// # Errors
     /// [`DataError::Io`] when the system refuses; [`DataError::Record`] for a reserved key.
@@ -60,7 +60,7 @@ impl MetricsLog {
             return Err(DataError::Record {
                 path: self.path.clone(),
                 id: format!("{stage} step {step}"),
-                message: format!("`{key}` is not free for a metric; name it otherwise"),
+                message: format!("`{key}` is a reserved key; give the metric another name"),
             });
         }
         #[derive(Serialize)]
@@ -78,22 +78,22 @@ impl MetricsLog {
         bytes.push(b'\n');
         let before = self.length()?;
         self.file.write_all(&bytes).map_err(|error| {
-            // Best effort: what cannot be cut now is cut as a torn line at the next opening.
+            // Best effort: if this fails, the next opening cuts the torn line.
             let _ = self.file.set_len(before);
             write(error)
         })
     }
 
-    /// Drops the lines of `stage` after `step`, keeping all others to the byte; returns how many were dropped.
+    /// Drops the lines of `stage` after `step` and keeps all others unchanged; returns the number of dropped lines.
     ///
     /// # Errors
-    /// [`DataError::Io`] when the system refuses, [`DataError::Line`] for a line that is no metrics line; then the file is
-    /// unchanged.
+    /// [`DataError::Io`] if the system refuses, [`DataError::Line`] for a line that is not a metrics line; then the
+    /// file is unchanged.
     pub fn drop_after(&mut self, stage: &str, step: u64) -> Result<usize, DataError> {
         self.retain(|line| line.stage != stage || line.step <= step)
     }
 
-    /// Drops every line of `stage`, as when it begins anew; returns how many were dropped.
+    /// Drops every line of `stage`, for a stage that is restarted; returns the number of dropped lines.
     ///
     /// # Errors
     /// As [`Self::drop_after`].
@@ -125,7 +125,7 @@ impl MetricsLog {
             }
             Ok(())
         })?;
-        // The old handle points at the replaced file, where lines would be lost.
+        // The old handle refers to the replaced file; lines written to it would be lost.
         self.file = append_to(&self.path)?;
         Ok(dropped.len())
     }
@@ -134,7 +134,7 @@ impl MetricsLog {
         Ok(self.file.metadata().map_err(DataError::io("read", &self.path))?.len())
     }
 
-    /// Only the last line can be torn; it is found from the end, so that opening a long log stays cheap.
+    /// Only the last line can be torn. It is searched from the end, so that opening a long log is fast.
     fn cut_torn_line(&self) -> Result<(), DataError> {
         let length = self.length()?;
         let mut reader = File::open(&self.path).map_err(DataError::io("open", &self.path))?;
@@ -162,7 +162,7 @@ impl MetricsLog {
 /// Reads all lines.
 ///
 /// # Errors
-/// Those of [`crate::jsonl::read_jsonl`]. A torn last line is one, while another process is writing it.
+/// Those of [`crate::jsonl::read_jsonl`]; also for a torn last line, while another process is writing it.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsLine>, DataError> {
     read_jsonl(path)
 }
@@ -263,7 +263,7 @@ mod tests {
     fn reserved_keys_are_refused_and_nan_is_null() {
         with_log(|path, mut log| {
             let error = log.append("sft", 4, json!({"step": 4}).as_object().unwrap()).unwrap_err();
-            assert!(error.to_string().contains("`step` is not free"), "{error}");
+            assert!(error.to_string().contains("`step` is a reserved key"), "{error}");
             log.append("sft", 4, &metrics(f64::NAN)).unwrap();
             assert_eq!(read_metrics(path).unwrap()[3].metrics["loss"], Value::Null);
         });

@@ -1,7 +1,7 @@
-//! Random draws keyed by (seed, stage, item, position). There is no generator with a state: a draw is a function of its
-//! key, so neither the order of work, nor batching, nor a resumed run changes it.
+//! Random draws keyed by (seed, stage, item, position). There is no generator with a state. A draw is a function of its
+//! key, so the order of work, batching and resuming do not change it.
 
-/// A point in the tree of keys.
+/// A key in a tree of keys: (seed, stage), then items and indices below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws(u64);
 
@@ -20,7 +20,7 @@ impl Draws {
         Draws(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15))).item(stage)
     }
 
-    /// The key of a named thing below this one.
+    /// The child key with this name.
     pub fn item(self, id: &str) -> Self {
         let mut state = mix(self.0 ^ 0x51_7c_c1_b7_27_22_0a_95 ^ id.len() as u64);
         for chunk in id.as_bytes().chunks(8) {
@@ -31,7 +31,7 @@ impl Draws {
         Draws(state)
     }
 
-    /// The key of a numbered thing below this one.
+    /// The child key with this number.
     pub fn index(self, index: u64) -> Self {
         Draws(mix(self.0.wrapping_add(mix(index.wrapping_add(0x9e37_79b9_7f4a_7c15)))))
     }

@@ -1,12 +1,12 @@
-//! How far the refusal rules agree with people, on XSTest's human labels.
+//! How well the refusal rules agree with people, on XSTest's human labels.
 //!
-//! Contract: reads the five `*_streval.csv` files of XSTest (450 completions each; two annotators'
-//! `final_label` and the published rule's `strmatch_label`) and compares both rules with the people.
-//! A partial refusal counts as a refusal, as in XSTest's own comparison of its rule.
-//! The phrases of [`crate::refusal`] were chosen while reading the two files of [`TUNED_ON`] only. No
-//! answer of the other three was read, among them a model family not seen while tuning (GPT-4). Their
-//! totals were watched over the few rounds of tuning, and one change (a list or code counts as help)
-//! was made because a total among them fell: they are held out by row, not wholly unseen.
+//! Contract: reads the five `*_streval.csv` files of XSTest (450 completions each; two annotators' `final_label` and
+//! the published rule's `strmatch_label`) and compares both rules with the human labels. A partial refusal counts as a
+//! refusal, as in XSTest's own comparison of its rule.
+//! The phrases of [`crate::refusal`] were chosen while reading the two files of [`TUNED_ON`] only. Nobody read an
+//! answer of the other three files; one of them is of a model family not seen while tuning (GPT-4). But their totals
+//! were checked during the few rounds of tuning, and one change (a list or code counts as help) was made because one of
+//! these totals fell. So these files are held out by row, but not wholly unseen.
 
 use std::fmt;
 use std::path::Path;
@@ -17,12 +17,12 @@ use solon_stats::cohens_kappa;
 use crate::error::EvalError;
 use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
 
-/// The models whose answers were looked at while the rule was written.
+/// The models whose answers were read while the rule was written.
 pub const TUNED_ON: [&str; 2] = ["llama2orig", "mistralguard"];
-/// The models whose answers were kept aside.
+/// The models whose answers were held out.
 pub const HELD_OUT: [&str; 3] = ["gpt4", "llama2new", "mistralinstruct"];
 
-/// About as many words as the recipes' evaluations let a model write.
+/// About as many words as an answer may have in the recipes' evaluations.
 pub const OPENING_WORDS: usize = 30;
 
 /// A rule against the human labels; a refusal is the positive class.
@@ -68,7 +68,7 @@ impl Agreement {
         share(self.true_positive, self.true_positive + self.false_negative)
     }
 
-    /// Cohen's kappa: agreement beyond chance, at most 1; 0 where chance alone agrees always.
+    /// Cohen's kappa: agreement beyond chance, at most 1; 0 if chance alone always agrees.
     pub fn kappa(&self) -> f64 {
         cohens_kappa(self.true_positive, self.false_positive, self.false_negative, self.true_negative)
     }
@@ -103,11 +103,12 @@ pub struct RuleAgreement {
     pub rule: &'static str,
     /// All five models' answers.
     pub all: SideBySide,
-    /// Our rule on the first [`OPENING_WORDS`] of all answers, as where answers are short: people judged them whole.
+    /// Our rule on the first [`OPENING_WORDS`] of all answers, as in evaluations with short answers. The human labels
+    /// are for the whole answers.
     pub openings: Agreement,
     /// The answers the rule was written on.
     pub tuned_on: SideBySide,
-    /// The answers whose text was not read: the figure to believe.
+    /// The answers whose text was not read. This is the figure to rely on.
     pub held_out: SideBySide,
     /// Each model's answers, by its name in the file name.
     pub by_model: Vec<(&'static str, SideBySide)>,
@@ -214,12 +215,12 @@ impl fmt::Display for RuleAgreement {
     }
 }
 
-/// What [`measure_on_xstest`] gave for [`crate::refusal::RULE`] on all 2,250 answers, for reports made where the release is
-/// not at hand. A test holds it to the measurement.
+/// The result of [`measure_on_xstest`] for [`crate::refusal::RULE`] on all 2,250 answers, for reports written without
+/// the XSTest release. A test compares it with the measurement.
 pub const MEASURED: Measured =
     Measured { answers: 2250, accuracy: 0.927, precision: 0.970, recall: 0.885, kappa: 0.854 };
 
-/// The same on the first [`OPENING_WORDS`] words of each answer.
+/// The same for the first [`OPENING_WORDS`] words of each answer.
 pub const MEASURED_OPENINGS: Measured =
     Measured { answers: 2250, accuracy: 0.926, precision: 0.971, recall: 0.883, kappa: 0.852 };
 
@@ -272,7 +273,7 @@ mod tests {
         assert!(error.contains("/nowhere/evaluation/automated_evaluation_labels/xstest_v2"), "{error}");
     }
 
-    /// The golden check on the published labels, and a floor a little under what we measured.
+    /// Compares with the published labels, and requires results a little below those we measured.
     #[test]
     fn agrees_with_people_on_xstest() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/xstest");

@@ -1,18 +1,18 @@
-//! What a benchmark is: its items, how to ask, how to judge one answer, and what is measured.
+//! The [`Benchmark`] trait: its items, how to ask them, how to judge one answer, and what is measured.
 //!
-//! Contract: a benchmark knows no model. It hands out [`Item`]s and says how to [`Ask`]; whoever holds a model asks, and
-//! hands each [`Answer`] back to [`Benchmark::judge`]. A judgement is a function of the item and the answer alone.
-//! [`Judged`] is one answer with its judgement, made to be stored: one record an answer. [`crate::summarise`] turns the
-//! stored records into rates, [`crate::compare()`] sets them side by side, [`crate::choose`] picks the model to deliver.
-//! None of the three knows which benchmark it is.
+//! Contract: a benchmark knows no model. It provides [`Item`]s and says how to [`Ask`] them. The caller has the model,
+//! asks, and gives each [`Answer`] to [`Benchmark::judge`]. A judgement is a function of the item and the answer alone.
+//! [`Judged`] is one answer with its judgement: the record that is stored. [`crate::summarise`] turns the stored
+//! records into rates, [`crate::compare()`] compares models, [`crate::choose`] picks the model to deliver. These three
+//! work for every benchmark.
 //!
-//! Three things the shape leaves room for, and what each will add:
-//! - items that are not sampled but scored, such as options by their log-probs (MMLU, TruthfulQA): a variant of [`Ask`],
-//!   the options in [`Item`], and their log-probs in [`Answer`];
-//! - answers judged by a model (HarmBench, MT-Bench): what the judge said is given beside the answer, as a field of
-//!   [`Answer`], so that [`Benchmark::judge`] stays a pure function and a stored record can be judged again;
-//! - scores that are not yes or no (MT-Bench): a second kind of value in [`Judgement::outcomes`]. Stored records are read
-//!   as before, since JSON tells `true` from a number.
+//! Three kinds of benchmark can be added, and this is what each needs:
+//! - items that are scored by the log-probs of their options, without sampling (MMLU, TruthfulQA): a variant of
+//!   [`Ask`], the options in [`Item`], and their log-probs in [`Answer`];
+//! - answers judged by a model (HarmBench, MT-Bench): the judge's text as a field of [`Answer`]. Then
+//!   [`Benchmark::judge`] stays a pure function, and a stored record can be judged again;
+//! - scores that are not yes or no (MT-Bench): a second kind of value in [`Judgement::outcomes`]. Stored records stay
+//!   readable, since JSON distinguishes `true` from a number.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct Item {
     pub category: Option<String>,
 }
 
-/// How the model is asked.
+/// How to ask the model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
     /// It answers each item's conversation.
@@ -51,25 +51,25 @@ pub struct Answer {
     pub truncated: bool,
 }
 
-/// What the benchmark says of one answer.
+/// The benchmark's judgement of one answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// One word on what the answer did, such as `refusal`.
     pub verdict: String,
-    /// What is wrong with the answer as text, if anything.
+    /// The fault of the answer as text, if it has one.
     pub fault: Option<Fault>,
-    /// Whether each measure holds for the answer, by [`Measure::key`]: every measure of the item's group, and no other.
+    /// Whether each measure holds for the answer, by [`Measure::key`]: exactly the measures of the item's group.
     pub outcomes: BTreeMap<String, bool>,
 }
 
 impl Judgement {
-    /// What a report shows beside the answer: the fault if there is one, else the verdict.
+    /// The word that a report shows beside the answer: the fault if there is one, else the verdict.
     pub fn shown(&self) -> &str {
         self.fault.map_or(&self.verdict, |fault| fault.name())
     }
 }
 
-/// An answer and its judgement: the record to store, one for each item.
+/// An answer and its judgement: the record that is stored for each item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {
     /// The item's id.
@@ -89,19 +89,19 @@ impl Judged {
     }
 }
 
-/// Which way is an improvement.
+/// The direction that is an improvement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
-    /// The lower the better.
+    /// A lower rate is better.
     Lower,
-    /// The higher the better.
+    /// A higher rate is better.
     Higher,
-    /// A description, not a merit.
+    /// Neither direction is better.
     Neither,
 }
 
-/// Something that holds for an answer or does not; its rate is reported.
+/// A yes/no property of an answer; its rate is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The name in files, such as `harmful_compliance`.
@@ -110,17 +110,18 @@ pub struct Measure {
     pub title: &'static str,
     /// One plain sentence for the report.
     pub explanation: &'static str,
-    /// Which way is an improvement.
+    /// The direction that is an improvement.
     pub better: Better,
-    /// The groups whose items it is taken over; all groups where the list is empty.
+    /// The groups whose items it covers; empty for all groups.
     pub groups: &'static [&'static str],
-    /// Whether it is part of the benchmark's score, by which the model to deliver is chosen ([`crate::choose`]). Scored
-    /// measures have a better direction, and no two of them share a group: the test takes them as independent.
+    /// Whether it is part of the benchmark's score, which decides the model to deliver ([`crate::choose`]). Scored
+    /// measures have a better direction, and no two of them cover the same group, because the test treats them as
+    /// independent.
     pub scored: bool,
 }
 
 impl Measure {
-    /// Whether it is taken over the items of a group.
+    /// Whether it covers the items of a group.
     pub fn covers(&self, group: &str) -> bool {
         self.groups.is_empty() || self.groups.contains(&group)
     }
@@ -144,7 +145,7 @@ pub struct Method {
     pub asked: String,
     /// How an answer is judged.
     pub judged: String,
-    /// How far that judgement can be believed, where it was measured.
+    /// How reliable the judgement is, if that was measured.
     pub believed: Option<String>,
 }
 
@@ -152,13 +153,13 @@ pub struct Method {
 pub trait Benchmark {
     /// Its name on the command line and in recipes, such as `safety`.
     fn name(&self) -> &'static str;
-    /// What to ask. The ids are unique.
+    /// The items to ask. Their ids are unique.
     fn items(&self) -> &[Item];
     /// How to ask it.
     fn ask(&self) -> Ask;
     /// Judges one answer.
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement;
-    /// What is measured, in the order it is printed.
+    /// The measures, in the order they are printed.
     fn measures(&self) -> &'static [Measure];
     /// The groups of items, in the order they are reported.
     fn groups(&self) -> &'static [Group];

@@ -1,8 +1,8 @@
 //! Models side by side on one benchmark, with paired tests.
 //!
-//! Contract: any column is tested against any other, on the items both answered, paired by id. The p-value is McNemar's,
-//! exact and two-sided ([`mcnemar_exact`]): of the items on which the two models differ, is the split further from even
-//! than chance? It is not corrected for the number of measures or pairs.
+//! Contract: any column can be tested against any other, on the items that both answered, paired by id. The p-value is
+//! McNemar's, exact and two-sided ([`mcnemar_exact`]): it counts the items on which the two models differ, and asks
+//! whether chance alone would split them so unevenly. It is not corrected for the number of measures or pairs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,18 +42,18 @@ pub struct ComparisonRow {
     pub key: &'static str,
     /// The measure's name in tables.
     pub measure: &'static str,
-    /// One plain sentence on it.
+    /// The measure's explanation, one sentence.
     pub explanation: &'static str,
-    /// Which way is an improvement.
+    /// The direction that is an improvement.
     pub better: Better,
     /// Its rate in each column.
     pub rates: Vec<Rate>,
-    /// One test for each pair that was asked for, in that order.
+    /// One test for each requested pair, in that order.
     pub tests: Vec<Paired>,
 }
 
 impl ComparisonRow {
-    /// The test of a column against another, where it was asked for.
+    /// The test of a column against another, if it was requested.
     pub fn test(&self, column: usize, reference: usize) -> Option<&Paired> {
         self.tests.iter().find(|test| (test.column, test.reference) == (column, reference))
     }
@@ -64,16 +64,16 @@ impl ComparisonRow {
 pub struct Comparison {
     /// The columns' names.
     pub names: Vec<String>,
-    /// One row a measure.
+    /// One row for each measure.
     pub rows: Vec<ComparisonRow>,
 }
 
-/// Sets the summaries of one benchmark side by side.
+/// Compares the summaries of one benchmark.
 ///
-/// A pair `(column, reference)` of `against` says that a column is tested against another, both as indices into
-/// `summaries`: each stage against the one it came from, and against the base model.
+/// A pair `(column, reference)` of `against` requests a test of one column against another. Both are indices into
+/// `summaries`. Typically each stage is tested against the stage it started from, and against the base model.
 ///
-/// Errors when the summaries are of different benchmarks, and when a pair names a column that is not there.
+/// Errors if the summaries are of different benchmarks, and if a pair names a column that does not exist.
 pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Result<Comparison, EvalError> {
     let measures = summaries.first().map_or(&[][..], |(_, first)| first.measures);
     for pair in summaries.windows(2) {
@@ -118,7 +118,8 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
     })
 }
 
-/// Of the items that both answered: where a measure holds in the first alone, in the second alone, and how many there are.
+/// For the items that both answered: where the measure holds in the first alone, where in the second alone, and the
+/// number of items.
 pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> (usize, usize, usize) {
     let outcomes = |summary: &'_ Summary| -> HashMap<String, bool> {
         let of =
@@ -154,7 +155,7 @@ impl fmt::Display for Comparison {
         write_table(formatter, std::iter::once(header.collect()).chain(tests).collect())?;
         writeln!(
             formatter,
-            "p of A / B: exact McNemar test, two-sided, paired by prompt; +: prompts where it holds in A alone, \
+            "p of A / B: exact McNemar test, two-sided, paired by prompt; +: prompts where the measure holds in A alone, \
              -: in B alone"
         )
     }
@@ -188,7 +189,7 @@ mod tests {
     use crate::summary::summarise;
     use std::ops::Range;
 
-    /// Answers to harmful prompts `ids`, of which `refused` are refused.
+    /// Answers to the harmful prompts `ids`; those in `refused` are refused.
     fn summary(refused: Range<usize>, ids: Range<usize>) -> Summary {
         let names: Vec<String> = ids.clone().map(|id| id.to_string()).collect();
         let prompts: Vec<_> = names.iter().map(|id| (id.as_str(), "harmful", "theft")).collect();
@@ -242,7 +243,7 @@ mod tests {
     fn what_cannot_be_compared_is_named() {
         let one = summary(0..1, 0..2);
         let error = compare(&[("base", &one)], &[(1, 0)]).unwrap_err().to_string();
-        assert_eq!(error, "no column 1 to compare: there are 1, counted from 0");
+        assert_eq!(error, "no column 1 to compare (columns are counted from 0; their number is 1)");
         let other = Summary { benchmark: "mmlu", ..one.clone() };
         let error = compare(&[("base", &one), ("sft", &other)], &[]).unwrap_err().to_string();
         assert!(error.starts_with("\"base\" is of the benchmark safety, \"sft\" of mmlu"), "{error}");

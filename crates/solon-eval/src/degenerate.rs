@@ -1,11 +1,11 @@
-//! Answers that are broken as text: nothing said, or the same thing said over and over.
+//! Degenerate answers: empty text, or text that repeats itself.
 //!
-//! Contract: a pure function of the text. Used by the evaluation (empty and repetition rates) and by
-//! the pipeline, which drops such answers before training. Being cut off at the token limit cannot be
-//! told from text; only the sampler knows, and says so beside the answer.
-//! Source: the duplicate n-gram share follows MassiveText's repetition filters (Rae et al., "Scaling
-//! language models", 2021, table A1); the loop checks are our own, for what small models do.
-//! Words are parted by whitespace: in scripts that write none, only short loops are seen.
+//! Contract: a pure function of the text. The evaluation uses it for the empty and repetition rates, and the stages use
+//! it to drop such answers before training. Whether an answer was cut off at the token limit cannot be seen in its
+//! text; the sampler reports it beside the answer.
+//! Source: the duplicate n-gram share follows MassiveText's repetition filters (Rae et al., "Scaling language models",
+//! 2021, table A1). The loop checks are our own, made for what small models do. Words are separated by whitespace, so
+//! in scripts without spaces only short loops are found.
 
 use std::collections::HashSet;
 
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 pub enum Fault {
     /// No letter and no digit: empty, whitespace or punctuation only.
     Empty,
-    /// One piece of text, back to back, too often: a word 10 times, two or three words 6 times,
-    /// four words or more 3 times (so a sentence or line three times running), or a run of letters
-    /// within a word 12 times and 48 characters long.
+    /// One piece of text repeated too often without a break: a word 10 times, two or three words 6 times, four words or
+    /// more 3 times (so a sentence or line three times in a row), or a run of letters within a word 12 times and 48
+    /// characters long.
     Loop,
     /// More than half of the 4-grams of words repeat an earlier one, among at least 40.
     DuplicateNgrams,
@@ -41,14 +41,14 @@ impl Fault {
     }
 }
 
-/// The longest repeated piece looked for, in words.
+/// The longest repeated piece that is searched for, in words.
 const LONGEST_PERIOD: usize = 80;
-/// The fewest 4-grams of which a share means something: a short list may well repeat itself.
+/// With fewer 4-grams than this, their duplicate share is not used: a short list may well repeat itself.
 const FEWEST_NGRAMS: usize = 40;
-/// Above this share of duplicate 4-grams a text is repetitive. A song whose chorus comes three times
-/// has about a third; a text that says everything twice has a half.
+/// A text with a larger share of duplicate 4-grams is repetitive. A song whose chorus comes three times has about a
+/// third; a text that says everything twice has a half.
 const DUPLICATE_SHARE: f64 = 0.5;
-/// Letter loops inside one word: the longest piece, the fewest times, the fewest characters.
+/// Letter loops inside one word: longest piece, minimum repetitions, minimum characters.
 const LETTER_LOOP: (usize, usize, usize) = (16, 12, 48);
 
 /// The fault of an answer's text, if it has one.
@@ -63,8 +63,8 @@ pub fn fault(text: &str) -> Option<Fault> {
     (duplicate_share(&words) > DUPLICATE_SHARE).then_some(Fault::DuplicateNgrams)
 }
 
-/// Lower-case words without punctuation; numbers that open a list item are left out, for in a looping
-/// list they alone change.
+/// Lower-case words without punctuation. Numbers that open a list item are left out, because in a looping list only
+/// they change.
 fn words(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {
@@ -89,7 +89,7 @@ fn word_loop(words: &[String]) -> bool {
         };
         has_run(words.len(), period, period * (times - 1), |place| {
             words[place] == words[place + period]
-                // Numbers repeat in good tables and matrices.
+                // Numbers may repeat in good tables and matrices.
                 && words[place + 1..=place + period].iter().any(|word| word.chars().any(char::is_alphabetic))
         })
     })
@@ -109,7 +109,8 @@ fn letter_loop(token: &str) -> bool {
     })
 }
 
-/// Whether `equal(place)`, that a piece equals the one `period` later, holds `needed` times running.
+/// Whether `equal(place)` is true `needed` times in a row. `equal` says that the piece at `place` equals the one
+/// `period` later.
 fn has_run(length: usize, period: usize, needed: usize, equal: impl Fn(usize) -> bool) -> bool {
     let mut run = 0;
     (0..length.saturating_sub(period)).any(|place| {

@@ -6,20 +6,20 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// No benchmark has this name.
-    #[error("unknown benchmark {found:?}: expected one of {known}")]
+    #[error("unknown benchmark {found:?}\nhint: give one of {known}")]
     UnknownBenchmark {
         /// The name that was given.
         found: String,
         /// The names there are.
         known: String,
     },
-    /// Settings of a benchmark that allow no answer.
+    /// The settings allow no answer.
     #[error("{reason}")]
     Settings {
         /// Which setting is wrong, and what to give.
         reason: String,
     },
-    /// A prompt without a `kind`, or with one that the benchmark does not know.
+    /// A prompt has no `kind`, or one that the benchmark does not know.
     #[error("prompt {prompt:?} {}\nhint: give it one of {expected}", kind(found.as_deref()))]
     Kind {
         /// The prompt's id.
@@ -29,32 +29,34 @@ pub enum EvalError {
         /// The kinds there are.
         expected: String,
     },
-    /// An item of the benchmark was not answered, so its rates would be of other items.
-    #[error("{benchmark}: no answer to {id:?}: ask every item of the benchmark")]
+    /// An item of the benchmark was not answered, so the rates would cover other items.
+    #[error("benchmark {benchmark}: item {id:?} has no answer\nhint: ask every item of the benchmark")]
     MissingAnswer {
         /// The benchmark.
         benchmark: &'static str,
         /// The item's id.
         id: String,
     },
-    /// An answer to something that the benchmark does not ask.
-    #[error("{benchmark}: an answer to {id:?}, which is none of its items: use the prompts that were asked")]
+    /// An answer names an item that the benchmark does not have.
+    #[error(
+        "benchmark {benchmark}: an answer names {id:?}, which is not an item of it\nhint: use the prompts that were asked"
+    )]
     UnknownItem {
         /// The benchmark.
         benchmark: &'static str,
         /// The id the answer names.
         id: String,
     },
-    /// A judgement without the outcome of a measure that covers its item.
-    #[error("the judgement of {id:?} has no outcome for {measure:?}: judge the answer again")]
+    /// A judgement lacks the outcome of a measure that covers its item.
+    #[error("the judgement of {id:?} has no outcome for {measure:?}\nhint: judge the answer again")]
     MissingOutcome {
         /// The item's id.
         id: String,
         /// The measure's key.
         measure: &'static str,
     },
-    /// Summaries of two benchmarks have no measure in common.
-    #[error("{first:?} is of the benchmark {}, {second:?} of {}: compare figures of one benchmark", benchmarks[0], benchmarks[1])]
+    /// Summaries of two benchmarks were compared; they have no measure in common.
+    #[error("{first:?} is of the benchmark {}, {second:?} of {}\nhint: compare models on one benchmark", benchmarks[0], benchmarks[1])]
     OtherBenchmark {
         /// The name of one summary.
         first: String,
@@ -63,39 +65,39 @@ pub enum EvalError {
         /// Their benchmarks.
         benchmarks: [&'static str; 2],
     },
-    /// A pair to be tested names a column that is not there.
-    #[error("no column {column} to compare: there are {columns}, counted from 0")]
+    /// A pair to be tested names a column that does not exist.
+    #[error("no column {column} to compare (columns are counted from 0; their number is {columns})")]
     NoColumn {
         /// The column's index.
         column: usize,
         /// How many columns there are.
         columns: usize,
     },
-    /// Two models were not asked the same, so neither can be said to be the better one.
-    #[error("{first:?} and {second:?} were not asked the same items: {id:?} was asked of one only")]
+    /// Two models were asked different items, so they cannot be compared.
+    #[error("{first:?} and {second:?} were asked different items: only one of them was asked {id:?}")]
     OtherItems {
         /// The name of one model.
         first: String,
         /// The name of the other.
         second: String,
-        /// An item asked of one alone.
+        /// An item that only one of them was asked.
         id: String,
     },
-    /// Two items share an id, so answers of two models could not be paired.
-    #[error("the id {id:?} appears more than once: give each prompt its own id")]
+    /// Two items share an id, so the answers of two models could not be paired.
+    #[error("the id {id:?} appears more than once\nhint: give each prompt its own id")]
     DuplicateId {
         /// The repeated id.
         id: String,
     },
-    /// A CSV file could not be opened or parsed; the source names the line.
-    #[error("could not read {}: {source}", path.display())]
+    /// A CSV file could not be opened or parsed; `source` names the line.
+    #[error("cannot read {}: {source}", path.display())]
     Csv {
         /// The file.
         path: PathBuf,
         /// What the reader said.
         source: csv::Error,
     },
-    /// A label outside the ones XSTest publishes.
+    /// A label that XSTest does not publish.
     #[error("{}, id {id}: unknown {column} {found:?}: expected one of {expected}", path.display())]
     UnknownLabel {
         /// The file.

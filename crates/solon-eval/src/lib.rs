@@ -1,9 +1,9 @@
-//! Benchmarks: what is asked of a model, how an answer is judged, what is measured, and which model to deliver.
+//! Benchmarks: what a model is asked, how an answer is judged, what is measured, and which model to deliver.
 //!
-//! Contract: pure functions over answers. This crate knows no model, no tokenizer and no network; whoever generates the
-//! answers hands the text in. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer ([`Judged`]);
-//! [`summarise`], [`compare()`] and [`choose`] work on any benchmark. The one function that reads files is
-//! [`agreement::measure_on_xstest`], which checks the refusal rule against published human labels.
+//! Contract: pure functions over answers. This crate knows no model, no tokenizer and no network: the caller generates
+//! the answers and passes their text. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer
+//! ([`Judged`]); [`summarise`], [`compare()`] and [`choose`] work on any benchmark. Only
+//! [`agreement::measure_on_xstest`] reads files: it compares the refusal rule with published human labels.
 
 pub mod agreement;
 pub mod benchmark;

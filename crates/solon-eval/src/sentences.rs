@@ -18,7 +18,7 @@ impl Sentence {
         self.0.split_whitespace()
     }
 
-    /// The words after each occurrence of a phrase.
+    /// The words that follow each occurrence of a phrase.
     pub(crate) fn after<'a>(&'a self, phrase: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.0.match_indices(phrase).filter_map(move |(start, _)| {
             let rest = self.0.get(start + phrase.len()..)?.strip_prefix(' ')?;
@@ -51,7 +51,7 @@ fn finish(words: &mut String, found: &mut Vec<Sentence>) {
     }
 }
 
-/// Appends a token's words: dashes and slashes part words, apostrophes make contractions.
+/// Appends a token's words: dashes and slashes separate words, apostrophes make contractions.
 fn push_words(token: &str, words: &mut String) {
     let token = token.to_lowercase().replace(['’', '‘', '`', '´', 'ʼ'], "'");
     for part in token.split(['—', '–', '/', '-', '…']) {
@@ -66,7 +66,7 @@ fn push_words(token: &str, words: &mut String) {
             "let's" => ("let", "us"),
             _ => contraction(part),
         };
-        // "can not" and "cannot" are one word to the rules.
+        // The rules treat "can not" and "cannot" as one word.
         if stem == "not" && words.ends_with("can") && (words.len() == 3 || words.ends_with(" can")) {
             words.push_str("not");
             continue;
@@ -90,7 +90,7 @@ fn contraction(word: &str) -> (&str, &str) {
             return (stem, written);
         }
     }
-    // Elsewhere "'s" is a possessive: "the dog's".
+    // After other words "'s" is a possessive: "the dog's".
     match word.strip_suffix("'s") {
         Some(stem) if ["it", "that", "he", "she", "there", "here", "what", "this"].contains(&stem) => {
             (stem, "is")

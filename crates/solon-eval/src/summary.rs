@@ -1,8 +1,8 @@
 //! The figures of one model on one benchmark.
 //!
 //! Contract: stored records in; rates with 95 % intervals out, for each measure and for each category. Every item of
-//! the benchmark has exactly one record, and every measure of an item's group has an outcome: nothing is left out of a
-//! rate without a word.
+//! the benchmark has exactly one record, and every measure of an item's group has an outcome. Nothing is left out of a
+//! rate silently.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,19 +22,19 @@ use crate::error::EvalError;
 pub struct JudgedItem {
     /// What was asked.
     pub item: Item,
-    /// What the model answered.
+    /// The model's answer.
     pub answer: Answer,
-    /// What the benchmark says of it.
+    /// The benchmark's judgement.
     pub judgement: Judgement,
 }
 
 impl JudgedItem {
-    /// The text of the last message asked.
+    /// The text of the item's last message.
     pub fn prompt(&self) -> &str {
         self.item.messages.last().map(|message| message.content.as_str()).unwrap_or_default()
     }
 
-    /// Whether a measure holds; `None` where the measure does not cover the item.
+    /// Whether a measure holds; `None` if the measure does not cover the item.
     pub fn outcome(&self, measure: &Measure) -> Option<bool> {
         let outcome = || self.judgement.outcomes.get(measure.key).copied();
         if measure.covers(self.item.group) { outcome() } else { None }
@@ -80,7 +80,7 @@ pub struct Figures {
     pub rule: &'static str,
 }
 
-/// The rate of one category, by the measure its group reports.
+/// The rate of one category, for the measure that its group reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CategoryRate {
     /// The group's name.
@@ -94,7 +94,7 @@ pub struct CategoryRate {
     pub rate: Rate,
 }
 
-/// What one model does on one benchmark; prints as a table.
+/// The results of one model on one benchmark; prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// The benchmark's name.
@@ -130,9 +130,9 @@ impl Summary {
     }
 }
 
-/// The figures of a model whose answers were judged, in any order.
+/// The figures of a model, from its judged answers in any order.
 ///
-/// Errors name the item that has no record, more than one, or one without an outcome that a measure needs.
+/// Errors name the item: it has no record, more than one, or one that lacks an outcome.
 pub fn summarise(
     benchmark: &dyn Benchmark,
     judged: impl IntoIterator<Item = Judged>,
@@ -282,10 +282,10 @@ mod tests {
             let error = summarise(benchmark.as_ref(), judged).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         };
-        check(vec![good[0].clone()], "safety: no answer to \"2\"");
+        check(vec![good[0].clone()], "benchmark safety: item \"2\" has no answer");
         check([&good[..], &good[..1]].concat(), "the id \"1\" appears more than once");
         let stranger = Judged { id: "3".to_owned(), ..good[0].clone() };
-        check([&good[..], &[stranger]].concat(), "safety: an answer to \"3\"");
+        check([&good[..], &[stranger]].concat(), "benchmark safety: an answer names \"3\"");
         let mut older = good.clone();
         older[1].judgement.outcomes.remove("empty");
         check(older, "the judgement of \"2\" has no outcome for \"empty\"");

@@ -1,9 +1,9 @@
-//! A constitution: principles to criticise and revise by, questions to compare by, worked examples that teach both.
+//! A constitution: principles for critique and revision, questions for comparison, and worked examples of both.
 //!
-//! Contract: what [`Constitution::open`] returns is valid: ids are unique across the file and plain, no text is empty,
-//! every example names a revision principle that exists, unknown keys are refused. Errors name the file, the entry and
-//! the field. Sources: `constitutions/default.toml` (this project's format) and the published files of Bai et al. 2022
-//! (`CritiqueRevisionInstructions.json`, `RLMadisonInstructions.json`), see [`published`].
+//! Contract: what [`Constitution::open`] returns is valid. Ids are unique in the file and use plain characters, no text
+//! is empty, every example names a revision principle that exists, and unknown keys are refused. Errors name the file,
+//! the entry and the field. Sources: `constitutions/default.toml` (this project's format) and the published files of
+//! Bai et al. 2022 (`CritiqueRevisionInstructions.json`, `RLMadisonInstructions.json`), see [`published`].
 
 mod fields;
 mod published;
@@ -19,7 +19,7 @@ use fields::Fields;
 /// A principle of the supervised stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RevisionPrinciple {
-    /// Unique across the constitution.
+    /// Unique in the constitution.
     pub id: String,
     /// Asks for a critique of an answer.
     pub critique: String,
@@ -30,7 +30,7 @@ pub struct RevisionPrinciple {
 /// A principle of the preference stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ComparisonPrinciple {
-    /// Unique across the constitution.
+    /// Unique in the constitution.
     pub id: String,
     /// Asks which of two answers is better.
     pub question: String,
@@ -39,15 +39,15 @@ pub struct ComparisonPrinciple {
 /// A worked critique and revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkedExample {
-    /// Unique across the constitution.
+    /// Unique in the constitution.
     pub id: String,
-    /// The sort of request, such as `harmful`, `sounds-harmful`, `harmless`.
+    /// The kind of request, such as `harmful`, `sounds-harmful`, `harmless`.
     pub kind: String,
     /// The subject, such as `fraud`.
     pub category: String,
-    /// The id of the [`RevisionPrinciple`] it is worked by.
+    /// The id of the [`RevisionPrinciple`] that it illustrates.
     pub principle: String,
-    /// What the person asks.
+    /// The user's request.
     pub request: String,
     /// An answer with a fault.
     pub flawed: String,
@@ -66,11 +66,11 @@ pub struct Constitution {
     pub version: u32,
     /// What it is for.
     pub description: String,
-    /// In the file's order.
+    /// Revision principles, in the file's order.
     pub revision: Vec<RevisionPrinciple>,
-    /// In the file's order.
+    /// Comparison principles, in the file's order.
     pub comparison: Vec<ComparisonPrinciple>,
-    /// In the file's order.
+    /// Worked examples, in the file's order.
     pub example: Vec<WorkedExample>,
 }
 
@@ -86,7 +86,8 @@ impl Constitution {
             Some("json") => published::parse(&text, path),
             _ => Err(FeedbackError::Malformed {
                 path: path.into(),
-                reason: "the name ends neither in .toml nor in .json; name the file after its format".into(),
+                reason: "the file name must end in .toml or .json; rename the file to match its format"
+                    .into(),
             }),
         }
     }
@@ -146,12 +147,12 @@ impl Constitution {
         self.comparison.iter().find(|principle| principle.id == id)
     }
 
-    /// Checks what the types cannot; `origin` names the constitution in errors.
+    /// Checks what the types cannot express; `origin` names the constitution in errors.
     pub fn validate(&self, origin: &Path) -> Result<(), FeedbackError> {
         if self.revision.is_empty() && self.comparison.is_empty() {
             return Err(FeedbackError::Malformed {
                 path: origin.into(),
-                reason: "it holds no principle; add a [[revision]] or a [[comparison]] entry".into(),
+                reason: "it has no principle; add a [[revision]] or a [[comparison]] entry".into(),
             });
         }
         let mut seen: HashMap<&str, &str> = HashMap::new();
@@ -164,12 +165,13 @@ impl Constitution {
             };
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
-                let rule =
-                    "an id is 1 to 100 letters, digits, `-`, `_` or `.`, for it is used in records and logs";
+                let rule = "an id must be 1 to 100 letters, digits, `-`, `_` or `.`, because it is used in records and logs";
                 return Err(wrong("id", rule.into()));
             }
             match texts.iter().find(|(_, text)| text.trim().is_empty()) {
-                Some((field, _)) => Err(wrong(field, "it is empty; write it or remove the entry".into())),
+                Some((field, _)) => {
+                    Err(wrong(field, "it is empty; give it a text, or remove the entry".into()))
+                }
                 None => Ok(()),
             }
         };
@@ -200,7 +202,7 @@ impl Constitution {
                     entry: format!("[[{table}]] {id:?}"),
                     field: "id".into(),
                     reason: format!(
-                        "an earlier [[{earlier}]] entry has this id; ids are unique across the file"
+                        "an earlier [[{earlier}]] entry has this id; give each entry of the file its own id"
                     ),
                 });
             }
@@ -220,7 +222,7 @@ impl Constitution {
             if e.flawed.trim() == e.revision.trim() {
                 return Err(wrong(
                     "revision",
-                    "it equals `flawed`, so it teaches nothing; rewrite it".into(),
+                    "it equals `flawed`, so nothing can be learnt from it; rewrite it".into(),
                 ));
             }
         }

@@ -1,13 +1,12 @@
-//! What a small critic is asked, and what it is warmed up on.
+//! The conversations in which a small critic is asked, and those it is trained on first.
 //!
 //! Source: Bai et al. 2022, §3.1, whose `CritiqueRequest:`/`RevisionRequest:` turns are written for a large base model
-//! with few-shot examples. A 135M chat model learns from the worked examples instead, so the form can be short: about 20
-//! tokens beyond the texts and the principle.
+//! with few-shot examples. A 135M chat model learns from the worked examples instead, so the form can be short: about
+//! 20 tokens beside the texts and the principle.
 //!
-//! Contract: as in the paper, critique and revision are two turns of one conversation: the revision is asked for after the
-//! critique's whole conversation, so nothing is said twice, and a worked example is one conversation to learn from. All
-//! begin with [`OPENING`]. Training conversations are made by the same functions that ask later, so there is no second
-//! form to drift.
+//! Contract: as in the paper, critique and revision are two turns of one conversation. The revision is asked for after
+//! the critique, so no text is repeated, and a worked example is one conversation to train on. All conversations begin
+//! with [`OPENING`]. Training conversations are made by the functions that ask later, so both have the same form.
 
 use crate::constitution::{Constitution, RevisionPrinciple, WorkedExample};
 use crate::quote::for_model;
@@ -15,19 +14,19 @@ use solon_records::Message;
 
 /// The shared first line.
 pub(crate) const OPENING: &str = "Read the request and the answer.";
-/// Announces the critique principle.
+/// Introduces the critique principle.
 pub(crate) const CRITIQUE_TASK: &str = "Write a critique.";
-/// Announces the revision principle.
+/// Introduces the revision principle.
 pub(crate) const REVISION_TASK: &str = "Write the revised answer.";
 
-/// A conversation to be trained on; the assistant's turns count in the loss.
+/// A conversation to train on; the loss is taken over the assistant's turns.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TrainingConversation {
     /// `SOURCE/critique`, `SOURCE/label-better`, `SOURCE/label-worse`.
     pub id: String,
-    /// The worked example or contrast it was made of.
+    /// The worked example or contrast it was made from.
     pub source: String,
-    /// The principle it asks by.
+    /// The principle of its question.
     pub principle_id: String,
     /// Ends with the assistant's turn.
     pub messages: Vec<Message>,
@@ -42,7 +41,7 @@ pub fn critique_request(principle: &RevisionPrinciple, request: &str, answer: &s
     ))]
 }
 
-/// Asks for a better answer by the principle, after the critique.
+/// Asks for a better answer by the principle. It follows the critique in the same conversation.
 pub fn revision_request(
     principle: &RevisionPrinciple,
     request: &str,
@@ -55,16 +54,15 @@ pub fn revision_request(
     messages
 }
 
-/// A conversation of every worked example, critique then revision, for the critic adapter.
+/// One conversation for each worked example, critique then revision, to train the critic adapter.
 ///
-/// The kinds of example are spread evenly. An adapter that also *labels* must not have seen the labeller's held-out
-/// examples: give [`training_conversations_from`] the first half of [`crate::split_examples`].
+/// The kinds of example are spread evenly. An adapter that also *labels* must not see the labeller's held-out examples:
+/// give [`training_conversations_from`] the first half of [`crate::split_examples`].
 pub fn training_conversations(constitution: &Constitution) -> Vec<TrainingConversation> {
     training_conversations_from(constitution, &constitution.example.iter().collect::<Vec<_>>())
 }
 
-/// [`training_conversations`] of the given examples, each of which names a principle of `constitution`; one that names
-/// none is left out.
+/// [`training_conversations`] of the given examples. An example whose principle is not in `constitution` is left out.
 pub fn training_conversations_from(
     constitution: &Constitution,
     examples: &[&WorkedExample],
@@ -86,7 +84,7 @@ pub fn training_conversations_from(
         .collect()
 }
 
-/// The examples grouped by kind, kinds and members in order of first appearance.
+/// The examples grouped by kind. Kinds and members are in order of first appearance.
 pub(crate) fn by_kind<'a>(examples: &[&'a WorkedExample]) -> Vec<Vec<&'a WorkedExample>> {
     let mut groups: Vec<Vec<&WorkedExample>> = Vec::new();
     for &example in examples {
@@ -98,7 +96,7 @@ pub(crate) fn by_kind<'a>(examples: &[&'a WorkedExample]) -> Vec<Vec<&'a WorkedE
     groups
 }
 
-/// The examples with every kind spread evenly: member i of a kind of n stands at (i + ½) / n of the whole.
+/// The examples with every kind spread evenly: member i of n of a kind is at (i + ½) / n of the whole.
 pub(crate) fn spread_kinds<'a>(examples: &[&'a WorkedExample]) -> Vec<&'a WorkedExample> {
     let mut placed = Vec::with_capacity(examples.len());
     for group in by_kind(examples) {
@@ -125,7 +123,7 @@ mod tests {
         assert_eq!(revision[1], Message::assistant("Too short."));
         let (asked, then) = (&critique[0].content, &revision[2].content);
         assert!(asked.ends_with(&principle.critique) && then.ends_with(&principle.revision));
-        // The form itself costs at most 40 tokens, and an English word is at most two tokens here.
+        // The form takes at most 40 tokens, and an English word at most two here.
         for (form, texts) in
             [(asked, vec!["Why?", "Because.", &principle.critique]), (then, vec![&principle.revision[..]])]
         {

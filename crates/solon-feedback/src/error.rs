@@ -33,8 +33,10 @@ pub enum FeedbackError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// The constitution lacks the kind of entry this work draws from.
-    #[error("the constitution `{constitution}` has no [[{table}]] entries; add one to {purpose}")]
+    /// The constitution has no entry of the kind that is needed.
+    #[error(
+        "the constitution `{constitution}` has no [[{table}]] entry; one is needed to {purpose}\nhint: add one"
+    )]
     NothingToDraw {
         /// The constitution's name.
         constitution: String,
@@ -43,10 +45,10 @@ pub enum FeedbackError {
         /// The work that needs one.
         purpose: &'static str,
     },
-    /// A record or pair names a principle that the constitution lacks.
+    /// A record or pair names a principle that the constitution does not have.
     #[error(
-        "`{item}` names the principle `{principle}`, which the constitution `{constitution}` lacks; \
-         use the constitution the run was started with"
+        "`{item}` names the principle `{principle}`, which is not in the constitution `{constitution}`\n\
+         hint: use the constitution that the run was started with"
     )]
     UnknownPrinciple {
         /// The item, pair or record.
@@ -56,16 +58,16 @@ pub enum FeedbackError {
         /// The constitution's name.
         constitution: String,
     },
-    /// Two items share an id, so draws and records would be mixed up.
-    #[error("the id `{id}` occurs twice among the {what}; give each its own id")]
+    /// Two items share an id, so their draws and records would be mixed up.
+    #[error("the id `{id}` occurs twice among the {what}\nhint: give each its own id")]
     DuplicateId {
         /// The id.
         id: String,
         /// What the ids name: `items`, `pairs`, `labels`.
         what: &'static str,
     },
-    /// A record that must exist by now is missing.
-    #[error("there is no {what} for `{id}`; finish that step before this one")]
+    /// A record that this step needs is missing.
+    #[error("there is no {what} for `{id}`\nhint: finish that step before this one")]
     MissingRecord {
         /// The item or pair.
         id: String,
@@ -90,18 +92,20 @@ pub enum FeedbackError {
     Contract {
         /// The request, or the first one of the call.
         id: String,
-        /// What was expected and what came.
+        /// What was expected and what was returned.
         reason: String,
     },
     /// The terminal of a labelling session failed.
-    #[error("the labelling session cannot {action}: {source}; votes so far are kept")]
+    #[error(
+        "the labelling session cannot {action}: {source}\nhint: the votes so far are kept; give the same command again to continue"
+    )]
     Terminal {
         /// `read` or `write`.
         action: &'static str,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The caller could not persist a vote; made with [`FeedbackError::persist`].
+    /// The caller could not store a vote; made with [`FeedbackError::persist`].
     #[error("a vote could not be stored: {0}")]
     Persist(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,10 +1,10 @@
 //! Human preference labels: a session that shows pairs and records votes.
 //!
-//! Contract: the session reads and writes only what it is given, so it runs on a terminal as in a test. Which answer is
-//! shown as A is drawn by (seed, pair id) and recorded with the vote. Every vote goes to the caller at once, who stores
-//! it; pairs already voted on are not shown again. A skipped pair leaves no vote and comes back in the next session.
-//! Text from models is escaped with [`for_terminal`] and set off by a margin, so that it cannot pass for the session's
-//! own words.
+//! Contract: the session reads and writes only the streams it is given, so it runs on a terminal and in a test alike.
+//! Which answer is shown as A is drawn by (seed, pair id) and recorded with the vote. Every vote is given to the caller
+//! at once, who stores it. Pairs that already have a vote are not shown again. A skipped pair has no vote, and the next
+//! session shows it again. Text from models is escaped with [`for_terminal`] and marked by a margin, so that it cannot
+//! look like the session's own text.
 
 use std::collections::HashSet;
 use std::io::{BufRead, Write};
@@ -29,7 +29,7 @@ pub enum Order {
     Ba,
 }
 
-/// What was chosen, as shown.
+/// The choice, as shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
@@ -48,18 +48,18 @@ pub struct Vote {
     pub pair_id: String,
     /// The order in which it was shown.
     pub order: Order,
-    /// What was chosen, as shown.
+    /// The choice, as shown.
     pub choice: Choice,
     /// P(first is better): 1, 0, or 0.5 for a tie.
     pub probability: f64,
 }
 
-/// What the caller stores.
+/// An event that the caller stores.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
     /// A vote was cast.
     Voted(Vote),
-    /// The vote on this pair was taken back.
+    /// The vote on this pair was undone.
     Undone {
         /// The pair.
         pair_id: String,
@@ -69,7 +69,7 @@ pub enum SessionEvent {
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionEnd {
-    /// Votes cast in this session and not taken back.
+    /// Votes cast in this session and not undone.
     pub votes: usize,
     /// Pairs skipped in this session.
     pub skipped: usize,
@@ -101,15 +101,15 @@ impl<'a> HumanSession<'a> {
         Ok(Self { pairs: pairs.iter().filter(|pair| !voted.contains(&pair.id)).collect(), seed })
     }
 
-    /// Runs until the pairs are done, the person quits, or the input ends. Each event goes to `store` before the next
-    /// pair is shown; its error ends the session.
+    /// Runs until all pairs are done, the person quits, or the input ends. `store` gets each event before the next pair
+    /// is shown; its error ends the session.
     pub fn run(
         &self,
         input: &mut dyn BufRead,
         output: &mut dyn Write,
         store: &mut dyn FnMut(SessionEvent) -> Result<(), FeedbackError>,
     ) -> Result<SessionEnd, FeedbackError> {
-        // What happened to each pair passed so far: true for a vote, false for a skip.
+        // One entry for each pair passed so far: true for a vote, false for a skip.
         let mut passed: Vec<bool> = Vec::new();
         let mut show = true;
         loop {
@@ -118,7 +118,10 @@ impl<'a> HumanSession<'a> {
                 Some(pair) if show => self.show(pair, passed.len(), output)?,
                 Some(_) => {}
                 None if passed.is_empty() => break,
-                None => say(output, "That was the last pair. Enter to finish, u to undo the last. ")?,
+                None => say(
+                    output,
+                    "That was the last pair. Press Enter to finish, or type u to undo the last vote or skip. ",
+                )?,
             }
             show = true;
             let Some(line) = read_line(input)? else { break };
@@ -142,7 +145,7 @@ impl<'a> HumanSession<'a> {
                 (None, None) if line.trim().is_empty() => break,
                 (_, None) => {}
                 (None, Some(_)) => {
-                    say(output, &format!("Please type one of these. {HELP}\n> "))?;
+                    say(output, &format!("Unknown command. {HELP}\n> "))?;
                     show = false;
                 }
             }
@@ -196,7 +199,7 @@ fn parse(line: &str) -> Option<Command> {
     }
 }
 
-/// The next line, `None` at the end of the input. Bytes that are no UTF-8 make an unknown command, not an error.
+/// The next line, `None` at the end of the input. Bytes that are not UTF-8 make an unknown command, not an error.
 fn read_line(input: &mut dyn BufRead) -> Result<Option<String>, FeedbackError> {
     let mut bytes = Vec::new();
     let read = input
@@ -227,7 +230,7 @@ mod tests {
         (0..n).map(make).collect()
     }
 
-    /// Runs the typed lines; gives what was shown, the events, and the end.
+    /// Runs the typed lines; returns the output, the events, and the end.
     fn run(pairs: &[Pair], voted: &[&str], typed: &[u8]) -> (String, Vec<SessionEvent>, SessionEnd) {
         let voted = voted.iter().map(|id| id.to_string()).collect();
         let session = HumanSession::new(pairs, 9, &voted).unwrap();
@@ -261,7 +264,7 @@ mod tests {
     fn tie_skip_undo_quit_and_nonsense() {
         let (shown, events, end) = run(&pairs(4), &[], b"u\nT\ns\nwhat\n\xff\nb\nu\nu\ntie\nq\na\n");
         assert!(shown.contains("nothing to undo"));
-        assert_eq!(shown.matches("Please type").count(), 2);
+        assert_eq!(shown.matches("Unknown command.").count(), 2);
         let ids: Vec<_> = events
             .iter()
             .map(|event| match event {

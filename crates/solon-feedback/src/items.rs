@@ -1,12 +1,8 @@
-//! Labels, critiques and revisions as items of the ledger.
+//! Critiques and revisions as items of the ledger.
 
 use solon_data::ledger::{ItemData, ItemKind};
 
-use crate::{CritiqueRecord, Label, RevisionRecord};
-
-impl ItemData for Label {
-    const KIND: ItemKind = ItemKind::Label;
-}
+use crate::{CritiqueRecord, RevisionRecord};
 
 impl ItemData for CritiqueRecord {
     const KIND: ItemKind = ItemKind::Critique;

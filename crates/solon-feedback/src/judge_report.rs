@@ -1,10 +1,10 @@
-//! The judge report: a labeller is measured before it is believed.
+//! The judge report: a labeller is measured before its labels are used.
 //!
-//! Measures: swap consistency and position bias over all labels (Lee et al. 2023, §2.4: the same position picked after a
-//! swap); accuracy with Wilson's 95 % interval and expected calibration error (Guo et al. 2017, 10 bins) over pairs whose
-//! better answer is known; and whether the labeller merely likes the longer answer.
+//! Measures: swap consistency and position bias over all labels (Lee et al. 2023, §2.4: the same position picked after
+//! a swap); accuracy with Wilson's 95 % interval and expected calibration error (Guo et al. 2017, 10 bins) over pairs
+//! whose better answer is known; and whether the labeller simply prefers longer answers.
 //!
-//! Contract: the verdict is never `Trustworthy` without known pairs. Thresholds are the constants below.
+//! Contract: the verdict is never `Trustworthy` without known pairs. The thresholds are the constants below.
 
 use std::fmt;
 
@@ -13,34 +13,34 @@ use solon_stats::Rate;
 
 use crate::label::{KnownLabel, Label};
 
-/// Trustworthy: the lower end of the accuracy's interval reaches this.
+/// For `Trustworthy`: the lower end of the accuracy's interval is at least this.
 const TRUSTED_ACCURACY: f64 = 0.70;
-/// Trustworthy: both orders agree at least this often.
+/// For `Trustworthy`: both orders agree on at least this share of pairs.
 const TRUSTED_AGREEMENT: f64 = 0.80;
-/// Trustworthy: the calibration error is at most this.
+/// For `Trustworthy`: the calibration error is at most this.
 const TRUSTED_CALIBRATION: f64 = 0.15;
-/// Below this share of pairs on which both orders agree, a labeller is near chance: one that answers at random agrees
+/// If both orders agree on a smaller share of pairs, the labeller is near chance. One that answers at random agrees
 /// with itself on half.
 const WEAK_AGREEMENT: f64 = 0.60;
-/// Choosing the longer of two unlabelled answers this often, a labeller may be judging length.
+/// A labeller that chooses the longer of two unlabelled answers this often may be judging length.
 const LENGTH_SUSPECT: f64 = 0.80;
 /// Bins of the calibration curve over [0, 1].
 const BINS: usize = 10;
 
-/// How far the labels may be believed.
+/// How far the labels can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Accuracy's lower end ≥ 0.70, agreement (where answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length
-    /// explains neither.
+    /// Accuracy's lower end ≥ 0.70, agreement (if answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length
+    /// does not explain the accuracy.
     Trustworthy,
-    /// Better than chance, short of trustworthy.
+    /// Better than chance, but not trustworthy.
     Weak,
     /// Accuracy's lower end ≤ 0.50, or agreement < 0.60, or nothing was measured.
     NearChance,
 }
 
-/// What the two orders of a comparison say; shares of pairs.
+/// Agreement between the two orders of a comparison; shares of pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Swap {
     /// Both orders prefer the same answer.
@@ -51,16 +51,17 @@ pub struct Swap {
     pub always_b: f64,
 }
 
-/// What labels say without the truth; shares of pairs.
+/// What can be measured on labels without known answers; shares of pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LabelMeasures {
     /// Pairs measured; not 0.
     pub pairs: usize,
-    /// `None` where each answer was rated by itself, and no order comes into it.
+    /// `None` if each answer was rated by itself, because there is no order then.
     pub swap: Option<Swap>,
     /// Mean of max(p, 1 − p).
     pub mean_confidence: f64,
-    /// The longer answer is preferred, of the pairs with a longer answer and a preference; `None` without such.
+    /// How often the longer answer is preferred, among pairs with a longer answer and a preference; `None` if there are
+    /// none.
     pub prefers_longer: Option<f64>,
 }
 
@@ -71,16 +72,16 @@ pub struct Bin {
     pub pairs: usize,
     /// Their mean P(first is better).
     pub mean_probability: f64,
-    /// How often the first truly was better.
+    /// How often the first answer is the better one.
     pub first_is_better: f64,
 }
 
-/// What is known where the better answer is known.
+/// What can be measured if the better answer is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KnownMeasures {
     /// Pairs measured; not 0.
     pub pairs: usize,
-    /// Labels on the right side of ½; ½ itself counts as wrong.
+    /// Labels on the correct side of ½; exactly ½ counts as wrong.
     pub correct: usize,
     /// `correct / pairs`.
     pub accuracy: f64,
@@ -90,27 +91,27 @@ pub struct KnownMeasures {
     pub expected_calibration_error: f64,
     /// `[10]`, of equal width over P(first is better) in [0, 1].
     pub bins: Vec<Bin>,
-    /// The accuracy of always choosing the longer answer, on the same pairs.
+    /// The accuracy that always choosing the longer answer would have on the same pairs.
     pub longer_answer_accuracy: f64,
 }
 
-/// Measures of a labeller and the verdict they lead to.
+/// Measures of a labeller and the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JudgeReport {
-    /// Over the pairs to be labelled.
+    /// Measured on the pairs to be labelled.
     pub unlabelled: Option<LabelMeasures>,
-    /// Over the known pairs.
+    /// Measured on the known pairs.
     pub known_labels: Option<LabelMeasures>,
-    /// Over the known pairs.
+    /// Measured on the known pairs, with their known answers.
     pub known: Option<KnownMeasures>,
-    /// How far the labels may be believed.
+    /// How far the labels can be trusted.
     pub verdict: Verdict,
-    /// The verdict and its grounds in plain words.
+    /// The verdict and its reasons as sentences.
     pub warning: String,
 }
 
 impl LabelMeasures {
-    /// Measures the labels; `None` where there are none.
+    /// Measures the labels; `None` if there are none.
     pub fn new<'a>(labels: impl Iterator<Item = &'a Label>) -> Option<Self> {
         let (mut pairs, mut compared, mut consistent, mut a, mut b) = (0, 0, 0, 0, 0);
         let mut confidence = 0.0;
@@ -142,7 +143,7 @@ impl LabelMeasures {
 }
 
 impl KnownMeasures {
-    /// Measures the labels against the truth; `None` where there are none.
+    /// Measures the labels against the known answers; `None` if there are none.
     pub fn new(known: &[KnownLabel]) -> Option<Self> {
         if known.is_empty() {
             return None;
@@ -183,14 +184,15 @@ impl JudgeReport {
         let unlabelled = LabelMeasures::new(unlabelled.iter());
         let known_labels = LabelMeasures::new(known.iter().map(|known| &known.label));
         let known = KnownMeasures::new(known);
-        let (verdict, grounds) = judge(unlabelled.as_ref(), known_labels.as_ref(), known.as_ref());
+        let (verdict, grounds) =
+            verdict_with_reasons(unlabelled.as_ref(), known_labels.as_ref(), known.as_ref());
         let opening = match verdict {
             Verdict::Trustworthy => "These labels may be used as they are",
             Verdict::Weak => {
-                "Use these labels with care: what is trained on them will carry the labeller's mistakes"
+                "Use these labels with care: a model trained on them learns the labeller's mistakes"
             }
             Verdict::NearChance => {
-                "Do not rely on these labels: they are close to coin flips, and what is trained on them \
+                "Do not rely on these labels: they are close to random, and a model trained on them \
                  learns noise or the labeller's habits"
             }
         };
@@ -204,26 +206,26 @@ impl JudgeReport {
     }
 }
 
-/// The verdict and each of its grounds.
-fn judge(
+/// The verdict and its reasons.
+fn verdict_with_reasons(
     unlabelled: Option<&LabelMeasures>,
     known_labels: Option<&LabelMeasures>,
     known: Option<&KnownMeasures>,
 ) -> (Verdict, Vec<String>) {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let (mut chance, mut weak) = (Vec::new(), Vec::new());
-    // The worse of the two sets counts: agreement on easy known pairs says little of the pairs at hand.
+    // The worse of the two sets counts: agreement on easy known pairs says little about the pairs to be labelled.
     let measured: Vec<&LabelMeasures> = [unlabelled, known_labels].into_iter().flatten().collect();
     let agreement = measured.iter().filter_map(|m| m.swap).map(|swap| swap.consistency).reduce(f64::min);
     match agreement {
         None if measured.is_empty() => chance.push("nothing was measured".to_string()),
         None => {}
         Some(share) if share < WEAK_AGREEMENT => chance.push(format!(
-            "when the two answers change places it stands by its choice on only {} of pairs",
+            "if the two answers are swapped, it keeps its choice on only {} of pairs",
             percent(share)
         )),
         Some(share) if share < TRUSTED_AGREEMENT => weak.push(format!(
-            "when the two answers change places it changes its mind on {} of pairs",
+            "if the two answers are swapped, it changes its choice on {} of pairs",
             percent(1.0 - share)
         )),
         Some(_) => {}
@@ -238,7 +240,7 @@ fn judge(
             percent(high)
         );
         if low <= 0.5 {
-            chance.push(format!("{measured}, which cannot be told from guessing"));
+            chance.push(format!("{measured}, which may be chance"));
         } else if low < TRUSTED_ACCURACY {
             weak.push(measured);
         }
@@ -246,13 +248,13 @@ fn judge(
             let error = percent(known.expected_calibration_error);
             weak.push(format!("its confidence is off by {error} on average"));
         }
-        // Where length alone does as well, only the unlabelled pairs can show that the labeller judges something else.
+        // If length alone does as well, only the unlabelled pairs can show that the labeller judges something else.
         let habit = unlabelled.and_then(|measures| measures.prefers_longer);
         if known.longer_answer_accuracy >= known.accuracy && habit.is_none_or(|share| share >= LENGTH_SUSPECT)
         {
             weak.push(format!(
-                "always choosing the longer answer would be right on {} of the known pairs, so its accuracy may be \
-                 a taste for length",
+                "always choosing the longer answer would be right on {} of the known pairs, so it may only prefer \
+                 long answers",
                 percent(known.longer_answer_accuracy)
             ));
         }
@@ -270,7 +272,7 @@ fn judge(
     let mut held = format!("It is right on {} of known pairs", percent(known));
     if let Some(agreement) = agreement {
         let agreement = percent(agreement);
-        held.push_str(&format!(" and stands by its choice on {agreement} when the answers change places"));
+        held.push_str(&format!(" and keeps its choice on {agreement} of pairs if the answers are swapped"));
     }
     (Verdict::Trustworthy, vec![held])
 }

@@ -1,16 +1,15 @@
 //! Preference labels: the labeller's probability that the first of two answers is the better one.
 //!
 //! Source: Bai et al. 2022, §4.1 (a principle drawn per comparison, log-probs of the options normalised, used as soft
-//! targets; §4.3 the clamp, which the paper applies to chain-of-thought labels only); Lee et al. 2023 (2309.00267),
-//! which asks in both orders and averages, as is always done here where two answers are compared, for a small labeller
-//! leans to one letter.
+//! targets; §4.3 the clamp, which the paper applies to chain-of-thought labels only); Lee et al. 2023 (2309.00267), who
+//! ask in both orders and average. Comparisons always do so here, because small labellers prefer one letter.
 //!
-//! To compare, a model must judge both answers and carry the letter of the better one along; small ones learn that
-//! slowly. [`Ask::Rate`] asks of each answer by itself whether it is the one the principle asks for; the difference of the
-//! log-odds is that of Bradley and Terry (1952), and no order comes into it.
+//! To compare, a model must judge both answers and report the letter of the better one. Small models learn that slowly.
+//! [`Ask::Rate`] asks about each answer by itself whether it is the one the principle asks for. The difference of the
+//! two log-odds gives the preference, as in Bradley and Terry (1952), and no order is involved.
 //!
-//! Contract: a label keeps the raw log-probs of both questions; its principle depends on the key and the pair's id alone. No
-//! temperature and no calibration is applied.
+//! Contract: a label keeps the raw log-probs of both questions. Its principle depends on the key and the pair's id
+//! alone. No temperature and no calibration are applied.
 
 mod training;
 
@@ -28,7 +27,7 @@ use solon_records::{Message, Pair, transcript};
 pub use training::{HELD_OUT, KnownContrast, LabellerTraining, labeller_training, split_examples};
 
 const LETTERS: [&str; 2] = ["A", "B"];
-const VERDICTS: [&str; 2] = ["Yes", "No"];
+const YES_NO: [&str; 2] = ["Yes", "No"];
 
 /// How a labeller is asked which of two answers is the better one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,18 +40,18 @@ pub enum Ask {
     Rate,
 }
 
-/// Raw log-probs, in nats, of the options of the two questions that were asked of a pair.
+/// Raw log-probs, in nats, of the options of the two questions asked about a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Answers {
-    /// Of "A" and "B".
+    /// The options are "A" and "B".
     Compare {
         /// With the first answer as A.
         log_probs_ab: [f64; 2],
         /// With the second answer as A.
         log_probs_ba: [f64; 2],
     },
-    /// Of "Yes" and "No".
+    /// The options are "Yes" and "No".
     Rate {
         /// Of the first answer.
         log_probs_first: [f64; 2],
@@ -68,19 +67,19 @@ pub struct Label {
     pub pair_id: String,
     /// The comparison principle it was judged by.
     pub principle_id: String,
-    /// What was asked, and what was answered.
+    /// The log-probs of the options, for both questions.
     #[serde(flatten)]
     pub answers: Answers,
-    /// P(first is better), clamped where the settings say so.
+    /// P(first is better), clamped if the settings say so.
     pub probability: f64,
-    /// Characters of the first and the second answer, by which a labeller that only likes length is found out.
+    /// Characters of the first and the second answer; they show whether a labeller only prefers longer answers.
     pub characters: [usize; 2],
 }
 
 /// How pairs are labelled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LabelSettings {
-    /// Keys the draw of principles.
+    /// Key of the draw of principles.
     pub draws: Draws,
     /// How the labeller is asked.
     pub ask: Ask,
@@ -93,28 +92,28 @@ pub struct LabelSettings {
 pub struct KnownPair {
     /// The pair, with its principle.
     pub pair: Pair,
-    /// The truth.
+    /// Whether the first answer is the better one.
     pub first_is_better: bool,
 }
 
 /// The label of a pair whose better answer is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownLabel {
-    /// What the labeller said.
+    /// The labeller's label.
     pub label: Label,
-    /// The truth.
+    /// Whether the first answer is the better one.
     pub first_is_better: bool,
 }
 
 impl KnownLabel {
-    /// Whether the probability is on the right side of ½; ½ itself is wrong.
+    /// Whether the probability is on the correct side of ½; exactly ½ is wrong.
     pub fn is_right(&self) -> bool {
         let p = self.label.probability;
         if self.first_is_better { p > 0.5 } else { p < 0.5 }
     }
 }
 
-/// A prompt as a labeller or a person is shown it: one turn of the user as its text, anything else as a transcript.
+/// A prompt as text for a labeller or a person: a single user turn as its text, any other conversation as a transcript.
 pub fn prompt_text(prompt: &[Message]) -> String {
     match prompt {
         [only] if only.role == "user" => only.content.clone(),
@@ -122,7 +121,7 @@ pub fn prompt_text(prompt: &[Message]) -> String {
     }
 }
 
-/// The two questions asked of a pair: messages, the options, and which option says that the first answer is better.
+/// The two questions about a pair: messages, the options, and which option says that the first answer is better.
 pub(crate) fn questions(
     ask: Ask,
     principle: &ComparisonPrinciple,
@@ -136,8 +135,8 @@ pub(crate) fn questions(
             (comparison_request(principle, prompt, second, first), LETTERS, "B"),
         ],
         Ask::Rate => [
-            (rating_request(principle, prompt, first), VERDICTS, "Yes"),
-            (rating_request(principle, prompt, second), VERDICTS, "No"),
+            (rating_request(principle, prompt, first), YES_NO, "Yes"),
+            (rating_request(principle, prompt, second), YES_NO, "No"),
         ],
     }
 }
@@ -157,7 +156,7 @@ pub fn comparison_request(
     ))]
 }
 
-/// Asks whether an answer is the better one of two, of which the other is not shown; Yes and No are the assistant's
+/// Asks whether an answer is the better one of two. The other answer is not shown. Yes and No are the assistant's
 /// possible answers.
 pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
     let (prompt, answer) = (for_model(prompt), for_model(answer));
@@ -168,7 +167,8 @@ pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &st
     ))]
 }
 
-/// Labels every pair; labels come in the order of the pairs. `progress` hears requests, two a pair.
+/// Labels every pair; labels are in the order of the pairs. `progress` is told the number of finished requests, two for
+/// each pair.
 pub fn label_pairs(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
@@ -247,9 +247,9 @@ fn normalised(a: f64, b: f64) -> f64 {
 }
 
 impl Label {
-    /// The label of a pair: where it was compared, the mean of both orders' normalised probabilities; where its answers
-    /// were rated, e^a / (e^a + e^b) of their log-odds.
-    pub fn new(pair: &Pair, principle_id: &str, answers: Answers, clamp: Option<(f64, f64)>) -> Self {
+    /// The label of a pair. If the answers were compared, the probability is the mean of both orders' normalised
+    /// probabilities. If they were rated, it is e^a / (e^a + e^b) of their log-odds.
+    pub(crate) fn new(pair: &Pair, principle_id: &str, answers: Answers, clamp: Option<(f64, f64)>) -> Self {
         let probability = match answers {
             Answers::Compare { log_probs_ab: ab, log_probs_ba: ba } => {
                 (normalised(ab[0], ab[1]) + normalised(ba[1], ba[0])) / 2.0
@@ -267,7 +267,7 @@ impl Label {
         }
     }
 
-    /// The letters chosen in both orders, `None` in place of a tie; `None` where the answers were not compared.
+    /// The letters chosen in both orders, `None` for a tie; `None` if the answers were not compared.
     pub fn letters(&self) -> Option<[Option<char>; 2]> {
         let letter = |[a, b]: [f64; 2]| if a > b { Some('A') } else { (a < b).then_some('B') };
         match self.answers {
@@ -279,7 +279,7 @@ impl Label {
     }
 }
 
-/// Joins the labels of known pairs with the truth, in the order of the pairs.
+/// Joins the labels of known pairs with the known answers, in the order of the pairs.
 pub fn join_known(pairs: &[KnownPair], labels: &[Label]) -> Result<Vec<KnownLabel>, FeedbackError> {
     let by_pair: HashMap<&str, &Label> = labels.iter().map(|label| (label.pair_id.as_str(), label)).collect();
     let join = |known: &KnownPair| {

@@ -1,14 +1,16 @@
 //! Constitution, critique and revision, preference labels, the judge report.
 //!
-//! This crate turns a written constitution into training data, through any model that answers [`FeedbackModel`]: the
-//! policy itself, the policy with a critic adapter, another local model, or a server. It promises that
+//! This crate turns a written constitution into training data. It asks any model that implements [`FeedbackModel`]: the
+//! policy itself, the policy with a critic adapter, another local model, or a server. It promises:
 //!
-//! - every choice (principle, order shown to a human) is a function of a key and the item's id, see [`solon_draws::Draws`];
-//! - what a critic or labeller is warmed up on has exactly the form in which it is asked later;
-//! - a label keeps the raw log-probs of what was asked, and a judge is measured before it is believed ([`JudgeReport`]).
+//! - Every choice (principle, order shown to a person) is a function of a key and the item's id, see
+//!   [`solon_draws::Draws`].
+//! - A critic or labeller is trained on exactly the form in which it is asked later.
+//! - A label keeps the raw log-probs of the answers, and a judge is measured before its labels are used
+//!   ([`JudgeReport`]).
 //!
-//! It writes no files: callers persist the records and votes it hands them. Labels, critiques and revisions are items of the
-//! ledger ([`solon_data::ledger::ItemData`]).
+//! It writes no files: callers store the records and votes it returns. Critiques and revisions are items of the ledger
+//! ([`solon_data::ledger::ItemData`]).
 
 mod constitution;
 mod critique;

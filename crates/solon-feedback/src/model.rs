@@ -1,22 +1,22 @@
-//! The seam to any feedback model: the policy, the policy with an adapter, another local model, or a server.
+//! The interface to any feedback model: the policy, the policy with an adapter, another local model, or a server.
 //!
-//! Contract: answers come in the order of the requests, one each; an answer depends on its own request and the sampling
-//! alone (its draws are keyed by its id), never on the batch. This crate quotes untrusted text with
-//! [`crate::for_model`] before it goes into a message.
+//! Contract: answers are in the order of the requests, one for each. An answer depends only on its own request and the
+//! sampling settings (its draws are keyed by its id), never on the batch. This crate quotes untrusted text with
+//! [`crate::for_model`] before it puts it into a message.
 
 use solon_draws::Draws;
 use solon_records::{Message, SamplingSettings};
 
 use crate::FeedbackError;
 
-/// One answer to be sampled.
+/// A request for one sampled answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerateRequest {
-    /// Keys the request's draws; unique among the requests of one key.
+    /// Key of the request's draws; unique among the requests of one call.
     pub id: String,
     /// The conversation so far, ending with a user's turn.
     pub messages: Vec<Message>,
-    /// The words the answer is made to begin with; may be empty.
+    /// The text that the answer must start with; may be empty.
     pub prefill: String,
 }
 
@@ -27,14 +27,14 @@ pub struct Generated {
     pub text: String,
     /// The answer was cut off at `max_new_tokens`.
     pub truncated: bool,
-    /// `[n_tokens]`, those that were sampled; empty where the backend does not tell.
+    /// `[n_tokens]`, the sampled tokens; empty if the backend does not report them.
     pub token_ids: Vec<u32>,
-    /// `[n_tokens]`, nats, of the sampled tokens; empty where the backend does not tell.
+    /// `[n_tokens]`, nats, of the sampled tokens; empty if the backend does not report them.
     pub logprobs: Vec<f32>,
 }
 
 impl Generated {
-    /// An answer that was cut off, up to its last whole sentence; as it is where it has none.
+    /// Cuts a truncated answer after its last whole sentence; leaves it unchanged if it has none.
     pub fn to_last_sentence(mut self) -> Self {
         let whole = whole_sentences(&self.text).len();
         if self.truncated && whole < self.text.len() {
@@ -45,7 +45,7 @@ impl Generated {
     }
 }
 
-/// A text up to the last sentence that another begins after; as it is where there is none.
+/// The text up to its last sentence end that another sentence follows; all of it if there is none.
 pub fn whole_sentences(text: &str) -> &str {
     let end = text.char_indices().rfind(|(at, c)| {
         matches!(c, '.' | '!' | '?')
@@ -55,20 +55,21 @@ pub fn whole_sentences(text: &str) -> &str {
     end.map_or(text, |(at, _)| &text[..=at])
 }
 
-/// A question with given answers.
+/// A question with given options as answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceRequest {
     /// Names the request in errors and logs.
     pub id: String,
     /// The conversation so far, ending with a user's turn.
     pub messages: Vec<Message>,
-    /// The answers to be scored, each as the whole of the assistant's next turn or its beginning.
+    /// The options to score, each as the assistant's next turn or as its first words.
     pub options: Vec<String>,
 }
 
-/// Anything that can answer and score.
+/// A model that can answer and score.
 pub trait FeedbackModel {
-    /// One answer per request, in order, each sampled with the draws of `draws.item(&request.id)`. `progress` hears how many requests were finished since it was last told.
+    /// Returns one answer for each request, in order, each sampled with the draws of `draws.item(&request.id)`.
+    /// `progress` gets the number of requests finished since its last call.
     fn generate(
         &self,
         requests: &[GenerateRequest],
@@ -77,7 +78,7 @@ pub trait FeedbackModel {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Generated>, FeedbackError>;
 
-    /// `[n_requests][n_options]`: the log-prob, in nats and finite, of each option as the assistant's answer.
+    /// Returns `[n_requests][n_options]`: the log-prob, in nats and finite, of each option as the assistant's answer.
     fn choose(
         &self,
         requests: &[ChoiceRequest],
@@ -85,7 +86,7 @@ pub trait FeedbackModel {
     ) -> Result<Vec<Vec<f64>>, FeedbackError>;
 }
 
-/// [`FeedbackModel::generate`], held to its contract.
+/// [`FeedbackModel::generate`] with a check of its contract.
 pub(crate) fn generate(
     model: &dyn FeedbackModel,
     requests: &[GenerateRequest],
@@ -98,13 +99,13 @@ pub(crate) fn generate(
     if answers.len() != requests.len() {
         return Err(FeedbackError::Contract {
             id: first.id.clone(),
-            reason: format!("{} requests were made, {} answers came", requests.len(), answers.len()),
+            reason: format!("{} requests were sent, {} answers were returned", requests.len(), answers.len()),
         });
     }
     Ok(answers)
 }
 
-/// [`FeedbackModel::choose`], held to its contract.
+/// [`FeedbackModel::choose`] with a check of its contract.
 pub(crate) fn choose(
     model: &dyn FeedbackModel,
     requests: &[ChoiceRequest],
@@ -115,14 +116,21 @@ pub(crate) fn choose(
     if rows.len() != requests.len() {
         return Err(FeedbackError::Contract {
             id: first.id.clone(),
-            reason: format!("{} requests were made, {} rows of log-probs came", requests.len(), rows.len()),
+            reason: format!(
+                "{} requests were sent, {} rows of log-probs were returned",
+                requests.len(),
+                rows.len()
+            ),
         });
     }
     for (request, row) in requests.iter().zip(&rows) {
         if row.len() != request.options.len() || row.iter().any(|logprob| !logprob.is_finite()) {
             return Err(FeedbackError::Contract {
                 id: request.id.clone(),
-                reason: format!("{} finite log-probs were due, {row:?} came", request.options.len()),
+                reason: format!(
+                    "{} finite log-probs were expected, {row:?} was returned",
+                    request.options.len()
+                ),
             });
         }
     }
@@ -159,7 +167,7 @@ pub(crate) mod scripted {
         Generated { text: text.into(), truncated: false, token_ids: Vec::new(), logprobs: Vec::new() }
     }
 
-    /// Sampling for tests, which a script ignores.
+    /// Sampling for tests, which the scripted model ignores.
     pub fn sampling() -> SamplingSettings {
         SamplingSettings::of_length(64)
     }

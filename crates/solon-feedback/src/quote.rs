@@ -1,15 +1,16 @@
-//! Text from models and strangers, made safe to show: to another model, and on a terminal.
+//! Makes text from models and strangers safe to show to another model or on a terminal.
 //!
-//! Contract: ordinary text passes through unchanged. A tokenizer turns `<|im_start|>` inside a message into the control
-//! token (so does transformers' `apply_chat_template`), which would let an answer end its own quotation and speak to the
-//! judge as its user. A terminal obeys escape sequences, which would let an answer repaint the screen of its voter.
+//! Contract: ordinary text passes unchanged. A tokenizer turns `<|im_start|>` inside a message into the control token
+//! (so does transformers' `apply_chat_template`). With it an answer could end its own quotation and speak to the judge
+//! as the user. A terminal obeys escape sequences, with which an answer could redraw the screen of the person who
+//! votes.
 
-/// The beginnings of control tokens in the common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral).
+/// The first characters of control tokens in common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral).
 const CONTROL_BEGINNINGS: [&str; 8] =
     ["<|", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<bos>"];
 
-/// `text` for quotation inside a message: trimmed, with a space put into whatever a chat template would take for a
-/// control token.
+/// `text` for quotation inside a message: trimmed, with a space inserted into everything that a chat template would
+/// take for a control token.
 pub fn for_model(text: &str) -> String {
     let mut quoted = text.trim().to_string();
     for beginning in CONTROL_BEGINNINGS {
@@ -21,8 +22,8 @@ pub fn for_model(text: &str) -> String {
     quoted
 }
 
-/// `text` for a terminal: control characters and those that reorder text are written as `\u{…}`; line feeds stay, and
-/// a tab becomes spaces.
+/// `text` for a terminal. Control characters and characters that reorder text are written as `\u{…}`. Line feeds stay,
+/// and a tab becomes spaces.
 pub fn for_terminal(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -38,7 +39,7 @@ pub fn for_terminal(text: &str) -> String {
     shown
 }
 
-/// Characters that change the order of others, break lines behind the terminal's back, or cannot be seen.
+/// Characters that change the order of others, break lines without a line feed, or are invisible.
 fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'

@@ -1,13 +1,13 @@
 //! Critique and revision, one step at a time.
 //!
 //! Source: Bai et al. 2022, §3.1: for each item and round a principle is drawn, the answer is criticised by it, then
-//! rewritten by it; the next round goes on from the revision.
+//! rewritten by it. The next round continues from the revision.
 //!
-//! Contract: [`critique_round`] and [`revision_round`] are pure functions of their items, the model and the settings,
-//! and the record of an item does not depend on which others are in the slice. So a caller may cut a round into
-//! batches, persist each batch's records, and after a stop ask only for the items that have none.
-//! [`apply_round`] then carries the items forward. An item that fails stops there: it keeps its last good revision
-//! where it has one, and is dropped, with the reason, where it has none.
+//! Contract: [`critique_round`] and [`revision_round`] are pure functions of their items, the model and the settings.
+//! The record of an item does not depend on the other items of the slice. So a caller may cut a round into batches,
+//! store each batch's records, and after an interruption ask only for the items that have none. [`apply_round`] then
+//! applies the records to the items. An item that fails stops there: it keeps its last good revision, or, if it has
+//! none, it is dropped with the reason.
 
 mod faults;
 mod records;
@@ -25,8 +25,8 @@ pub use records::{
     Step,
 };
 
-/// The principle of an item's round: drawn by (key, item, round), whatever else is in the run. `draws` is the key that
-/// [`ReviseSettings`] hold.
+/// The principle of an item's round, drawn by (key, item, round) whatever other items the run has. `draws` is the key
+/// in [`ReviseSettings`].
 pub fn revision_principle_for<'a>(
     constitution: &'a Constitution,
     draws: Draws,
@@ -43,7 +43,7 @@ pub fn revision_principle_for<'a>(
     })
 }
 
-/// Critiques of the items that still run, in their order. `fault` says why a text is degenerate, or `None`.
+/// Critiques of the items that are still active, in their order. `fault` returns why a text is degenerate, or `None`.
 pub fn critique_round(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
@@ -135,7 +135,7 @@ pub fn revision_round(
     Ok(records)
 }
 
-/// Carries the items over one round, from its records, fresh or read back. Nothing is changed where it errs.
+/// Applies one round's records, new or read from the ledger, to the items. On an error nothing is changed.
 pub fn apply_round(
     items: &mut [ReviseItem],
     round: u32,
@@ -196,7 +196,7 @@ fn critique_of<'a>(
     })
 }
 
-/// Why an answer is of no use, if it is not. The cheapest and clearest reason comes first.
+/// Why an answer cannot be used, if it cannot. The simplest reason is checked first.
 fn check(
     step: Step,
     answer: &Generated,

@@ -1,4 +1,4 @@
-//! What every part of Solon passes on: [`Message`], [`Prompt`], [`Demonstration`], [`Pair`], [`Preference`],
+//! Records that the crates pass to each other: [`Message`], [`Prompt`], [`Demonstration`], [`Pair`], [`Preference`],
 //! [`SamplingSettings`].
 //!
 //! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no

@@ -10,14 +10,14 @@ pub const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"
 
 /// One message: who speaks, and the text.
 ///
-/// Reading refuses roles outside [`ROLES`], tool calls and content other than text: a chat template would drop them
-/// without a word.
+/// Reading refuses roles outside [`ROLES`], tool calls and content other than text, because a chat template would drop
+/// them silently.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "RawMessage")]
 pub struct Message {
     /// One of [`ROLES`].
     pub role: String,
-    /// The text, to the byte.
+    /// The text, unchanged.
     pub content: String,
 }
 

@@ -3,10 +3,10 @@
 use crate::Message;
 use serde::{Deserialize, Serialize};
 
-/// Two answers to one prompt, neither called the better one.
+/// Two answers to one prompt, without a label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
-    /// Unique among the pairs; keys the draws.
+    /// Unique among the pairs; random draws are keyed by it.
     pub id: String,
     /// The conversation both answer.
     pub prompt: Vec<Message>,
@@ -14,15 +14,15 @@ pub struct Pair {
     pub first: String,
     /// The other.
     pub second: String,
-    /// Whether `first` and `second` were cut off: neither is then followed by an end of turn.
+    /// Whether `first` and `second` were cut off. No end of turn follows an answer that was.
     #[serde(default, skip_serializing_if = "both_end")]
     pub cut_off: [bool; 2],
-    /// The comparison principle to judge by; drawn where it is `None`.
+    /// The comparison principle to judge by; drawn at random if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principle_id: Option<String>,
 }
 
-/// A labelled pair: which answer is preferred, and how surely.
+/// A labelled pair: which answer is preferred, and with what probability.
 ///
 /// [`Preference::oriented`] makes `chosen` the answer that is more likely the better one. Trainers are given oriented
 /// preferences only, so that accuracies and margins mean what their names say.
@@ -38,13 +38,13 @@ pub struct Preference {
     pub rejected: String,
     /// P(`chosen` is better), in [0, 1]; 1 where the file gives none.
     pub probability: f64,
-    /// By how much `chosen` should be rewarded above `rejected`; TRL's `margin` column.
+    /// By how much the reward of `chosen` should exceed that of `rejected`; TRL's `margin` column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
     /// Where the label came from, such as a judge's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Whether `chosen` and `rejected` were cut off: neither is then followed by an end of turn.
+    /// Whether `chosen` and `rejected` were cut off. No end of turn follows an answer that was.
     #[serde(default, skip_serializing_if = "both_end")]
     pub cut_off: [bool; 2],
 }
@@ -54,7 +54,7 @@ fn both_end(cut_off: &[bool; 2]) -> bool {
 }
 
 impl Pair {
-    /// The pair with a label: `probability` is that of `first` being the better one.
+    /// The pair with a label, oriented. `probability`: P(`first` is better).
     pub fn labelled(self, probability: f64, source: impl Into<String>) -> Preference {
         let preference = Preference {
             id: self.id,
@@ -71,8 +71,8 @@ impl Pair {
 }
 
 impl Preference {
-    /// The same preference with the likelier answer as `chosen`: `probability` is at least ½, `margin` changes its sign
-    /// with the swap. A tie keeps its order.
+    /// The same preference with the answer that is more likely the better one as `chosen`, so `probability` is at least
+    /// ½. If the answers are swapped, `margin` changes its sign. A tie keeps its order.
     ///
     /// ```
     /// use solon_records::{Message, Pair};

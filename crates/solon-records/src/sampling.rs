@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingSettings {
-    /// Most new tokens of an answer.
+    /// Largest number of new tokens in an answer.
     pub max_new_tokens: usize,
     /// 0 is greedy.
     #[serde(default = "one")]
     pub temperature: f32,
-    /// Keep the likeliest tokens whose probabilities reach this sum; 1 keeps all.
+    /// Keep the most likely tokens whose probabilities add up to this; 1 keeps all.
     #[serde(default = "one")]
     pub top_p: f32,
-    /// Keep the k likeliest tokens; 0 keeps all.
+    /// Keep the k most likely tokens; 0 keeps all.
     #[serde(default)]
     pub top_k: usize,
-    /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
+    /// Keep tokens that are at least this fraction as likely as the most likely one; 0 keeps all.
     #[serde(default)]
     pub min_p: f32,
     /// Strings that end an answer; they are not part of it.
@@ -30,17 +30,17 @@ fn one() -> f32 {
 }
 
 impl SamplingSettings {
-    /// Every token at its own probability (temperature 1), up to `max_new_tokens`.
+    /// Plain sampling at temperature 1, up to `max_new_tokens`.
     pub fn of_length(max_new_tokens: usize) -> Self {
         Self { max_new_tokens, temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, stop: Vec::new() }
     }
 
-    /// The likeliest token, always.
+    /// Always the most likely token.
     pub fn greedy(max_new_tokens: usize) -> Self {
         Self { temperature: 0.0, ..Self::of_length(max_new_tokens) }
     }
 
-    /// Says what is wrong with the settings, naming the setting.
+    /// Checks the settings; the error names the setting that is wrong.
     pub fn validate(&self) -> Result<(), String> {
         if self.max_new_tokens == 0 {
             return Err("max_new_tokens is 0; give at least 1".to_owned());

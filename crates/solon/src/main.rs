@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
-    // Before any kernel runs: the kernels themselves could only panic.
+    // Checked before any kernel runs, because a kernel could only panic.
     let isa = isa::from_environment().map_err(|error| cli::UsageError(error.to_string()).into());
     match isa.and_then(|_| commands::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,36 +1,38 @@
-//! How much of a batch goes through the model at a time, by the memory it may take.
+//! How many tokens go through the model in one pass, given a memory budget.
 //!
-//! A function of the model, the precision and the budget alone, never of what the machine has free: where a step is cut
-//! into passes is part of its result. In bf16 it depends on the instruction set too, as the products do.
+//! The pass is a function of the model, the precision and the budget alone, never of the machine's free memory, because
+//! the result depends on where a step is cut into passes. In bf16 it also depends on the instruction set, as matrix
+//! products do.
 
 use crate::cli::UsageError;
 use anyhow::Result;
 use solon_kernels::Precision;
 use solon_model::{Device, Keep, ModelConfig, fixed_training_bytes, training_bytes_per_token};
 
-/// Tokens in one forward and backward pass where memory does not bind: enough for full tiles.
+/// Tokens in one forward and backward pass if memory is not limited: enough for full tiles.
 pub const TOKENS_PER_PASS: usize = 1024;
-/// Fewer tokens than this fill no tiles; then activations are computed again instead of kept.
-const FEW_TOKENS: usize = 256;
-/// The least that is worth a pass.
-const LEAST_TOKENS: usize = 64;
-/// The program, the tokenizer, the ledger and the kernels' scratch.
-const BESIDE: usize = 200 << 20;
+/// With fewer tokens than this, tiles are not full. Activations are then recomputed and not kept, so that more tokens
+/// fit.
+const FULL_TILES: usize = 256;
+/// A pass with fewer tokens than this is refused.
+const MIN_TOKENS: usize = 64;
+/// Memory of the program, the tokenizer, the ledger and the kernels' scratch space.
+const OTHER_MEMORY: usize = 200 << 20;
 
-/// What one pass takes.
+/// The size of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// Tokens, about.
+    /// Approximate number of tokens.
     pub tokens: usize,
-    /// What it keeps for the gradient.
+    /// What is kept for the backward pass.
     pub keep: Keep,
 }
 
 impl Pass {
-    /// The pass that fits into `budget` GB (10⁹ bytes), the largest where there is no budget. `rank` is the trained
-    /// adapter's; `None` trains every weight.
+    /// The largest pass that fits into `budget` GB (10⁹ bytes); the default size if there is no budget. `rank` is the
+    /// trained adapter's; `None` trains all weights.
     ///
-    /// A sequence that is longer by itself is run whole, and then takes more.
+    /// A single sequence that is longer than the pass is not cut, and takes more memory.
     pub fn within(
         budget: Option<f64>,
         config: &ModelConfig,
@@ -42,19 +44,20 @@ impl Pass {
         if !(budget.is_finite() && budget > 0.0) {
             return Err(UsageError(format!("the memory budget is {budget} GB; it must be above 0")).into());
         }
-        let fixed = BESIDE + fixed_training_bytes(&Device::new(precision), config, rank);
+        let fixed = OTHER_MEMORY + fixed_training_bytes(&Device::new(precision), config, rank);
         let room = (budget * 1e9) as usize;
         for keep in [Keep::Activations, Keep::Inputs] {
             let tokens = room.saturating_sub(fixed) / training_bytes_per_token(config, rank, keep);
-            if tokens >= FEW_TOKENS || (keep == Keep::Inputs && tokens >= LEAST_TOKENS) {
+            if tokens >= FULL_TILES || (keep == Keep::Inputs && tokens >= MIN_TOKENS) {
                 return Ok(Self { tokens: tokens.min(TOKENS_PER_PASS), keep });
             }
         }
-        let least = fixed + LEAST_TOKENS * training_bytes_per_token(config, rank, Keep::Inputs);
+        let least = fixed + MIN_TOKENS * training_bytes_per_token(config, rank, Keep::Inputs);
         let least = (1e-8 * least as f64).ceil() / 10.0;
-        let hint = if rank.is_none() { "raise the budget, or train an adapter" } else { "raise the budget" };
+        let hint =
+            if rank.is_none() { "increase the budget, or train an adapter" } else { "increase the budget" };
         let text = format!(
-            "training this model takes {least:.1} GB at least, the budget is {budget} GB\nhint: {hint}"
+            "training this model takes at least {least:.1} GB; the memory budget is {budget} GB\nhint: {hint}"
         );
         Err(UsageError(text).into())
     }

@@ -51,7 +51,7 @@ fn a_missing_file_is_named() {
     place.write("rows.jsonl", &prompts(1));
     place.run("generate --model gone --prompts rows.jsonl", "").fails(1, &["no model at gone", "hint: "]);
     place.run("generate --model model --adapter gone --prompts rows.jsonl", "").fails(1, &["gone"]);
-    place.run("explain x --run gone", "").fails(1, &["no run folder gone", "hint: "]);
+    place.run("explain x --run gone", "").fails(1, &["there is no folder gone", "hint: "]);
     place.run("export --run model --out exported", "").fails(1, &["no ledger.sqlite", "hint: "]);
 }
 
@@ -283,7 +283,7 @@ fn a_conversation_goes_on_until_it_is_too_long() {
         once.repeat(2),
         "after /reset the model has forgotten, after /quit it is not asked"
     );
-    assert!(twice.err.contains("there is no /nonsense"), "{}", twice.err);
+    assert!(twice.err.contains("unknown command /nonsense"), "{}", twice.err);
     assert_ne!(place.run(words, "Hello\nHello\n").ok().out, once.repeat(2));
     assert_ne!(place.run(words, "/system Shout.\nHello\n").ok().out, once);
     place.run("chat --model model --max-new-tokens 4095", "Hello\n").fails(1, &["4096", "hint: /reset"]);
@@ -353,7 +353,7 @@ fn a_run_is_explained_and_exported() {
     place.write("demos.jsonl", &[answer("one"), answer("two")]);
     place.run("sft --model model --data demos.jsonl --out sft", "").ok();
     let text = place.run("explain sft-data/one --run sft", "").ok().out;
-    assert!(text.contains("came of it") && text.contains("sft/one"), "{text}");
+    assert!(text.contains("used in") && text.contains("sft/one"), "{text}");
     let value: Value =
         serde_json::from_str(&place.run("explain sft/one --run sft --json", "").ok().out).unwrap();
     assert_eq!(value["ancestors"][0]["id"], "sft-data/one");

@@ -1,7 +1,7 @@
-//! Which field of a JSON line an error is about.
+//! Finds the field of a JSON line that an error is about.
 //!
-//! serde_json says at which column it stopped, not in which field. A scan of the line up to that column, keeping the keys
-//! and positions of the open objects and arrays, recovers the path (`messages[1].content`).
+//! serde_json reports the column at which it stopped, but not the field. This scans the line up to that column, tracks
+//! the keys and positions of the open objects and arrays, and so finds the path (`messages[1].content`).
 
 /// One open object or array.
 enum Open {
@@ -9,20 +9,21 @@ enum Open {
     Array { index: usize },
 }
 
-/// The error in words: the field's path where there is one, serde's message, and the column.
+/// The error as text: the field's path if there is one, serde's message, and the column.
 pub(crate) fn describe(line: &str, error: &serde_json::Error) -> String {
     let full = error.to_string();
     let message = match full.rfind(" at line ") {
         Some(end) => &full[..end],
         None => &full,
     };
-    // serde quotes the value at fault, which may be megabytes of text.
+    // serde quotes the wrong value, which may be megabytes of text.
     let message = match message.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
     };
     let mut path = open_path(line.as_bytes(), error.column());
-    // Found missing only at the closing brace, when the last key seen is still the current one and innocent.
+    // serde finds a missing field only at the closing brace. The last key seen is then still current, but it is not the
+    // wrong one.
     if message.starts_with("missing field")
         && let Some(Open::Object { key }) = path.last_mut()
     {
@@ -51,7 +52,7 @@ fn open_path(bytes: &[u8], column: usize) -> Vec<Open> {
                 open.push(Open::Array { index: 0 });
                 key_expected = false;
             }
-            // The stop may be just behind the closing mark of the value at fault.
+            // serde may stop just after the closing mark of the wrong value.
             b'}' | b']' if at + 1 < end => {
                 open.pop();
                 key_expected = false;

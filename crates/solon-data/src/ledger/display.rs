@@ -1,6 +1,6 @@
-//! A trail as text for people: an indented tree.
+//! Prints a trail as an indented tree.
 //!
-//! Texts come from models and strangers, so control characters, which could steer the terminal, are never passed on.
+//! Texts come from models and strangers. Their control characters could steer the terminal, so they are replaced.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::{Branch, BranchNote, Explanation, Item, StepUse};
 
-/// Characters of a text shown within a tree; the item asked for is shown whole.
+/// Characters of a text shown within a tree; the requested item is shown in full.
 const PREVIEW: usize = 160;
 
-/// Branches or steps shown under one item; JSON shows all.
+/// Branches or steps shown under one item; JSON has all of them.
 const SHOWN: usize = 12;
 
 impl Display for Explanation {
@@ -24,7 +24,7 @@ impl Display for Explanation {
         details(out, item, self.principle.as_ref(), &self.used_by, "  ", usize::MAX)?;
         writeln!(out, "  sha256: {}", plain(&item.sha256))?;
         section(out, "made from", &self.ancestors)?;
-        section(out, "came of it", &self.descendants)
+        section(out, "used in", &self.descendants)
     }
 }
 
@@ -46,12 +46,12 @@ fn tree(out: &mut Formatter<'_>, branches: &[Branch], indent: &str) -> fmt::Resu
                 details(out, item, branch.principle.as_ref(), &branch.used_by, &inner, PREVIEW)?;
             }
             (None, Some(BranchNote::Missing)) => {
-                writeln!(out, "{}  (its stage began anew and has not made it again)", plain(&branch.id))?;
+                writeln!(out, "{}  (its stage was restarted and has not made it again)", plain(&branch.id))?;
             }
             (None, _) => writeln!(out, "{}  (shown above)", plain(&branch.id))?,
         }
         if branch.note == Some(BranchNote::TooDeep) {
-            writeln!(out, "{inner}… (goes on; explain {})", plain(&branch.id))?;
+            writeln!(out, "{inner}… (continues: solon explain {})", plain(&branch.id))?;
         }
         tree(out, &branch.branches, &inner)?;
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a ledger.
+//! Errors of the ledger.
 
 use std::path::{Path, PathBuf};
 
@@ -6,21 +6,21 @@ use rusqlite::ErrorCode;
 
 use super::ItemKind;
 
-/// What can go wrong with a ledger.
+/// An error of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// SQLite or the operating system refused.
     #[error("cannot {action} the ledger {}: {source}", path.display())]
     Sqlite {
-        /// What was tried, as in "cannot ACTION the ledger".
+        /// The action that failed, as in "cannot ACTION the ledger".
         action: &'static str,
         /// The ledger's file.
         path: PathBuf,
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// The file is something else.
-    #[error("{} is not a Solon ledger: {message}; name another file, or move this one away", path.display())]
+    /// The file is not a ledger.
+    #[error("{} is not a Solon ledger: {message}\nhint: give another file, or move this one away", path.display())]
     NotALedger {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum LedgerError {
     },
     /// The file is damaged.
     #[error(
-        "the ledger {} is damaged: {message}; restore it from a backup, or move the run's folder away and run again",
+        "the ledger {} is damaged: {message}\nhint: restore it from a backup, or move the run's folder away and run again",
         path.display()
     )]
     Damaged {
@@ -40,7 +40,8 @@ pub enum LedgerError {
     },
     /// A newer Solon made the file.
     #[error(
-        "the ledger {} has schema version {found}, and this Solon knows {supported}; use the newer Solon that made it",
+        "the ledger {} has schema version {found}; this Solon supports up to {supported}\n\
+         hint: use the newer Solon that wrote it",
         path.display()
     )]
     NewerSchema {
@@ -51,7 +52,7 @@ pub enum LedgerError {
         /// [`crate::ledger::SCHEMA_VERSION`].
         supported: i64,
     },
-    /// The stage is not `running`, so nothing may be written to it.
+    /// The stage is not `running`, so it cannot be written to.
     #[error("stage `{stage}` is {status}; call begin_stage before writing to it")]
     StageNotRunning {
         /// The stage.
@@ -59,9 +60,9 @@ pub enum LedgerError {
         /// Its status, or "unknown".
         status: String,
     },
-    /// Another stage made an item of that id.
+    /// Another stage made an item with this id.
     #[error(
-        "item `{id}` of stage `{stage}` already belongs to stage `{owner}`; ids must differ between stages"
+        "item `{id}` of stage `{stage}` already belongs to stage `{owner}`; ids must be unique in the run"
     )]
     ItemOfAnotherStage {
         /// The item.
@@ -81,8 +82,8 @@ pub enum LedgerError {
     },
     /// An item's data does not have the type it is read as.
     #[error(
-        "item `{id}` of stage `{stage}` in the ledger {} is no {kind} that this Solon can read: {message}; run the \
-         stage again",
+        "item `{id}` of stage `{stage}` in the ledger {} is not a {kind} that this Solon can read: {message}\n\
+         hint: run the stage again",
         path.display()
     )]
     ItemData {
@@ -92,7 +93,7 @@ pub enum LedgerError {
         stage: String,
         /// The item.
         id: String,
-        /// What it was read as.
+        /// The kind of item that was expected.
         kind: ItemKind,
         /// Which field, and what is wrong with it.
         message: String,
@@ -102,7 +103,7 @@ pub enum LedgerError {
     Unwritable {
         /// The item.
         id: String,
-        /// What it is.
+        /// The kind of item.
         kind: ItemKind,
         /// The reason.
         message: String,
@@ -110,7 +111,7 @@ pub enum LedgerError {
     /// No such item.
     #[error("there is no item `{id}` in the ledger{}", did_you_mean(nearest))]
     UnknownItem {
-        /// What was asked for.
+        /// The id that was asked for.
         id: String,
         /// The most similar ids, best first.
         nearest: Vec<String>,
@@ -131,12 +132,12 @@ impl LedgerError {
         matches!(self, Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
     }
 
-    /// Damage is told apart from refusal, because what to do differs.
+    /// Distinguishes damage from other failures, because the user must do something else.
     pub(super) fn sqlite(action: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => {
-                Self::NotALedger { path, message: "it is no SQLite file".into() }
+                Self::NotALedger { path, message: "it is not an SQLite file".into() }
             }
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, message: source.to_string() },
             _ => Self::Sqlite { action, path, source },

@@ -1,5 +1,5 @@
-//! The trail: from an item back to what it was made from, and on to the pairs, labels, training steps and checkpoints
-//! that came of it.
+//! The trail of an item: what it was made from, and what it was used for, up to the pairs, labels, training steps and
+//! checkpoints.
 
 use std::collections::HashSet;
 
@@ -8,21 +8,21 @@ use serde_json::Value;
 
 use super::{Checkpoint, Item, Ledger, LedgerError, Link, Step};
 
-/// No pipeline is this deep; a ledger from outside may be, or may go in circles.
+/// No run is this deep. A ledger from outside may be, or may contain a cycle.
 const MAX_DEPTH: usize = 64;
 
-/// An item with all that led to it and all that came of it.
+/// An item with everything it was made from and everything it was used for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// The item.
     pub item: Item,
-    /// The principle it was made under, if the ledger holds it.
+    /// The principle it was made with, if the ledger has it.
     pub principle: Option<Item>,
     /// Training steps whose batch held it.
     pub used_by: Vec<StepUse>,
-    /// What it was made from.
+    /// The items it was made from.
     pub ancestors: Vec<Branch>,
-    /// What was made from it.
+    /// The items made from it.
     pub descendants: Vec<Branch>,
 }
 
@@ -31,18 +31,18 @@ pub struct Explanation {
 pub struct Branch {
     /// The item's id.
     pub id: String,
-    /// What the parent is to the child, such as `critique`.
+    /// The role of the parent for the child, such as `critique`.
     pub role: String,
-    /// Why `item` or `branches` are left out, where they are.
+    /// Why `item` or `branches` are left out, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<BranchNote>,
     /// The item.
     pub item: Option<Item>,
-    /// The principle it was made under, if the ledger holds it.
+    /// The principle it was made with, if the ledger has it.
     pub principle: Option<Item>,
     /// Training steps whose batch held it; for descendants only.
     pub used_by: Vec<StepUse>,
-    /// The trail beyond.
+    /// The rest of the trail.
     pub branches: Vec<Branch>,
 }
 
@@ -50,11 +50,11 @@ pub struct Branch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BranchNote {
-    /// Its stage began anew and has not made it again.
+    /// Its stage was restarted and has not made it again.
     Missing,
     /// It is shown in full elsewhere in the same trail.
     ShownAbove,
-    /// The trail is deeper than is shown.
+    /// The trail is deeper than the depth shown.
     TooDeep,
 }
 
@@ -65,7 +65,7 @@ pub struct StepUse {
     pub stage: String,
     /// The step.
     pub step: u64,
-    /// Loss and so on.
+    /// Metrics such as the loss.
     pub data: Value,
     /// Hash of the weights after the step.
     pub sha256: Option<String>,

@@ -1,4 +1,4 @@
-//! What an item is: its kind, its content and the hash of it, and its links.
+//! Items: their kind, content, hash and links.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::files::sha256_parts;
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemKind {
@@ -24,7 +24,7 @@ pub enum ItemKind {
     Revision,
     /// Two answers to compare.
     Pair,
-    /// A judgement of a pair; a model's with its raw log-probs in `data`.
+    /// A label of a pair; a model's label has its raw log-probs in `data`.
     Label,
     /// A conversation to train on.
     Demonstration,
@@ -69,28 +69,28 @@ impl FromStr for ItemKind {
 /// An item to insert. The ledger computes its hash. [`NewItem::of`] makes one whose data has a type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewItem {
-    /// Unique in the run, and the same whenever the run is repeated.
+    /// Unique in the run, and the same if the run is repeated.
     pub id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: ItemKind,
-    /// Its place among the stage's items of that kind.
+    /// Its position among the stage's items of that kind.
     pub ordinal: u64,
     /// The prompt it belongs to.
     pub prompt_id: Option<String>,
-    /// The principle it was made under.
+    /// The principle it was made with.
     pub principle_id: Option<String>,
-    /// The text itself; empty where `data` says it all.
+    /// The text; empty if `data` contains everything.
     pub text: String,
-    /// Whatever else belongs to it: a label's log-probs, sampling settings, messages.
+    /// Other data of the item: a label's log-probs, sampling settings, messages.
     pub data: Value,
     /// Why later stages do not use it.
     pub dropped_reason: Option<String>,
-    /// What it was made from. Must be in the ledger, or in the same batch.
+    /// The items it was made from. They must be in the ledger or in the same batch.
     pub parents: Vec<Link>,
 }
 
 impl NewItem {
-    /// An item with nothing but its text; set the other fields as needed.
+    /// An item with only its text; set the other fields as needed.
     pub fn new(id: impl Into<String>, kind: ItemKind, ordinal: u64, text: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -112,7 +112,7 @@ impl NewItem {
         self
     }
 
-    /// The hash of the content: kind, texts, data and parents; neither the ordinal nor the reason it was dropped.
+    /// The hash of the content: kind, texts, data and parents, but not the ordinal and not the drop reason.
     pub(super) fn sha256(&self, data: &str) -> String {
         let optional =
             |text: &Option<String>| text.as_ref().map_or(String::from("-"), |text| format!("+{text}"));
@@ -130,33 +130,33 @@ impl NewItem {
     }
 }
 
-/// An item at the other end of a link, and what the parent is to the child.
+/// A linked item and the role of the parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The parent's id, or in [`crate::ledger::Ledger::children`] the child's.
     pub id: String,
-    /// What the parent is to the child, such as `prompt`, `response`, `critique`, `chosen`, `rejected`, `pair`.
+    /// The role of the parent for the child, such as `prompt`, `response`, `critique`, `chosen`, `rejected`, `pair`.
     pub role: String,
 }
 
-/// An item as it is recorded.
+/// An item as stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// Unique in the run.
     pub id: String,
     /// The stage that made it.
     pub stage: String,
-    /// What it is.
+    /// Its kind.
     pub kind: ItemKind,
-    /// Its place among the stage's items of that kind.
+    /// Its position among the stage's items of that kind.
     pub ordinal: u64,
     /// The prompt it belongs to.
     pub prompt_id: Option<String>,
-    /// The principle it was made under.
+    /// The principle it was made with.
     pub principle_id: Option<String>,
-    /// The text itself.
+    /// The text.
     pub text: String,
-    /// Whatever else belongs to it.
+    /// Other data of the item.
     pub data: Value,
     /// Hash of the content.
     pub sha256: String,
@@ -167,7 +167,7 @@ pub struct Item {
 /// How many items of a kind were dropped for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DropCount {
-    /// What they are.
+    /// Their kind.
     pub kind: ItemKind,
     /// Why they were dropped.
     pub reason: String,

@@ -13,7 +13,8 @@ use super::{Ledger, LedgerError, nearest, signed};
 use crate::files::sha256_parts;
 
 impl Ledger {
-    /// Inserts items into a running stage: all or none. An item whose id the stage already has is replaced.
+    /// Inserts items into a running stage: all or none. If the stage already has an item with the same id, it is
+    /// replaced.
     ///
     /// # Errors
     /// [`LedgerError::StageNotRunning`]; [`LedgerError::ItemOfAnotherStage`]; [`LedgerError::MissingReference`] for a
@@ -24,7 +25,7 @@ impl Ledger {
             for item in items {
                 insert(transaction, path, stage, item)?;
             }
-            // Checked last, so that a batch may hold children before their parents.
+            // Parents are checked last, so that a batch may hold children before their parents.
             for item in items {
                 for parent in &item.parents {
                     require_item(transaction, path, &parent.id, || format!("item `{}`", item.id))?;
@@ -34,8 +35,8 @@ impl Ledger {
         })
     }
 
-    /// A stage's items of one kind by ordinal (then id), dropped ones included, with their data as JSON of any shape.
-    /// For what shows or copies items; a stage reads its inputs with [`Self::items`].
+    /// A stage's items of one kind by ordinal (then id), dropped ones included, with their data as untyped JSON. Use it
+    /// to show or copy items; a stage reads its inputs with [`Self::items`].
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -43,7 +44,7 @@ impl Ledger {
         self.select("WHERE stage = ?1 AND kind = ?2 ORDER BY ordinal, id", stage, kind)
     }
 
-    /// As [`Self::raw_items`], without the dropped ones.
+    /// Like [`Self::raw_items`], without the dropped ones.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -55,7 +56,7 @@ impl Ledger {
         )
     }
 
-    /// The ids of a stage's items of one kind, dropped ones included: what a resumed stage need not make again.
+    /// The ids of a stage's items of one kind, dropped ones included. A resumed stage need not make these again.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -81,7 +82,7 @@ impl Ledger {
         }
     }
 
-    /// One item, if it is there.
+    /// One item, or `None` if it does not exist.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -92,7 +93,7 @@ impl Ledger {
             .map_err(self.failed("read"))
     }
 
-    /// What an item was made from, by role and id.
+    /// The parents of an item, by role and id.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -100,7 +101,7 @@ impl Ledger {
         self.links("SELECT parent, role FROM links WHERE child = ?1 ORDER BY role, parent", id)
     }
 
-    /// What was made from an item, in the order of the children's stages and ordinals.
+    /// The children of an item, in the order of their stages and ordinals.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -134,7 +135,7 @@ impl Ledger {
         read().map_err(self.failed("read"))
     }
 
-    /// Hash of all a stage's items in order, with the reasons they were dropped: a stage's `output_hash`.
+    /// Hash of all of a stage's items in order, with their drop reasons: a stage's `output_hash`.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -222,7 +223,7 @@ fn insert(
     write().map_err(failed)
 }
 
-/// A trail with a hole is worse than an error now.
+/// Refuses a missing item now, because a trail with a gap would be worse.
 pub(super) fn require_item(
     transaction: &Transaction<'_>,
     path: &Path,

@@ -1,13 +1,13 @@
-//! The ids most like a mistyped one.
+//! Finds the ids most similar to a mistyped one.
 
 use super::{Ledger, LedgerError};
 
-/// How many are shown.
+/// How many ids are suggested.
 const SHOWN: usize = 3;
 
-/// At most [`SHOWN`] ids within a third of `wanted`'s length in edits, or containing it; best first.
+/// Up to [`SHOWN`] ids that contain `wanted`, or that differ from it in at most a third of its characters; best first.
 pub(super) fn nearest_ids(ledger: &Ledger, wanted: &str) -> Result<Vec<String>, LedgerError> {
-    // Longer than any id: comparing it would only cost time.
+    // Such an id is longer than any real one; comparing it would only cost time.
     if wanted.is_empty() || wanted.len() > 200 {
         return Ok(Vec::new());
     }
@@ -29,7 +29,7 @@ pub(super) fn nearest_ids(ledger: &Ledger, wanted: &str) -> Result<Vec<String>, 
     Ok(scored.into_iter().take(SHOWN).map(|(_, id)| id).collect())
 }
 
-/// Levenshtein's distance, one row at a time.
+/// The Levenshtein distance, one row at a time.
 fn edit_distance(left: &[char], right: &str) -> usize {
     let mut row: Vec<usize> = (0..=left.len()).collect();
     for letter in right.chars() {

@@ -1,20 +1,20 @@
-//! The ledger's tables, and the checks a file must pass before it is believed.
+//! The ledger's tables, and the checks a file must pass before it is used.
 //!
-//! `links.parent` is no foreign key: when a stage begins anew its items go, while the items of later stages stay until
-//! those stages find that their inputs changed. If they did not change, the items come back under the same ids, and the
-//! links must still be there.
+//! `links.parent` is not a foreign key. When a stage is restarted, its items are deleted, but the items of later stages
+//! stay until those stages detect that their inputs changed. If the inputs did not change, the items come back under
+//! the same ids, and the links must still exist.
 
 use std::time::Duration;
 
 use super::{Ledger, LedgerError};
 
-/// The version of the tables below, in `user_version`. A file with a larger one is refused.
+/// The version of the tables below, stored in `user_version`. A file with a larger version is refused.
 pub const SCHEMA_VERSION: i64 = 1;
 
 /// `application_id` of a Solon ledger: the bytes "Soln".
 const APPLICATION_ID: i64 = 0x536f_6c6e;
 
-/// What another process may take for its transaction before we give up.
+/// How long we wait for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TABLES: &str = "
@@ -90,9 +90,9 @@ pub(super) fn prepare(ledger: &Ledger) -> Result<(), LedgerError> {
             ))
             .map_err(ledger.failed("create"))?;
     }
-    // WAL lets `solon explain` read while a run writes. In WAL mode, NORMAL would survive a kill of the process but could
-    // lose the last commits in a power cut, while the checkpoints they tell of, which are synced, stay; FULL syncs at
-    // every commit. That costs milliseconds beside the seconds it takes to make an item or a training step.
+    // WAL lets `solon explain` read while a run writes. In WAL mode, NORMAL would survive a kill of the process. But a
+    // power cut could lose the last commits while the checkpoints they name, which are synced, stay. FULL syncs at
+    // every commit. That costs milliseconds; an item or a training step takes seconds.
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
         .map_err(ledger.failed("set up"))?;

@@ -1,4 +1,4 @@
-//! Stages: what has been done with which inputs, so that a finished stage is not run again and a broken one goes on.
+//! Stages: which are finished with which inputs, so that a finished stage is skipped and an interrupted one is resumed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,34 +9,34 @@ use serde_json::Value;
 use super::items::json_column;
 use super::{Ledger, LedgerError};
 
-/// A stage as it is recorded.
+/// A stage as stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stage {
-    /// Such as `revise` or `dpo`.
+    /// The stage's name, such as `revise` or `dpo`.
     pub name: String,
     /// Hash of its inputs and settings.
     pub input_hash: String,
-    /// Whether it is finished; a stage that is not may be resumed.
+    /// Whether it is finished. An unfinished stage may be resumed.
     pub done: bool,
-    /// When it was first begun with this input: seconds since 1970. For the reader; never hash it.
+    /// When it was first started with this input: seconds since 1970. For the reader; never hash it.
     pub started_at: i64,
-    /// Working time as told to [`Ledger::finish_stage`]. For the reader; never hash it.
+    /// Working time as given to [`Ledger::finish_stage`]. For the reader; never hash it.
     pub seconds: Option<f64>,
-    /// Hash of what it made, when done.
+    /// Hash of its output, if done.
     pub output_hash: Option<String>,
-    /// What the stage wants to tell: counts, reports.
+    /// What the stage reports: counts, reports.
     pub detail: Value,
 }
 
-/// What [`Ledger::begin_stage`] found.
+/// The state that [`Ledger::begin_stage`] found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageState {
-    /// Nothing to go on from.
+    /// There is nothing to resume.
     Fresh {
-        /// What was deleted, if the stage had been begun or finished with other inputs.
+        /// What was deleted, if the stage was started or finished with other inputs.
         replaced: Option<Replaced>,
     },
-    /// Begun with the same inputs and not finished.
+    /// Started with the same inputs and not finished.
     Resumed {
         /// Items it has made, dropped ones included.
         items: u64,
@@ -45,11 +45,11 @@ pub enum StageState {
     },
     /// Finished with the same inputs.
     Done {
-        /// Hash of what it made.
+        /// Hash of its output.
         output_hash: String,
         /// Working time.
         seconds: f64,
-        /// What the stage told.
+        /// What the stage reported.
         detail: Value,
     },
 }
@@ -57,9 +57,9 @@ pub enum StageState {
 /// What was deleted because a stage's inputs changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Replaced {
-    /// The inputs it had.
+    /// The hash of its old inputs.
     pub input_hash: String,
-    /// Whether it had been finished.
+    /// Whether it was finished.
     pub was_done: bool,
     /// Items deleted.
     pub items: u64,
@@ -68,7 +68,7 @@ pub struct Replaced {
 }
 
 impl Ledger {
-    /// Begins, resumes or skips a stage.
+    /// Starts, resumes or skips a stage.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses; then nothing changed.
@@ -95,7 +95,7 @@ impl Ledger {
                 }),
                 None => None,
             };
-            // Items, links, steps and checkpoints go with the stage: every table refers to it with ON DELETE CASCADE.
+            // Items, steps and checkpoints are deleted with the stage: their tables refer to it with ON DELETE CASCADE.
             transaction
                 .execute("DELETE FROM stages WHERE name = ?1", [name])
                 .and_then(|_| {
@@ -137,7 +137,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.transact("finish a stage in", |transaction, path| {
             require_running(transaction, path, name)?;
-            // SQLite takes NaN for NULL, which would read as "never measured"; that is what it means here too.
+            // SQLite stores NaN as NULL, which means "never measured"; that is what it means here too.
             transaction
                 .execute(
                     "UPDATE stages SET status = 'done', output_hash = ?2, seconds = ?3, detail = ?4 WHERE name = ?1",
@@ -148,7 +148,7 @@ impl Ledger {
         })
     }
 
-    /// A stage, if it was ever begun.
+    /// A stage, or `None` if it was never started.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -156,7 +156,7 @@ impl Ledger {
         find(&self.connection, name).map_err(self.failed("read"))
     }
 
-    /// All stages, in the order in which they were begun.
+    /// All stages, in the order in which they were started.
     ///
     /// # Errors
     /// [`LedgerError::Sqlite`] when SQLite refuses.
@@ -169,7 +169,7 @@ impl Ledger {
     }
 }
 
-/// A finished stage's output is what later stages were computed from, so nothing may be added to it.
+/// Later stages were computed from a finished stage's output, so nothing may be added to it.
 pub(super) fn require_running(
     transaction: &Transaction<'_>,
     path: &std::path::Path,

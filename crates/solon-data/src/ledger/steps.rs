@@ -11,24 +11,24 @@ use super::{Ledger, LedgerError, signed};
 /// A training step to record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewStep {
-    /// Counted by the stage, from 1 as a rule.
+    /// The step's number, counted by the stage, usually from 1.
     pub step: u64,
-    /// Loss, gradient norm and so on.
+    /// Metrics such as the loss and the gradient norm.
     pub data: Value,
     /// The demonstrations or pairs in the batch, in packed order.
     pub items: Vec<String>,
-    /// Hash of the weights after the step, where the stage computes one.
+    /// Hash of the weights after the step, if the stage computes it.
     pub sha256: Option<String>,
 }
 
-/// A training step as it is recorded.
+/// A training step as stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
     /// The stage.
     pub stage: String,
     /// The step.
     pub step: u64,
-    /// Loss, gradient norm and so on.
+    /// Metrics such as the loss and the gradient norm.
     pub data: Value,
     /// The items in the batch, in packed order.
     pub items: Vec<String>,
@@ -36,14 +36,14 @@ pub struct Step {
     pub sha256: Option<String>,
 }
 
-/// Weights on disk.
+/// A checkpoint: weights on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
     /// The stage that wrote it.
     pub stage: String,
     /// The last step it contains.
     pub step: u64,
-    /// Where it is, relative to the run's folder.
+    /// Its path, relative to the run's folder.
     pub path: String,
     /// Hash of the weights.
     pub sha256: String,
@@ -81,9 +81,10 @@ impl Ledger {
         })
     }
 
-    /// Records a checkpoint of a running stage, once its files are synced; one of the same step is replaced.
+    /// Records a checkpoint of a running stage. Call it after the files are synced. A checkpoint of the same step is
+    /// replaced.
     ///
-    /// `path` is relative to the run's folder, so that the folder may be moved.
+    /// `path` is relative to the run's folder, so that the folder can be moved.
     ///
     /// # Errors
     /// [`LedgerError::StageNotRunning`]; [`LedgerError::Sqlite`].
@@ -108,8 +109,8 @@ impl Ledger {
         })
     }
 
-    /// Forgets a running stage's steps and checkpoints after `step`, to go on from the checkpoint at `step` (0 for the
-    /// beginning); returns how many steps went.
+    /// Deletes a running stage's steps and checkpoints after `step`, to resume from the checkpoint at `step` (0 for the
+    /// start); returns the number of deleted steps.
     ///
     /// # Errors
     /// [`LedgerError::StageNotRunning`]; [`LedgerError::Sqlite`].

@@ -1,4 +1,4 @@
-//! Tests of the ledger: stages, items, steps, the trail; damage in a file of its own.
+//! Tests of the ledger: stages, items, steps, the trail. Damage has its own file.
 
 use std::fs;
 
@@ -47,7 +47,7 @@ fn small_run(ledger: &mut Ledger) {
         .insert_items(
             "revise",
             &[
-                // Before its parent, on purpose.
+                // Before its parent, deliberately.
                 item("revision/1", ItemKind::Revision, 0)
                     .parent("prompt/1", "prompt")
                     .parent("response/1", "response")
@@ -191,7 +191,7 @@ fn an_item_without_a_field_or_with_another_type_is_refused_by_name() {
         let bad = NewItem { data, ..item("p", ItemKind::Pair, 0) };
         ledger.insert_items("sample", &[bad]).unwrap();
         let error = ledger.kept_items::<Pair>("sample").unwrap_err().to_string();
-        let named = format!("item `p` of stage `sample` in the ledger {} is no pair", path.display());
+        let named = format!("item `p` of stage `sample` in the ledger {} is not a pair", path.display());
         assert!(error.starts_with(&named) && error.contains(expected), "{error}");
     };
     let prompt = json!([{"role": "user", "content": "Q"}]);
@@ -363,7 +363,7 @@ fn a_restarted_stage_leaves_a_marked_gap_that_closes_when_it_is_made_again() {
     ledger.begin_stage("respond", "changed").unwrap();
     let gap = ledger.explain("pair/1").unwrap();
     assert_eq!(gap.ancestors[0].note, Some(BranchNote::Missing));
-    assert!(gap.to_string().contains("chosen: response/1  (its stage began anew"), "{gap}");
+    assert!(gap.to_string().contains("chosen: response/1  (its stage was restarted"), "{gap}");
     let again = [item("response/1", ItemKind::Response, 0), item("response/2", ItemKind::Response, 1)];
     ledger.insert_items("respond", &again).unwrap();
     assert_eq!(ledger.explain("pair/1").unwrap().ancestors[0].note, None);
@@ -386,7 +386,7 @@ fn circles_depth_and_terminal_codes_do_no_harm() {
             item(&format!("c{n}"), ItemKind::Revision, n).parent(format!("c{}", n - 1), "revision")
         }));
     ledger.insert_items("s", &chain).unwrap();
-    assert!(ledger.explain("c1999").unwrap().to_string().contains("… (goes on; explain c1935)"));
+    assert!(ledger.explain("c1999").unwrap().to_string().contains("… (continues: solon explain c1935)"));
 
     let evil = NewItem {
         text: "\u{1b}[2J\u{9b}31m\u{202e}x\r\nb".into(),

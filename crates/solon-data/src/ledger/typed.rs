@@ -1,7 +1,7 @@
-//! Items whose `data` has a type: what a stage writes as a `T` the next stage reads as a `T`.
+//! Items with typed `data`: a stage writes a `T`, and the next stage reads a `T`.
 //!
-//! Contract: nothing is filled in. An item whose data lacks a field, or holds another type in it, is an error that names
-//! the stage, the item, the field and the ledger.
+//! Contract: no default is filled in. If an item's data lacks a field or holds the wrong type, the error names the
+//! stage, the item, the field and the ledger.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +11,7 @@ use solon_records::{Demonstration, Pair, Prompt};
 use super::{ItemKind, Ledger, LedgerError, NewItem};
 use crate::jsonl::field;
 
-/// What an item of a kind holds in `data`.
+/// The type of `data` of one kind of item.
 pub trait ItemData: Serialize + DeserializeOwned {
     /// The kind of item.
     const KIND: ItemKind;
@@ -29,22 +29,22 @@ impl ItemData for Pair {
     const KIND: ItemKind = ItemKind::Pair;
 }
 
-/// An item as it is recorded, with its data as a `T`.
+/// An item as stored, with its data as a `T`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TypedItem<T> {
     /// Unique in the run.
     pub id: String,
-    /// Its place among the stage's items of that kind.
+    /// Its position among the stage's items of that kind.
     pub ordinal: u64,
     /// The prompt it belongs to.
     pub prompt_id: Option<String>,
-    /// The principle it was made under.
+    /// The principle it was made with.
     pub principle_id: Option<String>,
-    /// The text itself.
+    /// The text.
     pub text: String,
     /// Why later stages do not use it.
     pub dropped_reason: Option<String>,
-    /// What else belongs to it.
+    /// Other data of the item.
     pub data: T,
 }
 
@@ -52,7 +52,7 @@ impl NewItem {
     /// An item of `T`'s kind with its text and data; set the other fields as needed.
     ///
     /// # Errors
-    /// [`LedgerError::Unwritable`] where `data` is no JSON, such as a map whose keys are no strings.
+    /// [`LedgerError::Unwritable`] if `data` cannot be written as JSON, such as a map whose keys are not strings.
     pub fn of<T: ItemData>(
         id: impl Into<String>,
         ordinal: u64,
@@ -74,15 +74,15 @@ impl Ledger {
     /// A stage's items of `T`'s kind by ordinal (then id), dropped ones included.
     ///
     /// # Errors
-    /// [`LedgerError::ItemData`] for the first item that is no `T`; [`LedgerError::Sqlite`] when SQLite refuses.
+    /// [`LedgerError::ItemData`] for the first item that is not a `T`; [`LedgerError::Sqlite`] if SQLite refuses.
     pub fn items<T: ItemData>(&self, stage: &str) -> Result<Vec<TypedItem<T>>, LedgerError> {
         self.typed("", stage)
     }
 
-    /// As [`Self::items`], without the dropped ones: what the next stage goes on with.
+    /// Like [`Self::items`], without the dropped ones: the input of the next stage.
     ///
     /// # Errors
-    /// As [`Self::items`]; a dropped item's data is not looked at.
+    /// As [`Self::items`]; a dropped item's data is not read.
     pub fn kept_items<T: ItemData>(&self, stage: &str) -> Result<Vec<TypedItem<T>>, LedgerError> {
         self.typed("AND dropped_reason IS NULL", stage)
     }

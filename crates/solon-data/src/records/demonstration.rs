@@ -14,7 +14,7 @@ use crate::DataError;
 /// for either, with optional `id` and `cut_off`.
 ///
 /// # Errors
-/// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row with nothing to train on, or in another format.
+/// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row with nothing to train on or in another format.
 pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError> {
     read_records::<RawDemonstration>(path)
 }
@@ -43,7 +43,7 @@ impl Raw for RawDemonstration {
     fn normalise(self, id: String) -> Result<Demonstration, String> {
         let cut_off = self.cut_off;
         match (self.messages, self.prompt, self.completion) {
-            // Imitating the completions labelled bad is the opposite of what the file says.
+            // The file says that some completions are bad; training on them would be wrong.
             (None, Some(_), Some(_)) if self.label.is_some() => {
                 Err("has a `label`: this is TRL's unpaired-preference format; keep the rows labelled true and remove the field".into())
             }
@@ -54,7 +54,8 @@ impl Raw for RawDemonstration {
                 Ok(Demonstration { id, messages, prompt_len, cut_off })
             }
             (None, Some(prompt), Some(completion)) => {
-                // Unlike a prompt to answer, this one may end with the assistant's own beginning.
+                // A prompt to answer must not end with the assistant's message, but this one may end with the first
+                // words of the assistant's answer.
                 let mut messages = match prompt {
                     Turns::Messages(messages) if !messages.is_empty() => messages,
                     other => prompt_messages("prompt", other)?,
@@ -71,7 +72,7 @@ impl Raw for RawDemonstration {
             }
             (Some(_), ..) => Err("has both `messages` and `prompt` or `completion`; keep one form".into()),
             _ if self.text.is_some() => {
-                Err("has a `text` only, without roles; write it as `prompt` and `completion`".into())
+                Err("has only a `text`, without roles; write it as `prompt` and `completion`".into())
             }
             _ if self.chosen.is_some() => {
                 Err("is a preference pair; train on it with `solon reward` or `solon dpo`, or rename `chosen` to `completion`".into())
@@ -128,7 +129,7 @@ mod tests {
         );
         check(r#"{"prompt":"Q","completion":[]}"#, "field `completion`: has no message");
         check(r#"{"prompt":[],"completion":"A"}"#, "field `prompt`: has no messages");
-        check(r#"{"text":"The sky is blue."}"#, "has a `text` only");
+        check(r#"{"text":"The sky is blue."}"#, "has only a `text`");
         check(r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#, "is a preference pair");
         check(r#"{"instruction":"Q","output":"A"}"#, "has neither `messages` nor");
         check(r#"{"messages":[],"prompt":"Q"}"#, "has both");

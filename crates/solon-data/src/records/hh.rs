@@ -1,22 +1,22 @@
-//! HH-RLHF's text: turns marked `\n\nHuman:` and `\n\nAssistant:`.
+//! HH-RLHF's text format: turns marked `\n\nHuman:` and `\n\nAssistant:`.
 //!
-//! Turns are trimmed, because the space behind the mark is no part of them, and neighbouring turns of one speaker (the
+//! Turns are trimmed, because the space after the mark is not part of them. Consecutive turns of one speaker (the
 //! published files have some) are joined by a blank line.
 //!
 //! Source: <https://github.com/anthropics/hh-rlhf>. TRL's examples split each side at its own last `\n\nAssistant:`
-//! instead; where one side has an additional mark that gives two different prompts.
+//! instead. If one side has an additional mark, that gives two different prompts.
 
 use solon_records::Message;
 
 const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
 
-/// Whether `text` is a transcript rather than plain text.
+/// Whether `text` is a transcript and not plain text.
 pub(super) fn is_transcript(text: &str) -> bool {
     (text.starts_with(HUMAN) || text.starts_with("Human:")) && text.contains(ASSISTANT)
 }
 
-/// The turns of a prompt that ends with the mark for the assistant to speak; `None` for any other text.
+/// The turns of a prompt that ends with the assistant's mark; `None` for any other text.
 pub(super) fn prompt_turns(text: &str) -> Option<Result<Vec<Message>, String>> {
     let body = text.trim_end().strip_suffix(ASSISTANT)?;
     is_transcript(text).then(|| turns(body))
@@ -27,20 +27,21 @@ pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<Message>, 
     let shared: usize =
         chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let prefix = &chosen[..shared];
-    // The first mark after the last shared question, not the last mark: the answer may itself hold a doubled mark.
+    // Splits at the first mark after the last shared question, not at the last mark, because the answer may itself
+    // contain a mark.
     let split = prefix.rfind(HUMAN).or(prefix.starts_with("Human:").then_some(0)).and_then(|question| {
         let answer = prefix[question..].find(ASSISTANT).map(|offset| question + offset);
         answer.or_else(|| prefix.rfind(ASSISTANT))
     });
     let Some(split) = split else {
         return Err(
-            "`chosen` and `rejected` share no prompt up to an `Assistant:` turn; add a `prompt` field".into(),
+            "`chosen` and `rejected` share no prompt that ends before an `Assistant:` turn; add a `prompt` field".into(),
         );
     };
     let answer = |side: &str, text: &str| match turns(&text[split..])?.as_slice() {
         [only] => Ok(only.content.clone()),
         _ => Err(format!(
-            "field `{side}`: has more turns after the point where `chosen` and `rejected` part; \
+            "field `{side}`: has more turns after the point where `chosen` and `rejected` start to differ; \
              a pair must differ in the assistant's last turn only"
         )),
     };
@@ -50,7 +51,7 @@ pub(super) fn split_pair(chosen: &str, rejected: &str) -> Result<(Vec<Message>, 
 fn turns(text: &str) -> Result<Vec<Message>, String> {
     let mut messages: Vec<Message> = Vec::new();
     let mut rest = text.trim_start();
-    // `rest` starts behind the blank line of its mark, so marks are compared without it here.
+    // `rest` starts after the blank line of its mark, so marks are compared without it here.
     while !rest.is_empty() {
         let (role, body) =
             match (rest.strip_prefix(HUMAN.trim_start()), rest.strip_prefix(ASSISTANT.trim_start())) {

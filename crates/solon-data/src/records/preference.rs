@@ -43,19 +43,19 @@ fn certain() -> f64 {
     1.0
 }
 
-/// Null is refused and not read as 1: pandas writes a missing or failed label so.
+/// Null is refused and not read as 1, because pandas writes a missing or failed label as null.
 fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let probability = f64::deserialize(deserializer)?;
     if (0.0..=1.0).contains(&probability) {
         return Ok(probability);
     }
-    Err(serde::de::Error::custom(format!("{probability} is no probability; give a number from 0 to 1")))
+    Err(serde::de::Error::custom(format!("{probability} is not a probability; give a number from 0 to 1")))
 }
 
-/// Null is refused as it is for `probability`; a row without a margin leaves the field out.
+/// Null is refused as for `probability`. A row without a margin must leave the field out.
 fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let margin = f64::deserialize(deserializer)?;
-    // Losses compute in f32, where a larger number would be infinite.
+    // Losses compute in f32, in which a larger number would be infinite.
     if (margin as f32).is_finite() {
         return Ok(Some(margin));
     }
@@ -81,10 +81,11 @@ impl Raw for RawPreference {
                 let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
                 (prompt_messages("chosen", Turns::Messages(prompt))?, chosen, rejected)
             }
-            // TRL cuts plain texts at their longest common beginning; two good answers often begin alike, so we do not.
+            // TRL takes the longest shared prefix of plain texts as the prompt. We do not, because two good answers
+            // often begin with the same words.
             (None, ..) => {
                 return Err(
-                    "has no `prompt`, and `chosen` and `rejected` show none; add a `prompt` field".into()
+                    "has no `prompt`, and none can be read from `chosen` and `rejected`; add a `prompt` field".into()
                 );
             }
         };
@@ -113,7 +114,7 @@ fn answer(field: &str, turns: Turns) -> Result<String, String> {
     }
 }
 
-/// The implicit prompt: what the two conversations share before their last message.
+/// The implicit prompt: the messages that the two conversations share before their last one.
 fn split_messages(
     mut chosen: Vec<Message>,
     mut rejected: Vec<Message>,
@@ -126,7 +127,7 @@ fn split_messages(
     let rejected_answer = last("rejected", &mut rejected)?;
     if chosen != rejected {
         return Err(
-            "`chosen` and `rejected` differ before their last message; a pair must share its prompt".into()
+            "`chosen` and `rejected` differ before their last message; they must have the same prompt".into(),
         );
     }
     Ok((prompt_messages("chosen", Turns::Messages(chosen))?, chosen_answer, rejected_answer))

@@ -1,4 +1,4 @@
-//! Fields that every row may hold: TRL's two ways to write turns (plain text, or a list of messages), and the id.
+//! Fields that every row may have: the id, and turns in TRL's two forms (plain text or a list of messages).
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use solon_records::Message;
 
-/// What TRL calls standard (a string) or conversational (a list of messages).
+/// Turns in TRL's standard (a string) or conversational form (a list of messages).
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Turns {
     Text(String),
@@ -15,7 +15,7 @@ pub(super) enum Turns {
 
 impl<'de> Deserialize<'de> for Turns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By hand, because serde's untagged enums forget where in the line the error was.
+        // Written by hand, because serde's untagged enums lose the position of the error in the line.
         struct StringOrList;
         impl<'de> Visitor<'de> for StringOrList {
             type Value = Turns;

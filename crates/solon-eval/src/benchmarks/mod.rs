@@ -1,4 +1,4 @@
-//! All benchmarks, by name. A new one is a file here and a line in [`ALL`].
+//! All benchmarks, by name. To add one, add a file here and a line in [`ALL`].
 
 pub mod safety;
 
@@ -9,24 +9,24 @@ use solon_records::{Prompt, SamplingSettings};
 use crate::benchmark::{Benchmark, Group, Item};
 use crate::error::EvalError;
 
-/// How much of a benchmark is asked, and how long answers may be.
+/// How many items are asked, and how long answers may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Most new tokens of an answer.
+    /// Largest number of new tokens in an answer.
     pub max_new_tokens: usize,
-    /// Items of each group, from the start; 0 takes all.
+    /// The first so many items of each group are asked; 0 asks all.
     pub limit_each: usize,
 }
 
-/// Makes a benchmark of its prompts.
+/// Opens a benchmark with its prompts.
 pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
 
-/// Every benchmark: its name, and how it is opened.
+/// Every benchmark: its name, and the function that opens it.
 pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open)];
 
 /// Opens the benchmark of this name.
 ///
-/// Errors when the name is unknown, when a prompt does not fit the benchmark (the error names the prompt), and when
+/// Errors if the name is unknown, if a prompt does not fit the benchmark (the error names the prompt), and if
 /// `settings` allow no answer.
 pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let (_, open) = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| {
@@ -36,9 +36,9 @@ pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box
     open(prompts, settings)
 }
 
-/// The prompts as items, a prompt's `kind` being the name of its group; the first `limit_each` of each group are kept.
+/// Turns prompts into items. A prompt's `kind` names its group. The first `limit_each` items of each group are kept.
 ///
-/// Errors when a prompt has no kind or another one, and when an id appears twice, whether it is kept or not.
+/// Errors if a prompt has no kind or an unknown one, and if an id appears twice, even on an item that is not kept.
 fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> Result<Vec<Item>, EvalError> {
     let mut ids = HashSet::new();
     let mut counts = vec![0; groups.len()];
@@ -60,7 +60,7 @@ fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> R
     Ok(items)
 }
 
-/// Greedy answers of at most this many tokens; an error where that is none.
+/// Greedy sampling of at most `max_new_tokens`; an error if that is 0.
 fn greedy(settings: &Settings) -> Result<SamplingSettings, EvalError> {
     let sampling = SamplingSettings::greedy(settings.max_new_tokens);
     sampling.validate().map_err(|reason| EvalError::Settings { reason })?;
@@ -111,7 +111,7 @@ mod tests {
         );
         check(
             vec![prompt("a", Some("odd")), prompt("b", Some("odd")), prompt("b", Some("odd"))],
-            "the id \"b\" appears more than once: give each prompt its own id",
+            "the id \"b\" appears more than once\nhint: give each prompt its own id",
         );
     }
 
@@ -120,11 +120,11 @@ mod tests {
         let settings = Settings { max_new_tokens: 0, limit_each: 0 };
         let error = |name| open(name, Vec::new(), &settings).err().unwrap().to_string();
         let unknown = error("safe");
-        assert!(unknown.starts_with("unknown benchmark \"safe\": expected one of safety"), "{unknown}");
+        assert!(unknown.starts_with("unknown benchmark \"safe\"\nhint: give one of safety"), "{unknown}");
         assert!(error("safety").contains("max_new_tokens is 0"), "{}", error("safety"));
     }
 
-    /// What [`crate::benchmark`] asks of every benchmark.
+    /// The rules that [`crate::benchmark`] sets for every benchmark.
     #[test]
     fn benchmarks_describe_themselves_consistently() {
         let settings = Settings { max_new_tokens: 8, limit_each: 0 };

@@ -1,6 +1,6 @@
-//! Fields of a TOML table, taken by name, with errors that name the file, the entry and the field.
+//! Reads fields of a TOML table by name. Errors name the file, the entry and the field.
 //!
-//! Written by hand because serde's errors name a line but no entry, and a constitution is long and edited by people.
+//! Written by hand, because serde's errors name a line but no entry, and people edit long constitutions.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::FeedbackError;
 
-/// One table and where it stands.
+/// One table and its position in the file.
 pub(super) struct Fields {
     path: PathBuf,
     entry: String,
@@ -47,7 +47,7 @@ impl Fields {
                 Err(self
                     .wrong(field, format!("it is of type {}; write a string in quotes", other.type_str())))
             }
-            None => Err(self.wrong(field, "it is missing; add it")),
+            None => Err(self.wrong(field, "the field is missing; add it")),
         }
     }
 
@@ -55,7 +55,7 @@ impl Fields {
     pub(super) fn version(&mut self, field: &str) -> Result<u32, FeedbackError> {
         let value = self.table.remove(field);
         let number = value.as_ref().and_then(Value::as_integer).and_then(|n| u32::try_from(n).ok());
-        number.filter(|&n| n >= 1).ok_or_else(|| self.wrong(field, "write a whole number from 1 on"))
+        number.filter(|&n| n >= 1).ok_or_else(|| self.wrong(field, "it must be a whole number, at least 1"))
     }
 
     /// An array of tables; empty where it is absent.
@@ -64,15 +64,15 @@ impl Fields {
         name: &'static str,
         allowed: &[&str],
     ) -> Result<Vec<Fields>, FeedbackError> {
-        let tables_due = || format!("write each entry under its own [[{name}]] heading");
+        let tables_expected = || format!("write each entry under its own [[{name}]] heading");
         let values = match self.table.remove(name) {
             None => return Ok(Vec::new()),
             Some(Value::Array(values)) => values,
-            Some(_) => return Err(self.wrong(name, tables_due())),
+            Some(_) => return Err(self.wrong(name, tables_expected())),
         };
         let mut entries = Vec::with_capacity(values.len());
         for (position, value) in values.into_iter().enumerate() {
-            let Value::Table(table) = value else { return Err(self.wrong(name, tables_due())) };
+            let Value::Table(table) = value else { return Err(self.wrong(name, tables_expected())) };
             let entry = match table.get("id").and_then(Value::as_str) {
                 Some(id) => format!("[[{name}]] {id:?}"),
                 None => format!("[[{name}]] number {}", position + 1),

@@ -2,7 +2,7 @@
 //!
 //! `CritiqueRevisionInstructions.json` is a dict `{"harmful0": {"prompt": ["\n\nCritiqueRequest: …\n\nCritique:"],
 //! "edit_request": "\n\nRevisionRequest: …\n\nRevision:"}, …}`; `RLMadisonInstructions.json` is a list of strings that
-//! end in "Options:". The markers are taken off, for the formats of this crate bring their own.
+//! end in "Options:". The markers are removed, because this crate's own formats contain their own.
 
 use std::fmt;
 use std::path::Path;
@@ -23,7 +23,7 @@ struct Instruction {
     edit_request: String,
 }
 
-/// A JSON object in its own order, in which no key occurs twice (serde_json would keep the last in silence).
+/// A JSON object in its own order, with unique keys (serde_json would silently keep the last of two).
 struct Instructions(Vec<(String, Instruction)>);
 
 impl<'de> Deserialize<'de> for Instructions {
@@ -33,7 +33,9 @@ impl<'de> Deserialize<'de> for Instructions {
             type Value = Instructions;
 
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object of {\"prompt\": [...], \"edit_request\": \"...\"} entries")
+                formatter.write_str(
+                    "an object with entries of the form {\"prompt\": [...], \"edit_request\": \"...\"}",
+                )
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Instructions, A::Error> {
@@ -53,7 +55,7 @@ impl<'de> Deserialize<'de> for Instructions {
     }
 }
 
-/// One published file: an object holds revision principles, a list comparison principles.
+/// One published file: an object holds revision principles, a list holds comparison principles.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Constitution, FeedbackError> {
     let wrong = |error: serde_json::Error| FeedbackError::Malformed {
         path: path.into(),
@@ -100,7 +102,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Constitution, FeedbackErr
     Ok(constitution)
 }
 
-/// The published folder: whichever of its two instruction files are there.
+/// The published folder: reads one or both of its two instruction files.
 pub(super) fn open_folder(folder: &Path) -> Result<Constitution, FeedbackError> {
     let mut found: Option<Constitution> = None;
     for name in [REVISION_FILE, COMPARISON_FILE] {
@@ -116,7 +118,9 @@ pub(super) fn open_folder(folder: &Path) -> Result<Constitution, FeedbackError> 
     }
     let mut constitution = found.ok_or_else(|| FeedbackError::Malformed {
         path: folder.into(),
-        reason: format!("the folder holds neither {REVISION_FILE} nor {COMPARISON_FILE}; name a file"),
+        reason: format!(
+            "the folder holds neither {REVISION_FILE} nor {COMPARISON_FILE}; give the path of a file"
+        ),
     })?;
     constitution.name =
         folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or(constitution.name);

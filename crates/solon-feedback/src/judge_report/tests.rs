@@ -1,4 +1,4 @@
-//! The report on labellers made up for the purpose.
+//! The report on made-up labellers.
 
 use super::*;
 use crate::label::Answers;
@@ -16,7 +16,8 @@ fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
     Label::new(&pair, "q", answers, None)
 }
 
-/// `right` known pairs judged well and `wrong` judged badly, all with confidence `p`; the longer answer is right on half.
+/// `right` known pairs judged correctly and `wrong` judged wrongly, all with confidence `p`; the longer answer is right
+/// on half of them.
 fn known(right: usize, wrong: usize, p: f64) -> Vec<KnownLabel> {
     let make = |place: usize| {
         let first_is_better = place.is_multiple_of(2);
@@ -56,7 +57,7 @@ fn a_guesser_is_near_chance_and_so_is_a_small_sample() {
     for (right, wrong) in [(50, 50), (58, 42), (5, 1)] {
         let report = JudgeReport::new(&known(right, wrong, 0.6), &[]);
         assert_eq!(report.verdict, Verdict::NearChance, "{report}");
-        assert!(report.warning.contains("cannot be told from guessing"), "{report}");
+        assert!(report.warning.contains("which may be chance"), "{report}");
     }
     assert_eq!(JudgeReport::new(&known(65, 35, 0.65), &[]).verdict, Verdict::Weak);
 }
@@ -81,8 +82,8 @@ fn accuracy_that_length_explains_is_not_trusted() {
     }
     let report = JudgeReport::new(&all, &[]);
     assert_eq!(report.verdict, Verdict::Weak);
-    assert!(report.warning.contains("taste for length"), "{report}");
-    // On the pairs at hand it chooses the longer answer half of the time: so it is not length that it likes.
+    assert!(report.warning.contains("so it may only prefer long answers"), "{report}");
+    // On the pairs to be labelled it chooses the longer answer half of the time, so it does not judge by length.
     let lengths = |place: usize| if place.is_multiple_of(2) { [9, 4] } else { [4, 9] };
     let labels: Vec<Label> = (0..20).map(|place| label(place, 0.9, 0.9, lengths(place))).collect();
     let report = JudgeReport::new(&all, &labels);

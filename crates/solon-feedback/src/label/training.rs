@@ -1,12 +1,13 @@
-//! Warming a labeller up on the worked examples, and keeping some of them back to measure it.
+//! Trains a labeller on the worked examples, and holds some of them out to measure it.
 //!
-//! The constitution's worked examples are few, and their flawed answers are not what a model says; contrasts are pairs of
-//! the policy's own answers that are known by how they were made (as in RLCD, Yang et al. 2023, 2307.12950): a revision
-//! and what it revised, an answer to a harmless prompt and a refusal of it.
+//! The constitution has few worked examples, and their flawed answers are not what a model writes. Contrasts are pairs
+//! of the policy's own answers whose better answer is known from how they were made (as in RLCD, Yang et al. 2023,
+//! 2307.12950): a revision and the answer it revised, or an answer to a harmless prompt and a refusal of it.
 //!
-//! Every fourth example is held out, and the contrasts that say so: accuracy is honest only on pairs that nothing the
-//! labeller comes from has learnt. In the shipped constitution every revision is longer than its flawed answer; a
-//! labeller trained on that alone would learn to choose the longer answer and still score 100 %. So every second revision is cut to its first sentences, until it is the shorter one.
+//! Every fourth example is held out, and so are the contrasts marked so: accuracy is valid only on pairs that the
+//! labeller, and the models it starts from, were not trained on. In the shipped constitution every revision is longer
+//! than its flawed answer. A labeller trained on that alone would learn to choose the longer answer and still score 100
+//! %. So every second revision is cut to its first sentences, until it is the shorter answer.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,28 +20,28 @@ use solon_records::{Message, Pair, Preference};
 /// One example in this many is held out.
 const HELD_OUT_EVERY: usize = 4;
 
-/// What a held-out pair's id ends with, after the id of its worked example or contrast.
+/// The end of a held-out pair's id, after the id of its worked example or contrast.
 pub const HELD_OUT: &str = "/held-out";
 
-/// Two answers of which `chosen` is known to be the better.
+/// Two answers of which `chosen` is known to be better.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownContrast {
-    /// The two answers; its id is unique among the contrasts, its probability is 1 and not looked at.
+    /// The two answers. The id is unique among the contrasts. The probability is 1 and is not used.
     pub preference: Preference,
-    /// Whether it is kept to measure the labeller on.
+    /// Whether it is held out to measure the labeller.
     pub held_out: bool,
 }
 
-/// What a labeller learns from, and what it is measured on.
+/// Training conversations for a labeller, and pairs to measure it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabellerTraining {
-    /// Two conversations a pair, its two questions: half are answered A (or Yes), half B (or No).
+    /// Two conversations for each pair, one for each question; half are answered A (or Yes), half B (or No).
     pub training: Vec<TrainingConversation>,
-    /// Pairs that `training` holds nothing of; the better answer is the first of every other two.
+    /// Pairs that are not in `training`. The better answer is first in two pairs, then second in two.
     pub held_out: Vec<KnownPair>,
 }
 
-/// The worked examples as (for training, held out): every fourth is held out, counted kind by kind.
+/// The worked examples as (for training, held out). Within each kind every fourth is held out.
 pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<&WorkedExample>) {
     let all: Vec<&WorkedExample> = constitution.example.iter().collect();
     let (mut training, mut held_out) = (Vec::new(), Vec::new());
@@ -51,11 +52,11 @@ pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<
     (training, held_out)
 }
 
-/// Conversations for the adapter of a labeller that is asked so, and the held-out pairs.
+/// Training conversations for a labeller that is asked in the way `ask`, and the held-out pairs.
 ///
-/// A worked example is judged by the question closest to its principle. A contrast takes the questions in turn, as a pair
-/// to be labelled takes one drawn at random: its better answer is better by the constitution as a whole, and a question
-/// that does not fit the prompt must not turn that round.
+/// A worked example is judged by the question closest to its principle. Contrasts take the questions in turn, as pairs
+/// to be labelled take questions at random. Their better answer is better by the constitution as a whole, and the
+/// labeller must learn that even from a question that does not fit the prompt.
 pub fn labeller_training(
     constitution: &Constitution,
     contrasts: &[KnownContrast],
@@ -64,7 +65,7 @@ pub fn labeller_training(
     let nothing = |table| FeedbackError::NothingToDraw {
         constitution: constitution.name.clone(),
         table,
-        purpose: "warm a labeller up",
+        purpose: "train a labeller",
     };
     if constitution.comparison.is_empty() {
         return Err(nothing("comparison"));
@@ -113,8 +114,8 @@ pub fn labeller_training(
     Ok(LabellerTraining { training, held_out })
 }
 
-/// The `place`-th held-out pair. The better answer comes first by twos, because every other revision of the worked
-/// examples is the shortened one.
+/// The `place`-th held-out pair. The better answer comes first for two pairs, then second for two, because every other
+/// revision of the worked examples is the shortened one.
 fn known_pair(
     place: usize,
     id: &str,
@@ -136,8 +137,8 @@ fn known_pair(
     KnownPair { pair, first_is_better }
 }
 
-/// Each example's revision by example id, every second one cut to as many of its first sentences as are shorter than the
-/// flawed answer (one at least).
+/// Each example's revision by example id. Every second one is cut to as many of its first sentences as are shorter than
+/// the flawed answer, at least one.
 fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a str> {
     let mut answers = HashMap::with_capacity(examples.len());
     for (place, example) in examples.iter().enumerate() {
@@ -151,11 +152,11 @@ fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a st
     answers
 }
 
-/// Finds the comparison question that fits a worked example, for the file names none.
+/// Finds the comparison question that fits a worked example, because the file does not name one.
 ///
-/// A question that does not fit would teach a wrong label: a good refusal is not "more on point". The question shares
-/// most words with the example's revision principle, each word weighing ln(entries / entries that have it), divided by
-/// the root of the question's own weight. Ties go to the earlier question.
+/// A question that does not fit would teach a wrong label: a good refusal is not "more on point". The chosen question
+/// shares the most words with the example's revision principle. Each word has the weight ln(entries / entries that have
+/// it), and the sum is divided by the root of the question's own weight. Ties go to the earlier question.
 struct Questions<'a> {
     constitution: &'a Constitution,
     words: Vec<BTreeSet<String>>,
@@ -180,7 +181,7 @@ impl<'a> Questions<'a> {
             Some(p) => stems(&[&p.id, &p.critique, &p.revision]),
             None => BTreeSet::new(),
         };
-        // Sets in order, so that the sums are the same to the bit on every run.
+        // Ordered sets, so that the sums have the same bits in every run.
         let weight = |stem: &String| self.weights.get(stem).copied().unwrap_or(0.0);
         let (mut best, mut best_score) = (0, f64::NEG_INFINITY);
         for (place, words) in self.words.iter().enumerate() {
@@ -195,7 +196,7 @@ impl<'a> Questions<'a> {
     }
 }
 
-/// The first four letters of every word of at least four; "-less" turns a word's sense, so it makes another stem.
+/// The first four letters of every word of at least four. "-less" reverses a word's meaning, so it makes another stem.
 fn stems(texts: &[&str]) -> BTreeSet<String> {
     let mut stems = BTreeSet::new();
     for word in texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphabetic())) {

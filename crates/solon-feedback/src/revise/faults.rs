@@ -1,7 +1,8 @@
-//! Faults a small critic falls into: repeating its instructions, and handing in the critique as the revision.
+//! Faults of small critics: repeating the instructions, and giving the critique as the revision.
 //!
-//! Measured on the worked examples of `constitutions/default.toml`, where nothing is copied: at most 7 % of a revision's
-//! word 4-grams stand in its critique, and none of an instruction's stand in a revision. Half is far from both.
+//! Measured on the worked examples of `constitutions/default.toml`, where nothing is copied: at most 7 % of a
+//! revision's word 4-grams are in its critique, and no 4-gram of an instruction is in a revision. The threshold of one
+//! half is far from both.
 
 use std::collections::HashSet;
 
@@ -10,9 +11,9 @@ use crate::critique::{CRITIQUE_TASK, OPENING, REVISION_TASK};
 
 /// Words per n-gram.
 const N: usize = 4;
-/// The share of n-grams from which a text counts as copied.
+/// A text with at least this share of shared n-grams counts as copied.
 const COPIED: f64 = 0.5;
-/// Below this many words a shared phrase is no copy: "The capital is Canberra." may well stand in both.
+/// In texts with fewer words, a shared phrase does not count as a copy: "The capital is Canberra." may well be in both.
 const MIN_WORDS: usize = 8;
 
 fn words(text: &str) -> Vec<String> {
@@ -22,7 +23,7 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The share of `text`'s distinct word n-grams that `source` holds; 0 where `text` has fewer than n words.
+/// The share of `text`'s distinct word n-grams that are also in `source`; 0 if `text` has fewer than n words.
 fn containment(text: &[String], source: &[String]) -> f64 {
     let held: HashSet<&[String]> = source.windows(N).collect();
     let grams: HashSet<&[String]> = text.windows(N).collect();
@@ -32,7 +33,7 @@ fn containment(text: &[String], source: &[String]) -> f64 {
     grams.iter().filter(|gram| held.contains(*gram)).count() as f64 / grams.len() as f64
 }
 
-/// Says how far `text` is a copy of `source`, where it is one.
+/// How much of `text` is a copy of `source`, if it counts as one.
 pub(super) fn copies(text: &str, source: &str) -> Option<String> {
     let (text, source) = (words(text), words(source));
     if !text.is_empty() && text == source {
@@ -43,7 +44,7 @@ pub(super) fn copies(text: &str, source: &str) -> Option<String> {
         .then(|| format!("{:.0} % of its {N}-word phrases stand in the critique", 100.0 * share))
 }
 
-/// Says which instruction `text` repeats, where it repeats one.
+/// Which instruction `text` repeats, if any.
 pub(super) fn repeats_instructions(text: &str, principle: &RevisionPrinciple) -> Option<String> {
     if let Some(phrase) = [OPENING, CRITIQUE_TASK, REVISION_TASK].iter().find(|phrase| text.contains(*phrase))
     {

@@ -1,7 +1,8 @@
-//! What the rounds of critique and revision work on and leave behind: items, records, reasons, counts.
+//! Data of the rounds of critique and revision: items, records, drop reasons, counts.
 //!
-//! Contract: a record is written once and never changed; an item is what its records make of it, see
-//! [`super::apply_round`]. All but the settings are serialised, so that a caller can persist them after every batch.
+//! Contract: a record is written once and never changed. An item is the result of its records, see
+//! [`super::apply_round`]. All types but the settings are serialised, so that a caller can store them after every
+//! batch.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use solon_draws::Draws;
 use solon_records::SamplingSettings;
 
-/// An answer on its way through the rounds.
+/// An answer that goes through the rounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviseItem {
-    /// Unique among the items; keys every draw.
+    /// Unique among the items; all draws are keyed by it.
     pub id: String,
     /// The prompt it answers.
     pub prompt_id: String,
@@ -26,18 +27,18 @@ pub struct ReviseItem {
     pub revised: Option<String>,
     /// Rounds that ended in a good revision.
     pub rounds: u32,
-    /// Why the item went no further.
+    /// Why the item stopped.
     pub stopped: Option<Dropped>,
 }
 
-/// How an item stands.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// No round has been applied yet.
     Untouched,
     /// There is a good revision.
     Revised(&'a str),
-    /// It failed before there was one.
+    /// It failed before it had one.
     Dropped(&'a Dropped),
 }
 
@@ -60,12 +61,12 @@ impl ReviseItem {
         }
     }
 
-    /// The text the next round works on.
+    /// The text that the next round criticises.
     pub fn answer(&self) -> &str {
         self.revised.as_deref().unwrap_or(&self.initial)
     }
 
-    /// How the item stands.
+    /// The state of the item.
     pub fn outcome(&self) -> Outcome<'_> {
         match (&self.revised, &self.stopped) {
             (Some(text), _) => Outcome::Revised(text),
@@ -85,7 +86,7 @@ pub enum Step {
     Revision,
 }
 
-/// Why a text is of no use.
+/// Why a text cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
@@ -145,7 +146,7 @@ pub struct CritiqueRecord {
     pub principle_id: String,
     /// The critique as sampled.
     pub critique: String,
-    /// Why it is of no use, if it is not.
+    /// Why it cannot be used, if it cannot.
     pub dropped: Option<Dropped>,
 }
 
@@ -162,39 +163,39 @@ pub struct RevisionRecord {
     pub round: u32,
     /// The principle drawn for this item and round.
     pub principle_id: String,
-    /// The critique it was asked with.
+    /// The critique that it answers.
     pub critique: String,
     /// The revision as sampled.
     pub revision: String,
-    /// Why it is of no use, if it is not.
+    /// Why it cannot be used, if it cannot.
     pub dropped: Option<Dropped>,
 }
 
 /// How critiques and revisions are sampled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReviseSettings {
-    /// Keys the draw of principles and the sampling, each under a name of its own.
+    /// Key of the draw of principles and of the sampling, each under its own name.
     pub draws: Draws,
-    /// For critiques.
+    /// Sampling of critiques.
     pub critique: SamplingSettings,
-    /// For revisions.
+    /// Sampling of revisions.
     pub revision: SamplingSettings,
 }
 
-/// What became of a round's items.
+/// The results of one round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundCounts {
     /// Items that entered the round.
     pub entered: usize,
     /// Items with a good revision of this round.
     pub revised: usize,
-    /// Of those, revisions equal to the answer they revise: the critic changed nothing.
+    /// Revisions among them that equal the answer they revise: the critic changed nothing.
     pub unchanged: usize,
-    /// Items that stopped here with an earlier round's revision.
+    /// Items that stopped in this round and keep an earlier round's revision.
     pub kept_earlier: usize,
-    /// Items that stopped here with nothing.
+    /// Items that stopped in this round without any revision.
     pub lost: usize,
-    /// Items that stopped here, by [`Dropped::key`].
+    /// Items that stopped in this round, by [`Dropped::key`].
     pub reasons: BTreeMap<String, usize>,
 }
 

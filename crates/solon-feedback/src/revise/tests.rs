@@ -47,7 +47,7 @@ fn a_failed_item_keeps_its_last_good_revision_or_is_dropped() {
     assert!(matches!(items[1].outcome(), Outcome::Dropped(d) if d.key() == "critique/empty"));
     assert_eq!(items[2].outcome(), Outcome::Revised("A kinder answer, kept/round-1"[..29].trim()));
     assert_eq!((items[0].rounds, items[2].rounds), (2, 1));
-    // A third round goes on with the one item that still runs.
+    // A third round continues with the one item that is still active.
     assert_eq!(step(&model, &mut items, 3).0.entered, 1);
 }
 

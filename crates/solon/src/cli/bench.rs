@@ -1,4 +1,4 @@
-//! What may be typed after `solon bench`.
+//! Flags of `solon bench`.
 
 use super::{PrecisionFlag, WeightsArgs};
 use clap::{Args, Subcommand, ValueEnum};
@@ -6,23 +6,23 @@ use clap::{Args, Subcommand, ValueEnum};
 /// The benchmarks.
 #[derive(Subcommand)]
 pub enum BenchCommand {
-    /// Steps of supervised fine-tuning on random tokens
+    /// Time steps of supervised fine-tuning on random tokens
     #[command(
         after_help = "Example:\n  solon bench train --model smollm2-135m-instruct --adapter lora --batch 4 --length 256 --json"
     )]
     Train(BenchTrainArgs),
-    /// Generation after random prompts; the rate counts new tokens, the time includes the prompts'
+    /// Time generation after random prompts; the rate counts new tokens only, the time includes the prompts
     #[command(
         after_help = "Example:\n  solon bench generate --model smollm2-135m-instruct --batch 32 --prompt-tokens 64 --new-tokens 64 --json"
     )]
     Generate(BenchGenerateArgs),
-    /// Matrix products of a small decoder's shapes
+    /// Time matrix products with the shapes of a small decoder
     #[command(after_help = "Example:\n  solon bench gemm --json")]
     Gemm {
-        /// Rounds of ten; the median of all is told
+        /// Number of rounds, ten products each; the median of all is printed
         #[arg(long, default_value_t = 5)]
         repeats: usize,
-        /// Threads; all cores when left out
+        /// Number of threads [default: all cores]
         #[arg(long)]
         threads: Option<usize>,
         /// Print JSON
@@ -37,13 +37,13 @@ pub struct BenchModelArgs {
     /// Catalogue name, Hugging Face folder or GGUF file
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// What products' inputs are rounded to
+    /// Number format to which inputs of matrix products are rounded
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionFlag,
-    /// Threads; all cores when left out
+    /// Number of threads [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// How often the work is timed; the median is told
+    /// Number of timed repeats; the median is printed
     #[arg(long, default_value_t = 5)]
     pub repeats: usize,
     /// Print JSON
@@ -51,7 +51,7 @@ pub struct BenchModelArgs {
     pub json: bool,
 }
 
-/// An adapter that is trained instead of the weights.
+/// An adapter that is trained instead of all weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AdapterFlag {
     /// Low-rank adapters on every matrix
@@ -63,7 +63,7 @@ pub enum AdapterFlag {
 pub struct BenchTrainArgs {
     #[command(flatten)]
     pub model: BenchModelArgs,
-    /// Train an adapter; every weight when left out
+    /// Train an adapter [default: all weights]
     #[arg(long, value_enum)]
     pub adapter: Option<AdapterFlag>,
     /// LoRA rank
@@ -75,7 +75,7 @@ pub struct BenchTrainArgs {
     /// Tokens in a sequence
     #[arg(long, default_value_t = 256)]
     pub length: usize,
-    /// Memory that training may take, in GB; a pass is as large as fits
+    /// Memory budget of training, in GB; passes are made as large as fits
     #[arg(long)]
     pub memory_gb: Option<f64>,
 }
@@ -87,16 +87,16 @@ pub struct BenchGenerateArgs {
     pub model: BenchModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Requests, all at a time
+    /// Number of requests, all at the same time
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
     /// Tokens of each request's own prompt
     #[arg(long, default_value_t = 64)]
     pub prompt_tokens: usize,
-    /// Tokens that all prompts begin with, before their own
+    /// Tokens of a prefix that all prompts share, before their own tokens
     #[arg(long, default_value_t = 0)]
     pub shared_tokens: usize,
-    /// Compute what prompts share for each of them
+    /// Compute the shared prefix again for each prompt
     #[arg(long)]
     pub no_sharing: bool,
     /// Tokens generated for each request

@@ -1,7 +1,7 @@
-//! `solon bench`: what to expect of this machine.
+//! `solon bench`: measures the speed of this machine.
 //!
-//! Times are of work done before: models are opened and one step or one short generation is done first. The fields of the
-//! JSON are read by other programs: they stay.
+//! Warm-up is not timed: models are opened, and one step or one short generation is done first. Other programs read the
+//! JSON, so its fields must not change.
 
 use super::precision;
 use crate::catalogue;
@@ -97,7 +97,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
     let config = model.config().clone();
     let draws = Draws::new(0, "bench");
     let shared = random_ids(shared_tokens, config.vocab_size, draws.item("shared"));
-    // Every repeat has prompts of its own, and an engine of its own, so that nothing is there from the one before.
+    // Every repeat has its own prompts and its own engine, so that nothing is cached from an earlier repeat.
     let requests = |repeat: usize| -> Vec<Request> {
         (0..batch)
             .map(|i| {
@@ -129,7 +129,7 @@ fn generation(args: &BenchGenerateArgs) -> Result<()> {
     let prompt = prompt_tokens + shared_tokens;
     let mut flops = generation_flops(&config, batch, prompt, new_tokens);
     if !args.no_sharing && batch > 1 && shared_tokens > 0 {
-        // What is shared is computed once.
+        // A shared prefix is computed once.
         flops -= (batch - 1) as f64 * generation_flops(&config, 1, shared_tokens, 0);
     }
     let tokens = (batch * new_tokens) as f64;
@@ -188,8 +188,9 @@ fn open(args: &BenchModelArgs, training: Training) -> Result<ChatModel> {
 fn check_context(model: &ChatModel, tokens: usize) -> Result<()> {
     let context = model.config().max_position_embeddings;
     if tokens > context {
-        let text =
-            format!("{tokens} tokens do not fit the model's context of {context}\nhint: ask for fewer");
+        let text = format!(
+            "{tokens} tokens do not fit the model's context of {context} tokens\nhint: give smaller lengths"
+        );
         return Err(UsageError(text).into());
     }
     Ok(())
@@ -199,7 +200,7 @@ fn random_ids(count: usize, vocab: usize, draws: Draws) -> Vec<u32> {
     (0..count as u64).map(|i| (draws.uniform(i) * vocab as f64) as u32).collect()
 }
 
-/// Multiplications and additions of one token's products with the blocks' matrices, forward.
+/// Multiplications and additions of one token's products with the blocks' matrices in the forward pass.
 fn block_flops(config: &ModelConfig, rank: usize) -> f64 {
     let matrices = Projection::ALL.iter().map(|p| {
         let (rows, columns) = p.shape(config);
@@ -208,7 +209,7 @@ fn block_flops(config: &ModelConfig, rank: usize) -> f64 {
     2.0 * (config.num_layers * matrices.sum::<usize>()) as f64
 }
 
-/// The same of a query with `keys` keys and values, over all layers.
+/// The same for one query over `keys` keys and values, in all layers.
 fn attention_flops(config: &ModelConfig, keys: f64) -> f64 {
     4.0 * (config.num_layers * config.q_width()) as f64 * keys
 }
@@ -217,8 +218,8 @@ fn head_flops(config: &ModelConfig) -> f64 {
     2.0 * (config.vocab_size * config.hidden_size) as f64
 }
 
-/// What a step must compute: forward, the inputs' gradients, and the weights' where they are trained. Nothing that is
-/// computed twice to save memory counts.
+/// The operations that a step needs: forward, the inputs' gradients, and the weights' gradients if weights are trained.
+/// What is recomputed to save memory is not counted.
 fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: Option<usize>) -> f64 {
     let products = if rank.is_none() { 3.0 } else { 2.0 };
     let blocks = block_flops(config, 0);
@@ -228,7 +229,7 @@ fn training_flops(config: &ModelConfig, batch: usize, length: usize, rank: Optio
     (batch * length) as f64 * token + (batch * (length - 1)) as f64 * products * head_flops(config)
 }
 
-/// What a generation without sharing must compute: every prompt token once, the head for every new token.
+/// The operations that a generation without sharing needs: every prompt token once, the head for every new token.
 fn generation_flops(config: &ModelConfig, batch: usize, prompt: usize, new: usize) -> f64 {
     let length = (prompt + new.max(1)) - 1;
     let token = block_flops(config, 0) + attention_flops(config, (length + 1) as f64 / 2.0);
@@ -270,13 +271,13 @@ fn print(report: &Value, as_json: bool) -> Result<()> {
     let (rate, of) = (number("tokens_per_s"), number("median_of"));
     println!("{rate:.1} tokens/s (median of {of}, {:.1} to {:.1})", number("slowest"), number("fastest"));
     println!(
-        "{:.0} GFLOP/s of the {:.0} that this processor multiplies at most; memory is read at {:.1} GB/s",
+        "{:.0} GFLOP/s of this processor's peak of {:.0}; memory is read at {:.1} GB/s",
         number("achieved_gflops"),
         number("gemm_peak_gflops"),
         number("memory_gb_per_s")
     );
     println!(
-        "{:.2} GB at most; {} threads, {}, {}",
+        "{:.2} GB peak memory; {} threads, {}, {}",
         1e-9 * number("peak_rss_bytes"),
         report["threads"],
         report["isa"].as_str().unwrap_or_default(),
@@ -285,14 +286,14 @@ fn print(report: &Value, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The middle one; sorts them.
+/// The median; sorts `values`.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
 }
 
-/// The most memory this process held, where the system tells (Linux).
+/// The largest resident memory of this process, if the system reports it (Linux).
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

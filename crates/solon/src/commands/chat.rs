@@ -1,7 +1,8 @@
-//! `solon chat`: a conversation in the terminal, or with lines piped in.
+//! `solon chat`: a conversation in the terminal, or with lines from a pipe.
 //!
-//! Contract: stdout holds the answers alone. A turn that does not fit the context is taken back: at a terminal the
-//! conversation goes on, a script gets the error. Answers are escaped, for a model may emit what repaints the screen.
+//! Contract: stdout has only the answers. A turn that does not fit the context is removed; at a terminal the
+//! conversation then continues, a script gets the error. Answers are escaped, because a model may write control
+//! sequences.
 
 use super::{open, sampling};
 use crate::cli::{ChatArgs, print_error};
@@ -12,16 +13,16 @@ use solon_infer::chat::{AnswerSettings, ChatError, ChatRequest};
 use solon_records::Message;
 use std::io::{BufRead, IsTerminal, Write};
 
-const COMMANDS: &str = "/reset forgets the conversation, /system TEXT sets the instructions, /quit ends";
+const COMMANDS: &str = "/reset clears the conversation, /system TEXT sets the system message, /quit ends";
 
-const TOO_LONG: &str = "/reset begins a new conversation, a smaller --max-new-tokens leaves it more room";
+const TOO_LONG: &str = "start a new conversation with /reset, or give a smaller --max-new-tokens";
 
-/// What a line asks for.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 enum Line<'a> {
     Nothing,
     Reset,
-    /// None takes the instructions away.
+    /// `None` removes the instructions.
     System(Option<&'a str>),
     Quit,
     Unknown(&'a str),
@@ -43,7 +44,7 @@ fn parse(line: &str) -> Line<'_> {
     }
 }
 
-/// Answers lines until /quit or the end of the input.
+/// Answers each line until /quit or the end of the input.
 pub fn run(args: &ChatArgs) -> Result<()> {
     let settings = AnswerSettings { sampling: sampling(&args.sampling)?, slots: 1 };
     let model = open(&args.model, args.weights.weights.into())?;
@@ -71,7 +72,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
             Line::Quit => break,
             Line::Reset => turns.clear(),
             Line::System(text) => system = text.map(Message::system),
-            Line::Unknown(command) => eprintln!("there is no {}; {COMMANDS}", for_terminal(command)),
+            Line::Unknown(command) => eprintln!("unknown command {}; {COMMANDS}", for_terminal(command)),
             Line::Say(text) => {
                 turns.push(Message::user(text));
                 let messages = system.iter().chain(&turns).cloned().collect();

@@ -1,4 +1,4 @@
-//! `solon doctor`: what this machine can do, and what is there.
+//! `solon doctor`: shows what this machine supports, and what is installed.
 
 use crate::catalogue;
 use anyhow::Result;
@@ -6,7 +6,7 @@ use serde_json::json;
 use solon_kernels::Precision;
 use solon_kernels::isa::{Isa, isa};
 
-/// Prints the machine's means.
+/// Prints the machine's properties.
 pub fn run(as_json: bool) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let cache = catalogue::cache_folder()?;
@@ -28,12 +28,12 @@ pub fn run(as_json: bool) -> Result<()> {
         return Ok(());
     }
     println!("solon      {}", env!("CARGO_PKG_VERSION"));
-    println!("processor  {} ({threads} threads); it runs {}", isa().name(), usable.join(", "));
+    println!("processor  {} ({threads} threads); supports {}", isa().name(), usable.join(", "));
     println!("precision  {} by default", Precision::auto().name());
     println!("cache      {}", cache.display());
-    println!("pip        {}", if pip { "found" } else { "not found: models cannot be pulled from PyPI" });
+    println!("pip        {}", if pip { "found" } else { "not found: models cannot be downloaded from PyPI" });
     for (name, there) in models {
-        println!("model      {name}: {}", if there { "in the cache" } else { "not pulled yet" });
+        println!("model      {name}: {}", if there { "in the cache" } else { "not downloaded yet" });
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! `solon explain`: the trail of an item, from the principle and prompt it was made from to the steps that learnt it.
+//! `solon explain`: the trail of an item, from the principle and prompt it was made from to the steps that trained on
+//! it.
 
 use crate::cli::ExplainArgs;
 use anyhow::{Result, bail};
@@ -18,15 +19,15 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
     Ok(())
 }
 
-/// The ledger of a run, for reading; the run may be going on.
+/// Opens a run's ledger for reading; the run may still be active.
 pub fn open_ledger(run: &Path) -> Result<Ledger> {
-    let hint = "hint: give the folder that `solon run` or a training command wrote to with --out";
+    let hint = "hint: give the folder that was --out of `solon run` or of a training command";
     if !run.is_dir() {
-        bail!("no run folder {}\n{hint}", run.display());
+        bail!("there is no folder {}\n{hint}", run.display());
     }
     let path = run.join("ledger.sqlite");
     if !path.is_file() {
-        bail!("{} holds no ledger.sqlite, so it is not a run's folder\n{hint}", run.display());
+        bail!("{} has no ledger.sqlite, so it is not the folder of a run\n{hint}", run.display());
     }
     Ok(Ledger::open_read_only(&path)?)
 }

@@ -1,7 +1,7 @@
 //! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read.
 //!
-//! Contract: what is written is what the run trained on: items that were dropped are left out, soft labels keep their
-//! probability, and `id` is the item's, so that `solon explain` finds it.
+//! Contract: only what the run trained on is written. Dropped items are left out, soft labels keep their probability,
+//! and `id` is the item's id, so that `solon explain` finds it.
 
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
@@ -17,16 +17,16 @@ use std::path::Path;
 pub fn run(args: &ExportArgs) -> Result<()> {
     let ledger = open_ledger(&args.run)?;
     for stage in ledger.stages()?.iter().filter(|stage| !stage.done) {
-        eprintln!("note: the stage {} is not finished; exporting what is there", stage.name);
+        eprintln!("note: the stage {} is not finished; only its items so far are exported", stage.name);
     }
-    // The warm-up conversations of critics and labellers are no demonstrations for a policy.
+    // The conversations that train critics and labellers are not demonstrations for a policy.
     let demonstrations: Vec<Demonstration> =
         kept(&ledger, &args.run, &["sft"])?.into_iter().map(|item| item.data).collect();
     let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &args.run, &["label", "preferences"])?
         .into_iter()
         .map(|item| Preference { id: item.id, ..item.data.preference })
         .collect();
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
     let written = write_demonstrations(&first, &demonstrations)?;
     write_preferences(&second, &preferences)?;
@@ -39,7 +39,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     }
     if written.rows_cut_off > 0 {
         eprintln!(
-            "hint: {} of them are cut off (`cut_off`); Solon learns them without an end, TRL would learn to stop there",
+            "hint: {} of them are cut off (`cut_off`); Solon trains them without an end of turn, TRL would train the model to stop there",
             written.rows_cut_off
         );
     }
@@ -47,7 +47,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The items that stages of these kinds made and did not drop, stage by stage.
+/// The items that stages of these kinds made and did not drop, in the order of the stages.
 fn kept<T: ItemData>(ledger: &Ledger, run: &Path, kinds: &[&str]) -> Result<Vec<TypedItem<T>>> {
     let path = run.join("recipe.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! `solon generate`: answers prompts, one JSON row out for each in.
+//! `solon generate`: answers prompts, and writes one JSON row for each.
 
 use super::{open, sampling};
 use crate::cli::GenerateArgs;
@@ -25,7 +25,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let prompts = read_prompts(&args.prompts)?;
     let model = open(&args.model, args.weights.weights.into())?;
     let draws = Draws::new(args.sampling.seed, "generate");
-    // Keyed by place, so that two rows with the same prompt are two samples.
+    // Draws are keyed by the row's position, so that two rows with the same prompt are two samples.
     let requests: Vec<ChatRequest> = prompts
         .iter()
         .enumerate()

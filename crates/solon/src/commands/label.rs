@@ -1,9 +1,9 @@
 //! `solon label`: preference pairs labelled by a model or by a person.
 //!
-//! Contract: `--out` holds the labelled pairs alone, in the input's order, and is replaced at once at the end. Beside it
-//! lies what the labels were made from: `OUT.labels.jsonl` with the raw log-probs, or `OUT.votes.jsonl`, which
-//! holds a vote before the next pair is shown and which a later session continues. A model's labels are made by a
-//! recipe of one stage, whose run is kept in `OUT.run`, so that the same command resumes it.
+//! Contract: `--out` holds only the labelled pairs, in the input's order, and is replaced atomically at the end. Beside
+//! it is the raw material of the labels: `OUT.labels.jsonl` with the raw log-probs, or `OUT.votes.jsonl`. Each vote is
+//! stored there before the next pair is shown, and a later session continues from it. A model's labels are made by a
+//! recipe of one stage. Its run is kept in `OUT.run`, so that the same command resumes it.
 
 use super::one_stage::OneStage;
 use crate::assets;
@@ -41,9 +41,9 @@ fn by_person(args: &LabelArgs) -> Result<()> {
     })?;
     let probabilities: HashMap<String, f64> = votes.probabilities();
     write(&args.out, pairs, &probabilities, "human")?;
-    eprintln!("this session: votes: {}, skipped: {}; pairs left: {}", end.votes, end.skipped, end.left);
+    eprintln!("this session: {} votes, {} skipped; {} pairs left", end.votes, end.skipped, end.left);
     if end.left > 0 {
-        eprintln!("hint: the same command continues with them");
+        eprintln!("hint: give the same command again to continue");
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ fn write(out: &Path, pairs: Vec<Pair>, probabilities: &HashMap<String, f64>, sou
     Ok(())
 }
 
-/// `OUT.what.jsonl`.
+/// The path `OUT.WHAT.jsonl`.
 fn beside(out: &Path, what: &str) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(format!(".{what}.jsonl"));
@@ -105,9 +105,9 @@ struct Line {
 
 /// The votes of a person on disk, one line each.
 ///
-/// An appended vote is on disk when the call returns; one that was taken back is gone. A line that a dying machine left
-/// unfinished was never acknowledged and is cut off. A vote keeps a hash of its pair, so that it cannot be counted for
-/// other texts that came to stand under the same id. One session at a time holds the file.
+/// An appended vote is on disk when the call returns; an undone vote is removed. A line that a crash left unfinished
+/// was never confirmed and is cut off. A vote keeps a hash of its pair, so that it is not counted for other texts with
+/// the same id. Only one session at a time can open the file.
 struct VotesFile {
     file: File,
     hashes: HashMap<String, String>,
@@ -118,7 +118,7 @@ struct VotesFile {
 }
 
 impl VotesFile {
-    /// Opens the file, or makes it, and reads the votes of earlier sessions on these pairs.
+    /// Opens the file, or creates it, and reads the votes of earlier sessions on these pairs.
     fn open(path: &Path, pairs: &[Pair]) -> Result<Self> {
         let shown = path.display();
         let mut file = File::options()
@@ -130,7 +130,7 @@ impl VotesFile {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                bail!("{shown} is in use by another session; end that one first")
+                bail!("{shown} is in use by another session\nhint: end that session first")
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {shown}"));
@@ -149,11 +149,11 @@ impl VotesFile {
             if line.is_empty() {
                 continue;
             }
-            let Line { vote, pair_sha256 } =
-                serde_json::from_slice(line).with_context(|| format!("{shown}:{} is no vote", place + 1))?;
+            let Line { vote, pair_sha256 } = serde_json::from_slice(line)
+                .with_context(|| format!("{shown}:{} is not a vote", place + 1))?;
             match hashes.get(&vote.pair_id) {
                 Some(expected) if *expected != pair_sha256 => bail!(
-                    "{shown}:{}: the vote on {} was cast on other texts\nhint: give another --out, or move the votes away",
+                    "{shown}:{}: the vote on {} belongs to a pair with other texts\nhint: give another --out, or move this file away",
                     place + 1,
                     vote.pair_id
                 ),
@@ -163,17 +163,17 @@ impl VotesFile {
         Ok(Self { file, hashes, votes, undo: Vec::new(), length: whole as u64 })
     }
 
-    /// The pairs with a vote.
+    /// The ids of pairs with a vote.
     fn voted(&self) -> impl Iterator<Item = &str> {
         self.votes.iter().map(|vote| vote.pair_id.as_str())
     }
 
-    /// P(first is better) by pair.
+    /// P(first is better) by pair id.
     fn probabilities(&self) -> HashMap<String, f64> {
         self.votes.iter().map(|vote| (vote.pair_id.clone(), vote.probability)).collect()
     }
 
-    /// Keeps a vote.
+    /// Stores a vote.
     fn append(&mut self, vote: Vote) -> Result<(), FeedbackError> {
         let pair_sha256 = self.hashes.get(&vote.pair_id).cloned().unwrap_or_default();
         let line = Line { vote, pair_sha256 };
@@ -261,6 +261,6 @@ mod tests {
         let path = folder.path().join("votes.jsonl");
         VotesFile::open(&path, &[pair("p", "A")]).unwrap().append(vote("p")).unwrap();
         let error = VotesFile::open(&path, &[pair("p", "C")]).err().unwrap().to_string();
-        assert!(error.contains("votes.jsonl:1: the vote on p was cast on other texts"), "{error}");
+        assert!(error.contains("votes.jsonl:1: the vote on p belongs to a pair with other texts"), "{error}");
     }
 }

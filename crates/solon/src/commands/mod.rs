@@ -1,4 +1,4 @@
-//! One file for each subcommand. Data goes to stdout, everything else to stderr.
+//! The subcommands, one file for each group. Data goes to stdout, everything else to stderr.
 
 mod bench;
 mod chat;
@@ -23,7 +23,7 @@ use solon_kernels::Precision;
 use solon_model::Training;
 use solon_records::SamplingSettings;
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(arguments: Cli) -> Result<()> {
     match arguments.command {
         Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
@@ -56,13 +56,13 @@ pub fn run(arguments: Cli) -> Result<()> {
     }
 }
 
-/// More threads than any machine's processors.
-const MOST_THREADS: usize = 4096;
+/// A limit above the number of processors of any machine.
+const MAX_THREADS: usize = 4096;
 
-/// Runs `work` with this many threads; all cores where it is not said.
+/// Runs `work` with this many threads; with all cores if `None`.
 pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if let Some(count) = threads.filter(|count| !(1..=MOST_THREADS).contains(count)) {
-        return Err(UsageError(format!("--threads is {count}; give 1 to {MOST_THREADS}")).into());
+    if let Some(count) = threads.filter(|count| !(1..=MAX_THREADS).contains(count)) {
+        return Err(UsageError(format!("--threads is {count}; it must be 1 to {MAX_THREADS}")).into());
     }
     match threads {
         Some(threads) => solon_kernels::threads::with_threads(threads, work),
@@ -70,7 +70,7 @@ pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>)
     }
 }
 
-/// The precision a flag asks for.
+/// The precision for a flag.
 pub fn precision(flag: PrecisionFlag) -> Precision {
     match flag {
         PrecisionFlag::Auto => Precision::auto(),
@@ -79,14 +79,14 @@ pub fn precision(flag: PrecisionFlag) -> Precision {
     }
 }
 
-/// Opens the model a command was given.
+/// Opens a command's model.
 pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let path = catalogue::resolve(&args.model)?;
     let settings = OpenSettings { precision: precision(args.precision), training };
     ChatModel::open(&path, args.adapter.as_deref(), settings).with_context(|| format!("model {}", args.model))
 }
 
-/// The sampling a command was given.
+/// The sampling settings of a command.
 pub fn sampling(args: &SamplingArgs) -> Result<SamplingSettings> {
     let sampling = SamplingSettings {
         max_new_tokens: args.max_new_tokens,
@@ -96,7 +96,7 @@ pub fn sampling(args: &SamplingArgs) -> Result<SamplingSettings> {
         min_p: args.min_p,
         stop: args.stop.clone(),
     };
-    // A message begins with the setting's name, which is the flag's but for the dashes.
+    // A message begins with the setting's name, which is also the flag's name but for the dashes.
     sampling.validate().map_err(|what| {
         let (name, rest) = what.split_once(' ').unwrap_or((&what, ""));
         UsageError(format!("--{} {rest}", name.replace('_', "-")))
@@ -112,7 +112,9 @@ fn pull(name: Option<&str>) -> Result<()> {
         return Ok(());
     };
     let entry = catalogue::CATALOGUE.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        UsageError(format!("the catalogue has no {name}\nhint: `solon pull` without a name lists it"))
+        UsageError(format!(
+            "the catalogue has no model {name}\nhint: `solon pull` without a name lists the catalogue"
+        ))
     })?;
     println!("{}", catalogue::pull(entry)?.display());
     Ok(())

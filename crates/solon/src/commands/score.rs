@@ -1,4 +1,4 @@
-//! `solon score`: log-probs of given completions, one JSON row out for each in.
+//! `solon score`: log-probs of given completions, one JSON row for each.
 
 use super::open;
 use crate::cli::ScoreArgs;

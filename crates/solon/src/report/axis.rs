@@ -1,16 +1,16 @@
-//! From values to places on the page: ranges, round ticks and their labels.
+//! Axes of charts: ranges, round ticks and their labels, and positions on the page.
 
 use std::fmt;
 
-/// Beyond this a value is an accident, and arithmetic on ranges would overflow.
-const LARGEST: f64 = 1e100;
+/// Larger values are not drawn: they are errors, and arithmetic on ranges would overflow.
+const MAX_VALUE: f64 = 1e100;
 
-/// Whether a point can have a place on the page.
+/// Whether a point can be drawn.
 pub fn drawable((x, y): (f64, f64)) -> bool {
-    x.abs() <= LARGEST && y.abs() <= LARGEST
+    x.abs() <= MAX_VALUE && y.abs() <= MAX_VALUE
 }
 
-/// A length in the SVG's units, written with no more digits than are seen.
+/// A length in the SVG's units, written with only the digits that are visible.
 pub struct Length(pub f64);
 
 impl fmt::Display for Length {
@@ -21,23 +21,23 @@ impl fmt::Display for Length {
     }
 }
 
-/// Values `low..=high` laid from `start` to `end` on the page.
+/// An axis that maps the values `low..=high` to `start..=end` on the page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Axis {
     /// The least value shown.
     pub low: f64,
     /// The greatest value shown; above `low`.
     pub high: f64,
-    /// Where `low` lies.
+    /// The position of `low`.
     pub start: f64,
-    /// Where `high` lies.
+    /// The position of `high`.
     pub end: f64,
-    /// The distance between ticks: round, above zero.
+    /// The distance between ticks: a round number above zero.
     pub step: f64,
 }
 
 impl Axis {
-    /// An axis wide enough for all `values`, which must be [`drawable`]. Values that are all alike get room on both sides.
+    /// An axis for all `values`, which must be [`drawable`]. If all values are equal, it gets room on both sides.
     pub fn over(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Option<Self> {
         let (low, high) = values
             .map(|v| (v, v))
@@ -50,7 +50,7 @@ impl Axis {
         Some(Self { low: low - room, high: high + room, start, end, step: step(2.0 * room) })
     }
 
-    /// The axis with its ends moved out to round values.
+    /// The axis with its ends extended to round values.
     pub fn rounded(self) -> Self {
         let step = self.step;
         Self {
@@ -60,7 +60,7 @@ impl Axis {
         }
     }
 
-    /// Where `value` lies.
+    /// The position of `value`.
     pub fn place(self, value: f64) -> f64 {
         self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
     }
@@ -75,14 +75,14 @@ impl Axis {
     }
 }
 
-/// A round distance that cuts `range` into three to eight.
+/// A round distance that divides `range` into three to eight parts.
 fn step(range: f64) -> f64 {
     let rough = range / 7.0;
     let unit = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|m| m * unit).find(|step| *step >= rough * 0.999).unwrap_or(10.0 * unit)
 }
 
-/// A tick's label, with the decimals its distance from the next needs.
+/// A tick's label, with as many decimals as distinguish it from the next tick.
 fn label(value: f64, step: f64) -> String {
     if value.abs() < step * 1e-6 {
         return "0".to_owned();

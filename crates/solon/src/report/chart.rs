@@ -1,7 +1,7 @@
-//! Line charts of what was measured during training, as inline SVG.
+//! Line charts of training metrics, as inline SVG.
 //!
-//! A line breaks where a point is not finite, and the page says how many were left out. Lines differ in dashes as well as
-//! in colour.
+//! A line has a gap at a point that is not finite, and the page says how many points were left out. Lines differ in
+//! dashes and in colour.
 
 use super::axis::{Axis, Length, drawable};
 use super::data::{Curve, Series};
@@ -15,10 +15,10 @@ const RIGHT: f64 = 390.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 200.0;
 
-/// How many classes of line the style sheet knows; further lines start over.
+/// Number of line classes in the style sheet; further lines use them again.
 const STYLES: usize = 6;
 
-/// A line is thinned to about this many points: two for each unit of width.
+/// A line is thinned to about this many points, two for each unit of width.
 const MAX_POINTS: usize = 700;
 
 /// Writes the section's charts in a grid.
@@ -83,7 +83,7 @@ fn svg(html: &mut Html, curve: &Curve, x_axis: Axis, y_axis: Axis) {
     });
 }
 
-/// Writes grid, ticks and labels of a chart whose area is given by its axes.
+/// Writes grid, ticks and labels of a chart; its axes give its area.
 pub fn frame(html: &mut Html, x_axis: Axis, y_axis: Axis, x_label: &str, y_label: &str) {
     for (value, label) in y_axis.ticks() {
         let y = y_axis.place(value);
@@ -145,7 +145,7 @@ fn dot_class(index: usize) -> String {
     format!("dot series-{}", index % STYLES)
 }
 
-/// Keeps the least and the greatest of each run of neighbours, so that a spike is never thinned away.
+/// Keeps the smallest and the largest point of each group of neighbours, so that a spike is never lost.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MAX_POINTS {
         return points.to_vec();
@@ -165,7 +165,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     kept
 }
 
-/// The chart in words, for those who cannot see it.
+/// The chart in words, for people who cannot see it.
 fn description(curve: &Curve) -> String {
     let mut out = format!("{} against {}.", curve.y_label, curve.x_label);
     for series in &curve.series {

@@ -1,29 +1,29 @@
-//! What a report holds: plain data, readable from and writable to JSON, with no say in how it looks.
+//! The data of a report: plain data, readable from and writable to JSON, without layout.
 //!
-//! Figures that are not finite survive JSON: serde_json writes them as `null`, and `null` is read back as NaN.
+//! Figures that are not finite are kept: serde_json writes them as `null`, and `null` is read back as NaN.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Everything one run has to tell.
+/// The report of one run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The page's heading.
     pub title: String,
-    /// Plain sentences for the top of the page: what improved, what did not.
+    /// Sentences for the top of the page: what improved and what did not.
     pub verdict: Vec<String>,
-    /// What the reader must know before believing the figures.
+    /// Warnings that the reader must know before using the figures.
     pub warnings: Vec<String>,
     /// The model the run started from.
     pub model: Model,
     /// The constitution it was trained on.
     pub constitution: Constitution,
-    /// How and where the run was made.
+    /// How and on which machine the run was made.
     pub setting: Setting,
     /// The stages in the order they ran.
     pub stages: Vec<Stage>,
     /// Figures before and after, one for each benchmark.
     pub evaluations: Vec<Evaluation>,
-    /// What was measured during training.
+    /// Metrics of training.
     pub curves: Vec<Curve>,
     /// The judge report, where preferences were labelled.
     pub labeller: Option<Labeller>,
@@ -38,45 +38,45 @@ pub struct Report {
 pub struct Model {
     /// Its catalogue name, or the folder's.
     pub name: String,
-    /// Where it was read from.
+    /// The path it was read from.
     pub path: String,
-    /// Of its weights, in hexadecimal.
+    /// SHA-256 of its weights, in hexadecimal.
     pub sha256: String,
 }
 
-/// The constitution and how much it holds.
+/// The constitution and the size of its parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Constitution {
     /// Its own name.
     pub name: String,
-    /// Principles that answers are criticised and revised by.
+    /// Number of principles for critique and revision.
     pub revision_principles: usize,
-    /// Principles that two answers are compared by.
+    /// Number of principles for comparing two answers.
     pub comparison_principles: usize,
-    /// Worked examples.
+    /// Number of worked examples.
     pub examples: usize,
 }
 
-/// How and where a run was made: all that is needed to make it again.
+/// How and on which machine a run was made: everything needed to repeat it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
     /// The version of Solon that ran.
     pub solon_version: String,
-    /// The frozen recipe, TOML.
+    /// The resolved recipe, as TOML.
     pub recipe: String,
     /// The seed every random draw is keyed by.
     pub seed: u64,
     /// The instruction set the kernels ran on, such as `avx512-bf16`.
     pub isa: String,
-    /// How many threads ran.
+    /// Number of threads.
     pub threads: usize,
-    /// What GEMM inputs are rounded to, `bf16` or `f32`.
+    /// Number format of matrix products' inputs, `bf16` or `f32`.
     pub precision: String,
-    /// When the run began, as it is to be shown.
+    /// The start of the run, as it is shown.
     pub started: String,
-    /// From the first stage's start to the last one's end.
+    /// Seconds from the first stage's start to the last one's end.
     pub total_seconds: f64,
-    /// The most memory the process held.
+    /// The largest memory of the process.
     pub peak_memory_bytes: u64,
 }
 
@@ -85,30 +85,30 @@ pub struct Setting {
 pub struct Stage {
     /// Its name in the recipe.
     pub name: String,
-    /// One plain sentence.
+    /// What the stage does, in one sentence.
     pub what: String,
-    /// How long it ran.
+    /// Its duration.
     pub seconds: f64,
-    /// How many items it made.
+    /// Number of items it made.
     pub items: usize,
-    /// Why items were dropped, and how many for each reason.
+    /// Drop reasons, and the number of items for each.
     pub dropped: Vec<(String, usize)>,
 }
 
-/// The same measures on every model.
+/// The results of one benchmark on every model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The stage that evaluated.
+    /// The stage that ran it.
     pub name: String,
-    /// The models by name. The first is what the others are held against.
+    /// The models' names. The others are compared with the first.
     pub columns: Vec<String>,
-    /// One measure each.
+    /// One row for each measure.
     pub rows: Vec<Measure>,
     /// How intervals and p-values were computed.
     pub method: String,
     /// How an answer is judged to be a refusal.
     pub rule: String,
-    /// How far that judgement agrees with people's.
+    /// How well that judgement agrees with people's.
     pub rule_agreement: Option<String>,
 }
 
@@ -121,19 +121,19 @@ pub struct Measure {
     pub explanation: String,
     /// Which way is an improvement.
     pub better: Better,
-    /// One for each column; `None` where that model was not measured.
+    /// One for each column; `None` if that model was not measured.
     pub cells: Vec<Option<Rate>>,
 }
 
-/// Which way is an improvement.
+/// The direction that is an improvement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
-    /// The lower the better.
+    /// A lower rate is better.
     Lower,
-    /// The higher the better.
+    /// A higher rate is better.
     Higher,
-    /// A description, not a merit.
+    /// Neither direction is better.
     Neither,
 }
 
@@ -159,24 +159,24 @@ pub struct Rate {
     /// The interval's upper end.
     #[serde(deserialize_with = "null_is_nan")]
     pub high: f64,
-    /// Items that count.
+    /// Number of items for which the measure holds.
     pub count: usize,
-    /// Items in all.
+    /// Number of items.
     pub total: usize,
-    /// Of the difference from the first column; `None` in the first column and where there is no test.
+    /// The p-value of the difference from the first column; `None` in the first column and if there is no test.
     pub p_value: Option<f64>,
-    /// The model it was trained from, where that is not the first column, and the p-value of the difference from it.
+    /// The model it was trained from, if that is not the first column, and the p-value of the difference from it.
     pub against_origin: Option<(String, f64)>,
 }
 
 /// A chart of lines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// What is shown.
+    /// The title.
     pub title: String,
-    /// What runs to the right, with its unit.
+    /// The label of the horizontal axis, with its unit.
     pub x_label: String,
-    /// What runs up, with its unit.
+    /// The label of the vertical axis, with its unit.
     pub y_label: String,
     /// The lines.
     pub series: Vec<Series>,
@@ -194,40 +194,40 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// The judge report: how far the labeller can be believed.
+/// The judge report: how far the labeller's labels can be trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Labeller {
     /// One plain sentence.
     pub verdict: String,
-    /// Why its labels should not be believed, where they should not.
+    /// Why its labels should not be trusted, if so.
     pub warning: Option<String>,
-    /// What was measured, and the figure as it is to be shown.
+    /// What was measured, and the figure as it is shown.
     pub rows: Vec<(String, String)>,
-    /// Labels in groups of like confidence.
+    /// Labels in groups of similar confidence.
     pub calibration: Vec<CalibrationBin>,
 }
 
-/// Labels of like confidence.
+/// Labels of similar confidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationBin {
-    /// The mean of what the labeller claimed, in 0..=1.
+    /// The mean confidence of the labeller, in 0..=1.
     #[serde(deserialize_with = "null_is_nan")]
     pub mean_confidence: f64,
     /// How often it was right, in 0..=1.
     #[serde(deserialize_with = "null_is_nan")]
     pub accuracy: f64,
-    /// Labels in the group.
+    /// Number of labels in the group.
     pub count: usize,
 }
 
-/// One prompt and what each model answered.
+/// One prompt and each model's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The prompt's id in the ledger.
     pub id: String,
     /// The group it is shown in, such as `red-team`.
     pub kind: String,
-    /// What it is about.
+    /// Its subject.
     pub category: String,
     /// The prompt.
     pub prompt: String,
@@ -242,11 +242,11 @@ pub struct Answer {
     pub column: String,
     /// The answer.
     pub text: String,
-    /// How it was judged, in a word or two.
+    /// The judgement of the answer, in a word or two.
     pub verdict: String,
 }
 
-/// What `solon explain` prints of one item.
+/// The output of `solon explain` for one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trail {
     /// The item's id in the ledger.

@@ -1,22 +1,22 @@
-//! The figures before and after: a table with each figure's interval, and a forest plot for each measure.
+//! The evaluation tables: each figure with its interval, and a forest plot for each measure.
 //!
-//! A difference from the first column is called clear where its p-value is below 0.05 or, where there is no test, where
-//! the intervals do not overlap. Anything less is "no clear change", however large the difference looks.
+//! A difference from the first column is called clear if its p-value is below 0.05 or, if there is no test, if the
+//! intervals do not overlap. Any other difference is "no clear change", however large it looks.
 
 use super::axis::{Axis, Length};
 use super::data::{Better, Evaluation, Measure, Rate};
 use super::figures::{count, interval, p_value, percent};
 use super::html::Html;
 
-/// How a figure compares with the first column's.
+/// How a figure compares with that of the first column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// It is the first column, or there is nothing to hold it against.
+    /// It is the first column, or there is nothing to compare it with.
     None,
     Unclear,
     Better,
     Worse,
-    /// Clear, but of a measure that has no better.
+    /// Clear, but for this measure no direction is better.
     Different,
 }
 
@@ -47,7 +47,7 @@ impl Change {
         }
     }
 
-    /// Sign and word, so that nothing hangs on colour.
+    /// A sign and a word, so that the meaning does not depend on colour.
     fn words(self) -> &'static str {
         match self {
             Change::None => "",
@@ -59,7 +59,7 @@ impl Change {
     }
 }
 
-/// Writes each benchmark under its own heading; a single one needs none.
+/// Writes each benchmark under its own heading; a single benchmark needs no heading.
 pub fn evaluations(html: &mut Html, evaluations: &[Evaluation]) {
     for one in evaluations {
         if evaluations.len() > 1 {
@@ -75,7 +75,7 @@ fn evaluation(html: &mut Html, evaluation: &Evaluation) {
     for (term, text) in [
         ("Intervals and tests.", Some(&evaluation.method)),
         ("How an answer is judged.", Some(&evaluation.rule)),
-        ("How far that can be believed.", evaluation.rule_agreement.as_ref()),
+        ("How reliable that is.", evaluation.rule_agreement.as_ref()),
     ] {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             html.element("p", &[("class", &"note")], |html| {
@@ -88,7 +88,8 @@ fn evaluation(html: &mut Html, evaluation: &Evaluation) {
 }
 
 fn table(html: &mut Html, evaluation: &Evaluation) {
-    // The roles are what the elements mean already; browsers forget it where the style sheet turns rows into cards.
+    // The roles repeat what the elements already mean, because browsers forget it if the style sheet turns rows into
+    // cards.
     html.element("table", &[("class", &"cards evaluation"), ("role", &"table")], |html| {
         html.leaf("caption", &[], caption(evaluation));
         html.element("thead", &[("role", &"rowgroup")], |html| header(html, &evaluation.columns));
@@ -103,7 +104,7 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
 fn caption(evaluation: &Evaluation) -> String {
     match evaluation.columns.first() {
         Some(base) if evaluation.columns.len() > 1 => {
-            format!("Share of items, with its interval under it. Each model is held against {base}.")
+            format!("Share of items, with its interval under it. Each model is compared with {base}.")
         }
         _ => "Share of items, with its interval under it.".to_owned(),
     }
@@ -143,11 +144,11 @@ fn direction(better: Better) -> &'static str {
     match better {
         Better::Lower => "↓ lower is better",
         Better::Higher => "↑ higher is better",
-        Better::Neither => "neither way is better",
+        Better::Neither => "neither direction is better",
     }
 }
 
-/// Each column with its figure, held against the first column's.
+/// Each column with its figure, compared with the first column's.
 fn compared<'a>(columns: &'a [String], measure: &'a Measure) -> Vec<(&'a str, Option<(&'a Rate, Change)>)> {
     let cell = |i: usize| measure.cells.get(i).and_then(Option::as_ref);
     let figure = |i: usize| {
@@ -169,12 +170,12 @@ fn figure(html: &mut Html, rate: &Rate, change: Change) {
             html.leaf("span", &[("class", &"interval")], p_value(p));
         }
         if let Some((origin, p)) = &rate.against_origin {
-            html.leaf("span", &[("class", &"interval")], format!("against {origin}: {}", p_value(*p)));
+            html.leaf("span", &[("class", &"interval")], format!("compared with {origin}: {}", p_value(*p)));
         }
     }
 }
 
-/// One line for each model: a dot at the figure and a whisker over its interval, from 0% to 100% in every plot alike.
+/// One line for each model: a dot at the figure and a whisker over its interval. All plots go from 0% to 100%.
 fn forest(html: &mut Html, measure: &Measure, figures: &[(&str, Option<(&Rate, Change)>)]) {
     let axis = Axis { low: 0.0, high: 1.0, start: 62.0, end: 222.0, step: 0.5 };
     let bottom = 6.0 + 18.0 * figures.len() as f64;
@@ -223,7 +224,7 @@ fn dot_and_whisker(html: &mut Html, rate: &Rate, change: Change, axis: Axis, y: 
             html.empty("path", &[("class", &"whisker"), ("d", &path)]);
         }
         let x = place(rate.rate);
-        // Shapes as well as colours: a diamond is better, a square worse, a circle neither.
+        // Shapes and colours: a diamond is better, a square worse, a circle neither.
         match change {
             Change::Better => html.empty("path", &[("class", &"mark"), ("d", &diamond(x, y))]),
             Change::Worse => {
@@ -244,7 +245,7 @@ fn diamond(x: f64, y: f64) -> String {
     format!("M{} {}l5 5l-5 5l-5 -5z", Length(x), Length(y - 5.0))
 }
 
-/// A model's name, cut to the room the plot has for it.
+/// A model's name, shortened to fit the plot.
 fn clipped(name: &str) -> String {
     let short: String = name.chars().take(8).collect();
     if short == name { short } else { format!("{short}…") }

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 /// A share as a percentage with one decimal; a dash where it is not finite.
 pub fn percent(share: f64) -> String {
@@ -27,7 +27,7 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
-/// A length of time in its two largest units.
+/// A duration in its two largest units.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "–".to_owned();
@@ -78,7 +78,7 @@ pub fn counted(n: usize, singular: &str) -> String {
     format!("{} {singular}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
-/// Four significant digits, for values read in passing.
+/// Four significant digits, for values in descriptions.
 pub fn short(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

@@ -1,7 +1,7 @@
-//! A writer that cannot forget to escape or to close: text and attribute values are escaped on their way in, and an
-//! element is closed when the function that fills it returns.
+//! An HTML writer that always escapes text and always closes elements. Text and attribute values are escaped when they
+//! are written. An element is closed when the function that fills it returns.
 //!
-//! Names of elements and attributes are `&'static str`: written in this program, never taken from a model.
+//! Names of elements and attributes are `&'static str`: they are written in this program and never come from a model.
 
 use std::fmt::{self, Display, Write};
 
@@ -33,24 +33,24 @@ impl Html {
         self.out.push_str("</");
         self.out.push_str(name);
         self.out.push('>');
-        // Lines keep the file readable; only after blocks, where white space is not shown.
+        // Line breaks keep the file readable. They are only written after blocks, where white space is not shown.
         if matches!(name, "section" | "header" | "tr" | "article" | "figure" | "svg" | "p" | "li" | "div") {
             self.out.push('\n');
         }
     }
 
-    /// Writes an element that holds text alone.
+    /// Writes an element that contains only text.
     pub fn leaf(&mut self, name: &'static str, attributes: Attributes, text: impl Display) {
         self.element(name, attributes, |html| html.text(text));
     }
 
-    /// Writes an element that holds nothing: `<meta />`, `<circle />`.
+    /// Writes an element without content: `<meta />`, `<circle />`.
     pub fn empty(&mut self, name: &'static str, attributes: Attributes) {
         self.open(name, attributes);
         self.out.push_str(" />");
     }
 
-    /// Writes a style sheet, unescaped, which is why it must be part of this program.
+    /// Writes a style sheet without escaping it; so it must be part of this program.
     pub fn style(&mut self, css: &'static str) {
         self.out.push_str("<style>\n");
         self.out.push_str(css);
@@ -76,11 +76,11 @@ impl Html {
 }
 
 fn write_escaped(out: &mut String, text: &dyn Display) {
-    // Neither `Escaped` nor `String` can fail; a `Display` that does has written what it could.
+    // Neither `Escaped` nor `String` can fail; a `Display` that fails has written what it could.
     let _ = write!(Escaped { out }, "{text}");
 }
 
-/// Escapes what passes through it.
+/// Escapes everything that is written to it.
 struct Escaped<'a> {
     out: &'a mut String,
 }
@@ -103,8 +103,9 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Whether `c` is not seen but changes what is: controls, marks and overrides of writing direction, line separators,
-/// zero-width spaces, invisible operators and tag characters. Joiners are left alone; Persian and emoji need them.
+/// Whether `c` is invisible but changes what is seen: control characters, marks and overrides of writing direction,
+/// line separators, zero-width spaces, invisible operators and tag characters. Joiners are not included, because
+/// Persian and emoji need them.
 fn hides_or_reorders(c: char) -> bool {
     matches!(
         c,

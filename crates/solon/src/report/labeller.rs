@@ -1,4 +1,4 @@
-//! The judge report: how far the labeller can be believed, with its reliability diagram.
+//! The judge report: how far the labeller's labels can be trusted, with its reliability diagram.
 
 use super::axis::{Axis, Length, drawable};
 use super::chart::frame;
@@ -27,7 +27,7 @@ pub fn labeller(html: &mut Html, labeller: &Labeller) {
 
 fn measurements(html: &mut Html, rows: &[(String, String)]) {
     html.element("table", &[], |html| {
-        html.leaf("caption", &[], "What was measured before its labels were used.");
+        html.leaf("caption", &[], "Measured before its labels were used.");
         html.element("tbody", &[], |html| {
             for (what, figure) in rows {
                 html.element("tr", &[], |html| {
@@ -41,9 +41,9 @@ fn measurements(html: &mut Html, rows: &[(String, String)]) {
 
 fn calibration(html: &mut Html, bins: &[CalibrationBin]) {
     html.element("figure", &[("class", &"reliability")], |html| {
-        html.leaf("figcaption", &[], "When it is sure, is it right?");
+        html.leaf("figcaption", &[], "Is it right when it is confident?");
         diagram(html, bins);
-        let note = "On the dashed line a labeller is right as often as it claims; below it, it is too sure. \
+        let note = "On the dashed line the labeller is right as often as its confidence says; below the line it is overconfident. \
                     Larger dots stand for more labels.";
         html.leaf("p", &[("class", &"note")], note);
         html.element("details", &[], |html| {
@@ -73,8 +73,8 @@ fn calibration(html: &mut Html, bins: &[CalibrationBin]) {
     });
 }
 
-/// Accuracy against confidence. A choice between two is never claimed with less than one half, so the axis starts there
-/// unless the labels say otherwise.
+/// Accuracy against confidence. The confidence in one of two options is at least one half, so the axis starts there
+/// unless a label is below it.
 fn diagram(html: &mut Html, bins: &[CalibrationBin]) {
     let shown: Vec<_> = bins.iter().filter(|bin| drawable((bin.mean_confidence, bin.accuracy))).collect();
     let low = if shown.iter().all(|bin| bin.mean_confidence >= 0.5) { 0.5 } else { 0.0 };
@@ -92,7 +92,7 @@ fn diagram(html: &mut Html, bins: &[CalibrationBin]) {
         for bin in shown {
             let x = Length(x_axis.place(bin.mean_confidence.clamp(low, 1.0)));
             let y = Length(y_axis.place(bin.accuracy.clamp(0.0, 1.0)));
-            // The area, not the radius, grows with the count.
+            // The dot's area, not its radius, grows with the count.
             let radius = Length(2.5 + 7.5 * (bin.count as f64 / most as f64).sqrt());
             html.empty("circle", &[("class", &"bubble"), ("cx", &x), ("cy", &y), ("r", &radius)]);
         }
@@ -105,7 +105,7 @@ fn description(bins: &[&CalibrationBin]) -> String {
         .map(|bin| {
             let labels = counted(bin.count, "label");
             format!(
-                "At {} confidence {} were right, of {labels}.",
+                "At {} confidence, {} of {labels} were right.",
                 percent(bin.mean_confidence),
                 percent(bin.accuracy)
             )

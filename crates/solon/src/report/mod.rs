@@ -1,10 +1,11 @@
-//! The report of a run: one HTML file that needs nothing else, to read, print, send or keep.
+//! The report of a run: one HTML file without other files, to read, print, send or keep.
 //!
-//! [`render`] is a pure function from [`Report`] to text: no files, no clock, no network, no scripts. Whatever models and
-//! recipes wrote is escaped on its way in, invisible characters are made visible, and the page's own content policy
-//! forbids every script and every request, so a hostile answer stays text.
+//! [`render`] is a pure function from [`Report`] to text: no files, no clock, no network, no scripts. All text of
+//! models and recipes is escaped, invisible characters are made visible, and the page's content policy forbids every
+//! script and every request. So a hostile answer stays text.
 //!
-//! Light or dark follows the reader's system; tables turn into cards on a phone; nothing hangs on colour alone.
+//! The page follows the reader's light or dark setting. On a phone, tables turn into cards. Nothing is shown by colour
+//! alone.
 
 mod axis;
 mod chart;
@@ -24,11 +25,11 @@ use html::Html;
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'none'; base-uri 'none'; form-action 'none'";
 
-/// A part of the page that is left out where the report has nothing for it.
+/// A part of the page. It is left out if the report has no data for it.
 struct Section {
     id: &'static str,
     heading: &'static str,
-    /// One sentence on what is to be seen.
+    /// One sentence that introduces it.
     about: &'static str,
     present: bool,
     write: fn(&mut Html, &Report),
@@ -61,7 +62,7 @@ fn sections(report: &Report) -> Vec<Section> {
         Section {
             id: "labeller",
             heading: "The labeller",
-            about: "Preferences are worth what the judge is worth. This one was measured first.",
+            about: "Preference labels are only as good as the judge. This judge was measured before its labels were used.",
             present: report.labeller.is_some(),
             write: |html, report| {
                 if let Some(labeller) = &report.labeller {
@@ -72,14 +73,14 @@ fn sections(report: &Report) -> Vec<Section> {
         Section {
             id: "samples",
             heading: "Samples",
-            about: "The same prompts, answered by each model. Model text is shown as written.",
+            about: "The same prompts, answered by each model. Model text is unchanged.",
             present: !report.samples.is_empty(),
             write: |html, report| samples::samples(html, &report.samples),
         },
         Section {
             id: "trail",
             heading: "The trail",
-            about: "Every training item can be followed back to the principle it came from.",
+            about: "Every training item can be traced back to the principle it came from.",
             present: !report.trail.is_empty(),
             write: |html, report| samples::trail(html, &report.trail),
         },
@@ -133,7 +134,7 @@ fn title(report: &Report) -> &str {
     if report.title.is_empty() { "A Solon run" } else { &report.title }
 }
 
-/// Title, verdict and warnings: what to know if nothing else is read.
+/// Title, verdict and warnings: the most important part.
 fn top(html: &mut Html, report: &Report) {
     html.leaf("p", &[("class", &"overline")], overline(report));
     html.leaf("h1", &[], title(report));

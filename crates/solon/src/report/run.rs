@@ -1,10 +1,10 @@
-//! The run itself: its stages and their time, what it was made from, and how to make it again.
+//! The run itself: its stages and their time, its inputs, and how to repeat it.
 
 use super::data::{Report, Stage};
 use super::figures::{bytes, count, counted, duration};
 use super::html::Html;
 
-/// Writes the stages with the share of time each took.
+/// Writes the stages and how long each took.
 pub fn stages(html: &mut Html, stages: &[Stage]) {
     let longest = stages.iter().map(|stage| stage.seconds).filter(|s| s.is_finite()).fold(0.0, f64::max);
     html.element("table", &[("class", &"cards stages"), ("role", &"table")], |html| {
@@ -41,7 +41,7 @@ fn row(html: &mut Html, stage: &Stage, longest: f64) {
         html.element("td", &[("role", &"cell"), ("class", &"time"), ("data-label", &"Time")], |html| {
             html.leaf("span", &[("class", &"seconds")], duration(stage.seconds));
             let share = if longest > 0.0 { (stage.seconds / longest).clamp(0.0, 1.0) } else { 0.0 };
-            // NaN fails every comparison, and a stage without a time has no bar.
+            // NaN fails every comparison, so a stage without a time has no bar.
             let share = if share > 0.0 { share } else { 0.0 };
             html.element("span", &[("class", &"track"), ("aria-hidden", &"true")], |html| {
                 html.leaf(
@@ -65,7 +65,7 @@ fn dropped(html: &mut Html, reasons: &[(String, usize)]) {
     });
 }
 
-/// Writes what the run was made from, and its recipe.
+/// Writes the run's inputs and its recipe.
 pub fn ingredients(html: &mut Html, report: &Report) {
     let (model, constitution, setting) = (&report.model, &report.constitution, &report.setting);
     let principles = format!(
@@ -81,14 +81,14 @@ pub fn ingredients(html: &mut Html, report: &Report) {
         ("Read from", model.path.clone()),
         ("SHA-256", model.sha256.clone()),
         ("Constitution", constitution.name.clone()),
-        ("It holds", principles),
+        ("Principles", principles),
         ("Seed", setting.seed.to_string()),
         ("Precision", setting.precision.clone()),
         ("Instruction set", setting.isa.clone()),
         ("Threads", setting.threads.to_string()),
         ("Started", setting.started.clone()),
-        ("Time in all", duration(setting.total_seconds)),
-        ("Most memory", memory),
+        ("Total time", duration(setting.total_seconds)),
+        ("Peak memory", memory),
     ];
     html.element("dl", &[("class", &"facts")], |html| {
         for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -100,15 +100,15 @@ pub fn ingredients(html: &mut Html, report: &Report) {
     });
     if !setting.recipe.is_empty() {
         html.element("details", &[("class", &"recipe")], |html| {
-            html.leaf("summary", &[], "The recipe, as it was frozen when the run began");
+            html.leaf("summary", &[], "The recipe with all settings, as the run used it");
             html.leaf("pre", &[("tabindex", &"0")], &setting.recipe);
         });
     }
 }
 
-/// Writes how to make the run again.
+/// Writes how to repeat the run.
 pub fn reproduce(html: &mut Html, report: &Report) {
-    html.leaf("h2", &[], "To make this run again");
+    html.leaf("h2", &[], "Repeat this run");
     html.element("p", &[], |html| {
         html.text("Save the recipe above as ");
         html.leaf("code", &[], "recipe.toml");

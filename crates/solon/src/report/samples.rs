@@ -1,4 +1,4 @@
-//! What the models wrote: answers to the same prompts side by side, and the trail from an item back to its principle.
+//! Samples: each model's answers to the same prompts side by side, and trails from an item back to its principle.
 
 use super::data::{Answer, Sample, Trail};
 use super::html::Html;
@@ -44,7 +44,7 @@ fn one(html: &mut Html, sample: &Sample) {
     });
 }
 
-/// The verdict, marked where it is not the first model's.
+/// The verdict, marked if it differs from the first model's.
 fn chip(html: &mut Html, answer: &Answer, first: Option<&Answer>) {
     if answer.verdict.is_empty() {
         return;

@@ -1,8 +1,8 @@
-//! The page as a whole: whatever the report holds, it is well formed, closed to scripts, and complete.
+//! The page as a whole: whatever the report holds, the page is well formed, has no scripts, and is complete.
 
 use super::*;
 
-/// A hostile string for every place that a model or a recipe can fill.
+/// A hostile string, used in every place that a model or a recipe can fill.
 const HOSTILE: &str =
     "</style></title></pre><script>alert('x')</script>\"'><img src=x onerror=alert(1)>\0\u{202e}";
 
@@ -10,7 +10,7 @@ fn hostile() -> String {
     HOSTILE.to_owned()
 }
 
-/// A report with something hostile in every text.
+/// A report with a hostile string in every text.
 fn full() -> Report {
     let rate = |rate| Rate {
         rate,
@@ -91,7 +91,7 @@ fn full() -> Report {
     }
 }
 
-/// Reads tags as a browser would and fails where one is not closed, or closed by another's name.
+/// Reads tags as a browser would and fails if one is not closed, or is closed under another name.
 fn check_balance(page: &str) {
     let body = page.strip_prefix("<!DOCTYPE html>").expect("the page starts with its doctype");
     let mut open: Vec<&str> = Vec::new();
@@ -127,7 +127,7 @@ fn every_text_is_escaped() {
     let page = render(&full());
     check_balance(&page);
     assert!(!tag_names(&page).contains(&"script") && !tag_names(&page).contains(&"img"));
-    // No tag ends inside an attribute: with quoted values cut out, no handler is left.
+    // No tag ends inside an attribute: after removing quoted values, no event handler is left.
     for tag in page.split('<').skip(2) {
         let tag = tag.split('>').next().unwrap();
         let outside: String = tag.split('"').step_by(2).collect();

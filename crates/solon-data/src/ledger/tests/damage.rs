@@ -1,4 +1,4 @@
-//! Kills, torn logs, and files that are no sound ledger.
+//! Kills, torn logs, and files that are not valid ledgers.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn what_was_committed_survives_a_kill_and_what_was_not_is_gone() {
     let (_folder, path, mut ledger) = new_ledger();
     small_run(&mut ledger);
-    // A transaction under way: its pages may already be in the log, without the commit.
+    // A transaction in progress: its pages may already be in the log, without the commit.
     ledger.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE;").unwrap();
     for ordinal in 0..500 {
         ledger
@@ -17,7 +17,7 @@ fn what_was_committed_survives_a_kill_and_what_was_not_is_gone() {
             )
             .unwrap();
     }
-    // What SIGKILL leaves on disk: the file and its log as they are now, no lock, no shared memory.
+    // What SIGKILL leaves on disk: the file and its log as they are, no lock, no shared memory.
     let crashed = tempfile::tempdir().unwrap();
     let copy = crashed.path().join("ledger.sqlite");
     fs::copy(&path, &copy).unwrap();
@@ -75,7 +75,7 @@ fn files_that_are_no_sound_ledger_are_refused_by_name_and_left_alone() {
         fs::write(&file, bytes).unwrap();
         let error = Ledger::open(&file).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(name), "{error}");
-        // A reader does not look at every page; it must say so when it meets the damage.
+        // A reader does not check every page; it must report the damage when it reads the damaged one.
         let read =
             Ledger::open_read_only(&file).and_then(|ledger| ledger.raw_items("respond", ItemKind::Prompt));
         let error = read.unwrap_err().to_string();
@@ -85,14 +85,14 @@ fn files_that_are_no_sound_ledger_are_refused_by_name_and_left_alone() {
     check(
         "text",
         "not a database, only a text that is long enough".repeat(100).as_bytes(),
-        "is not a Solon ledger: it is no SQLite file",
+        "is not a Solon ledger: it is not an SQLite file",
     );
     check("truncated", &sound[..sound.len() / 2], "is damaged");
     let mut flipped = sound.clone();
     flipped[4096..].fill(0x5a);
     check("flipped", &flipped, "is damaged");
 
-    // The last page is an index that no opening statement touches; only the check of every page finds it.
+    // The last page is an index that no statement at opening reads; only the check of every page finds the damage.
     let quiet = folder.path().join("quiet");
     let mut bytes = sound.clone();
     let last = bytes.len() - 4096;
