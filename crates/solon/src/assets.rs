@@ -15,6 +15,9 @@ const SHIPPED: &[(&str, &str)] = &[
     (EVALUATION_PROMPTS, include_str!("../../../prompts/eval.jsonl")),
     ("prompts/red-team.jsonl", include_str!("../../../prompts/red-team.jsonl")),
     ("prompts/helpful.jsonl", include_str!("../../../prompts/helpful.jsonl")),
+    ("data/demonstrations.jsonl", include_str!("../../../data/demonstrations.jsonl")),
+    ("data/preferences.jsonl", include_str!("../../../data/preferences.jsonl")),
+    ("data/safety.jsonl", include_str!("../../../data/safety.jsonl")),
 ];
 
 /// The file that the user gave, or the shipped file of this name.
