@@ -66,7 +66,7 @@ pub enum Command {
         after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
     )]
     Sft(TrainArgs),
-    /// Train a reward model on preference pairs (TRL's formats, soft labels in \"probability\")
+    /// Train a reward model on preference pairs (TRL's formats, soft labels in `probability`)
     #[command(
         after_help = "Example:\n  solon reward --model smollm2-135m-instruct --data pairs.jsonl --out reward"
     )]

@@ -69,6 +69,15 @@ impl Plan {
         self.stages.iter().find(|planned| planned.name == name)
     }
 
+    /// Refuses to stop after a stage that is not there.
+    pub fn check_until(&self, until: Option<&str>) -> Result<()> {
+        let Some(until) = until.filter(|name| self.stage(name).is_none()) else { return Ok(()) };
+        let names: Vec<&str> = self.stages.iter().map(|planned| planned.name.as_str()).collect();
+        let names = names.join(", ");
+        let text = format!("--until {until}: there is no stage of that name\nhint: the stages are {names}");
+        Err(UsageError(text).into())
+    }
+
     /// Whether any stage trains.
     pub fn trains(&self) -> bool {
         self.stages.iter().any(|planned| planned.stage.trains().is_some())

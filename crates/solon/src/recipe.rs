@@ -52,12 +52,27 @@ pub struct Recipe {
 
 /// Shape of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "LoraKeys")]
 pub struct Lora {
     /// Inner width.
     pub rank: NonZeroUsize,
     /// The update is scaled by alpha / rank.
     pub alpha: f32,
+}
+
+/// The keys as a recipe may give them: alpha is twice the rank where it is left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoraKeys {
+    rank: Option<NonZeroUsize>,
+    alpha: Option<f32>,
+}
+
+impl From<LoraKeys> for Lora {
+    fn from(keys: LoraKeys) -> Self {
+        let shape = keys.rank.map_or_else(Lora::default, Lora::of_rank);
+        Lora { alpha: keys.alpha.unwrap_or(shape.alpha), ..shape }
+    }
 }
 
 impl Default for Lora {
@@ -204,6 +219,15 @@ mod tests {
         check("model=some/folder", |t| t["model"].clone(), "some/folder".into());
         check("lora.rank=8", |t| t["lora"]["rank"].clone(), 8.into());
         assert!(apply_override(&mut table(), "sft.epochs").unwrap_err().to_string().contains("="));
+    }
+
+    #[test]
+    fn alpha_is_twice_the_rank_where_it_is_left_out() {
+        let lora = |text: &str| toml::from_str::<Lora>(text).map(|lora| (lora.rank.get(), lora.alpha));
+        assert_eq!(lora("rank = 8"), Ok((8, 16.0)));
+        assert_eq!(lora("alpha = 8.0"), Ok((16, 8.0)));
+        assert_eq!(lora(""), Ok((16, 32.0)));
+        assert!(lora("rank = 0").is_err() && lora("rnk = 8").is_err());
     }
 
     #[test]

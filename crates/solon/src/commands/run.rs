@@ -14,6 +14,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let plan = Plan::of(recipe, here.parent().unwrap_or(Path::new(".")))
         .with_context(|| args.recipe.display().to_string())?;
+    plan.check_until(args.until.as_deref())?;
     if args.plan {
         return print_plan(&plan, &out, args.json);
     }

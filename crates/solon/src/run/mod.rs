@@ -2,7 +2,7 @@
 //!
 //! What all stages do alike is here, once: begin or skip, chunks of items that are not made yet, training with
 //! checkpoints, the end. A stage is a function of the hash of its settings and inputs, of the run's seed and of its own
-//! name ([`Run::input_hash`]).
+//! name ([`input_hash`]).
 
 mod finish;
 mod folder;
@@ -306,14 +306,6 @@ pub fn run_plan<T>(
     until: Option<&str>,
     then: impl FnOnce(&mut Run, &Done) -> Result<T>,
 ) -> Result<T> {
-    if let Some(until) = until.filter(|name| plan.stage(name).is_none()) {
-        let names: Vec<&str> = plan.stages.iter().map(|planned| planned.name.as_str()).collect();
-        let text = format!(
-            "--until {until}: there is no stage of that name\nhint: the stages are {}",
-            names.join(", ")
-        );
-        return Err(UsageError(text).into());
-    }
     stop_on_interrupt()?;
     with_threads(threads, || {
         let mut run = Run::open(plan, out)?;
