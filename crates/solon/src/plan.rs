@@ -9,7 +9,7 @@ use crate::cli::UsageError;
 use crate::recipe::{Recipe, stage_name};
 use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Stage};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -48,6 +48,9 @@ impl Plan {
         if let Some(constitution) = &mut recipe.constitution {
             *constitution = find(constitution)?;
         }
+        if let Some(adapter) = &mut recipe.adapter {
+            *adapter = find(adapter)?;
+        }
         let mut builder = Builder { recipe: &recipe, find: &find, stages: Vec::new(), tables: Vec::new() };
         if recipe.constitution.is_some() {
             builder.add(toml::Table::from_iter([("kind".to_owned(), "principles".into())]))?;
@@ -60,6 +63,7 @@ impl Plan {
         recipe.stages = tables.into_iter().filter(|table| stage_kind(table) != Some("principles")).collect();
         let plan = Self { recipe, stages };
         plan.check_weights()?;
+        plan.check_one_of_a_kind()?;
         plan.preflight()?;
         Ok(plan)
     }
@@ -117,6 +121,54 @@ impl Plan {
         Ok(())
     }
 
+    /// What a recipe may hold once only, and what must lie on one model.
+    fn check_one_of_a_kind(&self) -> Result<()> {
+        let mut saving = self.stages.iter().filter(|planned| planned.stage.output() == Data::Saved);
+        if let (Some(first), Some(second)) = (saving.next(), saving.next()) {
+            let (first, second) = (&first.name, &second.name);
+            let text = format!(
+                "stage `{second}`: `{first}` saves the delivered model already; a recipe delivers one"
+            );
+            return Err(UsageError(text).into());
+        }
+        for planned in &self.stages {
+            let ([from], [reward]) = (planned.input("from"), planned.input("reward_model")) else { continue };
+            let (policy, other) = (self.decoder_of(from), self.decoder_of(reward));
+            if policy != other {
+                let text = format!(
+                    "stage `{}`: `{from}` lies on the weights of `{policy}` and `{reward}` on those of `{other}`; PPO's \
+                     policy, reference, reward model and critic share one model\n\
+                     hint: train the reward model from = \"{policy}\"",
+                    planned.name
+                );
+                return Err(UsageError(text).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The model whose weights a stage's adapter lies on: `base`, or a stage that trained every weight.
+    fn decoder_of<'a>(&'a self, name: &'a str) -> &'a str {
+        match self.stage(name) {
+            Some(planned) if planned.stage.trains() == Some(Method::Full) => name,
+            Some(planned) => planned.input("from").first().map_or(BASE, |from| self.decoder_of(from)),
+            None => BASE,
+        }
+    }
+
+    /// Every stage that a stage's inputs come from, directly or not.
+    fn ancestors(&self, name: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut waiting = vec![name.to_owned()];
+        while let Some(planned) = waiting.pop().and_then(|name| self.stage(&name)) {
+            for (_, names) in &planned.inputs {
+                waiting.extend(names.iter().filter(|name| found.insert((*name).clone())).cloned());
+            }
+            waiting.retain(|name| self.stage(name).is_some());
+        }
+        found
+    }
+
     /// Lets every stage look at what comes from outside, and refuses ids that two stages would both put into the ledger.
     fn preflight(&self) -> Result<()> {
         let mut ids: BTreeMap<String, &str> = BTreeMap::new();
@@ -131,7 +183,12 @@ impl Plan {
             let names = |key: &str| planned.input(key).to_vec();
             let own = planned
                 .stage
-                .preflight(&Preflight { inputs: &inputs, names: &names, names_of: &names_of })
+                .preflight(&Preflight {
+                    inputs: &inputs,
+                    names: &names,
+                    names_of: &names_of,
+                    ancestors: &|name| self.ancestors(name),
+                })
                 .with_context(|| format!("stage `{}`", planned.name))?;
             for id in own {
                 if let Some(first) = ids.insert(id.clone(), &planned.name) {
@@ -229,6 +286,10 @@ impl Builder<'_> {
             };
         }
         let mut connected = Vec::new();
+        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            let text = format!("stage `{name}`: {key}: \"{}\" is named twice", twice.1);
+            return Err(UsageError(text).into());
+        }
         for given in names {
             let from = match accepts.iter().find_map(|data| data.loader()) {
                 Some(loader) if is_file(&given) => self.load(name, key, loader, &given, table)?,

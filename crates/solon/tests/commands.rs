@@ -314,6 +314,52 @@ fn a_trained_adapter_is_loaded_and_changes_the_answer() {
 }
 
 #[test]
+fn out_holds_what_was_asked_for_last() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "the the"})]);
+    let sft = "sft --model model --data demos.jsonl --out sft";
+    let holds = |adapter: bool| {
+        assert_eq!(place.path("sft/adapter_config.json").exists(), adapter);
+        for file in ["config.json", "model.safetensors"] {
+            assert_eq!(place.path(&format!("sft/{file}")).exists(), !adapter, "{file}");
+        }
+    };
+    place.run(sft, "").ok();
+    holds(true);
+    // Nothing is trained again, and the other form takes the place of the first.
+    let merged = place.run(&format!("{sft} --merge"), "").ok();
+    assert!(!merged.err.contains("sft: done") && merged.err.contains("saved sft"), "{}", merged.err);
+    holds(false);
+    place.run(sft, "").ok();
+    holds(true);
+    // A kill before the last file leaves no mark: the same command publishes again.
+    std::fs::remove_file(place.path("sft/published")).unwrap();
+    std::fs::write(place.path("sft/adapter_model.safetensors"), "torn").unwrap();
+    place.run(sft, "").ok();
+    let adapter = |path: &str| std::fs::read(place.path(path)).unwrap();
+    assert!(
+        adapter("sft/adapter_model.safetensors") == adapter("sft/checkpoints/sft/adapter_model.safetensors")
+    );
+    assert!(place.run(sft, "").ok().err.contains("already done"));
+}
+
+#[test]
+fn a_reward_model_goes_on_with_its_own_head() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &pairs(4));
+    let reward = "reward --data pairs.jsonl --epochs 2 --learning-rate 0.01";
+    let loss = |out: &str, words: &str| -> f64 {
+        place.run(&format!("{words} --out {out}"), "").ok();
+        rows(&place.read(&format!("{out}/metrics.jsonl")))[0]["loss"].as_f64().unwrap()
+    };
+    let first = loss("rm", &format!("{reward} --model model"));
+    // Trained on, it starts better than a fresh head does.
+    assert!(loss("rm2", &format!("{reward} --model model --adapter rm")) < first);
+    let first = loss("full", &format!("{reward} --model model --method full"));
+    assert!(loss("full2", &format!("{reward} --model full --method full")) < first);
+}
+
+#[test]
 fn every_weight_is_trained_where_asked() {
     let place = Place::with_model();
     let answer = |text: &str| json!({"messages": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": text}]});

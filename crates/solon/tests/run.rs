@@ -58,6 +58,73 @@ fn kill_after(place: &Place, run: &str, stage: &str) {
     assert!(seen, "{stage} never ended");
 }
 
+/// Runs the recipe into `run`, saving training state after every step, and kills it as soon as `seen` holds.
+fn kill_when(place: &Place, run: &str, seen: impl Fn() -> bool) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_solon"))
+        .args(["run", "recipe.toml", "--out", run])
+        .current_dir(place.0.path())
+        .env("SOLON_CACHE", place.path("cache"))
+        .env("SOLON_CHECKPOINT_SECONDS", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !seen() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn kills_inside_stages_change_no_byte() {
+    let place = Place::with_model();
+    write_recipe(&place, "dpo");
+    // Many steps and chunks of one answer, so that there is an inside to be killed in.
+    let text = place.read("recipe.toml");
+    let mut recipe: toml::Table = text.parse().unwrap();
+    recipe.insert("batch".into(), 1.into());
+    for stage in recipe["stage"].as_array_mut().unwrap() {
+        match stage["kind"].as_str().unwrap() {
+            "sft" | "dpo" => stage["epochs"] = 12.into(),
+            "evaluate" => stage["limit_each"] = 20.into(),
+            _ => {}
+        }
+    }
+    std::fs::write(place.path("recipe.toml"), toml::to_string(&recipe).unwrap()).unwrap();
+    place.run("run recipe.toml --out one", "").ok();
+    for stage in ["sft", "dpo"] {
+        let state = place.path(&format!("killed/checkpoints/{stage}.state"));
+        kill_when(&place, "killed", || state.exists());
+        let plan = place.run("run recipe.toml --out killed --plan", "").ok().out;
+        let line = plan.lines().find(|line| line.starts_with(&format!("{stage} "))).unwrap();
+        assert!(line.contains(" resumed"), "{line}");
+    }
+    let answers = |run: &str| {
+        let ledger = solon_data::ledger::Ledger::open_read_only(&place.path(&format!("{run}/ledger.sqlite")));
+        ledger
+            .and_then(|ledger| ledger.item_ids("evaluate", solon_data::ledger::ItemKind::Response))
+            .unwrap_or_default()
+    };
+    kill_when(&place, "killed", || answers("killed").len() > 1);
+    assert!(answers("killed").len() < answers("one").len());
+    let ran = place.run("run recipe.toml --out killed", "").ok();
+    assert!(ran.err.contains("evaluate: resumed"), "{}", ran.err);
+    for key in ["weights_sha256", "evaluation", "comparison", "delivered"] {
+        assert_eq!(summary(&place, "killed")[key], summary(&place, "one")[key], "{key}");
+    }
+    let adapter = |run: &str, stage: &str| {
+        std::fs::read(place.path(&format!("{run}/checkpoints/{stage}/adapter_model.safetensors"))).unwrap()
+    };
+    let metrics = |run: &str| place.read(&format!("{run}/metrics.jsonl"));
+    assert!(
+        adapter("one", "sft") == adapter("killed", "sft")
+            && adapter("one", "dpo") == adapter("killed", "dpo")
+    );
+    assert_eq!(metrics("one"), metrics("killed"), "the log reads as if the run had never been killed");
+}
+
 /// Runs a shipped recipe with one thread, with two, and with a SIGKILL after each of these stages; returns the summary.
 #[track_caller]
 fn threads_and_kills_change_no_byte(
@@ -248,6 +315,10 @@ fn a_wrong_plan_names_stage_key_and_what_would_fit() {
             &["stage `dpo`", "method = \"full\"", "`sft` is an adapter"],
         ),
         (
+            format!("{sft}{0}{0}name = \"again\"\n", "[[stage]]\nkind = \"deliver\"\namong = \"sft\"\n"),
+            &["stage `again`", "`deliver` saves"],
+        ),
+        (
             format!("{sft}[[stage]]\nkind = \"deliver\"\namong = \"sft\"\nbaseline = \"sft\"\n"),
             &["stage `deliver`", "`evaluation`"],
         ),
@@ -345,6 +416,96 @@ fn a_stage_may_be_renamed_in_the_same_folder() {
         );
     }
     place.run("explain respond/a --run run", "").ok();
+}
+
+#[test]
+fn what_measures_a_labeller_was_not_learnt() {
+    let place = Place::with_model();
+    let model = place.path("model").display().to_string();
+    let recipe = |take: &str| {
+        format!(
+            "name = \"t\"\nmodel = {model:?}\nconstitution = \"constitutions/default.toml\"\nworked_examples = 16\n\
+             [[stage]]\nkind = \"examples\"\ntake = \"{take}\"\n\
+             [[stage]]\nkind = \"sft\"\ndata = \"examples\"\n\
+             [[stage]]\nkind = \"label\"\nlabeller = \"sft\"\npairs = \"pairs.jsonl\"\n"
+        )
+    };
+    place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a", "rejected": "b"})]);
+    for (take, known) in [("training", 4), ("all", 0)] {
+        std::fs::write(place.path("recipe.toml"), recipe(take)).unwrap();
+        let ran = place.run("run recipe.toml --out run", "").ok();
+        assert!(ran.err.contains(&format!("label: done (labels 1, known {known})")), "{take}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_model_is_not_evaluated_on_what_it_was_made_from() {
+    let place = Place::with_model();
+    place.write(
+        "ev.jsonl",
+        &[
+            json!({"id": "a", "prompt": "Hi", "kind": "harmless"}),
+            json!({"id": "b", "prompt": "Kill", "kind": "harmful"}),
+        ],
+    );
+    let respond = "[[stage]]\nkind = \"prompts\"\nname = \"ev\"\nfile = \"ev.jsonl\"\n\
+                   [[stage]]\nkind = \"respond\"\nprompts = \"ev\"\nsampling = { max_new_tokens = 4 }\n\
+                   [[stage]]\nkind = \"sft\"\ndata = \"respond\"\n\
+                   [[stage]]\nkind = \"evaluate\"\nprompts = \"ev\"\n";
+    write_stages(&place, respond);
+    place
+        .run("run recipe.toml --plan", "")
+        .fails(2, &["stage `evaluate`", "`sft` was made from the prompts of `ev`"]);
+}
+
+#[test]
+fn what_a_stage_made_is_made_again_where_it_is_gone() {
+    let place = Place::with_model();
+    write_recipe(&place, "dpo");
+    place.run("run recipe.toml --out run", "").ok();
+    let hash = summary(&place, "run")["weights_sha256"].clone();
+    std::fs::remove_dir_all(place.path("run/model")).unwrap();
+    std::fs::remove_dir_all(place.path("run/checkpoints/sft")).unwrap();
+    let ran = place.run("run recipe.toml --out run", "").ok();
+    assert!(ran.err.contains("sft: done") && ran.err.contains("deliver: done"), "{}", ran.err);
+    assert!(!ran.err.contains("dpo: done"), "the same adapter came back: {}", ran.err);
+    assert_eq!(summary(&place, "run")["weights_sha256"], hash);
+    assert!(place.path("run/model/model.safetensors").exists());
+}
+
+#[test]
+fn prompts_may_move_between_stages_in_the_same_folder() {
+    let place = Place::with_model();
+    let rows: Vec<Value> =
+        (0..6).map(|i| json!({"id": format!("p{i}"), "prompt": format!("Say {i}.")})).collect();
+    place.write("prompts.jsonl", &rows);
+    let stages = |first: usize| {
+        format!(
+            "[[stage]]\nkind = \"prompts\"\nname = \"one\"\nfile = \"prompts.jsonl\"\ncount = {first}\n\
+             [[stage]]\nkind = \"prompts\"\nname = \"two\"\nfile = \"prompts.jsonl\"\nskip = {first}\n"
+        )
+    };
+    for first in [2, 4, 3] {
+        write_stages(&place, &stages(first));
+        let ran = place.run("run recipe.toml --out run", "").ok();
+        assert!(ran.err.contains(&format!("one: done (prompts {first})")), "{}", ran.err);
+        assert!(ran.err.contains(&format!("two: done (prompts {})", 6 - first)), "{}", ran.err);
+    }
+}
+
+#[test]
+fn demonstrations_of_two_files_keep_their_own_items() {
+    let place = Place::with_model();
+    // Neither file gives ids, so both have line-1.
+    for (name, answer) in [("a", "the the"), ("b", "a cat")] {
+        place.write(&format!("{name}.jsonl"), &[json!({"prompt": "Hi", "completion": answer})]);
+    }
+    write_stages(&place, "[[stage]]\nkind = \"sft\"\ndata = [\"a.jsonl\", \"b.jsonl\"]\n");
+    place.run("run recipe.toml --out run", "").ok();
+    place.run("export --run run --out exported", "").ok();
+    let exported = rows(&place.read("exported/demonstrations.jsonl"));
+    let texts: Vec<&Value> = exported.iter().map(|row| &row["completion"][0]["content"]).collect();
+    assert_eq!(texts, ["the the", "a cat"]);
 }
 
 #[test]

@@ -41,6 +41,8 @@ struct Round {
 pub fn run(args: &CritiqueArgs) -> Result<()> {
     let rounds = u32::try_from(args.rounds).ok().filter(|rounds| *rounds > 0);
     let rounds = rounds.ok_or_else(|| UsageError(format!("--rounds is {}; give at least 1", args.rounds)))?;
+    let batch = NonZeroUsize::new(args.sampling.batch);
+    let batch = batch.ok_or_else(|| UsageError("--batch is 0; give at least 1".to_owned()))?;
     let sampling = sampling_table(&sampling(&args.sampling)?)?;
     let constitution = assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?;
     let stage = OneStage::new("revise", &args.model)?
@@ -49,7 +51,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .batch(NonZeroUsize::new(args.sampling.batch))
+        .batch(Some(batch))
         .key("critic", Some("base"))
         .key("rounds", Some(i64::from(rounds)))
         .key("critique", Some(sampling.clone()))

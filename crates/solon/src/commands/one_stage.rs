@@ -70,6 +70,9 @@ impl OneStage {
             let (key, value) = item
                 .split_once('=')
                 .ok_or_else(|| UsageError(format!("--set {item} has no =\nhint: --set schedule=linear")))?;
+            if ["kind", "name"].contains(&key) {
+                return Err(UsageError(format!("--set {key}: the command gives the stage's {key}")).into());
+            }
             set(&mut self.table, key, key, toml_value(value))?;
         }
         Ok(self)

@@ -61,7 +61,7 @@ fn run(name: &str, args: &TrainArgs, stage: OneStage) -> Result<()> {
     let stage = stage.set(&args.set)?;
     stage.run(Some(&args.out), |run, done| {
         let worked = done.worked.contains(name);
-        if worked || !run.is_published(&args.out) {
+        if worked || !run.is_published(name, &args.out, args.merge)? {
             run.publish(name, &args.out, args.merge)?;
             eprintln!("saved {}", args.out.display());
         } else {
@@ -75,7 +75,7 @@ fn run(name: &str, args: &TrainArgs, stage: OneStage) -> Result<()> {
                     let detail = run.detail(name)?;
                     let (seconds, tokens) = (detail["seconds"].as_f64(), detail["tokens"].as_f64());
                     json!({
-                        "out": out, "already_done": false, "seconds": seconds, "tokens": detail["tokens"],
+                        "out": out, "already_done": false, "held_out": detail["held_out"], "seconds": seconds, "tokens": detail["tokens"],
                         "tokens_per_s": tokens.zip(seconds).map(|(tokens, seconds)| tokens / seconds),
                         "peak_rss_bytes": peak_memory_bytes(),
                     })

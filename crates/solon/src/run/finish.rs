@@ -1,6 +1,6 @@
 //! After the last stage: `summary.json`, `report.html`, and what is printed. Every stage adds its own part.
 
-use super::folder::RunFolder;
+use super::folder::{RunFolder, SKIPPED};
 use super::{Reader, Run};
 use crate::report::{self, Report};
 use anyhow::{Context, Result};
@@ -21,6 +21,12 @@ impl Run {
         for (planned, reader) in readers() {
             let what = || format!("the report of stage `{}`", planned.name);
             report.curves.extend(curves(&planned.stage.curves(), &reader)?);
+            if let Some(skipped) = reader.detail()?[SKIPPED].as_u64() {
+                report.warnings.push(format!(
+                    "{skipped} training steps of {} were not applied, because a value in them was not finite.",
+                    planned.name
+                ));
+            }
             planned.stage.report(&reader, &mut report).with_context(what)?;
             planned.stage.summary(&reader, &mut parts).with_context(what)?;
         }

@@ -3,6 +3,7 @@
 //! A stage that is done with the same hash is skipped. One that was broken off goes on at the item or the checkpoint it
 //! had reached. One whose hash changed starts anew.
 
+use crate::cli::UsageError;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -74,8 +75,23 @@ pub struct StageClock {
     before: f64,
 }
 
-/// How often training state is saved.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(45);
+/// The metric of a step that was not applied.
+pub const SKIPPED: &str = "skipped";
+
+/// How often training state is saved: every 45 seconds, or `SOLON_CHECKPOINT_SECONDS`. No result depends on it.
+fn checkpoint_every() -> Result<Duration> {
+    match std::env::var("SOLON_CHECKPOINT_SECONDS") {
+        Ok(text) => {
+            let seconds = text.parse::<u64>().map_err(|error| {
+                UsageError(format!(
+                    "SOLON_CHECKPOINT_SECONDS is {text:?}: {error}\nhint: give a whole number of seconds"
+                ))
+            })?;
+            Ok(Duration::from_secs(seconds))
+        }
+        Err(_) => Ok(Duration::from_secs(45)),
+    }
+}
 
 impl RunFolder {
     /// Opens or makes a run's folder, which nobody else may have open.
@@ -141,6 +157,7 @@ impl RunFolder {
         self.ledger.truncate_steps_after(stage, next as u64)?;
         self.metrics.drop_after(stage, next as u64)?;
         let total = trainer.total_steps();
+        let every = checkpoint_every()?;
         let mut progress = Progress::new(stage, total, "steps");
         progress.resume_at(next);
         let mut saved = Instant::now();
@@ -159,11 +176,14 @@ impl RunFolder {
             if let Some(skipped) = &record.skipped {
                 self.keep_skipped(stage, step, skipped)?;
             }
-            let metrics: Map<String, Value> = record
+            let mut metrics: Map<String, Value> = record
                 .metrics
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
                 .collect();
+            if record.skipped.is_some() {
+                metrics.insert(SKIPPED.to_owned(), Value::from(1));
+            }
             self.metrics.append(stage, step as u64 + 1, &metrics)?;
             let data = Value::Object(metrics);
             self.ledger.record_step(
@@ -176,7 +196,7 @@ impl RunFolder {
                 Some(format!("{} {value:.3}", name.trim_start_matches("objective/")))
             });
             progress.step(record.tokens, note);
-            if stop_asked() || (saved.elapsed() >= CHECKPOINT_EVERY && step + 1 < total) {
+            if stop_asked() || (saved.elapsed() >= every && step + 1 < total) {
                 write_bytes_atomically(&state_file, &trainer.checkpoint(step + 1)?)?;
                 saved = Instant::now();
                 safe_point()?;
@@ -205,7 +225,7 @@ impl RunFolder {
     /// Hash of what a stage saved there; `None` where it saved nothing.
     pub fn saved_hash(&self, stage: &str) -> Result<Option<String>> {
         let folder = self.saved(stage);
-        if folder.is_dir() { folder_hash(&folder).map(Some) } else { Ok(None) }
+        if folder.is_dir() { trained_hash(&folder).map(Some) } else { Ok(None) }
     }
 
     /// The metrics of all stages.
@@ -259,7 +279,7 @@ impl Standing {
 }
 
 /// A stage's input hash as the ledger keeps it: this build of the program is one of the inputs.
-fn hash_with_build(input_hash: &str) -> Result<String> {
+pub fn hash_with_build(input_hash: &str) -> Result<String> {
     Ok(sha256_parts([build_hash()?.as_str(), input_hash]))
 }
 
@@ -301,6 +321,19 @@ pub fn folder_hash(folder: &Path) -> Result<String> {
         parts.push(name);
     }
     Ok(sha256_parts(parts))
+}
+
+/// Hash of an adapter or a model that a stage trained. How an adapter's file spells its base model does not count.
+fn trained_hash(folder: &Path) -> Result<String> {
+    let config = folder.join(super::ADAPTER_CONFIG);
+    if !config.exists() {
+        return folder_hash(folder);
+    }
+    let text = std::fs::read_to_string(&config).with_context(|| config.display().to_string())?;
+    let mut settings: Map<String, Value> =
+        serde_json::from_str(&text).with_context(|| config.display().to_string())?;
+    settings.remove("base_model_name_or_path");
+    Ok(sha256_parts([sha256_json(&settings)?, sha256_file(&folder.join("adapter_model.safetensors"))?]))
 }
 
 /// Hash of a value's JSON.

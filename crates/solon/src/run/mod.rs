@@ -22,7 +22,7 @@ use crate::commands::{precision, with_threads};
 use crate::memory::Pass;
 use crate::plan::{Plan, Planned};
 use crate::progress::duration;
-use crate::stages::{BASE, Method};
+use crate::stages::{BASE, Data, Method};
 use anyhow::{Context, Result};
 use folder::{Begun, RunFolder, Standing};
 use serde_json::Value;
@@ -44,6 +44,12 @@ use std::sync::Arc;
 
 /// The file by which a folder is known to hold an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The files of an adapter.
+const ADAPTER: [&str; 2] = [ADAPTER_CONFIG, "adapter_model.safetensors"];
+/// The files by which a folder is loaded as a whole model.
+const WHOLE_MODEL: [&str; 2] = ["config.json", "model.safetensors"];
+/// Says what a command has put into its `--out`.
+const PUBLISHED: &str = "published";
 
 /// A plan, its folder and what its stages share.
 pub struct Run {
@@ -139,7 +145,7 @@ impl Run {
             plan,
         };
         run.refuse_another_run()?;
-        run.forget_prompts_of_old_stages()?;
+        run.forget_old_prompts()?;
         let frozen =
             toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
@@ -167,12 +173,25 @@ impl Run {
         }
     }
 
-    /// Prompts are in the ledger under their own ids, so a stage that was renamed would collide with its old name. Stages
-    /// that the recipe no longer has therefore lose their prompts, which their files still hold. What else they made stays.
-    fn forget_prompts_of_old_stages(&mut self) -> Result<()> {
+    /// Prompts are in the ledger under their own ids, so a stage that was renamed, or whose share of a file moved, would
+    /// collide with what it was before. Stages whose prompts changed therefore lose them before any stage runs; their files
+    /// still hold them.
+    fn forget_old_prompts(&mut self) -> Result<()> {
         for old in self.folder.ledger.stages()? {
-            let prompts = self.folder.ledger.item_ids(&old.name, ItemKind::Prompt)?;
-            if self.plan.stage(&old.name).is_none() && !prompts.is_empty() {
+            if self.folder.ledger.item_ids(&old.name, ItemKind::Prompt)?.is_empty() {
+                continue;
+            }
+            let hash = match self.plan.stage(&old.name) {
+                Some(planned) => {
+                    input_hash(planned, &self.base_hash, &self.constitution_hash, &BTreeMap::new())?
+                }
+                None => None,
+            };
+            let same = match hash {
+                Some(hash) => folder::hash_with_build(&hash)? == old.input_hash,
+                None => false,
+            };
+            if !same {
                 self.folder.ledger.remove_stage(&old.name)?;
             }
         }
@@ -198,6 +217,10 @@ impl Run {
         let name = &planned.name;
         let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &self.made)?;
         let hash = hash.with_context(|| format!("stage `{name}` is to run before its inputs"))?;
+        if self.artefact(planned).is_some_and(|artefact| !artefact.exists()) && self.is_done(name)? {
+            eprintln!("{name}: what it made is gone, so it runs again");
+            self.folder.ledger.remove_stage(name)?;
+        }
         let (output, worked) = match self.folder.begin(name, &hash)? {
             Begun::Done { output_hash } => (output_hash, false),
             Begun::Work(clock) => {
@@ -205,9 +228,10 @@ impl Run {
                     .stage
                     .run(&mut StageRun::new(self, Rc::clone(planned)))
                     .with_context(|| format!("stage `{name}`"))?;
+                // Later stages read both: a labeller's items, for one, say what measures it.
                 let items = self.folder.ledger.items_hash(name)?;
-                let saved = self.folder.saved_hash(name)?;
-                let output = saved.unwrap_or(items);
+                let saved = self.folder.saved_hash(name)?.unwrap_or_default();
+                let output = sha256_parts([items, saved]);
                 self.folder.finish(clock, &output, &detail)?;
                 eprintln!("{name}: done {}", told(&detail));
                 (output, true)
@@ -215,6 +239,21 @@ impl Run {
         };
         self.made.insert(name.clone(), output);
         Ok(worked)
+    }
+
+    /// The folder that a finished stage must have left.
+    fn artefact(&self, planned: &Planned) -> Option<PathBuf> {
+        match planned.stage.output() {
+            Data::Model | Data::Critic | Data::Labeller | Data::RewardModel => {
+                Some(self.folder.saved(&planned.name))
+            }
+            Data::Saved => Some(self.folder.path.join("model").join("model.safetensors")),
+            _ => None,
+        }
+    }
+
+    fn is_done(&self, stage: &str) -> Result<bool> {
+        Ok(self.folder.ledger.stage(stage)?.is_some_and(|stage| stage.done))
     }
 
     /// What a finished stage told.
@@ -238,23 +277,38 @@ impl Run {
         self.reader(stage)?.summaries()
     }
 
-    /// Puts what a stage trained into a folder of its own: the adapter, or the whole model.
+    /// Puts what a stage trained into a folder of its own: the adapter, or the whole model. A mark is written last, so that
+    /// a kill in between is noticed.
     pub fn publish(&self, stage: &str, out: &Path, merge: bool) -> Result<()> {
+        folder::remove_if_there(&out.join(PUBLISHED))?;
         let saved = self.folder.saved(stage);
-        if !merge && saved.join(ADAPTER_CONFIG).exists() {
-            return Ok(AdapterFile::open(&saved)?.save(out)?);
+        // Readers would load an adapter that lies beside a model on top of it, or the old model in place of the adapter.
+        let stale = match !merge && saved.join(ADAPTER_CONFIG).exists() {
+            true => {
+                AdapterFile::open(&saved)?.save(out)?;
+                WHOLE_MODEL
+            }
+            false => {
+                save_merged(&self.model(stage)?, out)?;
+                ADAPTER
+            }
+        };
+        for file in stale {
+            folder::remove_if_there(&out.join(file))?;
         }
-        save_merged(&self.model(stage)?, out)?;
-        // Readers would load an adapter that lies beside a model on top of it.
-        for stale in [ADAPTER_CONFIG, "adapter_model.safetensors"] {
-            folder::remove_if_there(&out.join(stale))?;
-        }
-        Ok(())
+        let mark = self.published_mark(stage, merge)?;
+        Ok(write_bytes_atomically(&out.join(PUBLISHED), mark.as_bytes())?)
     }
 
-    /// Whether a folder holds what [`Run::publish`] puts there.
-    pub fn is_published(&self, out: &Path) -> bool {
-        [ADAPTER_CONFIG, "model.safetensors"].iter().any(|file| out.join(file).exists())
+    /// Whether a folder holds what [`Run::publish`] would put there.
+    pub fn is_published(&self, stage: &str, out: &Path, merge: bool) -> Result<bool> {
+        let there = std::fs::read(out.join(PUBLISHED)).ok();
+        Ok(there.as_deref() == Some(self.published_mark(stage, merge)?.as_bytes()))
+    }
+
+    fn published_mark(&self, stage: &str, merge: bool) -> Result<String> {
+        let saved = self.folder.saved_hash(stage)?.unwrap_or_default();
+        Ok(sha256_parts([saved.as_str(), if merge { "merged" } else { "as trained" }]))
     }
 
     /// The base model with its own adapter.

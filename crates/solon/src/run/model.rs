@@ -32,15 +32,13 @@ impl Run {
         if name == BASE {
             let chat = Arc::clone(self.base()?);
             let adapter = chat.adapter.as_ref().map(|adapter| adapter.duplicate(chat.decoder.backend()));
-            return Ok(Model { chat, adapter, head: None });
+            let head = chat.score.as_ref().map(|head| head.weight.to_vec());
+            return Ok(Model { chat, adapter, head });
         }
         let folder = self.folder.saved(name);
         if !folder.join(ADAPTER_CONFIG).exists() {
             let chat = self.full_model(name)?;
-            let head = match chat.score.as_ref() {
-                Some(_) => Checkpoint::open(&folder)?.score.map(|score| score.data),
-                None => None,
-            };
+            let head = chat.score.as_ref().map(|head| head.weight.to_vec());
             return Ok(Model { chat, adapter: None, head });
         }
         let planned = self.plan.stage(name).with_context(|| format!("there is no stage `{name}`"))?;
@@ -124,11 +122,11 @@ impl Start {
     pub fn head(&self) -> Option<Vec<f32>> {
         match self {
             Start::Shared(model) => model.head.clone(),
-            Start::Own(_) => None,
+            Start::Own(chat) => chat.score.as_ref().map(|head| head.weight.to_vec()),
         }
     }
 
-    /// The adapter training goes on from.
+    /// The adapter training continues from.
     pub fn adapter(&self) -> Option<&Adapter<Device>> {
         match self {
             Start::Shared(model) => model.adapter.as_ref(),
@@ -176,7 +174,16 @@ impl StageRun<'_> {
             Start::Shared(model) => {
                 let Model { chat, adapter, .. } = *model;
                 let adapter = match adapter {
-                    Some(adapter) => adapter,
+                    Some(adapter) => {
+                        let rank = adapter.settings.rank;
+                        if rank != lora.rank.get() && lora != Default::default() {
+                            let wanted = lora.rank;
+                            eprintln!(
+                                "note: the adapter that training continues from has rank {rank}, which stays; lora.rank is {wanted}"
+                            );
+                        }
+                        adapter
+                    }
                     None => fresh_adapter(&chat, lora.rank.get(), lora.alpha, self.draws()),
                 };
                 let (files, ids) = (chat.text.export_files()?, chat.token_ids());
@@ -194,13 +201,17 @@ impl StageRun<'_> {
 
     /// Saves what was trained in the stage's folder: a PEFT adapter, or a Hugging Face folder.
     pub fn save(&mut self, student: &Student, steps: usize) -> Result<()> {
-        let (name, recipe_model) = (self.name().to_owned(), self.run().plan.recipe.model.clone());
-        let folder = self.run().folder.saved(&name);
+        let folder = self.folder();
+        // The base model as the user named it, or the folder of a model that had every weight trained.
+        let base = match student.path == self.run().model_path {
+            true => self.run().plan.recipe.model.clone(),
+            false => student.path.display().to_string(),
+        };
         let learner = &student.learner;
         let head = learner.scalar.as_ref().map(|head| &head.weight);
         match &learner.adapter {
             Some(adapter) => {
-                adapter.to_file(learner.decoder.backend(), Some(recipe_model), head).save(&folder)?;
+                adapter.to_file(learner.decoder.backend(), Some(base), head).save(&folder)?;
             }
             None => save_whole(student, &folder)?,
         }

@@ -11,8 +11,8 @@ use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem}
 use solon_data::metrics::MetricsLine;
 use solon_eval::Summary;
 use solon_feedback::Constitution;
-use solon_records::{Demonstration, Pair, Preference, Prompt};
-use std::collections::HashSet;
+use solon_records::{Demonstration, Message, Pair, Preference, Prompt};
+use std::collections::{BTreeSet, HashSet};
 
 /// A stage's view of the run.
 #[derive(Clone, Copy)]
@@ -190,6 +190,33 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(out)
+    }
+
+    /// The prompts that a model and those it was trained from have learnt from, in any way, as [`Self::learnt_key`] writes
+    /// them.
+    pub fn learnt_prompts(&self, model: &str) -> Result<BTreeSet<String>> {
+        let mut learnt = BTreeSet::new();
+        let mut at = Some(model);
+        while let Some(reader) = at.and_then(|name| self.reader_of(name)) {
+            for item in reader.own::<Demonstration>()? {
+                learnt.insert(Self::learnt_key(&item.data.messages[..item.data.prompt_len])?);
+            }
+            for preference in reader.preferences("pairs")? {
+                learnt.insert(Self::learnt_key(&preference.prompt)?);
+            }
+            if reader.planned.stage.trains().is_some() {
+                for prompt in reader.prompts("prompts")? {
+                    learnt.insert(Self::learnt_key(&prompt.messages)?);
+                }
+            }
+            at = reader.input("from").first().map(String::as_str);
+        }
+        Ok(learnt)
+    }
+
+    /// A prompt as a key: its messages, whatever its id.
+    pub fn learnt_key(prompt: &[Message]) -> Result<String> {
+        Ok(serde_json::to_string(prompt)?)
     }
 
     /// The model an input names, `base` included.

@@ -1,11 +1,11 @@
 //! A stage at work: what it may write, and the two shapes of work, once: items in chunks, and training.
 
-use super::folder::safe_point;
+use super::folder::{SKIPPED, safe_point};
 use super::{Reader, Run, Start};
 use crate::plan::Planned;
 use crate::progress::Progress;
 use crate::stages::Training;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
@@ -14,7 +14,8 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Answers sampled at a time, and items between two visits to the ledger: what a killed run loses at most.
+/// Answers sampled at a time, and items between two visits to the ledger: what a killed run loses at most. A recipe's
+/// `batch` replaces it.
 pub const SLOTS: usize = 64;
 
 /// A stage at work.
@@ -76,9 +77,10 @@ impl<'a> StageRun<'a> {
         let there = self.read().own_ids(kind)?;
         let mut progress = Progress::new(self.name(), inputs.len(), unit);
         progress.resume_at(inputs.iter().filter(|input| there.contains(&id(input))).count());
-        for (chunk, inputs) in inputs.chunks(SLOTS).enumerate() {
+        let size = self.slots();
+        for (chunk, inputs) in inputs.chunks(size).enumerate() {
             safe_point()?;
-            let places = (chunk * SLOTS) as u64..;
+            let places = (chunk * size) as u64..;
             let todo: Vec<(u64, &T)> =
                 places.zip(inputs).filter(|(_, input)| !there.contains(&id(input))).collect();
             if todo.is_empty() {
@@ -96,9 +98,20 @@ impl<'a> StageRun<'a> {
     /// `tokens` are of this attempt.
     pub fn train(&mut self, trainer: &mut dyn Trainer, started: Instant) -> Result<Value> {
         let tokens = self.run.folder.train(&self.planned.name, trainer)?;
-        Ok(
-            json!({"steps": trainer.total_steps(), "tokens": tokens, "seconds": started.elapsed().as_secs_f64()}),
-        )
+        let (steps, seconds) = (trainer.total_steps(), started.elapsed().as_secs_f64());
+        let mut told = json!({"steps": steps, "tokens": tokens, "seconds": seconds});
+        let lines = self.read().metrics()?;
+        let skipped: Vec<bool> = lines.iter().map(|line| line.metrics.contains_key(SKIPPED)).collect();
+        if skipped.last() == Some(&true) {
+            bail!(
+                "the last step was not applied, because a value in it was not finite: the training has diverged\n\
+                 hint: lower the learning rate"
+            );
+        }
+        if skipped.contains(&true) {
+            told[SKIPPED] = json!(skipped.iter().filter(|skipped| **skipped).count());
+        }
+        Ok(told)
     }
 
     /// The trainers' settings for what training starts from.

@@ -3,7 +3,8 @@
 //! when its first words are put into its mouth. Pairs that do not differ in refusing are dropped.
 
 use super::respond::fault;
-use super::{Data, Input, Kind, OneOrMany, Stage, base, parse};
+use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, base, parse};
+use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::{Answer, Labelled, preference_text};
 use crate::run::StageRun;
@@ -59,6 +60,17 @@ impl Stage for Contrast {
 
     fn settings(&self) -> Value {
         json!(self)
+    }
+
+    fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        for stage in (preflight.names)("revisions") {
+            if (preflight.names_of)(&stage, "critic").is_empty() {
+                let what =
+                    format!("revisions = \"{stage}\": that stage revises nothing\nhint: name a revise stage");
+                return Err(UsageError(what).into());
+            }
+        }
+        Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {

@@ -1,11 +1,11 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
 use super::{Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
+use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
 use crate::report::{self, Report};
 use crate::run::{Reader, StageRun};
-use crate::stages::BASE;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -84,7 +84,24 @@ impl Stage for Evaluate {
                 None => return Ok(Vec::new()),
             }
         }
+        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        if !known.contains(&self.benchmark.as_str()) {
+            let what =
+                format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
+            return Err(UsageError(what).into());
+        }
         self.open(prompts)?;
+        let asked = (preflight.names)("prompts");
+        for model in (preflight.names)("models") {
+            let learnt = (preflight.ancestors)(&model);
+            if let Some(stage) = asked.iter().find(|stage| learnt.contains(*stage)) {
+                let what = format!(
+                    "`{model}` was made from the prompts of `{stage}`, so it cannot be evaluated on them\n\
+                     hint: evaluate on prompts that no training sees"
+                );
+                return Err(UsageError(what).into());
+            }
+        }
         Ok(Vec::new())
     }
 
@@ -137,11 +154,14 @@ impl Stage for Evaluate {
         let columns = self.columns(read)?;
         let evaluation = summary.entry("evaluation").or_insert_with(|| json!({}));
         for (column, figures) in &columns {
-            // A second benchmark's figures stand beside the first's.
-            let mut all = evaluation[column.as_str()].as_object().cloned().unwrap_or_default();
-            all.extend(json!(figures.figures).as_object().cloned().unwrap_or_default());
+            // Another benchmark's figures stand beside the first's; of the same figure the first stage's stands.
+            let mut all = json!(figures.figures).as_object().cloned().unwrap_or_default();
+            all.extend(evaluation[column.as_str()].as_object().cloned().unwrap_or_default());
             evaluation[column.as_str()] = Value::Object(all);
         }
+        let evaluations = summary.entry("evaluations").or_insert_with(|| json!({}));
+        let figures = columns.iter().map(|(column, summary)| (column.clone(), json!(summary.figures)));
+        evaluations[read.name()] = Value::Object(figures.collect());
         let comparisons = summary.entry("comparison").or_insert_with(|| json!({}));
         comparisons[read.name()] = json!(comparison(read, &columns)?);
         Ok(())
@@ -172,13 +192,13 @@ impl Evaluate {
     }
 }
 
-/// The columns side by side. Each is tested against the model its training started from, and against the base model.
+/// The columns side by side. Each is tested against the first, and against the model its training started from.
 fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Comparison> {
     let place = |name: &str| columns.iter().position(|(column, _)| column == name);
     let mut against = Vec::new();
     for (column, (name, _)) in columns.iter().enumerate() {
         let origin = read.source_of(name, "from").and_then(place);
-        for reference in place(BASE).into_iter().chain(origin) {
+        for reference in [0].into_iter().chain(origin) {
             if reference != column && !against.contains(&(column, reference)) {
                 against.push((column, reference));
             }
@@ -189,18 +209,18 @@ fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Compar
     Ok(compare(&summaries, &against)?)
 }
 
-/// What each model's scored measures are, in a plain sentence; the base model's stand beside.
+/// What each model's scored measures are, in a plain sentence; those of the first column stand beside.
 fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
     let percent = |x: f64| format!("{:.0} %", 100.0 * x);
-    let base = columns.iter().find(|(name, _)| name == BASE).map(|(_, summary)| summary);
-    let trained = columns.iter().filter(|(name, _)| name != BASE);
-    trained
+    let first = columns.first().map(|(_, summary)| summary);
+    let others = columns.iter().skip(1);
+    others
         .map(|(name, summary)| {
             let scored = summary.measures.iter().filter(|measure| measure.scored);
             let parts: Vec<String> = scored
                 .filter_map(|measure| {
                     let rate = summary.rate(measure.key)?.rate;
-                    let before = base.and_then(|base| base.rate(measure.key));
+                    let before = first.and_then(|first| first.rate(measure.key));
                     let before =
                         before.map(|before| format!("{} → ", percent(before.rate))).unwrap_or_default();
                     Some(format!("{} {before}{}", measure.title, percent(rate)))
@@ -218,7 +238,8 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
     let cell = |row: &solon_eval::compare::ComparisonRow, column: usize, name: &str| {
         let rate = &row.rates[column];
         let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
-        let origin = read.source_of(name, "from").filter(|origin| *origin != BASE);
+        let first = columns.first().map(|(first, _)| first.as_str());
+        let origin = read.source_of(name, "from").filter(|origin| Some(*origin) != first);
         let against_origin = origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?)));
         Some(report::Rate {
             rate: rate.rate,
@@ -226,7 +247,7 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
             high: rate.high,
             count: rate.count,
             total: rate.total,
-            p_value: p_value(place(BASE)),
+            p_value: p_value(Some(0)),
             against_origin,
         })
     };

@@ -28,9 +28,9 @@ struct Examples {
 #[serde(rename_all = "lowercase")]
 enum Take {
     /// All.
-    #[default]
     All,
-    /// All but every fourth, which a labeller is measured on: what is measured must not have been learnt.
+    /// All but every fourth, which a labeller is measured on: what measures must not have been learnt.
+    #[default]
     Training,
 }
 

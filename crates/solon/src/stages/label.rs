@@ -97,8 +97,8 @@ impl Stage for LabelStage {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let constitution = run.read().constitution()?.clone();
-        let ask = self.ask_of(&run.read());
-        let asked = self.asked(&run.read(), &constitution, ask)?;
+        let ask = ask_of(&run.read());
+        let asked = asked(&run.read(), &constitution, ask)?;
         let settings = LabelSettings { draws: run.draws(), ask, clamp: self.clamp };
         let labeller = run.read().model("labeller")?;
         let model = LocalModel::new(&labeller.chat, labeller.adapter.as_ref(), run.slots());
@@ -130,32 +130,37 @@ impl Stage for LabelStage {
     }
 
     fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
-        summary.insert("labeller".to_owned(), json!(judged(read)?.report));
+        // Of several label stages the first is `labeller`; each stands under its own name.
+        let report = json!(judged(read)?.report);
+        summary.entry("labeller").or_insert_with(|| report.clone());
+        let labellers = summary.entry("labellers").or_insert_with(|| json!({}));
+        labellers[read.name()] = report;
         Ok(())
     }
 }
 
-impl LabelStage {
-    fn ask_of(&self, read: &Reader<'_>) -> Ask {
-        let trained = read.input("labeller").first().and_then(|name| read.stage_named(name)?.ask());
-        self.ask.or(trained).unwrap_or_default()
-    }
+/// The pairs of the input, then those whose better answer is known.
+fn asked(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<Vec<Asked>> {
+    // Two stages may have sampled answers to the same prompts: then the pairs are told apart by their items' ids.
+    let several = read.input("pairs").len() > 1;
+    let pairs = read.pairs("pairs")?.into_iter().map(|item| Asked {
+        pair: if several { Pair { id: item.id.clone(), ..item.data } } else { item.data },
+        source: Some(item.id),
+        prompt_id: item.prompt_id,
+        known: false,
+    });
+    let known = known_pairs(read, constitution, ask)?.into_iter().map(|known| {
+        let source = known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
+        Asked { pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
+    });
+    Ok(pairs.chain(known).collect())
+}
 
-    /// The pairs of the input, then those whose better answer is known.
-    fn asked(&self, read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<Vec<Asked>> {
-        let pairs = read.pairs("pairs")?.into_iter().map(|item| Asked {
-            pair: item.data,
-            source: Some(item.id),
-            prompt_id: item.prompt_id,
-            known: false,
-        });
-        let known = known_pairs(read, constitution, ask)?.into_iter().map(|known| {
-            let source =
-                known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
-            Asked { pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
-        });
-        Ok(pairs.chain(known).collect())
-    }
+/// How a label stage asks: as its recipe says, else as its labeller was trained, else by comparing.
+fn ask_of(read: &Reader<'_>) -> Ask {
+    let own = read.stage_named(read.name()).and_then(|stage| stage.ask());
+    let trained = read.input("labeller").first().and_then(|name| read.stage_named(name)?.ask());
+    own.or(trained).unwrap_or_default()
 }
 
 /// The pairs whose better answer is known: those the labeller was not trained on, or, of a model that was not trained to
@@ -168,8 +173,14 @@ fn known_pairs(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Resu
     if constitution.example.is_empty() || constitution.comparison.is_empty() {
         return Ok(Vec::new());
     }
-    let held_out = labeller_training(constitution, &[], ask)?.held_out;
-    Ok(held_out.into_iter().map(|known| Known { known, contrast: false }).collect())
+    let learnt = read.learnt_prompts(&read.input_shown("labeller"))?;
+    let mut fresh = Vec::new();
+    for known in labeller_training(constitution, &[], ask)?.held_out {
+        if !learnt.contains(&Reader::learnt_key(&known.pair.prompt)?) {
+            fresh.push(Known { known, contrast: false });
+        }
+    }
+    Ok(fresh)
 }
 
 /// A pair as it is shown: answers that were cut off up to their last whole sentence, as a labeller saw them while it learnt.
@@ -215,10 +226,7 @@ pub struct Judged {
 
 /// Reads the judge report off a label stage's items.
 pub fn judged(read: &Reader<'_>) -> Result<Judged> {
-    let stage = read.stage_named(read.name()).and_then(|stage| stage.ask());
-    let trained = read.input("labeller").first().and_then(|name| read.stage_named(name)?.ask());
-    let ask = stage.or(trained).unwrap_or_default();
-    let pairs = known_pairs(read, read.constitution()?, ask)?;
+    let pairs = known_pairs(read, read.constitution()?, ask_of(read))?;
     let all: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
     let (known, labelled): (Vec<_>, Vec<_>) = all.into_iter().partition(|item| item.data.known);
     let raw = |items: &[TypedItem<Labelled>]| -> Result<Vec<Label>> {

@@ -11,10 +11,9 @@ use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_data::ledger::{NewItem, TypedItem};
+use solon_data::ledger::NewItem;
 use solon_feedback::{Ask, KnownContrast, LabellerTraining, labeller_training};
-use solon_records::{Demonstration, Preference};
-use std::collections::BTreeSet;
+use solon_records::Preference;
 
 pub const KIND: Kind =
     Kind { name: "labeller", about: "Warms an adapter up to judge answers by a principle.", parse };
@@ -75,6 +74,15 @@ impl Stage for Labeller {
         let contrasts = contrasts(&run.read())?;
         let made = labeller_training(run.read().constitution()?, &contrasts, self.own.ask)?;
         let LabellerTraining { training, held_out } = made;
+        // Worked examples that the model it starts from has learnt measure nothing.
+        let learnt = run.read().learnt_prompts(&run.read().input_shown("from"))?;
+        let mut fresh = Vec::new();
+        for known in held_out {
+            if !learnt.contains(&Reader::learnt_key(&known.pair.prompt)?) {
+                fresh.push(known);
+            }
+        }
+        let held_out = fresh;
         let mut known = Vec::new();
         for (place, held_out) in (0..).zip(held_out) {
             let source = held_out.pair.id.strip_suffix(solon_feedback::HELD_OUT).unwrap_or_default();
@@ -105,28 +113,17 @@ impl Stage for Labeller {
 
 /// The pairs to learn from, with those that are kept back.
 fn contrasts(read: &Reader<'_>) -> Result<Vec<KnownContrast>> {
-    let items: Vec<TypedItem<Labelled>> = read.items("pairs")?;
-    let learnt = learnt_prompts(read)?;
-    let has_learnt = |item: &TypedItem<Labelled>| match &item.data.prompt_id {
-        Some(prompt) => learnt.contains(prompt),
-        None => false,
-    };
-    let any = items.iter().any(has_learnt);
-    let contrasts = (0..).zip(items).map(|(place, item): (u64, _)| {
-        let held_out = if any { !has_learnt(&item) } else { place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 };
-        KnownContrast { preference: Preference { id: item.id, ..item.data.preference }, held_out }
-    });
-    Ok(contrasts.collect())
-}
-
-/// The prompts that the model it starts from, and those before it, were fine-tuned on.
-fn learnt_prompts(read: &Reader<'_>) -> Result<BTreeSet<String>> {
-    let mut learnt = BTreeSet::new();
-    let mut at = read.input("from").first().map(String::as_str);
-    while let Some(reader) = at.and_then(|name| read.reader_of(name)) {
-        let items: Vec<TypedItem<Demonstration>> = reader.own()?;
-        learnt.extend(items.into_iter().filter_map(|item| item.prompt_id));
-        at = reader.input("from").first().map(String::as_str);
+    let learnt = read.learnt_prompts(&read.input_shown("from"))?;
+    let mut contrasts = Vec::new();
+    for item in read.items::<Labelled>("pairs")? {
+        let preference = Preference { id: item.id, ..item.data.preference };
+        let held_out = !learnt.contains(&Reader::learnt_key(&preference.prompt)?);
+        contrasts.push(KnownContrast { preference, held_out });
     }
-    Ok(learnt)
+    if contrasts.iter().all(|contrast| contrast.held_out) {
+        for (place, contrast) in (0..).zip(&mut contrasts) {
+            contrast.held_out = place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
+        }
+    }
+    Ok(contrasts)
 }

@@ -39,6 +39,7 @@ use serde_json::{Map, Value};
 use solon_eval::Summary;
 use solon_feedback::Ask;
 use solon_records::Prompt;
+use std::collections::BTreeSet;
 
 pub use label::judged;
 pub use pairs::unlabelled;
@@ -155,6 +156,8 @@ pub struct Preflight<'a> {
     pub names: &'a dyn Fn(&str) -> Vec<String>,
     /// The same of another stage, by its name and key.
     pub names_of: &'a dyn Fn(&str, &str) -> Vec<String>,
+    /// Every stage that the inputs of the stage of this name come from, directly or not.
+    pub ancestors: &'a dyn Fn(&str) -> BTreeSet<String>,
 }
 
 /// What stages pass to each other.

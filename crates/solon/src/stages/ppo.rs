@@ -227,6 +227,16 @@ impl Ppo {
         let answers: Vec<(&[u32], &[u32])> =
             requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
         let tokens = crate::memory::TOKENS_PER_PASS;
-        Ok(RewardScale::of(&rewards(decoder, reward.adapter.as_ref(), head, &answers, tokens))?)
+        let scores = rewards(decoder, reward.adapter.as_ref(), head, &answers, tokens);
+        // One answer has no deviation, and equal rewards have none: divided by it, every reward would be enormous.
+        if scores.iter().all(|score| *score == scores[0]) {
+            bail!(
+                "the reward model says {} of all {} answers that its scale is measured on, so it tells no answers apart\n\
+                 hint: give more prompts, raise `statistics_prompts`, or train another reward model",
+                scores.first().copied().unwrap_or_default(),
+                scores.len()
+            );
+        }
+        Ok(RewardScale::of(&scores)?)
     }
 }

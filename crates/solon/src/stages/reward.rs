@@ -10,8 +10,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_draws::Draws;
+use solon_records::Preference;
 use solon_train::reward::{RewardTrainer, evaluate};
 use solon_train::{TokenPair, Trainer};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "reward", about: "Trains a reward model on preferences.", parse };
@@ -34,7 +36,7 @@ struct Own {
     /// suggestion); 0 is off.
     #[serde(default, deserialize_with = "not_negative")]
     centering: f64,
-    /// One pair in so many is kept back to measure the model on; 0 keeps none back.
+    /// The pairs of one prompt in so many are kept back to measure the model on; 0 keeps none back.
     #[serde(default = "eight")]
     hold_out_every: usize,
 }
@@ -79,10 +81,11 @@ impl Stage for Reward {
         let preferences = run.read().preferences("pairs")?;
         let start = run.start("from", self.training.method)?;
         let all = tokenise::pairs(start.chat(), &preferences)?;
+        let prompts = prompt_numbers(&preferences)?;
         let (held_out, learnt): (Vec<_>, Vec<_>) =
-            (1..).zip(all).partition(|(place, _): &(usize, _)| match self.own.hold_out_every {
+            prompts.into_iter().zip(all).partition(|(prompt, _)| match self.own.hold_out_every {
                 0 => false,
-                every => place % every == 0,
+                every => prompt % every == 0,
             });
         let strip =
             |pairs: Vec<(usize, TokenPair)>| pairs.into_iter().map(|(_, pair)| pair).collect::<Vec<_>>();
@@ -112,6 +115,7 @@ impl Stage for Reward {
                 &held_out,
                 settings.tokens_per_pass,
             )?;
+            told["held_out_accuracy"] = json!(measured.accuracy);
             told["held_out"] = json!(measured);
         }
         Ok(told)
@@ -157,6 +161,18 @@ impl Stage for Reward {
         models[read.name()] = read.detail()?["held_out"].clone();
         Ok(())
     }
+}
+
+/// The number of each preference's prompt, from 1, in order of appearance: the pairs of a prompt are kept back together,
+/// for a model that has learnt one of them knows more of the others.
+fn prompt_numbers(preferences: &[Preference]) -> Result<Vec<usize>> {
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut out = Vec::new();
+    for preference in preferences {
+        let next = numbers.len() + 1;
+        out.push(*numbers.entry(serde_json::to_string(&preference.prompt)?).or_insert(next));
+    }
+    Ok(out)
 }
 
 /// A scalar head's starting weight: variance 1/(hidden + 1) ("N details", 8).

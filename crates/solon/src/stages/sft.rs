@@ -11,6 +11,7 @@ use solon_data::ledger::NewItem;
 use solon_records::{Demonstration, transcript};
 use solon_train::Trainer;
 use solon_train::sft::SftTrainer;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub const KIND: Kind =
@@ -94,8 +95,15 @@ pub fn imitate(
     let start = run.start(from, training.method)?;
     let mut items = Vec::new();
     let mut demonstrations = Vec::new();
+    let mut seen = BTreeSet::new();
     for (place, Sourced { demonstration, parents, prompt_id, .. }) in (0..).zip(learnt) {
-        let demonstration = Demonstration { id: run.id(&demonstration.id), ..demonstration };
+        // Two inputs may use the same ids: the later item is then named after the item it was made from.
+        let own = run.id(&demonstration.id);
+        let id = match (seen.insert(own.clone()), parents.last()) {
+            (false, Some(source)) => run.id(source),
+            _ => own,
+        };
+        let demonstration = Demonstration { id, ..demonstration };
         let text = transcript(&demonstration.messages);
         let mut item = NewItem::of(demonstration.id.clone(), place, text, &demonstration)?;
         item.prompt_id = prompt_id;
