@@ -239,45 +239,6 @@ impl RunFolder {
     }
 }
 
-/// How a run stands, read without opening it for writing.
-pub struct Standing {
-    stages: Vec<solon_data::ledger::Stage>,
-}
-
-/// How one stage stands.
-pub struct Status {
-    /// `done`, `resumed` (it was broken off and will go on), `new`, or `changed` (it was done with other inputs or settings).
-    pub word: &'static str,
-    /// Hash of what it made, where it is done.
-    pub output: Option<String>,
-    /// How long it took, now or with other inputs.
-    pub seconds: Option<f64>,
-}
-
-impl Standing {
-    /// Reads the ledger of a folder; a folder that is not there has no stages.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("ledger.sqlite");
-        let stages = if path.is_file() { Ledger::open_read_only(&path)?.stages()? } else { Vec::new() };
-        Ok(Self { stages })
-    }
-
-    /// How a stage stands whose inputs and settings hash to this; `None` where an input is not made yet.
-    pub fn status(&self, name: &str, input_hash: Option<&str>) -> Result<Status> {
-        let known = self.stages.iter().find(|stage| stage.name == name);
-        let with_build = input_hash.map(hash_with_build).transpose()?;
-        let same = known.filter(|stage| Some(&stage.input_hash) == with_build.as_ref());
-        let word = match (known, same) {
-            (_, Some(stage)) if stage.done => "done",
-            (_, Some(_)) => "resumed",
-            (Some(_), None) => "changed",
-            (None, None) => "new",
-        };
-        let output = same.filter(|stage| stage.done).and_then(|stage| stage.output_hash.clone());
-        Ok(Status { word, output, seconds: known.filter(|stage| stage.done).and_then(|stage| stage.seconds) })
-    }
-}
-
 /// A stage's input hash as the ledger keeps it: this build of the program is one of the inputs.
 pub fn hash_with_build(input_hash: &str) -> Result<String> {
     Ok(sha256_parts([build_hash()?.as_str(), input_hash]))

@@ -7,24 +7,26 @@
 mod finish;
 mod folder;
 mod model;
+mod publish;
 mod reader;
 mod stage_run;
+mod standing;
 
 pub use finish::peak_memory_bytes;
 pub use folder::{model_hash, sha256_json, stop_on_interrupt};
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
+pub use standing::print_plan;
 
 use crate::catalogue;
 use crate::cli::UsageError;
 use crate::commands::{precision, with_threads};
 use crate::memory::Pass;
 use crate::plan::{Plan, Planned};
-use crate::progress::duration;
 use crate::stages::{BASE, Data, Method};
 use anyhow::{Context, Result};
-use folder::{Begun, RunFolder, Standing};
+use folder::{Begun, RunFolder};
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
@@ -33,10 +35,8 @@ use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
 use solon_model::Training;
-use solon_model::weights::AdapterFile;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -44,13 +44,6 @@ use std::sync::Arc;
 
 /// The file by which a folder is known to hold an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// The files of an adapter.
-const ADAPTER: [&str; 2] = [ADAPTER_CONFIG, "adapter_model.safetensors"];
-/// The files by which a folder is loaded as a whole model.
-const WHOLE_MODEL: [&str; 2] = ["config.json", "model.safetensors"];
-/// Says what a command has put into its `--out`.
-const PUBLISHED: &str = "published";
-
 /// A plan, its folder and what its stages share.
 pub struct Run {
     plan: Plan,
@@ -277,40 +270,6 @@ impl Run {
         self.reader(stage)?.summaries()
     }
 
-    /// Puts what a stage trained into a folder of its own: the adapter, or the whole model. A mark is written last, so that
-    /// a kill in between is noticed.
-    pub fn publish(&self, stage: &str, out: &Path, merge: bool) -> Result<()> {
-        folder::remove_if_there(&out.join(PUBLISHED))?;
-        let saved = self.folder.saved(stage);
-        // Readers would load an adapter that lies beside a model on top of it, or the old model in place of the adapter.
-        let stale = match !merge && saved.join(ADAPTER_CONFIG).exists() {
-            true => {
-                AdapterFile::open(&saved)?.save(out)?;
-                WHOLE_MODEL
-            }
-            false => {
-                save_merged(&self.model(stage)?, out)?;
-                ADAPTER
-            }
-        };
-        for file in stale {
-            folder::remove_if_there(&out.join(file))?;
-        }
-        let mark = self.published_mark(stage, merge)?;
-        Ok(write_bytes_atomically(&out.join(PUBLISHED), mark.as_bytes())?)
-    }
-
-    /// Whether a folder holds what [`Run::publish`] would put there.
-    pub fn is_published(&self, stage: &str, out: &Path, merge: bool) -> Result<bool> {
-        let there = std::fs::read(out.join(PUBLISHED)).ok();
-        Ok(there.as_deref() == Some(self.published_mark(stage, merge)?.as_bytes()))
-    }
-
-    fn published_mark(&self, stage: &str, merge: bool) -> Result<String> {
-        let saved = self.folder.saved_hash(stage)?.unwrap_or_default();
-        Ok(sha256_parts([saved.as_str(), if merge { "merged" } else { "as trained" }]))
-    }
-
     /// The base model with its own adapter.
     fn base(&self) -> Result<&Arc<ChatModel>> {
         if let Some(model) = self.base.get() {
@@ -366,77 +325,6 @@ pub fn run_plan<T>(
         let done = run.execute(until)?;
         then(&mut run, &done)
     })
-}
-
-/// One line of a printed plan.
-#[derive(serde::Serialize)]
-struct PlanRow {
-    name: String,
-    kind: &'static str,
-    /// `done`, `resumed`, `changed` or `new`.
-    status: &'static str,
-    /// How long it took, where it was done before.
-    seconds: Option<f64>,
-    /// Names of stages by key.
-    inputs: BTreeMap<&'static str, Vec<String>>,
-}
-
-/// Prints the plan: each stage, where its inputs come from, and whether there is work to do. Computes nothing.
-pub fn print_plan(plan: &Plan, out: &Path, as_json: bool) -> Result<()> {
-    let rows = plan_rows(plan, out)?;
-    let text = if as_json { serde_json::to_string_pretty(&rows)? + "\n" } else { plan_table(&rows) };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-fn plan_rows(plan: &Plan, out: &Path) -> Result<Vec<PlanRow>> {
-    let standing = Standing::read(out)?;
-    // A model that is not there yet is not fetched to print a plan: then nothing can have been done with it.
-    let path = catalogue::cached(&plan.recipe.model);
-    let base = path.map(|path| base_hash(plan, &model_hash(&path)?)).transpose()?;
-    let constitution = constitution_hash(plan)?;
-    let mut made = BTreeMap::new();
-    let mut rows = Vec::new();
-    for planned in &plan.stages {
-        let hash = match &base {
-            Some(base) => input_hash(planned, base, &constitution, &made)?,
-            None => None,
-        };
-        let status = standing.status(&planned.name, hash.as_deref())?;
-        if let Some(output) = status.output {
-            made.insert(planned.name.clone(), output);
-        }
-        rows.push(PlanRow {
-            name: planned.name.clone(),
-            kind: planned.kind.name,
-            status: status.word,
-            seconds: status.seconds,
-            inputs: planned.inputs.iter().filter(|(_, names)| !names.is_empty()).cloned().collect(),
-        });
-    }
-    Ok(rows)
-}
-
-/// The plan in columns.
-fn plan_table(rows: &[PlanRow]) -> String {
-    let cells: Vec<[String; 5]> = rows
-        .iter()
-        .map(|row| {
-            let time = row.seconds.map(|seconds| format!("took {}", duration(seconds))).unwrap_or_default();
-            let inputs = row.inputs.iter().map(|(key, names)| format!("{key} = {}", names.join(", ")));
-            let inputs = inputs.collect::<Vec<_>>().join("; ");
-            [row.name.clone(), row.kind.to_owned(), row.status.to_owned(), time, inputs]
-        })
-        .collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2), width(3), 0];
-    let mut text = String::new();
-    for row in &cells {
-        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 /// A stage's counts in a few words.
