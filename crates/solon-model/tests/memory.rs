@@ -16,7 +16,7 @@ fn config(intermediate_size: usize, qk_norm: bool) -> ModelConfig {
         vocab_size: 2000,
         hidden_size: 192,
         intermediate_size,
-        num_layers: 3,
+        num_layers: 5,
         num_heads: 6,
         num_kv_heads: 2,
         head_dim: 32,
@@ -71,8 +71,8 @@ fn training_takes_what_it_is_said_to_take() {
                 drop(trained);
             }
             for keep in [Keep::Activations, Keep::Inputs] {
-                let [short, long] = [256, 512].map(|tokens| peak_of_pass(&decoder, adapter, tokens, keep));
-                let taken = (long - short) as f64 / 256.0;
+                let [short, long] = [512, 1024].map(|tokens| peak_of_pass(&decoder, adapter, tokens, keep));
+                let taken = (long - short) as f64 / 512.0;
                 let said = training_bytes_per_token(&config, rank, keep) as f64;
                 let case = format!("{keep:?}, rank {rank:?}, MLP {mlp}, norms of q and k {qk_norm}");
                 assert!(
