@@ -1,4 +1,4 @@
-//! Text around the engine: a model opened with its tokenizer and chat template, answering conversations and scoring answers.
+//! A model with its tokenizer and chat template: answers conversations and scores answers.
 
 use crate::engine::Engine;
 use crate::generate::{Completion, Finish, Request, Settings};
@@ -13,7 +13,7 @@ use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why a model could not be opened, or a conversation not answered.
+/// An error of opening a model or answering a conversation.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// Weights, configuration or adapter files.
@@ -22,15 +22,15 @@ pub enum ChatError {
     /// Tokenizer or chat template.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// An adapter that was not made for this model.
+    /// The adapter was not made for this model.
     #[error("the adapter {path} does not fit the model: {reason}")]
     Adapter {
         /// The adapter's folder.
         path: PathBuf,
-        /// What does not fit.
+        /// Why it does not fit.
         reason: String,
     },
-    /// More tokens than the model can see.
+    /// The prompt and the answer have more tokens than the model's context.
     #[error(
         "{id}: {tokens} tokens of prompt and answer do not fit the model's context of {context}\n\
          hint: shorten the prompt, or ask for fewer new tokens"
@@ -38,20 +38,21 @@ pub enum ChatError {
     TooLong {
         /// Which request.
         id: String,
-        /// Tokens wanted.
+        /// Tokens of the prompt and the answer.
         tokens: usize,
-        /// Tokens there is room for.
+        /// Length of the context.
         context: usize,
     },
-    /// A prompt without tokens.
-    #[error("{id}: the prompt is empty: the chat template gave no tokens for it")]
+    /// The prompt has no tokens.
+    #[error("{id}: the prompt is empty: the chat template gives no tokens for it")]
     EmptyPrompt {
         /// Which request.
         id: String,
     },
-    /// The tokenizer knows ids that the model does not.
+    /// The tokenizer has ids that the model does not have.
     #[error(
-        "the tokenizer has {tokenizer} tokens but the model's embedding {model}: they do not belong together"
+        "the tokenizer has {tokenizer} tokens, the model's embedding has {model}\n\
+         hint: use the tokenizer that belongs to the model"
     )]
     Vocabulary {
         /// Ids of the tokenizer.
@@ -61,16 +62,16 @@ pub enum ChatError {
     },
 }
 
-/// How to open a model.
+/// Settings to open a model with.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenSettings {
-    /// What products' inputs are rounded to.
+    /// Number format to which inputs of matrix products are rounded.
     pub precision: Precision,
     /// Whether it will be trained.
     pub training: Training,
 }
 
-/// A model with its text.
+/// A model with its tokenizer and chat template.
 pub struct ChatModel {
     /// The decoder.
     pub decoder: Arc<Decoder<Device>>,
@@ -80,7 +81,7 @@ pub struct ChatModel {
     pub score: Option<ScalarHead<Device>>,
     /// Tokenizer and template.
     pub text: ChatTokenizer,
-    /// What was opened.
+    /// The path it was opened from.
     pub path: PathBuf,
 }
 
@@ -91,25 +92,25 @@ pub struct ChatRequest {
     pub id: String,
     /// The conversation so far, ending before the answer.
     pub messages: Vec<Message>,
-    /// What the answer is made to begin with; may be empty.
+    /// The text that the answer must start with; may be empty.
     pub prefill: String,
     /// The key of its draws.
     pub draws: Draws,
 }
 
-/// How to answer.
+/// How conversations are answered.
 #[derive(Clone, Debug)]
 pub struct AnswerSettings {
     /// How tokens are chosen, and where an answer ends.
     pub sampling: SamplingSettings,
-    /// Answers sampled at a time.
+    /// Number of answers sampled at the same time.
     pub slots: usize,
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// What it was made to begin with and what was generated, without the end of turn and without the stop string.
+    /// The prefill and the generated text, without the end of turn and without the stop string.
     pub text: String,
     /// The tokens as they were generated.
     pub completion: Completion,
@@ -129,7 +130,7 @@ impl ChatModel {
         let backend = Device::new(settings.precision);
         let mut tensors = std::mem::take(&mut checkpoint.tensors);
         let positions = checkpoint.config.max_position_embeddings;
-        // `Checkpoint::open` has made sure that every tensor is there.
+        // `Checkpoint::open` has checked that every tensor exists.
         let take = |name: &str, _: &[usize]| {
             Ok::<_, std::convert::Infallible>(tensors.remove(name).map(|t| t.data).unwrap_or_default())
         };
@@ -155,12 +156,12 @@ impl ChatModel {
         self.decoder.config()
     }
 
-    /// The special ids a saved folder names.
+    /// The special token ids for a saved folder.
     pub fn token_ids(&self) -> TokenIds {
         TokenIds { bos: self.text.bos(), eos: Some(self.text.end_of_turn()), pad: self.text.pad() }
     }
 
-    /// Tokens of a conversation with the generation prompt, refused where `new` more would not fit.
+    /// Tokens of a conversation with the generation prompt; an error if `new` more tokens would not fit.
     pub fn prompt_ids(&self, id: &str, messages: &[Message], new: usize) -> Result<Vec<u32>, ChatError> {
         let ids = self.text.prompt_ids(messages)?;
         if ids.is_empty() {
@@ -173,7 +174,7 @@ impl ChatModel {
         Ok(ids)
     }
 
-    /// An engine on the decoder with the given adapter (not the model's own, so that several may share the decoder).
+    /// An engine on the decoder with the given adapter, not the model's own. So several adapters can share the decoder.
     pub fn engine<'a>(&'a self, adapter: Option<&'a Adapter<Device>>) -> Engine<'a, Device> {
         Engine::new(&self.decoder, adapter, KEPT)
     }
@@ -212,7 +213,7 @@ impl ChatModel {
             .into_iter()
             .zip(prefills)
             .map(|(completion, prefill)| {
-                // Decoded together, for a tokenizer may drop white space at the start of a text.
+                // Decoded together, because a tokenizer may drop white space at the start of a text.
                 let mut text = self.text.decode(&[&prefill, &completion.token_ids[..]].concat());
                 if let Some(at) = self.stop_at(&completion.token_ids, stop) {
                     let after = self.text.decode(&completion.token_ids).len() - at;
@@ -223,10 +224,10 @@ impl ChatModel {
             .collect())
     }
 
-    /// The tokens an answer is made to begin with.
+    /// The tokens of the prefill.
     fn prefill_ids(&self, prefill: &str) -> Result<Vec<u32>, ChatError> {
         if prefill.is_empty() {
-            // Not even the white space that some templates leave to the model: it is the model's to choose.
+            // Some templates leave white space at the start to the model. An empty prefill must not fix it.
             return Ok(Vec::new());
         }
         let mut ids = self.text.completion_ids(prefill)?;

@@ -1,10 +1,11 @@
-//! A decoder with an adapter and what it has computed of prompts.
+//! The engine: a decoder with an adapter, and a cache of the prompts it has computed.
 
 use crate::prefixes::{Prefixes, PromptTokens, Sharing};
 use solon_model::{Adapter, Backend, Decoder};
 
-/// Generates ([`Engine::generate`]) and scores ([`Engine::score`]). What prompts begin with alike is computed once, across
-/// calls too. The engine borrows the weights for as long as it lives, so they cannot change under what it keeps.
+/// Generates ([`Engine::generate`]) and scores ([`Engine::score`]). Shared prefixes of prompts are computed once, also
+/// across calls. The engine borrows the weights for its whole life, so they cannot change while its cache depends on
+/// them.
 pub struct Engine<'a, B: Backend> {
     pub(crate) decoder: &'a Decoder<B>,
     pub(crate) adapter: Option<&'a Adapter<B>>,
@@ -18,7 +19,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         Self { decoder, adapter, cache: decoder.new_cache(), prefixes: Prefixes::new(sharing) }
     }
 
-    /// Prompt tokens so far.
+    /// Prompt tokens computed and found in the cache so far.
     pub fn prompt_tokens(&self) -> PromptTokens {
         self.prefixes.tokens
     }

@@ -1,11 +1,12 @@
-//! Continuous batching: many requests, a bounded number of slots, prompts that are computed once.
+//! Continuous batching: many requests, a bounded number of slots, shared prefixes computed once.
 //!
-//! A request's path in the cache is its prompt's (`prefixes.rs`) and a segment of its own: the prompt's last token and
-//! what it generates. One forward pass a step takes some of the new prompts' tokens and one token of every running request
-//! together, so a long prompt holds nobody up.
+//! A request's path in the cache is its prompt's path (`prefixes.rs`) and one segment of its own, which holds the
+//! prompt's last token and the generated tokens. Each forward pass takes some tokens of new prompts and one token of
+//! every running request. So a long prompt does not delay the others.
 //!
 //! Contract: a request's tokens and log-probs depend on its prompt, its key and the weights, not on slots, order,
-//! sharing, earlier calls or threads. The engine knows tokens only; stop strings come in as a function of the ids so far.
+//! sharing, earlier calls or threads. The engine knows only tokens; the caller checks stop strings with a function of
+//! the ids so far.
 
 use crate::engine::Engine;
 use crate::prefixes::Prefix;
@@ -40,27 +41,28 @@ pub enum Finish {
 pub struct Completion {
     /// Generated ids, an end-of-turn id included where the model gave one.
     pub token_ids: Vec<u32>,
-    /// Each id's log-prob in nats, at [`Settings::logprob_temperature`], over the whole vocabulary.
+    /// Log-prob of each id in nats, at [`Settings::logprob_temperature`], over the whole vocabulary.
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
 }
 
-/// Settings common to all requests.
+/// Settings that all requests share.
 pub struct Settings<'a> {
-    /// How tokens are chosen, and how many at most. The engine knows no text: see [`Self::stop_text`] for stop strings.
+    /// How tokens are sampled, and their largest number. The engine knows no text: see [`Self::stop_text`] for stop
+    /// strings.
     pub sampling: SamplingSettings,
     /// Ids that end a completion.
     pub stop_ids: &'a [u32],
-    /// Says whether the ids so far contain one of the sampling's stop strings; must be there where it has any.
+    /// Whether the ids so far contain one of the stop strings of `sampling`; required if there are any.
     pub stop_text: Option<&'a (dyn Fn(&[u32]) -> bool + Sync)>,
-    /// Requests that run at a time.
+    /// Number of requests that run at the same time.
     pub slots: usize,
-    /// Softmax temperature of the recorded log-probs; 1 for the model's own.
+    /// Softmax temperature of the recorded log-probs; 1 gives the model's own.
     pub logprob_temperature: f32,
 }
 
-/// Prompt tokens taken into one step, at most, beside the running requests' tokens.
+/// Largest number of prompt tokens in one forward pass, beside the running requests' tokens.
 const PREFILL_PER_STEP: usize = 512;
 
 /// A request whose prompt is being computed.
@@ -82,7 +84,8 @@ struct Running {
 }
 
 impl<B: Backend> Engine<'_, B> {
-    /// Continues every request; `progress(n)` hears of each step's finished requests. Completions come in request order.
+    /// Continues every request. `progress(n)` gets the number of requests that finished in each step. Completions are
+    /// in request order.
     pub fn generate(
         &mut self,
         requests: &[Request],

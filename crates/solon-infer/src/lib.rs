@@ -1,6 +1,7 @@
 //! Generate and score: KV cache, prefix sharing, continuous batching, sampling.
 //!
-//! [`engine`], [`generate`], [`score`] and [`sampling`] know token ids only; [`chat`] puts text around them.
+//! [`engine`], [`generate`], [`score`] and [`sampling`] know only token ids; [`chat`] adds the tokenizer and the chat
+//! template.
 
 pub mod chat;
 pub mod engine;

@@ -1,52 +1,53 @@
-//! Prompts in the cache: what a new one begins with alike is found there and not computed again.
+//! The prefix cache: prompts whose keys and values are cached, so that a new prompt with a shared prefix computes only
+//! the rest.
 //!
-//! An entry is a prompt and its path: segments of the cache, and how much of each it sees. A new prompt takes the path of
-//! the entry with the longest shared prefix, and a segment of its own for the rest. Entries
-//! hold their segments, running requests hold their entries; what nobody runs on stays for later prompts, until there is
-//! no room and it is the longest unused. A radix tree was not needed: there are mostly hundreds of entries, and comparing a
-//! prompt with all of them is nothing beside computing it.
+//! An entry is a prompt and its path: segments of the cache, and how much of each the prompt sees. A new prompt takes
+//! the path of the entry with the longest shared prefix, and one new segment for the rest. Entries hold their segments,
+//! and running requests hold their entries. An entry that no request uses stays for later prompts. When there is no
+//! room, the least recently used one is dropped. There is no radix tree: there are usually hundreds of entries, and
+//! comparing a prompt with all of them is cheap beside computing it.
 
 use solon_model::{Backend, CachedRows};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Whether prompts that begin alike are computed once. No result depends on it.
+/// Whether shared prefixes are computed once. The results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Every prompt is computed anew: for comparison.
+    /// Every prompt is computed completely: for comparison.
     Off,
-    /// What was computed stays for later prompts, up to so many tokens in the cache. What is running is never dropped.
+    /// Cached prompts stay for later ones, up to this many tokens in the cache. Prompts in use are never dropped.
     UpTo(usize),
 }
 
-/// 64 critiques, that is one chunk of a run, with some 250 tokens each: their revisions still find them. In bf16 a token
-/// is 23 KB of SmolLM2-135M's cache, so all are about 380 MB.
+/// Room for 64 critiques (one chunk of a run) with about 250 tokens each, so that their revisions still find them. In
+/// bf16 a token takes 23 KB of SmolLM2-135M's cache, so all take about 380 MB.
 pub const KEPT: Sharing = Sharing::UpTo(16_384);
-/// Only what runs at the same time shares: for scoring beside a training, whose memory is bounded and where a prompt is
-/// hardly seen twice.
+/// Only requests that run at the same time share prefixes. For scoring during training, where memory is bounded and a
+/// prompt is seldom seen twice.
 pub const IN_USE: Sharing = Sharing::UpTo(0);
 
-/// What a segment of so many tokens takes of the budget: keys lie in panels of 16.
+/// How much of the budget a segment of this many tokens takes: keys are stored in panels of 16.
 fn room(tokens: usize) -> usize {
     tokens.next_multiple_of(16)
 }
 
-/// A shared prefix shorter than this is not worth a segment.
+/// A shorter shared prefix does not get its own segment.
 pub(crate) const MIN_SHARED: usize = 16;
 
-/// Prompt tokens since the engine was made.
+/// Counts of prompt tokens since the engine was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PromptTokens {
-    /// Those that went through the model.
+    /// Tokens that went through the model.
     pub computed: usize,
-    /// Those that were in the cache.
+    /// Tokens that were in the cache.
     pub found: usize,
 }
 
-/// Segments by their number here, root first, and how many positions of each are seen.
+/// A path: segment numbers of this module, root first, each with the number of positions seen.
 type Path = Vec<(u64, usize)>;
 
-/// A prompt that runs; to be given back to [`Prefixes::release`].
+/// A prompt in use; the caller must return it with [`Prefixes::release`].
 pub(crate) struct Prefix {
     entry: u64,
     path: Path,
@@ -55,31 +56,32 @@ pub(crate) struct Prefix {
 struct Entry {
     tokens: Vec<u32>,
     path: Path,
-    /// Requests that run on it.
+    /// Number of requests that use it.
     users: usize,
     last_use: u64,
 }
 
 struct Segment {
-    /// Its number in the cache, once its first tokens are computed.
+    /// Its number in the cache, set when its first tokens are computed.
     cached: Option<usize>,
     len: usize,
-    /// Positions that are computed, those of the pass in the making among them.
+    /// Number of positions that are computed, including those of the current pass.
     filled: usize,
-    /// Entries with it on their path.
+    /// Number of entries that have it on their path.
     users: usize,
 }
 
-/// The entries and the segments they hold.
+/// All entries and their segments.
 pub(crate) struct Prefixes {
     sharing: Sharing,
     entries: BTreeMap<u64, Entry>,
     segments: BTreeMap<u64, Segment>,
-    /// Entries whose own segment is not filled yet, in the order they came; an entry comes after those it takes from.
+    /// Entries whose own segment is not filled yet, in order of arrival. An entry comes after the entries whose
+    /// segments it uses.
     pending: VecDeque<u64>,
-    /// The [`room`] of segments that are in the cache.
+    /// The [`room`] of all segments in the cache.
     held: usize,
-    /// Counts what happens; numbers entries and segments, and dates their use.
+    /// A counter of events. It numbers entries and segments, and dates their last use.
     clock: u64,
     pub tokens: PromptTokens,
 }
@@ -97,7 +99,7 @@ impl Prefixes {
         }
     }
 
-    /// Takes what is there of a prompt, and notes the rest to be computed.
+    /// Finds the cached part of a prompt, and queues the rest to be computed.
     pub fn attach(&mut self, tokens: &[u32]) -> Prefix {
         let now = self.tick();
         let (source, mut path) = self.longest(tokens);
@@ -124,18 +126,18 @@ impl Prefixes {
         Prefix { entry: now, path }
     }
 
-    /// The entry that agrees longest with a prompt, and its path up to where they part.
+    /// The entry with the longest shared prefix, and its path up to the end of that prefix.
     fn longest(&self, tokens: &[u32]) -> (Option<u64>, Path) {
         let alike = |entry: &Entry| entry.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        // Of several, one that ends there, for nothing of it is cut, then the first: it stays in use, and with it what all
-        // begin with.
+        // Among equals, prefer an entry that ends there, because nothing of it is cut; then the first. So the entry
+        // that holds the prefix all prompts share stays in use.
         let ranked = |(id, entry): (&u64, &Entry)| {
             let alike = alike(entry);
             (alike, alike == entry.tokens.len(), Reverse(*id))
         };
         let longest = self.entries.iter().map(ranked).max();
         let shared = longest.filter(|(alike, whole, _)| {
-            // The same prompt again is shared however short it is.
+            // An identical prompt is shared even if it is short.
             let again = *whole && *alike == tokens.len();
             self.sharing != Sharing::Off && (again || *alike >= MIN_SHARED)
         });
@@ -146,8 +148,8 @@ impl Prefixes {
         for (segment, seen) in &self.entries[&id].path {
             let mut taken = left.min(*seen);
             if taken < self.segments[segment].len {
-                // Where the cache keeps positions in pairs, an unseen partner is multiplied by zero: no bit would change,
-                // but zero times infinity is not zero. So no pair is cut.
+                // If the cache stores positions in pairs, an unseen partner is multiplied by zero. That changes no bit,
+                // except that zero times infinity is not zero. So no pair is cut.
                 taken &= !1;
             }
             if taken > 0 {
@@ -161,7 +163,7 @@ impl Prefixes {
         (Some(id), path)
     }
 
-    /// Adds noted tokens to a pass, at most `most`, in the order they were noted.
+    /// Adds queued tokens to a pass, at most `most`, in the order they were queued.
     pub fn push_pending<B: Backend>(
         &mut self,
         backend: &B,
@@ -197,7 +199,7 @@ impl Prefixes {
         }
     }
 
-    /// The path of a prompt in the cache, once all of it is computed, in the pass in the making at the latest.
+    /// The path of a prompt in the cache if it is computed completely, counting the current pass.
     pub fn ready(&self, prefix: &Prefix) -> Option<Vec<(usize, usize)>> {
         let filled = prefix.path.iter().all(|(segment, seen)| self.segments[segment].filled >= *seen);
         filled.then(|| self.cached(&prefix.path))
@@ -219,14 +221,15 @@ impl Prefixes {
         entry.users -= 1;
         entry.last_use = now;
         let (idle, tokens) = (entry.users == 0, entry.tokens.len());
-        // What no prompt could share is not kept.
+        // A prompt that no other could share is not kept.
         if idle && (self.sharing == Sharing::Off || tokens < MIN_SHARED) {
             self.remove(backend, cache, prefix.entry);
         }
         self.make_room(backend, cache, 0);
     }
 
-    /// Drops entries that nobody runs on, the longest unused first, until there is room for so many tokens more.
+    /// Drops entries that no request uses, the least recently used first, until there is room for this many more
+    /// tokens.
     fn make_room<B: Backend>(&mut self, backend: &B, cache: &mut B::Cache, tokens: usize) {
         let Sharing::UpTo(budget) = self.sharing else { return };
         while self.held + tokens > budget {
@@ -266,7 +269,7 @@ mod tests {
 
     const BACKEND: Reference = Reference;
 
-    /// A store beside a cache that holds the tokens instead of their keys.
+    /// A prefix cache beside a cache that holds tokens in place of their keys.
     struct Shadow {
         prefixes: Prefixes,
         cache: <Reference as Backend>::Cache,
@@ -283,7 +286,7 @@ mod tests {
             path.iter().flat_map(|(segment, seen)| self.tokens[segment][..*seen].to_vec()).collect()
         }
 
-        /// One pass: as many as `most` pending tokens.
+        /// One pass of up to `most` queued tokens.
         fn pass(&mut self, most: usize) -> usize {
             let mut rows = CachedRows::default();
             self.prefixes.push_pending(&BACKEND, &mut self.cache, most, &mut rows);
@@ -292,7 +295,7 @@ mod tests {
                 let from = rows.positions[at] as usize;
                 let before: usize = run.ancestors.iter().map(|(_, seen)| seen).sum();
                 let segment = self.tokens.entry(run.segment).or_default();
-                // The number may be that of a segment that is gone.
+                // The number may have belonged to a segment that was dropped.
                 if from == before {
                     segment.clear();
                 }
@@ -312,7 +315,7 @@ mod tests {
             self.prefixes.release(&BACKEND, &mut self.cache, prefix);
         }
 
-        /// Computes a prompt and ends its use; tells what of it was found.
+        /// Computes a prompt and ends its use; returns how much of it was found.
         fn ask(&mut self, prompt: &[u32]) -> usize {
             let before = self.prefixes.tokens.found;
             let prefix = self.attach(prompt);
@@ -360,8 +363,8 @@ mod tests {
         assert_eq!(shadow.prefixes.held, 2 * room(40));
     }
 
-    /// Prompts come, are computed and go in any order; what each sees is its own tokens, and the counts are those of what is
-    /// there.
+    /// Prompts arrive, are computed and leave in any order. Each sees exactly its own tokens, and the counts match the
+    /// stored segments.
     #[test]
     fn whatever_comes_and_goes_paths_and_counts_are_right() {
         for (round, budget) in [0, 60, 200, 100_000].into_iter().enumerate() {

@@ -1,7 +1,7 @@
 //! From a row of logits to the next token.
 //!
-//! Filters apply in transformers' order: temperature, top-k, top-p, min-p. Ties keep the lower id. A draw is one uniform
-//! number keyed by the request and the position, so a completion does not depend on what it was batched with.
+//! Filters apply in transformers' order: temperature, top-k, top-p, min-p. Among equal tokens the lower id comes first.
+//! A draw is one uniform number keyed by the request and the position, so a completion does not depend on its batch.
 
 use solon_kernels::log_prob::row_weights;
 use solon_records::SamplingSettings;
@@ -19,7 +19,7 @@ pub fn choose(settings: &SamplingSettings, logits: &[f32], uniform: f64) -> u32 
     }
     let all: Vec<(u32, f32)> = weights.iter().enumerate().map(|(i, w)| (i as u32, *w)).collect();
     let limit = if settings.top_k == 0 { all.len() } else { settings.top_k.min(all.len()) };
-    // The filters keep a beginning of the ranking, mostly a short one: rank as much as turns out to be needed.
+    // The filters keep the first tokens of the ranking, usually few: rank only as many as needed.
     let mut count = if settings.top_k == 0 { limit.min(256) } else { limit };
     let kept = loop {
         let ranked = likeliest(all.clone(), count);
@@ -33,12 +33,12 @@ pub fn choose(settings: &SamplingSettings, logits: &[f32], uniform: f64) -> u32 
     pick(kept.into_iter().take_while(|(_, w)| *w >= floor), uniform)
 }
 
-/// How many of the likeliest tokens top-p and min-p look at; `None` where they look beyond these.
+/// How many of the most likely tokens top-p and min-p keep; `None` if they keep more than are ranked.
 fn nucleus(settings: &SamplingSettings, ranked: &[(u32, f32)], weights: &[f32]) -> Option<usize> {
     if settings.top_p >= 1.0 {
         return ranked.iter().position(|(_, w)| *w < ranked[0].1 * settings.min_p);
     }
-    // Top-p takes its share of what top-k left.
+    // Top-p takes its share of the tokens that top-k kept.
     let total: f64 = match settings.top_k {
         0 => weights.iter().map(|w| f64::from(*w)).sum(),
         _ => ranked.iter().map(|(_, w)| f64::from(*w)).sum(),
@@ -51,7 +51,7 @@ fn nucleus(settings: &SamplingSettings, ranked: &[(u32, f32)], weights: &[f32]) 
     Some(enough + 1)
 }
 
-/// The `count` likeliest tokens in order, the lower id first among equals.
+/// The `count` most likely tokens in order; among equals the lower id first.
 fn likeliest(mut tokens: Vec<(u32, f32)>, count: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
     if count < tokens.len() {
@@ -62,7 +62,7 @@ fn likeliest(mut tokens: Vec<(u32, f32)>, count: usize) -> Vec<(u32, f32)> {
     tokens
 }
 
-/// The index of the largest element, the first of equals.
+/// The index of the largest element; the first among equals.
 fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in logits.iter().enumerate() {
@@ -73,7 +73,7 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Inverse-CDF choice among weighted tokens, in their order.
+/// Samples among weighted tokens by inverse CDF, in their order.
 fn pick(tokens: impl Iterator<Item = (u32, f32)> + Clone, uniform: f64) -> u32 {
     let total: f64 = tokens.clone().map(|(_, w)| f64::from(w)).sum();
     let wanted = uniform * total;
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn ranking_as_much_as_needed_is_ranking_everything() {
         let draws = Draws::new(9, "flat");
-        // Nearly flat, so that the nucleus reaches far beyond the first tokens ranked.
+        // Nearly flat, so that the nucleus goes far beyond the tokens ranked first.
         let logits: Vec<f32> = (0..5000).map(|i| draws.uniform(i) as f32 * 0.3).collect();
         let mut ranked: Vec<u32> = (0..5000).collect();
         ranked.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));

@@ -1,6 +1,7 @@
 //! Log-probs of given completions after given prompts, through the cache that generation uses.
 //!
-//! Contract: they are the same bits as `Decoder::log_probs` gives of the packed sequences, and as generation recorded.
+//! Contract: the log-probs have the same bits as those of `Decoder::log_probs` on the packed sequences, and as those
+//! recorded during generation.
 
 use crate::engine::Engine;
 use crate::prefixes::Prefix;
@@ -15,12 +16,12 @@ pub struct ScoreItem {
     pub completions: Vec<Vec<u32>>,
 }
 
-/// Tokens in one pass, about.
+/// Approximate number of tokens in one pass.
 const PASS: usize = 1024;
 
 impl<B: Backend> Engine<'_, B> {
-    /// Log-probs in nats of every completion's tokens: `[item][completion][token]`, at softmax temperature `temperature`.
-    /// `progress(n)` hears of each pass's finished items.
+    /// Log-probs in nats of every completion's tokens: `[item][completion][token]`, at softmax temperature
+    /// `temperature`. `progress(n)` gets the number of items that finished in each pass.
     pub fn score(
         &mut self,
         items: &[ScoreItem],
@@ -55,7 +56,7 @@ impl<B: Backend> Engine<'_, B> {
         out
     }
 
-    /// Log-probs of some items' completions one after the other, in one pass where their prompts fit it.
+    /// Log-probs of some items' completions in order, in one pass if their prompts fit it.
     fn score_pass(&mut self, items: &[ScoreItem], prefixes: &[Prefix], temperature: f32) -> Vec<f32> {
         let (decoder, adapter, backend) = (self.decoder, self.adapter, self.decoder.backend());
         let mut rows = CachedRows::default();
@@ -71,7 +72,7 @@ impl<B: Backend> Engine<'_, B> {
         for (item, path) in items.iter().zip(paths) {
             let last = item.prompt.len() - 1;
             for completion in item.completions.iter().filter(|completion| !completion.is_empty()) {
-                // Each token is predicted by the one before it, the first by the prompt's last.
+                // Each token is predicted by the one before it; the first by the prompt's last token.
                 let before = [&item.prompt[last..], &completion[..completion.len() - 1]].concat();
                 let segment = backend.add_segment(&mut self.cache, before.len());
                 let first = rows.tokens.len();

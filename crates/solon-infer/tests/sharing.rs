@@ -1,4 +1,4 @@
-//! What is shared with which requests, what was computed before and what was dropped since change no bit of a result.
+//! Sharing prefixes, cached prompts and dropped prompts change no bit of a result.
 
 use solon_draws::Draws;
 use solon_infer::engine::Engine;
@@ -54,7 +54,7 @@ fn settings(slots: usize, max_new_tokens: usize) -> Settings<'static> {
     }
 }
 
-/// Prompts at random that begin as one of two stems, or as the prompt before, for some way.
+/// Random prompts that share a prefix of some length with one of two stems, or with the prompt before.
 fn prompts(draws: Draws, count: usize, longest: usize) -> Vec<Vec<u32>> {
     let stems = [0, 1].map(|stem| tokens(Draws::new(stem, "stem"), longest));
     let mut prompts: Vec<Vec<u32>> = Vec::new();
@@ -72,7 +72,7 @@ fn prompts(draws: Draws, count: usize, longest: usize) -> Vec<Vec<u32>> {
     prompts
 }
 
-/// Log-probs of completions as the packed pass of training computes them.
+/// Log-probs of completions as training's packed pass computes them.
 fn packed<B: Backend>(
     decoder: &Decoder<B>,
     prompt: &[u32],
@@ -87,7 +87,8 @@ fn generate_anew<B: Backend>(decoder: &Decoder<B>, requests: &[Request], new: us
     Engine::new(decoder, None, Sharing::Off).generate(requests, &settings(1, new), &mut |_| {})
 }
 
-/// Calls of all kinds on one engine, each held to the same call on an engine that shares nothing, and to the packed pass.
+/// Calls of all kinds on one engine. Each is compared with the same call on an engine that shares nothing, and with the
+/// packed pass.
 fn check<B: Backend>(backend: B, longest: usize, rounds: u64, budgets: &[Sharing]) {
     let decoder = decoder(backend);
     for sharing in budgets {
@@ -133,19 +134,19 @@ fn sharing_changes_no_bit() {
     check(Reference, 40, 1, &budgets[2..]);
 }
 
-/// Prompts of several steps, taken in while others run.
+/// Prompts that take several steps while other requests run.
 #[test]
 fn long_prompts_in_pieces_change_no_bit() {
     check(Cpu::new(Precision::F32), 1400, 1, &[KEPT]);
     check(Cpu::new(Precision::Bf16), 1400, 1, &[Sharing::UpTo(1000)]);
 }
 
-/// A critique's preamble, a request and an answer; then the revision that goes on from them.
+/// A critique's preamble, a request and an answer; then the revision that continues from them.
 #[test]
 fn a_prompt_is_computed_once() {
     let decoder = decoder(Cpu::new(Precision::auto()));
     let preamble = tokens(Draws::new(3, "preamble"), 100);
-    // The first of its own tokens tells each critique from the others.
+    // The first token of its own distinguishes each critique from the others.
     let own = |i: u32| [vec![i], tokens(Draws::new(3, "own").index(u64::from(i)), 29)].concat();
     let critiques: Vec<Vec<u32>> = (0..8).map(|i| [&preamble[..], &own(i)].concat()).collect();
     let revisions: Vec<Vec<u32>> = (0..)
@@ -168,7 +169,7 @@ fn a_prompt_is_computed_once() {
         assert_eq!(anew, [8 * 130, 8 * 300, 8 * 430]);
         let [first, second, third] = run(KEPT, slots);
         assert_eq!(first, PromptTokens { computed: 100 + 8 * 30, found: 7 * 100 });
-        // A prompt's last token is computed for each request: what it predicts is sampled.
+        // A prompt's last token is computed for each request, because the next token is sampled from its output.
         assert_eq!(second, PromptTokens { computed: first.computed + 8 * 41, found: first.found + 8 * 129 });
         assert_eq!(third, PromptTokens { computed: second.computed + 8, found: second.found + 8 * 129 });
     }

@@ -1,17 +1,17 @@
-//! Conversations for training: ids, and which of them are trained on.
+//! Encodes conversations for training: token ids, and a mask of those that are trained on.
 //!
-//! Contract: a conversation's ids are, turn by turn, the ids the model is given when it samples (the template with its
-//! generation prompt) and the ids it should answer with. So what is trained is what is sampled, also where one encoding of the
-//! whole text would merge the prompt's last characters with the answer's first. For one question and one answer,
+//! Contract: turn by turn, the ids are those that the model gets when it samples (the template with its generation
+//! prompt), followed by the ids it should answer with. So training and sampling use the same ids, even if one encoding
+//! of the whole text would merge the prompt's last characters with the answer's first. For one question and one answer,
 //! `ids == prompt_ids(question) + completion_ids(answer)`.
 //!
-//! The mask is true from the end of each generation prompt to the end of turn, both found in the rendered text and
-//! never by comparing ids: a pad token that equals the end of turn changes nothing.
+//! The mask is true from the end of each generation prompt to the end of turn. Both are found in the rendered text and
+//! never by comparing ids, so it does not matter if the pad token equals the end of turn.
 
 use crate::{ChatTokenizer, TextError};
 use solon_records::Message;
 
-/// A conversation as ids, with the positions that are trained on.
+/// A conversation as ids, with a mask of the positions that are trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids, ending with the last assistant message's end of turn.
@@ -28,15 +28,16 @@ impl Encoded {
 }
 
 impl ChatTokenizer {
-    /// Encodes a conversation for training. What follows the last assistant message trains nothing and is left out.
+    /// Encodes a conversation for training. Turns after the last assistant message are left out, because nothing in
+    /// them is trained on.
     ///
-    /// White space the template writes between the generation prompt and the content, or an empty thinking block, is
-    /// trained as well: the model has to produce it when it samples.
+    /// White space, or an empty thinking block, that the template writes between the generation prompt and the content
+    /// is trained on too: the model has to produce it when it samples.
     ///
     /// # Errors
-    /// [`TextError::EmptyLossMask`] without an assistant message; [`TextError::NotPrefixPreserving`] where a prompt is
-    /// not the start of the whole rendering; [`TextError::ContentRewritten`] where the template changes an answer by
-    /// more than stripping its white space.
+    /// [`TextError::EmptyLossMask`] without an assistant message; [`TextError::NotPrefixPreserving`] if a prompt is not
+    /// the start of the whole rendering; [`TextError::ContentRewritten`] if the template changes an answer by more than
+    /// stripping its white space.
     pub fn encode_conversation(&self, messages: &[Message]) -> Result<Encoded, TextError> {
         let last = messages
             .iter()
@@ -62,7 +63,7 @@ impl ChatTokenizer {
                 encoded.extend(&[self.ending().id], true);
                 done += written.len();
             } else if index == last {
-                // A template without an end of turn would never teach the model to stop.
+                // Without an end of turn in training, the model would never learn to stop.
                 encoded.extend(&[self.ending().id], true);
             }
         }
@@ -73,16 +74,19 @@ impl ChatTokenizer {
     fn encode_between(&self, text: &str, start: usize) -> Result<Vec<u32>, TextError> {
         match &self.ending().written {
             _ if start == 0 => self.encode(text),
-            // Some end-of-turn tokens swallow the white space that follows them (`rstrip`), so they are encoded along.
+            // Some end-of-turn tokens include the white space that follows them (`rstrip`), so they are encoded
+            // together with it.
             Some(written) => Ok(self.encode_continuation(&format!("{written}{text}"))?.split_off(1)),
             None => self.encode_continuation(text),
         }
     }
 
-    /// Where, in the text after the generation prompt, the assistant's part ends and the end of turn begins.
+    /// The position, in the text after the generation prompt, where the assistant's content ends and the end of turn
+    /// begins.
     fn find_end(&self, turn: &str, content: &str) -> Option<usize> {
         [content, content.trim()].into_iter().find_map(|content| {
-            // An answer's own words may also stand earlier, as in a thinking block, or hold the end of turn's text.
+            // The answer's text may also appear earlier, as in a thinking block, or contain the text of the end of
+            // turn.
             turn.match_indices(content).map(|(start, _)| start + content.len()).find_map(|after| {
                 let Some(written) = &self.ending().written else {
                     return Some(after);
@@ -152,14 +156,14 @@ mod tests {
         let stripping = "{% for m in messages %}{{ m.role }}:{{ m.content | trim }} <|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
         check(&with(stripping), &question_and_answer(" yes "), "yes $");
-        // As Qwen3 does: an empty thinking block before the last answer only.
+        // As in Qwen3: an empty thinking block before the last answer only.
         let thinking = "{% for m in messages %}{{ m.role }}:{% if loop.last and m.role == 'assistant' %}<think></think>{% endif %}\
             {{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
         let turns = [question_and_answer("one"), question_and_answer("think")].concat();
         check(&with(thinking), &turns, "one$<think></think>think$");
     }
 
-    /// Phi-3's `<|end|>` swallows the line end the template writes after it.
+    /// Phi-3's `<|end|>` includes the line end that the template writes after it.
     #[test]
     fn an_end_of_turn_that_swallows_space_does_so_between_turns() {
         let folder = tempfile::tempdir().expect("a temporary folder");

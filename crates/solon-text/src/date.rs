@@ -1,8 +1,8 @@
-//! The date a chat template sees through `strftime_now`.
+//! The date that a chat template gets from `strftime_now`.
 //!
-//! transformers gives templates the machine's clock. Here the date is a setting, because a clock in the prompt would
-//! make the same recipe give different weights on another day. The default is 26 July 2024: the date Llama 3.2's own template
-//! falls back to where `strftime_now` is missing.
+//! transformers gives templates the machine's clock. Here the date is a setting: with a clock in the prompt, the same
+//! recipe would give different weights on another day. The default is 26 July 2024, the date that Llama 3.2's own
+//! template uses if `strftime_now` is missing.
 
 use crate::TextError;
 

@@ -1,4 +1,4 @@
-//! What can go wrong with text: each error says what was wrong, where, and what to do.
+//! Errors of text handling. Each says what was wrong, where, and what to do.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum TextError {
     },
     /// The folder has no `tokenizer.json`.
     #[error(
-        "{} has no tokenizer.json; make one with transformers: \
+        "{} has no tokenizer.json\nhint: make one with transformers: \
          AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         folder.display()
     )]
@@ -48,7 +48,9 @@ pub enum TextError {
         reason: String,
     },
     /// A configured special token is not in the vocabulary.
-    #[error("{field} is `{token}`, which is not in the vocabulary; correct {field} in tokenizer_config.json")]
+    #[error(
+        "{field} is `{token}`, which is not in the vocabulary\nhint: correct {field} in tokenizer_config.json"
+    )]
     UnknownSpecialToken {
         /// The configuration field, such as `eos_token`.
         field: &'static str,
@@ -57,11 +59,11 @@ pub enum TextError {
     },
     /// Neither the template nor the configuration says how a turn ends.
     #[error(
-        "nothing says how an assistant's turn ends: the chat template writes no special token after it and no end-of-sequence token is set; \
-         set eos_token in tokenizer_config.json"
+        "it is unknown how an assistant's turn ends: the chat template writes no special token after it, and no end-of-sequence token is set\n\
+         hint: set eos_token in tokenizer_config.json"
     )]
     NoEndOfTurn,
-    /// The GGUF vocabulary contradicts itself.
+    /// The fields of the GGUF vocabulary contradict each other.
     #[error("GGUF metadata `{field}`: {reason}")]
     GgufField {
         /// The metadata key.
@@ -69,9 +71,10 @@ pub enum TextError {
         /// What is wrong.
         reason: String,
     },
-    /// The GGUF file's tokenizer is of a kind not supported.
+    /// The GGUF file has a kind of tokenizer that is not supported.
     #[error(
-        "GGUF metadata `{field}` is `{found}`; supported: {supported}. Use the model's Hugging Face folder (with tokenizer.json) instead"
+        "GGUF metadata `{field}` is `{found}`; supported are {supported}\n\
+         hint: use the model's Hugging Face folder (with tokenizer.json)"
     )]
     GgufUnsupported {
         /// The metadata key.
@@ -83,12 +86,12 @@ pub enum TextError {
     },
     /// There is no chat template.
     #[error(
-        "this tokenizer has no chat template; add chat_template.jinja to its folder, or choose one explicitly, \
+        "this tokenizer has no chat template\nhint: add chat_template.jinja to its folder, or choose a template in code, \
          for example ChatML with `with_template(CHATML_TEMPLATE)`"
     )]
     NoTemplate,
     /// The chat template is not valid Jinja.
-    #[error("the chat template does not parse, line {line}: {reason}")]
+    #[error("the chat template is not valid Jinja, line {line}: {reason}")]
     TemplateSyntax {
         /// Line in the template, from 1.
         line: usize,
@@ -116,9 +119,9 @@ pub enum TextError {
         /// What went wrong.
         reason: String,
     },
-    /// The chat template used up its allowance of steps and memory.
+    /// The chat template used more steps and memory than allowed.
     #[error(
-        "the chat template used more than its allowance of steps and memory; \
+        "the chat template used more steps and memory than allowed; \
          it loops too long, or the conversation is far too long"
     )]
     TemplateTooExpensive,
@@ -132,28 +135,26 @@ pub enum TextError {
         /// Day.
         day: u32,
     },
-    /// Rendering the start of a conversation does not give the start of its rendering.
+    /// The start of a conversation renders differently from the start of the whole rendering.
     #[error(
-        "the chat template renders the turns before message {index} differently once message {index} follows, \
-         so what is trained would not be what is sampled; train on single turns or change the template"
+        "the chat template renders the turns before message {index} differently if message {index} follows, \
+         so training would use other tokens than sampling\nhint: train on single turns, or change the template"
     )]
     NotPrefixPreserving {
         /// Index of the assistant message, from 0.
         index: usize,
     },
-    /// The template does not write an assistant message's content as it is.
+    /// The template changes an assistant message's content.
     #[error(
         "the chat template rewrites the content of message {index} (or writes no end of turn after it), \
-         so its tokens cannot be found; clean the content, or change the template"
+         so its tokens cannot be found\nhint: clean the content, or change the template"
     )]
     ContentRewritten {
         /// Index of the assistant message, from 0.
         index: usize,
     },
-    /// A conversation without an assistant message trains nothing.
-    #[error(
-        "nothing in this conversation of {messages} messages would be trained on: it has no assistant message"
-    )]
+    /// A conversation without an assistant message: nothing in it can be trained on.
+    #[error("this conversation of {messages} messages has no assistant message to train on")]
     EmptyLossMask {
         /// How many messages there were.
         messages: usize,

@@ -1,8 +1,8 @@
 //! Writes a tokenizer as the files transformers loads.
 //!
-//! Contract: `AutoTokenizer.from_pretrained` on these files gives the ids and renderings of the tokenizer they came
-//! from, and the same tokenizer gives the same bytes. Only bytes are made here; who writes them to a folder sees to
-//! durability.
+//! Contract: `AutoTokenizer.from_pretrained` on these files gives the same ids and renderings as the tokenizer they
+//! came from, and the same tokenizer always gives the same bytes. This module makes the bytes; the caller writes them
+//! to a folder.
 
 use serde_json::{Map, Value, json};
 
@@ -12,14 +12,14 @@ impl ChatTokenizer {
     /// File names and contents: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, and
     /// `chat_template.jinja` where there is a template.
     ///
-    /// The tokenizer class is always `PreTrainedTokenizerFast`, which takes `tokenizer.json` at its word; model-specific classes
-    /// rebuild parts of it.
+    /// The tokenizer class is always `PreTrainedTokenizerFast`, which uses `tokenizer.json` unchanged; model-specific
+    /// classes rebuild parts of it.
     pub fn export_files(&self) -> Result<Vec<(String, Vec<u8>)>, TextError> {
         let tokens: Map<String, Value> =
             self.template_tokens.defined().map(|(field, token)| (field.to_owned(), json!(token))).collect();
 
         let mut configuration = self.configuration.clone();
-        // Remote code is not exported with it, and the tokens it lists are all in tokenizer.json by now.
+        // Remote code is not exported, and the tokens that it lists are already in tokenizer.json.
         for field in [
             "auto_map",
             "added_tokens_decoder",

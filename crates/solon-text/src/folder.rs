@@ -1,8 +1,8 @@
 //! Loads a tokenizer from a Hugging Face model folder.
 //!
-//! Reads `tokenizer.json`, and where they are there `tokenizer_config.json`, `chat_template.jinja`,
-//! `special_tokens_map.json` and `generation_config.json`. Precedence is transformers': `tokenizer_config.json` before
-//! `special_tokens_map.json`, and the template's own file before the field in the configuration.
+//! Reads `tokenizer.json` and, if they exist, `tokenizer_config.json`, `chat_template.jinja`, `special_tokens_map.json`
+//! and `generation_config.json`. Precedence is transformers': `tokenizer_config.json` before `special_tokens_map.json`,
+//! and the template's own file before the field in the configuration.
 //! Source: transformers 5, `tokenization_utils_base.py::_from_pretrained`.
 
 use std::fs;
@@ -18,7 +18,8 @@ use crate::{ChatTokenizer, TextError};
 const CONFIGURATION: &str = "tokenizer_config.json";
 
 impl ChatTokenizer {
-    /// Loads the tokenizer of a Hugging Face model folder. A folder without a chat template loads; rendering then says so.
+    /// Loads the tokenizer of a Hugging Face model folder. A folder without a chat template loads; rendering then gives
+    /// an error.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let path = folder.join("tokenizer.json");
         let definition =
@@ -40,7 +41,7 @@ impl ChatTokenizer {
                 None => Err(TextError::UnknownSpecialToken { field, token }),
             },
         };
-        // Nothing here depends on unk and pad, so a folder that names ones it lacks still loads.
+        // Nothing here needs unk and pad, so a folder loads even if they name tokens that it does not have.
         let optional = |field: &str| token(field).and_then(|token| tokenizer.token_to_id(&token));
         let special = SpecialTokens {
             bos: required("bos_token")?,
@@ -57,8 +58,8 @@ impl ChatTokenizer {
     }
 }
 
-/// Builds a tokenizer from the text of a `tokenizer.json`. Settings that would change ids by length or by chance (truncation,
-/// padding) are switched off, as transformers does unless asked.
+/// Builds a tokenizer from the text of a `tokenizer.json`. Settings that would change ids by length or by chance
+/// (truncation, padding) are switched off, as transformers does by default.
 pub(crate) fn build(definition: &str, origin: &str) -> Result<Tokenizer, TextError> {
     let failed = |error: tokenizers::Error| TextError::Tokenizer {
         origin: origin.to_owned(),
@@ -76,7 +77,8 @@ fn serialize(tokenizer: &Tokenizer, origin: &str) -> Result<String, TextError> {
         .map_err(|error| TextError::Tokenizer { origin: origin.to_owned(), reason: error.to_string() })
 }
 
-/// Older folders list tokens in `added_tokens_decoder` that their `tokenizer.json` lacks; transformers adds them.
+/// Older folders list tokens in `added_tokens_decoder` that are missing from their `tokenizer.json`; transformers adds
+/// them.
 fn add_missing_tokens(
     tokenizer: &mut Tokenizer,
     configuration: &Map<String, Value>,
@@ -125,7 +127,7 @@ fn token_text(object: &Map<String, Value>, field: &str) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
-/// `chat_template`: text, or a list of named templates, of which `default` is the one for chat.
+/// `chat_template`: text, or a list of named templates; `default` is the one for chat.
 fn template_field(configuration: &Map<String, Value>, path: &Path) -> Result<Option<String>, TextError> {
     let malformed = |reason: &str| TextError::Malformed { path: path.to_owned(), reason: reason.to_owned() };
     match configuration.get("chat_template") {
@@ -160,7 +162,7 @@ fn generation_stops(path: &Path) -> Result<Vec<u32>, TextError> {
     }
 }
 
-/// The file's text, or `None` where there is no such file.
+/// The file's text, or `None` if the file does not exist.
 fn read(path: &Path) -> Result<Option<String>, TextError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -169,7 +171,7 @@ fn read(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// The file's JSON object, empty where there is no such file.
+/// The file's JSON object; empty if the file does not exist.
 fn read_object(path: &Path) -> Result<Map<String, Value>, TextError> {
     let Some(text) = read(path)? else {
         return Ok(Map::new());

@@ -1,10 +1,11 @@
 //! Builds a tokenizer from the vocabulary in a GGUF file's metadata.
 //!
-//! Contract: the same ids as the model's own `tokenizer.json`. A GGUF file keeps the tokens and merges but only names
-//! the pre-tokenizer; the definitions are repeated here and the result is a `tokenizer.json` like the one the model was published
-//! with, so loading and exporting have one path.
+//! Contract: the same ids as the model's own `tokenizer.json`. A GGUF file has the tokens and merges, but only the name
+//! of the pre-tokenizer. The definitions are repeated here, and the result is a `tokenizer.json` like the one the model
+//! was published with. So loading and exporting work the same way for both.
 //! Sources: the models' published `tokenizer.json` files; llama.cpp, `src/llama-vocab.cpp` (which name means which
-//! expression) and `gguf-py/gguf/constants.py` (token types); transformers, `convert_slow_tokenizer.py` (SentencePiece).
+//! expression) and `gguf-py/gguf/constants.py` (token types); transformers, `convert_slow_tokenizer.py`
+//! (SentencePiece).
 
 use std::collections::HashMap;
 
@@ -28,7 +29,8 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
-/// A tokenizer as GGUF metadata describes it: plain data, parsed by whoever reads the file. Keys are named beside each field.
+/// A tokenizer as GGUF metadata describes it: plain data, parsed by the reader of the file. The metadata key is named
+/// at each field.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GgufVocabulary {
     /// `tokenizer.ggml.model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
@@ -60,8 +62,8 @@ pub struct GgufVocabulary {
 impl ChatTokenizer {
     /// Builds the tokenizer of a GGUF file.
     ///
-    /// A `llama` vocabulary is read as BPE whose merges are ranked by token id: SentencePiece writes its pieces in that order, but a
-    /// vocabulary extended by hand may not keep it.
+    /// A `llama` vocabulary is read as BPE whose merges are ranked by token id. SentencePiece writes its pieces in that
+    /// order, but a vocabulary extended by hand may have another order.
     ///
     /// # Errors
     /// [`TextError::GgufUnsupported`] lists what is supported; [`TextError::GgufField`] names a field that contradicts
@@ -125,7 +127,7 @@ impl GgufVocabulary {
         self.token_types.get(id).copied().unwrap_or(1)
     }
 
-    /// Tokens by id, without those that only fill the embedding up.
+    /// Tokens by id, without those that only pad the embedding.
     fn kept(&self) -> impl Iterator<Item = (usize, &str)> {
         self.tokens.iter().map(String::as_str).enumerate().filter(|(id, _)| self.token_type(*id) != UNUSED)
     }
@@ -252,8 +254,8 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
     Ok(vocabulary.definition(normalizer, Value::Null, decoder, model))
 }
 
-/// The merges a SentencePiece vocabulary implies: every way to put a piece together from two others, in the order of
-/// the pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
+/// The merges that a SentencePiece vocabulary implies: every way to build a piece from two others, in the order of the
+/// pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
 fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
     let normal = |id: &usize| vocabulary.token_type(*id) == 1;
     let ids: HashMap<&str, usize> =

@@ -1,27 +1,28 @@
-//! Decoding ids as they arrive, for stop strings and live output.
+//! Decodes ids as they arrive, for stop strings and live output.
 //!
-//! Contract: the text only ever grows, holds no half character, and after [`StreamDecoder::finish`] equals
-//! [`ChatTokenizer::decode`] of all the ids. One exception: SentencePiece's byte tokens, where a byte that fits nothing
-//! makes `decode` take back the whole characters before it in the same run of bytes; text given out stays.
-//! Source: the prefix and read offsets of text-generation-inference's `decode_token`, here with the text inside the
-//! window also given out as far as it is whole.
+//! Contract: the text only grows, contains no incomplete character, and after [`StreamDecoder::finish`] equals
+//! [`ChatTokenizer::decode`] of all the ids. There is one exception, SentencePiece's byte tokens: after an invalid
+//! byte, `decode` also drops the valid characters before it in the same run of bytes, but text already returned stays.
+//! Source: the prefix and read offsets of text-generation-inference's `decode_token`. Here the complete part of the
+//! text inside the window is also returned.
 
 use crate::ChatTokenizer;
 
-/// How decoders write bytes that are not, or not yet, a character.
+/// The character that decoders write for bytes that are not, or not yet, a character.
 const WAITING: char = '\u{FFFD}';
-/// Only a stream of invalid bytes gets this far without one whole character at its end.
+/// Only a stream of invalid bytes gets this long without a complete character at its end.
 const MAX_WINDOW: usize = 256;
 
 /// Turns ids into text one at a time.
 pub struct StreamDecoder<'a> {
     tokenizer: &'a ChatTokenizer,
     text: String,
-    /// Ids whose text is given out, kept as the left context of the next: decoders treat a first token differently.
+    /// Ids whose text was returned, kept as the left context of the next ones, because decoders treat a first token
+    /// differently.
     context: Vec<u32>,
-    /// Ids since then.
+    /// Ids after `context`.
     pending: Vec<u32>,
-    /// How much of the text of `pending` is given out, bytes.
+    /// How many bytes of the text of `pending` were returned.
     given: usize,
 }
 

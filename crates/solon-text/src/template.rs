@@ -5,8 +5,8 @@
 //! here: `trim_blocks`, `lstrip_blocks`, loop controls, `raise_exception`, `strftime_now`, a `tojson` that is
 //! `json.dumps(ensure_ascii=False)`, and the `{% generation %}` tag.
 //!
-//! Two differences, both deliberate: the clock stands still (see [`TemplateDate`]), and a render
-//! may use a bounded number of steps, bytes and nested calls.
+//! There are two deliberate differences: the date is fixed (see [`TemplateDate`]), and rendering has a limit on steps,
+//! bytes and nested calls.
 
 use std::fmt;
 
@@ -19,12 +19,13 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use crate::{TemplateDate, TextError};
 use solon_records::Message;
 
-/// ChatML, for a model whose files carry no template but whose vocabulary has `<|im_start|>` and `<|im_end|>`.
+/// ChatML, for a model whose files have no template but whose vocabulary has `<|im_start|>` and `<|im_end|>`.
 pub const CHATML_TEMPLATE: &str = "{% for message in messages %}\
     {{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}\
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// minijinja charges about one unit a step and one for 64 bytes: at most a few seconds and 256 MiB.
+/// minijinja charges about one unit for a step and one for 64 bytes. The limit allows at most a few seconds and 256
+/// MiB.
 const FUEL: u64 = 4_000_000;
 /// Nested macros, includes and blocks. Real templates stay below ten.
 const RECURSION_LIMIT: usize = 100;
@@ -40,7 +41,7 @@ pub(crate) struct TemplateTokens {
 }
 
 impl TemplateTokens {
-    /// The tokens there are, by the names they have in templates and in `tokenizer_config.json`.
+    /// The tokens that exist, with their names in templates and in `tokenizer_config.json`.
     pub fn defined(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = [
             ("bos_token", &self.bos_token),
@@ -71,7 +72,8 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
             .lstrip_blocks(true)
-            // Jinja's default, which transformers leaves: the newline that ends the file is not part of the template.
+            // Jinja's default, which transformers does not change: the newline that ends the file is not part of the
+            // template.
             .keep_trailing_newline(false)
             .build()
             .map_err(|error| template_error(&error))?;
@@ -126,7 +128,7 @@ impl ChatTemplate {
     }
 }
 
-/// What `raise_exception` was called with, carried through minijinja's error chain.
+/// The message of `raise_exception`, carried through minijinja's error chain.
 #[derive(Debug)]
 struct Raised(String);
 
@@ -160,7 +162,7 @@ fn syntax_error(error: &Error) -> TextError {
     TextError::TemplateSyntax { line: error.line().unwrap_or(0), reason: describe(error) }
 }
 
-/// The error without minijinja's own "(in template:line)", which our errors already say.
+/// The error without minijinja's own "(in template:line)", because our errors already name the line.
 fn describe(error: &Error) -> String {
     match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
@@ -168,8 +170,8 @@ fn describe(error: &Error) -> String {
     }
 }
 
-/// `{% generation %}` marks assistant text for transformers' masks and writes nothing; Solon finds masks by itself.
-/// `with` is the Jinja block that likewise only opens a scope, and whitespace control around it stays as written.
+/// `{% generation %}` marks assistant text for transformers' masks and writes nothing; Solon finds masks without it. It
+/// is replaced by the Jinja block `with`, which also only opens a scope. Whitespace control around it is kept.
 fn replace_generation_tags(source: &str) -> String {
     let mut replaced = String::with_capacity(source.len());
     let mut rest = source;
@@ -221,7 +223,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(if ascii { escape_non_ascii(&text) } else { text }))
 }
 
-/// Non-ASCII characters only stand inside JSON strings, so they can be escaped after the fact.
+/// Non-ASCII characters are only inside JSON strings, so they can be escaped afterwards.
 fn escape_non_ascii(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -280,7 +282,7 @@ mod tests {
         assert_eq!(render(source).expect(source), expected, "{source}");
     }
 
-    /// The expected texts are what transformers 5.23 gives, but for the date.
+    /// The expected texts are those of transformers 5.23, except for the date.
     #[test]
     fn renders_what_transformers_renders() {
         check("{{ bos_token }}|{{ eos_token }}|{{ tools }}|{{ true }}\n", "<s>||None|True");

@@ -1,7 +1,7 @@
-//! The tokenizer with its chat template: what every other crate holds.
+//! The tokenizer with its chat template; every other crate uses it.
 //!
 //! Contract: ids equal those of transformers' `AutoTokenizer` for the same files, with `add_special_tokens=False`. A
-//! `ChatTokenizer` never changes after it is built and can be shared between threads.
+//! `ChatTokenizer` never changes after it is built, and threads can share it.
 
 use std::fmt;
 
@@ -25,11 +25,11 @@ pub struct ChatTokenizer {
     vocab_size: usize,
     ending: TurnEnding,
     stop_ids: Vec<u32>,
-    /// The ids of `"\n"` where this tokenizer puts a space before a text's first word, as SentencePiece's do.
+    /// The ids of `"\n"`, if this tokenizer puts a space before a text's first word, as SentencePiece's do.
     newline_anchor: Option<Vec<u32>>,
 }
 
-/// The special tokens by id, and further ids the model's files say end a generation.
+/// The special tokens by id, and further ids at which generation stops, from the model's files.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SpecialTokens {
     pub bos: Option<u32>,
@@ -39,17 +39,17 @@ pub(crate) struct SpecialTokens {
     pub extra_stops: Vec<u32>,
 }
 
-/// How an assistant's turn opens and ends, learned by rendering a probe conversation.
+/// How an assistant's turn opens and ends, found by rendering a test conversation.
 #[derive(Debug, Clone)]
 pub(crate) struct TurnEnding {
     pub id: u32,
-    /// The token's text, where the template itself writes it after the content.
+    /// The token's text, if the template itself writes it after the content.
     pub written: Option<String>,
-    /// White space between the generation prompt and the content, which the model has to produce itself.
+    /// White space between the generation prompt and the content. The model has to produce it itself.
     pub lead: String,
 }
 
-/// Everything the two loaders find out.
+/// The parts that both loaders produce.
 pub(crate) struct Parts {
     pub definition: String,
     pub configuration: serde_json::Map<String, serde_json::Value>,
@@ -95,7 +95,7 @@ impl ChatTokenizer {
         Ok(self)
     }
 
-    /// The same tokenizer with another date for templates that ask for today's.
+    /// The same tokenizer with another date for templates that use the current date.
     pub fn with_date(mut self, date: TemplateDate) -> Result<Self, TextError> {
         self.date = date;
         match self.template.take() {
@@ -104,7 +104,7 @@ impl ChatTokenizer {
         }
     }
 
-    /// The ids of `text`, adding no special tokens. Special tokens spelled out in `text` become those tokens, as in
+    /// The ids of `text`, without added special tokens. Special tokens written in `text` become those tokens, as in
     /// transformers.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         match self.tokenizer.encode_fast(text, false) {
@@ -113,8 +113,8 @@ impl ChatTokenizer {
         }
     }
 
-    /// The ids of `text` where it goes on from other tokens, so without a SentencePiece tokenizer's opening space.
-    /// Source of the newline: transformers, `chat_template_utils.py::_encode_chat_piece`.
+    /// The ids of `text` that follows other tokens, so without the space that a SentencePiece tokenizer puts before a
+    /// text. Source of the newline: transformers, `chat_template_utils.py::_encode_chat_piece`.
     pub(crate) fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let Some(newline) = &self.newline_anchor else {
             return self.encode(text);
@@ -126,10 +126,10 @@ impl ChatTokenizer {
         }
     }
 
-    /// The text of `ids`, leaving special tokens out. Bytes that are not UTF-8 become U+FFFD. Spaces are never
-    /// "cleaned up", whatever `clean_up_tokenization_spaces` says, so that text survives the round trip.
+    /// The text of `ids`, without special tokens. Bytes that are not UTF-8 become U+FFFD. Spaces are never "cleaned
+    /// up", whatever `clean_up_tokenization_spaces` says, so that decoding gives back the encoded text.
     pub fn decode(&self, ids: &[u32]) -> String {
-        // The byte-level and byte-fallback decoders have no failing path; an unknown id decodes to nothing.
+        // The byte-level and byte-fallback decoders cannot fail; an unknown id decodes to nothing.
         self.tokenizer.decode(ids, true).unwrap_or_default()
     }
 
@@ -138,15 +138,15 @@ impl ChatTokenizer {
         StreamDecoder::new(self)
     }
 
-    /// Renders a conversation with the chat template. The template is an untrusted program: it runs with a bound on
+    /// Renders a conversation with the chat template. The template is an untrusted program; it runs with a limit on
     /// steps, memory and recursion.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoTemplate)?;
         template.render(messages, &self.template_tokens, add_generation_prompt)
     }
 
-    /// The ids of a conversation and the opening of the assistant's next turn. The rendered text is encoded once and as it is;
-    /// a template that writes the beginning-of-sequence token writes the only one.
+    /// The ids of a conversation and the opening of the assistant's next turn. The rendered text is encoded once and
+    /// unchanged. A beginning-of-sequence token is there only if the template writes it.
     pub fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         self.encode(&self.render(messages, true)?)
     }
@@ -162,8 +162,8 @@ impl ChatTokenizer {
         Ok(ids)
     }
 
-    /// The token that ends an assistant's turn: the special token the template writes after its content, or the
-    /// end-of-sequence token where it writes none.
+    /// The token that ends an assistant's turn: the special token that the template writes after its content, or, if it
+    /// writes none, the end-of-sequence token.
     pub fn end_of_turn(&self) -> u32 {
         self.ending.id
     }
@@ -184,7 +184,7 @@ impl ChatTokenizer {
         self.special.eos
     }
 
-    /// The padding token. Often the end of turn as well, so never compare ids with it to build a mask.
+    /// The padding token. It is often the end of turn as well, so never compare ids with it to build a mask.
     pub fn pad(&self) -> Option<u32> {
         self.special.pad
     }
@@ -194,12 +194,12 @@ impl ChatTokenizer {
         self.vocab_size
     }
 
-    /// The id of a token given as the vocabulary spells it.
+    /// The id of a token, given its text in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// A token as the vocabulary spells it.
+    /// A token's text in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
@@ -238,8 +238,8 @@ impl ChatTokenizer {
         Ok(())
     }
 
-    /// Renders a short conversation and looks at what surrounds the assistant's content. `None` where the template
-    /// refuses the probe or writes no added token after the content.
+    /// Renders a short conversation and reads what surrounds the assistant's content. `None` if the template refuses
+    /// the conversation or writes no added token after the content.
     fn probe_ending(&self) -> Option<TurnEnding> {
         const ANSWER: &str = "PROBE-ANSWER";
         let messages = [Message::user("PROBE-QUESTION"), Message::assistant(ANSWER)];

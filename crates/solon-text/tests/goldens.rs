@@ -1,4 +1,4 @@
-//! Holds ids, renderings, masks and exports to what transformers makes of the same files. The goldens come from
+//! Compares ids, renderings, masks and exports with those of transformers for the same files. The goldens come from
 //! `goldens/make_text_goldens.py`; no test needs Python.
 
 use std::path::{Path, PathBuf};
@@ -125,7 +125,7 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     .expect("the vocabulary");
     check_encodings(&tokenizer, &golden["encodings"]);
 
-    // The answer's opening space is the template's, once: no second one comes from encoding the answer by itself.
+    // The template writes the answer's opening space, once: encoding the answer by itself adds no second one.
     let conversation = [Message::user("Who wrote this?"), Message::assistant("Solon gave laws")];
     let whole = tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
     let encoded = tokenizer.encode_conversation(&conversation).expect("encodes");
@@ -221,14 +221,14 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
         let whole =
             tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
         assert_eq!(encoded.ids, whole[..encoded.ids.len()], "{name}");
-        // The pad token is the end of turn here, and the end of turn is trained all the same.
+        // The pad token is the end of turn here, and the end of turn is still trained on.
         assert_eq!(tokenizer.pad(), tokenizer.eos());
         assert_eq!(trained.iter().filter(|id| **id == end).count(), 2, "{name}");
     }
 }
 
-/// GPT-2's expression takes two line ends apart where a word follows, so here one encoding of the whole text has other
-/// ids for the prompt than the model is given when it samples. What is sampled decides.
+/// GPT-2's expression splits two line ends if a word follows. So one encoding of the whole text has other ids for the
+/// prompt than the model gets when it samples. The ids used in sampling are the right ones.
 #[test]
 fn a_prompt_keeps_its_ids_when_its_answer_follows() {
     let tokenizer = with_template(&goldens(), "llama-3");

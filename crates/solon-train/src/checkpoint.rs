@@ -1,6 +1,7 @@
-//! Learners' parameters and moments as bytes, in safetensors form: what a killed run goes on from.
+//! Training state as bytes in safetensors form: the parameters and moments of learners, from which an interrupted run
+//! resumes.
 //!
-//! Bytes are the same for the same state. Writing them to a file, whole or not at all, is the caller's part.
+//! The same state gives the same bytes. The caller writes them to a file atomically.
 
 use crate::learner::Learner;
 use crate::step::TrainError;
@@ -9,7 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use solon_model::Backend;
 use std::collections::BTreeMap;
 
-/// Some learners by name and some numbers beside them: everything the next step depends on.
+/// Named learners and some numbers: everything that the next step depends on.
 pub(crate) fn to_bytes<B: Backend>(
     learners: &[(&str, &Learner<B>)],
     numbers: &[u64],
@@ -38,7 +39,7 @@ pub(crate) fn to_bytes<B: Backend>(
     safetensors::serialize(views, None).map_err(|e| TrainError::Checkpoint(e.to_string()))
 }
 
-/// Puts the learners back as they were, and returns the `count` numbers.
+/// Restores the learners, and returns the `count` numbers.
 pub(crate) fn from_bytes<B: Backend>(
     learners: &mut [(&str, &mut Learner<B>)],
     count: usize,
@@ -49,7 +50,9 @@ pub(crate) fn from_bytes<B: Backend>(
     let numbers: Vec<u64> =
         numbers.data().as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
     if numbers.len() != count + learners.len() {
-        return Err(TrainError::Checkpoint(format!("it is of another kind of training ({NUMBERS})")));
+        return Err(TrainError::Checkpoint(format!(
+            "it was written by another kind of training ({NUMBERS})"
+        )));
     }
     for (i, (owner, learner)) in learners.iter_mut().enumerate() {
         let read = |part: &str| read_part(&file, owner, part, learner);
@@ -59,10 +62,10 @@ pub(crate) fn from_bytes<B: Backend>(
     Ok(numbers[..count].to_vec())
 }
 
-/// The tensor that holds counts instead of weights.
+/// The tensor that holds the numbers.
 const NUMBERS: &str = "numbers";
 
-/// One part (values or a moment) of every parameter of a learner, in its order.
+/// One part (values or a moment) of every parameter of a learner, in the learner's order.
 fn read_part<B: Backend>(
     file: &SafeTensors<'_>,
     owner: &str,
@@ -79,7 +82,7 @@ fn read_part<B: Backend>(
                 view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             if view.dtype() != Dtype::F32 || values.len() != len {
                 return Err(TrainError::Checkpoint(format!(
-                    "{key} holds {} values of {:?} where {len} of F32 are trained",
+                    "{key} has {} values of {:?}; {len} of F32 were expected",
                     values.len(),
                     view.dtype()
                 )));

@@ -36,7 +36,7 @@ pub fn reference_sums<B: Backend>(
     scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 
-/// The objective: chosen answers become likelier than under the reference, rejected ones less likely.
+/// The objective: make chosen answers more likely than under the reference, and rejected ones less likely.
 pub struct Dpo<'a> {
     pairs: &'a [TokenPair],
     references: Vec<[f64; 2]>,
@@ -50,7 +50,8 @@ impl<'a, B: Backend> DpoTrainer<'a, B> {
     /// `references[i]` are pair i's sums from [`reference_sums`].
     ///
     /// # Errors
-    /// Settings no run can mean, an empty set, a pair that is not oriented, or another number of references than pairs.
+    /// Settings out of range, an empty set, a pair that is not oriented, or a number of references other than the
+    /// number of pairs.
     pub fn new(
         learner: &'a mut Learner<B>,
         pairs: &'a [TokenPair],
@@ -141,7 +142,7 @@ impl Objective for Dpo<'_> {
     }
 }
 
-/// Sums of chosen and of rejected answers, which lie side by side.
+/// Splits sums into those of chosen and of rejected answers.
 fn sides(sums: &[[f64; 2]]) -> (Vec<f64>, Vec<f64>) {
     sums.iter().map(|[chosen, rejected]| (*chosen, *rejected)).unzip()
 }

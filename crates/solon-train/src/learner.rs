@@ -1,4 +1,5 @@
-//! What is trained (a decoder's own weights, a LoRA adapter, a scalar head) with its gradients and its AdamW moments.
+//! A learner: the parameters that are trained (a decoder's own weights, a LoRA adapter, a scalar head), their gradients
+//! and AdamW moments.
 //!
 //! Several learners may share one frozen decoder: policy, reward model and critic are adapters on the same weights.
 
@@ -9,13 +10,13 @@ use std::sync::Arc;
 
 /// A set of parameters being trained.
 pub struct Learner<B: Backend> {
-    /// The decoder: shared where frozen, owned alone where it is trained itself.
+    /// The decoder: shared if frozen, with a single owner if it is trained itself.
     pub decoder: Arc<Decoder<B>>,
     /// The adapter on it.
     pub adapter: Option<Adapter<B>>,
     /// The scalar head on it, for reward models and critics.
     pub scalar: Option<ScalarHead<B>>,
-    /// Gradients added up since the last update.
+    /// Gradients accumulated since the last update.
     pub gradients: Gradients<B>,
     first: Vec<B::Buffer>,
     second: Vec<B::Buffer>,
@@ -26,7 +27,7 @@ impl<B: Backend> Learner<B> {
     /// Starts with zero moments.
     ///
     /// # Panics
-    /// If the decoder was built to be trained in full and somebody else holds it too.
+    /// If the decoder is built to be trained in full and has another owner.
     pub fn new(
         mut decoder: Arc<Decoder<B>>,
         adapter: Option<Adapter<B>>,
@@ -61,7 +62,7 @@ impl<B: Backend> Learner<B> {
         (&self.first, &self.second, self.updates)
     }
 
-    /// Puts back parameters and moments, in the order of [`Learner::named`].
+    /// Restores parameters and moments, in the order of [`Learner::named`].
     pub(crate) fn restore(
         &mut self,
         values: Vec<Vec<f32>>,
@@ -79,13 +80,13 @@ impl<B: Backend> Learner<B> {
         self.repack();
     }
 
-    /// Global norm of the gradients added up so far; not finite if one of them is not.
+    /// Global norm of the accumulated gradients; not finite if one of them is not.
     pub fn gradient_norm(&mut self) -> f64 {
         let backend = self.decoder.backend().clone();
         all_gradients(&mut self.gradients).iter().map(|g| backend.sum_of_squares(g)).sum::<f64>().sqrt()
     }
 
-    /// One AdamW update from the gradients added up so far, which are then zero. `norm` is their
+    /// One AdamW update from the accumulated gradients, which it sets to zero. `norm` is their
     /// [`gradient_norm`](Self::gradient_norm), which must be finite.
     pub fn update(&mut self, learning_rate: f64, norm: f64, optimizer: &Optimizer) {
         let backend = self.decoder.backend().clone();
@@ -112,7 +113,7 @@ impl<B: Backend> Learner<B> {
         self.repack();
     }
 
-    /// Drops the gradients added up so far: parameters, moments and the count of updates stay as they are.
+    /// Sets the accumulated gradients to zero; parameters, moments and the count of updates do not change.
     pub fn discard_gradients(&mut self) {
         self.gradients = self.decoder.zero_gradients(self.adapter.as_ref(), self.scalar.as_ref());
     }

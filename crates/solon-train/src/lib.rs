@@ -1,4 +1,4 @@
-//! Losses, optimizer, packing, checkpoints; SFT, reward model, DPO and PPO trainers
+//! Losses, the optimizer, packing, checkpoints, and the trainers of SFT, reward models, DPO and PPO.
 
 mod checkpoint;
 pub mod dpo;

@@ -1,8 +1,9 @@
-//! What a trainer trains towards: which sequences an item is, where they are read, and how what was read becomes a loss.
+//! The [`Objective`] trait: the sequences of an item, the positions whose outputs it needs, and the loss of these
+//! outputs.
 //!
-//! Contract: an objective knows no model, as a loss knows none. It gives token sequences and the places where they are
-//! read, gets one number for each place, and returns the gradient with respect to these numbers. Packing, forward,
-//! backward and the update are written once ([`crate::pass`], [`crate::trainer`]).
+//! Contract: like a loss, an objective knows no model. It gives token sequences and positions, gets one number for each
+//! position, and returns the gradient with respect to these numbers. Packing, forward, backward and the update are
+//! written once ([`crate::pass`], [`crate::trainer`]).
 
 use crate::losses::LossError;
 use crate::scale::RewardScale;
@@ -13,19 +14,20 @@ use crate::step::TrainError;
 pub struct Sequence {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// The positions where the model is read, ascending. A position's log-prob is that of the token after it.
+    /// The positions whose outputs the objective needs, ascending. The log-prob at a position is that of the token
+    /// after it.
     pub read: Vec<usize>,
 }
 
 impl Sequence {
-    /// A prompt with its answer, read before each token of the answer.
+    /// A prompt with its answer; the positions before each token of the answer.
     pub fn of_answer(prompt: &[u32], answer: &[u32]) -> Self {
         let tokens = [prompt, answer].concat();
         let read = (prompt.len() - 1..tokens.len() - 1).collect();
         Self { tokens, read }
     }
 
-    /// A prompt with its answer, read at its last token.
+    /// A prompt with its answer; the position of its last token.
     pub fn read_at_end(prompt: &[u32], answer: &[u32]) -> Self {
         let tokens = [prompt, answer].concat();
         let read = vec![tokens.len() - 1];
@@ -33,7 +35,7 @@ impl Sequence {
     }
 }
 
-/// What is read of the model.
+/// The output that the objective needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Head {
     /// The log-prob of the next token, nats.
@@ -41,7 +43,7 @@ pub enum Head {
         /// Softmax temperature.
         temperature: f32,
     },
-    /// The scalar head's number, on this scale.
+    /// The output of the scalar head, on this scale.
     Scalars(RewardScale),
 }
 
@@ -53,36 +55,36 @@ pub trait Objective {
     /// How many items there are.
     fn count(&self) -> usize;
 
-    /// Where an item came from.
+    /// The item's id.
     fn id(&self, item: usize) -> &str;
 
     /// An item's sequences.
     fn sequences(&self, item: usize) -> Vec<Sequence>;
 
-    /// Tokens an item takes in a pass, about; a batch is cut into passes by it.
+    /// Approximate number of tokens that an item takes in a pass; used to cut a batch into passes.
     fn tokens(&self, item: usize) -> usize;
 
-    /// What is read of the model.
+    /// The output that the objective needs.
     fn head(&self) -> Head;
 
-    /// What the loss of a whole batch is divided by.
+    /// The divisor of a whole batch's loss.
     fn normaliser(&self, batch: &[usize]) -> f64;
 
-    /// The gradient of every number that is read, where it is the same whatever was read. The output head, which is dear,
-    /// then runs once instead of twice.
-    fn known_gradient(&self, _normaliser: f64) -> Option<f32> {
+    /// The gradient of every number, if it is the same whatever the numbers are. Then the expensive output head runs
+    /// once and not twice.
+    fn constant_gradient(&self, _normaliser: f64) -> Option<f32> {
         None
     }
 
     /// The loss of some items of a batch.
     ///
-    /// - `read`: one number for each place of each sequence of each of the `items`, in order
+    /// - `read`: one number for each position of each sequence of each of the `items`, in order
     /// - `normaliser`: that of the whole batch
     ///
     /// Adds to `metrics` and returns d loss / d `read`, `[read.len()]`.
     ///
     /// # Errors
-    /// What the loss refuses. A value that is not finite makes the trainer skip the step.
+    /// Errors of the loss. A value that is not finite makes the trainer skip the step.
     fn loss(
         &self,
         items: &[usize],
@@ -91,11 +93,11 @@ pub trait Objective {
         metrics: &mut Self::Metrics,
     ) -> Result<Vec<f32>, LossError>;
 
-    /// A step's metrics by TRL's names; all finite.
+    /// A step's metrics under TRL's names; all finite.
     fn report(&self, metrics: &Self::Metrics) -> Vec<(&'static str, f64)>;
 }
 
-/// Refuses a learner that lacks what the objective reads.
+/// Refuses a learner without the head that the objective needs.
 pub(crate) fn check_head(head: Head, has_scalar_head: bool, whose: &'static str) -> Result<(), TrainError> {
     match head {
         Head::Scalars(_) if !has_scalar_head => Err(TrainError::NoScalarHead { whose }),

@@ -1,8 +1,8 @@
 //! Tokenised preference pairs.
 //!
-//! Contract: pairs are *oriented*: `chosen` is the answer more likely to be the better one, `probability >= 0.5`.
-//! Otherwise "accuracy" and "margin" would be those of whichever answer happened to be called chosen. A probability of
-//! exactly 0.5 is a tie: it is trained on, and left out of accuracy.
+//! Contract: pairs are *oriented*: `chosen` is the answer that is more likely the better one, `probability >= 0.5`.
+//! Otherwise "accuracy" and "margin" would have no meaning. A probability of exactly 0.5 is a tie: it is trained on,
+//! but left out of accuracy.
 
 use crate::objective::Sequence;
 use crate::step::TrainError;
@@ -10,7 +10,7 @@ use crate::step::TrainError;
 /// A tokenised preference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenPair {
-    /// Where it came from.
+    /// The id of the preference it comes from.
     pub id: String,
     /// Prompt ids, generation prompt included.
     pub prompt: Vec<u32>,
@@ -20,12 +20,12 @@ pub struct TokenPair {
     pub rejected: Vec<u32>,
     /// Probability that `chosen` is the better one, 0.5 to 1.
     pub probability: f32,
-    /// By how much the chosen answer's reward should be ahead, where annotators graded it. Read by reward models only.
+    /// How much larger the chosen answer's reward should be, if annotators graded it. Only reward models use it.
     pub margin: Option<f32>,
 }
 
 impl TokenPair {
-    /// Tokens the pair takes in a pass: the answers share their prompt.
+    /// Number of tokens that the pair takes in a pass: the answers share their prompt.
     pub(crate) fn tokens(&self) -> usize {
         self.prompt.len() + self.chosen.len() + self.rejected.len()
     }
@@ -54,7 +54,7 @@ impl TokenPair {
         }
         if !(0.5..=1.0).contains(&probability) {
             return Some(format!(
-                "its chosen answer is the better one with probability {probability}; pairs must be oriented: \
+                "its chosen answer is the better one with probability {probability}; the pair must be oriented: \
                  between 0.5 and 1"
             ));
         }

@@ -1,6 +1,6 @@
-//! The gradient of a batch: cut into passes, packed, forward, loss, backward. Written once for every objective.
+//! The gradient of a batch: split into passes, pack, forward, loss, backward. Written once for every objective.
 //!
-//! Contract: gradients are added to the learner's; nothing is updated. Where a batch is cut is a function of the batch
+//! Contract: gradients are added to the learner's; nothing is updated. The split into passes is a function of the batch
 //! and the settings, because other passes share other prefixes and give other bits.
 
 use crate::learner::Learner;
@@ -21,7 +21,7 @@ pub(crate) enum Failure {
         /// Its global norm.
         norm: f64,
     },
-    /// Anything that ends the training at once.
+    /// An error that ends the training.
     Train(TrainError),
 }
 
@@ -38,7 +38,7 @@ impl From<TrainError> for Failure {
 }
 
 impl Failure {
-    /// What was not finite, in words: a reason to skip the step. Any other failure is an error of the step.
+    /// What was not finite, in words: the reason to skip the step. Any other failure is an error of the step.
     pub(crate) fn not_finite(self, step: usize) -> Result<String, TrainError> {
         match self {
             Failure::Loss(LossError::NotFinite { input, index, value }) => {
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-/// What [`add_gradient`] found.
+/// The result of [`add_gradient`].
 pub(crate) struct BatchLoss<M> {
     /// The objective's metrics over the whole batch.
     pub metrics: M,
@@ -59,7 +59,8 @@ pub(crate) struct BatchLoss<M> {
     pub norm: f64,
 }
 
-/// Adds the gradient of a batch's loss to the learner's gradients. `tokens` counts what went through the model.
+/// Adds the gradient of a batch's loss to the learner's gradients. Adds to `tokens` the number of tokens that went
+/// through the model.
 pub(crate) fn add_gradient<B: Backend, O: Objective>(
     learner: &mut Learner<B>,
     objective: &O,
@@ -79,13 +80,16 @@ pub(crate) fn add_gradient<B: Backend, O: Objective>(
         let hidden = &forward.hidden;
         let zeros = || backend.zeros(backend.len(hidden));
         let mut loss = |read: &[f32]| objective.loss(&items, read, normaliser, &mut metrics);
-        let dhidden = match (objective.head(), objective.known_gradient(normaliser)) {
+        let dhidden = match (objective.head(), objective.constant_gradient(normaliser)) {
             (Head::LogProbs { temperature }, Some(known)) => {
                 let (mut dhidden, known) = (zeros(), vec![known; scored.len()]);
                 let read =
                     decoder.log_probs_grad(hidden, &scored, temperature, &known, &mut dhidden, gradients);
                 let gradient = loss(&read)?;
-                debug_assert_eq!(gradient, known, "the gradient was not what the objective knew it to be");
+                debug_assert_eq!(
+                    gradient, known,
+                    "the gradient differs from the objective's constant gradient"
+                );
                 dhidden
             }
             (Head::LogProbs { temperature }, None) => {
@@ -110,7 +114,8 @@ pub(crate) fn add_gradient<B: Backend, O: Objective>(
     if norm.is_finite() { Ok(BatchLoss { metrics, norm }) } else { Err(Failure::Gradient { norm }) }
 }
 
-/// Packs sequences, with what they begin with alike once; also gives the rows that are read, and the token after each.
+/// Packs sequences with shared prefixes computed once. Also returns the rows whose outputs are needed, and the token
+/// after each.
 pub(crate) fn pack(sequences: &[Sequence]) -> (PackedBatch, Scored) {
     let tokens: Vec<&[u32]> = sequences.iter().map(|sequence| &sequence.tokens[..]).collect();
     let (pack, rows) = PackedBatch::of(&tokens);
@@ -118,7 +123,7 @@ pub(crate) fn pack(sequences: &[Sequence]) -> (PackedBatch, Scored) {
     for (sequence, rows) in sequences.iter().zip(&rows) {
         for at in &sequence.read {
             scored.rows.push(rows[*at]);
-            // A scalar is read at the last token, too, which no token follows; its target is never looked at.
+            // The scalar head is also read at the last token, which no token follows; its target is not used.
             scored.targets.push(sequence.tokens.get(at + 1).copied().unwrap_or_default());
         }
     }

@@ -17,7 +17,7 @@ use crate::trainer::BatchTrainer;
 use solon_draws::Draws;
 use solon_model::{Adapter, Backend, Decoder, ScalarHead};
 
-/// The objective: chosen answers are rewarded above rejected ones.
+/// The objective: chosen answers get higher rewards than rejected ones.
 pub struct Reward<'a> {
     pairs: &'a [TokenPair],
     centering: f64,
@@ -30,7 +30,7 @@ impl<'a, B: Backend> RewardTrainer<'a, B> {
     /// `centering` is the weight of `(r_chosen + r_rejected)²`; 0 is off.
     ///
     /// # Errors
-    /// Settings no run can mean, a learner without a scalar head, an empty set, or a pair that is not oriented.
+    /// Settings out of range, a learner without a scalar head, an empty set, or a pair that is not oriented.
     pub fn new(
         learner: &'a mut Learner<B>,
         pairs: &'a [TokenPair],
@@ -107,12 +107,12 @@ impl Objective for Reward<'_> {
     }
 }
 
-/// Rewards of chosen and of rejected answers, which lie side by side.
+/// Splits rewards into those of chosen and of rejected answers.
 fn sides(rewards: &[f32]) -> (Vec<f32>, Vec<f32>) {
     rewards.as_chunks::<2>().0.iter().map(|[chosen, rejected]| (*chosen, *rejected)).unzip()
 }
 
-/// Rewards of answers after prompts, in packs: `[items]`.
+/// Rewards of answers after their prompts: `[items]`.
 pub fn rewards<B: Backend>(
     decoder: &Decoder<B>,
     adapter: Option<&Adapter<B>>,
@@ -124,7 +124,7 @@ pub fn rewards<B: Backend>(
     scalars(decoder, adapter, head, sequences, tokens_per_pass)
 }
 
-/// The scalar head's number at every place that is read, in order.
+/// The scalar head's outputs at all requested positions, in order.
 pub(crate) fn scalars<B: Backend>(
     decoder: &Decoder<B>,
     adapter: Option<&Adapter<B>>,
@@ -141,30 +141,30 @@ pub(crate) fn scalars<B: Backend>(
     out
 }
 
-/// How well a reward model orders pairs, best ones it was not trained on.
+/// How well a reward model orders pairs. Use pairs that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct RewardEvaluation {
     /// All pairs.
     pub pairs: usize,
-    /// Pairs that are no ties: their probability is not 0.5.
+    /// Pairs that are not ties: their probability is not 0.5.
     pub decided: usize,
     /// Pairs among them whose chosen answer has strictly the greater reward.
     pub correct: usize,
-    /// `correct / decided`; `None` where all are ties.
+    /// `correct / decided`; `None` if all are ties.
     pub accuracy: Option<f64>,
     /// Mean of chosen minus rejected reward over all pairs.
     pub margin: f64,
     /// Mean soft cross-entropy over all pairs, nats, without centering and graded margins.
     pub loss: f64,
-    /// What a model that rewards all answers alike would have: ln 2. A loss above it is worse than knowing nothing.
+    /// The loss of a model that gives every answer the same reward: ln 2. A higher loss is worse than that.
     pub constant_loss: f64,
-    /// Mean entropy of the labels, nats: no model's loss is below it.
+    /// Mean entropy of the labels, nats: the lowest possible loss.
     pub label_entropy: f64,
     /// Mean reward over chosen and rejected answers.
     pub mean_reward: f64,
 }
 
-/// Measures a reward model on oriented pairs, best ones that were kept back from its training.
+/// Measures a reward model on oriented pairs. Use pairs held out from its training.
 ///
 /// # Errors
 /// An empty set, a pair that is not oriented, or rewards that are not finite.

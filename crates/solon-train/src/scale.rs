@@ -1,28 +1,28 @@
-//! The scale of a reward model's numbers, and the way from it to mean 0 and deviation 1.
+//! The scale of a reward model's outputs, and their normalisation to mean 0 and standard deviation 1.
 //!
-//! Contract: `normalised = (raw - mean) / deviation`, so `d loss / d raw = d loss / d normalised / deviation`. PPO takes
-//! the scores of answers *and* the critic's values through the same scale: the critic starts as a copy of the reward
-//! model, so without this its first values would lie on another scale than their targets, and value clipping would keep
-//! it from catching up.
-//! Source: "The N Implementation Details of RLHF with PPO", 9; OpenRLHF `models/model.py`, which normalises reward model
-//! and critic alike.
+//! Contract: `normalised = (raw - mean) / deviation`, so `d loss / d raw = d loss / d normalised / deviation`. PPO
+//! normalises the scores of answers *and* the critic's values with the same scale. The critic starts as a copy of the
+//! reward model. Without the common scale its first values would be on another scale than their targets, and value
+//! clipping would keep it from catching up.
+//! Source: "The N Implementation Details of RLHF with PPO", 9; OpenRLHF `models/model.py`, which normalises reward
+//! model and critic alike.
 
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 
-/// No deviation is taken to be smaller than this: a reward model that says the same of every answer has none.
+/// The smallest deviation used. A reward model that gives every answer the same reward has a deviation of zero.
 pub const SMALLEST_DEVIATION: f64 = 1e-3;
 
 /// Mean and standard deviation of a reward model on some reference answers.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RewardScale {
-    /// Taken away.
+    /// The mean, which is subtracted.
     pub mean: f32,
-    /// Divided by; positive.
+    /// The standard deviation, which is the divisor; positive.
     pub deviation: f32,
 }
 
 impl RewardScale {
-    /// Leaves every number as it is, to the bit.
+    /// Leaves every number unchanged, to the bit.
     pub const RAW: RewardScale = RewardScale { mean: 0.0, deviation: 1.0 };
 
     /// The scale of `rewards`, `[n]`: their mean and their biased standard deviation, at least [`SMALLEST_DEVIATION`].
@@ -44,7 +44,7 @@ impl RewardScale {
         Ok(Self { mean: mean as f32, deviation: variance.sqrt().max(SMALLEST_DEVIATION) as f32 })
     }
 
-    /// Refuses a scale that nothing can be divided by.
+    /// Refuses a scale that is not finite or has no positive deviation.
     ///
     /// # Errors
     /// Names the field.
@@ -58,7 +58,7 @@ impl RewardScale {
         (raw - self.mean) / self.deviation
     }
 
-    /// The gradient with respect to the raw number, given that with respect to the normalised one.
+    /// The gradient with respect to the raw number, from the gradient with respect to the normalised one.
     pub fn gradient(&self, d_normalised: f32) -> f32 {
         d_normalised / self.deviation
     }
@@ -74,7 +74,7 @@ mod tests {
         let scale = RewardScale { mean: -0.75, deviation: 1.25 };
         let raw = [0.5, -2.0, 3.0];
         let gradient: Vec<f32> = raw.iter().map(|r| scale.gradient(2.0 * scale.normalise(*r))).collect();
-        // In f64, as the losses that follow the scale are: differences of f32 quotients would show their rounding.
+        // In f64, as the losses after the scale are: differences of f32 quotients would show their rounding.
         let loss = |raw: &[f32]| raw.iter().map(|r| ((f64::from(*r) + 0.75) / 1.25).powi(2)).sum::<f64>();
         check_gradient(&raw, &gradient, loss);
     }

@@ -1,21 +1,21 @@
-//! Learning rates, the order of examples and how a batch is cut into passes, as functions of the step.
+//! Learning rates, the order of examples and the split of a batch into passes, as functions of the step.
 
 use solon_draws::Draws;
 
-/// How the learning rate falls after its warm-up; `constant`, `linear` or `cosine` in a recipe.
+/// The learning rate after warm-up; `constant`, `linear` or `cosine` in a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// It stays.
+    /// Constant.
     Constant,
-    /// In a straight line to zero.
+    /// Linear decay to zero.
     Linear,
-    /// Along half a cosine to a tenth (OpenRLHF's `cosine_with_min_lr`).
+    /// Half a cosine, down to a tenth of the peak (OpenRLHF's `cosine_with_min_lr`).
     Cosine,
 }
 
 impl Schedule {
-    /// The rate of update `step` (from 0) of `total`, after `warmup` updates of linear rise.
+    /// The rate of update `step` (from 0) of `total`, after `warmup` updates of linear increase.
     pub fn rate(self, peak: f64, step: usize, total: usize, warmup: usize) -> f64 {
         if step < warmup {
             return peak * (step + 1) as f64 / warmup as f64;
@@ -29,7 +29,8 @@ impl Schedule {
     }
 }
 
-/// Batches of `size` over `epochs` passes of `items`, each pass in an order of its own; a pass's last batch may be short.
+/// Batches of `size` over `epochs` passes of `items`, each pass in its own order. The last batch of a pass may be
+/// short.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches {
     /// Items in a pass.
@@ -38,7 +39,7 @@ pub struct Batches {
     pub size: usize,
     /// Passes.
     pub epochs: usize,
-    /// The key of the orders.
+    /// The key of the random orders.
     pub draws: Draws,
 }
 
@@ -61,7 +62,7 @@ impl Batches {
     }
 }
 
-/// Cuts items into runs of about `budget` tokens; a run has at least one item.
+/// Splits items into groups of about `budget` tokens; a group has at least one item.
 pub(crate) fn passes(items: &[usize], budget: usize, tokens: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
     let mut out: Vec<Vec<usize>> = Vec::new();
     let mut used = 0;

@@ -1,4 +1,4 @@
-//! Settings of a training: learning rate, batches, AdamW, passes.
+//! Settings of training: learning rate, batches, AdamW, passes.
 
 use crate::losses::{LossError, check_setting};
 use crate::schedule::{Batches, Schedule};
@@ -7,7 +7,7 @@ use solon_model::Keep;
 
 /// AdamW's settings that do not change with the step.
 ///
-/// In a recipe each may be left out: `{ beta2 = 0.95, weight_decay = 0.1 }`.
+/// In a recipe any of them may be left out: `{ beta2 = 0.95, weight_decay = 0.1 }`.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Optimizer {
@@ -19,7 +19,7 @@ pub struct Optimizer {
     pub eps: f32,
     /// Decoupled weight decay; at least 0.
     pub weight_decay: f32,
-    /// Gradients are scaled down to this global norm; 0 leaves them, as transformers' `max_grad_norm` does.
+    /// Gradients are scaled down to this global norm; 0 does not scale, as transformers' `max_grad_norm`.
     pub max_norm: f64,
 }
 
@@ -31,7 +31,7 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the field.
@@ -49,7 +49,7 @@ impl Optimizer {
         )
     }
 
-    /// What gradients of this global norm are multiplied by.
+    /// The factor for gradients of this global norm.
     pub(crate) fn gradient_scale(&self, norm: f64) -> f64 {
         if self.max_norm > 0.0 && norm > self.max_norm { self.max_norm / norm } else { 1.0 }
     }
@@ -60,9 +60,9 @@ impl Optimizer {
 pub struct TrainSettings {
     /// Peak learning rate; positive.
     pub learning_rate: f64,
-    /// Its course.
+    /// Its schedule.
     pub schedule: Schedule,
-    /// Share of the steps spent rising to the peak, 0 to 1.
+    /// Share of the steps for warm-up, 0 to 1.
     pub warmup: f64,
     /// Examples, pairs or rollouts in a step; at least 1.
     pub batch_size: usize,
@@ -70,19 +70,20 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// AdamW's other settings.
     pub optimizer: Optimizer,
-    /// Steps that may be skipped because their loss or gradient was not finite ([`MAX_SKIPPED`]); one more is an error.
+    /// How many steps may be skipped because their loss or gradient was not finite ([`MAX_SKIPPED`]); one more is an
+    /// error.
     pub max_skipped: usize,
-    /// Tokens in a forward pass, about; a step's batch is cut into as many as it needs.
+    /// Approximate number of tokens in a forward pass; a step's batch is split into as many passes as needed.
     pub tokens_per_pass: usize,
-    /// What a pass keeps for its gradient.
+    /// What a pass keeps for the backward pass.
     pub keep: Keep,
 }
 
-/// How many skipped steps are let pass where a recipe says nothing: an odd batch may be one, a diverged run makes more.
+/// The default number of skipped steps: a single bad batch may cause one, a diverged run causes more.
 pub const MAX_SKIPPED: usize = 3;
 
 impl TrainSettings {
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the field.

@@ -13,22 +13,22 @@ use solon_model::Backend;
 /// A tokenised conversation.
 #[derive(Clone, Debug)]
 pub struct SftExample {
-    /// Where it came from.
+    /// The conversation's id.
     pub id: String,
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// Which tokens are learnt, `[tokens]`.
+    /// Which tokens are trained on, `[tokens]`.
     pub mask: Vec<bool>,
 }
 
 impl SftExample {
-    /// The positions whose next token is learnt; nothing predicts a first token.
+    /// The positions whose next token is trained on; no position predicts the first token.
     fn read(&self) -> impl Iterator<Item = usize> + '_ {
         (1..self.tokens.len()).filter(|at| self.mask[*at]).map(|at| at - 1)
     }
 }
 
-/// The objective: likelihood of the demonstrations.
+/// The objective: maximise the likelihood of the demonstrations.
 pub struct Sft<'a> {
     examples: &'a [SftExample],
 }
@@ -40,7 +40,7 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
     /// Trains on `examples`.
     ///
     /// # Errors
-    /// Settings no run can mean, an empty set, or an example in which nothing is learnt.
+    /// Settings out of range, an empty set, or an example without tokens to train on.
     pub fn new(
         learner: &'a mut Learner<B>,
         examples: &'a [SftExample],
@@ -88,12 +88,12 @@ impl Objective for Sft<'_> {
         Head::LogProbs { temperature: 1.0 }
     }
 
-    /// Learnt tokens.
+    /// The number of tokens that are trained on.
     fn normaliser(&self, batch: &[usize]) -> f64 {
         batch.iter().map(|i| self.examples[*i].read().count()).sum::<usize>() as f64
     }
 
-    fn known_gradient(&self, normaliser: f64) -> Option<f32> {
+    fn constant_gradient(&self, normaliser: f64) -> Option<f32> {
         Some((-1.0 / normaliser) as f32)
     }
 

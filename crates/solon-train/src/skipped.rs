@@ -1,24 +1,24 @@
-//! Steps that were not applied because a value in them was not finite, and how many of them a run may have.
+//! Steps that were skipped because a value in them was not finite, and the limit on their number in a run.
 
 use crate::objective::Objective;
 use crate::step::TrainError;
 
-/// A step that left parameters, moments and the count of updates as they were.
+/// A skipped step: parameters, moments and the count of updates did not change.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {
     /// What was not finite.
     pub reason: String,
-    /// The step's items with all their tokens, so that the step can be looked into.
+    /// The step's items with all their tokens, for inspection.
     pub batch: Vec<BatchItem>,
 }
 
 /// An item of a skipped step.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct BatchItem {
-    /// Where it came from.
+    /// The item's id.
     pub id: String,
-    /// Token ids of its sequences as they went through the model: a conversation; chosen and rejected after their prompt;
-    /// a prompt with the answer that was sampled.
+    /// Token ids of its sequences as they went through the model: a conversation; chosen and rejected answers after
+    /// their prompt; or a prompt with its sampled answer.
     pub sequences: Vec<Vec<u32>>,
 }
 
@@ -33,14 +33,14 @@ impl BatchItem {
 /// Counts a run's skipped steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skips {
-    /// How many there may be.
+    /// How many steps may be skipped.
     pub allowed: usize,
-    /// How many there were.
+    /// How many steps were skipped.
     pub count: usize,
 }
 
 impl Skips {
-    /// Counts one more. One too many is an error.
+    /// Counts one more; an error if the limit is exceeded.
     pub(crate) fn add(&mut self, step: usize, skipped: Skipped) -> Result<Skipped, TrainError> {
         self.count += 1;
         if self.count > self.allowed {
@@ -49,7 +49,7 @@ impl Skips {
         Ok(skipped)
     }
 
-    /// Puts the count of a checkpoint back.
+    /// Restores the count from a checkpoint.
     pub(crate) fn restore(&mut self, count: u64) {
         self.count = count as usize;
     }

@@ -1,4 +1,4 @@
-//! What every trainer reports of a step, and how it can fail.
+//! The record of a training step, the errors of training, and the [`Trainer`] trait.
 
 use crate::losses::LossError;
 use crate::skipped::Skipped;
@@ -7,101 +7,100 @@ use std::collections::BTreeMap;
 /// One optimizer step, or one PPO iteration.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct StepRecord {
-    /// From 0.
+    /// Number of the step, from 0.
     pub step: usize,
-    /// Metrics by TRL's names; all finite. A skipped step has only those that could be computed.
+    /// Metrics under TRL's names; all finite. A skipped step has only those that could be computed.
     pub metrics: BTreeMap<&'static str, f64>,
-    /// The items this step learnt from.
+    /// The ids of the step's items.
     pub items: Vec<String>,
     /// Tokens that went through the model, prompts included.
     pub tokens: usize,
-    /// Why the step was not applied, if it was not: a value in it was not finite.
+    /// Why the step was skipped, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skipped>,
 }
 
-/// Why training stopped.
+/// An error of training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A loss refused its inputs.
     #[error("step {step}: {source}")]
     Loss {
-        /// Which step.
+        /// Number of the step.
         step: usize,
-        /// What the loss said.
+        /// The loss's error.
         source: LossError,
     },
-    /// A setting no run can mean, or inputs of an evaluation that a loss refuses.
+    /// A setting is out of range, or a loss refused the inputs of an evaluation.
     #[error(transparent)]
     Refused(#[from] LossError),
     /// Too many steps were skipped because their loss or gradient was not finite.
     #[error(
-        "step {step}: {}; {count} steps of this run were skipped for such values, this one's items are {}\n\
-         hint: lower the learning rate; if it worked until now, look into these items",
+        "step {step}: {}; {count} steps of this run were skipped because a value was not finite; the items of this step are {}\n\
+         hint: lower the learning rate; if training was stable so far, check these items",
         skipped.reason,
         skipped.batch.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(", ")
     )]
     NotFinite {
-        /// The last of them.
+        /// The last of these steps.
         step: usize,
-        /// How many there were.
+        /// The number of these steps.
         count: usize,
-        /// What was not finite in the last, and its items.
+        /// The last of them: what was not finite, and its items.
         skipped: Box<Skipped>,
     },
-    /// A learner without the head that what it is trained for reads.
+    /// The learner has no scalar head, but its objective needs one.
     #[error("{whose} has no scalar head\nhint: reward models and critics need one")]
     NoScalarHead {
-        /// Which learner.
+        /// Name of the learner.
         whose: &'static str,
     },
-    /// Nothing to train on.
+    /// There is nothing to train on.
     #[error("there is nothing to train on: {what} is empty")]
     Empty {
-        /// Which input.
+        /// Name of the input.
         what: &'static str,
     },
-    /// An example that cannot be used.
+    /// An example cannot be used.
     #[error("{id}: {reason}")]
     Example {
-        /// Which one.
+        /// The example's id.
         id: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Sampling and training disagree, which the engine promises never happens.
+    /// Sampling and training give different log-probs; the engine promises that this never happens.
     #[error(
         "step {step}: the sampled log-probs differ from the trainer's by up to {difference} nats; \
-         they are computed by the same kernels and must be equal: please report this"
+         they come from the same kernels and must be equal\nhint: this is a bug in Solon; please report it"
     )]
     OneEngine {
-        /// Which step.
+        /// Number of the step.
         step: usize,
-        /// Largest difference.
+        /// The largest difference, nats.
         difference: f64,
     },
-    /// A checkpoint that does not fit what is being trained.
+    /// A checkpoint does not fit what is being trained.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
 }
 
-/// Training as a sequence of steps that can be broken off after any of them and gone on with.
+/// Training as a sequence of steps. It can be interrupted after any step and resumed.
 pub trait Trainer {
-    /// Steps in all.
+    /// Total number of steps.
     fn total_steps(&self) -> usize;
 
-    /// Does step `step`, counted from 0. Steps must be done in order.
+    /// Runs step `step`, counted from 0. Steps must be run in order.
     ///
-    /// A step whose loss or gradient is not finite is not applied, and its record says so
-    /// ([`StepRecord::skipped`]).
+    /// A step whose loss or gradient is not finite is not applied, and its record says so ([`StepRecord::skipped`]).
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`] at one skipped step too many, and whatever else ends the training.
+    /// [`TrainError::NotFinite`] if too many steps were skipped, and every other error that ends the training.
     fn step(&mut self, step: usize) -> Result<StepRecord, TrainError>;
 
-    /// Everything the steps from `next_step` on depend on.
+    /// The state that all steps from `next_step` on depend on, as bytes.
     fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError>;
 
-    /// Puts a checkpoint back and returns the step to do next.
+    /// Restores a checkpoint and returns the next step to run.
     fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError>;
 }

@@ -1,7 +1,7 @@
 //! The one training loop: a batch, its gradient, an update, a record.
 //!
-//! Contract: a step is a function of the learner, the objective, the settings and its number. A step whose loss or
-//! gradient is not finite leaves parameters, moments and the count of updates as they were, and its record says so.
+//! Contract: a step is a function of the learner, the objective, the settings and its number. If its loss or gradient
+//! is not finite, parameters, moments and the count of updates do not change, and its record says so.
 
 use crate::checkpoint;
 use crate::learner::Learner;
@@ -14,7 +14,7 @@ use crate::step::{StepRecord, TrainError, Trainer};
 use solon_draws::Draws;
 use solon_model::Backend;
 
-/// Trains a learner towards an objective over batches of its items.
+/// Trains a learner on batches of an objective's items.
 pub struct BatchTrainer<'a, B: Backend, O> {
     learner: &'a mut Learner<B>,
     objective: O,
@@ -24,10 +24,10 @@ pub struct BatchTrainer<'a, B: Backend, O> {
 }
 
 impl<'a, B: Backend, O: Objective> BatchTrainer<'a, B, O> {
-    /// `draws` keys the order of the items.
+    /// `draws` is the key of the order of the items.
     ///
     /// # Errors
-    /// Settings no run can mean, no items, or a learner without the scalar head that the objective reads.
+    /// Settings out of range, no items, or a learner without the scalar head that the objective needs.
     pub fn of(
         learner: &'a mut Learner<B>,
         objective: O,

@@ -1,4 +1,4 @@
-//! Holds the losses and PPO's arithmetic to PyTorch and TRL, number by number, to a relative 1e-5.
+//! Compares the losses and PPO's arithmetic with PyTorch and TRL, number by number, to a relative 1e-5.
 //!
 //! `goldens/losses.json` is made by `goldens/make_loss_goldens.py`, which says which cases run TRL's own code.
 
@@ -65,7 +65,7 @@ impl Case {
         self.close(key, actual, expected.unwrap_or_else(|| panic!("{}: no {key}", self.name())));
     }
 
-    /// Compares the metrics, if this case has them; every expected one must be given.
+    /// Compares the metrics, if this case has them; every expected metric must be given.
     fn check_metrics(&self, actual: &[(&str, f64)]) {
         let Some(expected) = self.0["expected"].get("metrics") else {
             return;
@@ -77,7 +77,7 @@ impl Case {
     }
 
     fn close(&self, what: &str, actual: f64, expected: f64) {
-        // The absolute part is for expected zeros and for what cancels to nearly zero.
+        // The absolute part is for expected zeros and for values that cancel to nearly zero.
         let allowed = 1e-5 * expected.abs() + 1e-7;
         assert!(
             (actual - expected).abs() <= allowed,
@@ -92,7 +92,7 @@ fn numbers(value: &Value) -> Vec<f64> {
     array.iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
-/// Runs `check` on the cases of one kind, and says how many there must be, so that none goes missing unseen.
+/// Runs `check` on all cases of one kind; their number is checked, so that a missing case is noticed.
 fn cases(kind: &str, count: usize, check: impl Fn(&Case)) {
     let file: Value = serde_json::from_str(include_str!("goldens/losses.json")).unwrap();
     let found: Vec<Case> = file["cases"]

@@ -1,4 +1,4 @@
-//! Every trainer, broken off at a checkpoint and gone on with in a fresh learner, ends in the same bytes.
+//! Every trainer that is interrupted at a checkpoint and resumed in a fresh learner ends with the same bytes.
 
 use solon_kernels::Precision;
 use solon_model::Training;
@@ -14,7 +14,8 @@ use solon_train::*;
 mod tiny;
 use tiny::*;
 
-/// Does all steps at once, and again with a break after two; `with` makes the trainer on fresh learners and hands it on.
+/// Runs all steps at once, and again with an interruption after two. `with` makes the trainer on fresh learners and
+/// passes it on.
 fn check(with: impl Fn(&mut dyn FnMut(&mut dyn Trainer))) {
     let mut whole = Vec::new();
     with(&mut |trainer| {
@@ -77,7 +78,7 @@ fn dpo() {
     });
 }
 
-/// Also the run-time check of promise 3: a first ratio other than 1 would be an error.
+/// Also the run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
 #[test]
 fn ppo_with_an_adaptive_coefficient() {
     let prompts = prompts();

@@ -1,4 +1,4 @@
-//! A step whose loss or gradient is not finite is not applied, is recorded, and ends the run after so many of them.
+//! A step whose loss or gradient is not finite is not applied and is recorded; too many of them end the run.
 
 use solon_model::Cpu;
 use solon_train::dpo::{DpoTrainer, reference_sums};
@@ -31,7 +31,7 @@ fn state(trainer: &dyn Trainer, learners: usize) -> (Vec<(String, Vec<u8>)>, Vec
     (tensors, numbers[numbers.len() - learners..].to_vec())
 }
 
-/// Puts a value into the first element of the first tensor whose name begins so.
+/// Puts a value into the first element of the first tensor whose name starts with `name`.
 fn plant(trainer: &mut dyn Trainer, next_step: usize, begins: &str, value: f32) {
     let mut bytes = trainer.checkpoint(next_step).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -42,8 +42,8 @@ fn plant(trainer: &mut dyn Trainer, next_step: usize, begins: &str, value: f32) 
     trainer.restore(&bytes).unwrap();
 }
 
-/// After a good step, every place named is made infinite: steps are then skipped, leave all as it was, and the fourth is an
-/// error. Without the infinity the next step is a good one.
+/// After a good step, all named tensors are made infinite. Then steps are skipped and change nothing, and the fourth is
+/// an error. Without the infinity the next step is a good one.
 fn check(trainer: &mut dyn Trainer, learners: usize, planted: &str, sequences: usize) {
     assert_eq!(trainer.step(0).unwrap().skipped, None);
     let good = trainer.checkpoint(1).unwrap();
@@ -62,7 +62,7 @@ fn check(trainer: &mut dyn Trainer, learners: usize, planted: &str, sequences: u
         assert!(record.metrics.contains_key("lr") && !record.metrics.contains_key("grad_norm"));
         assert!(state(trainer, learners) == before, "{planted}: a skipped step changed something");
     }
-    // The count is part of the state: a resumed run is stopped where one that was not broken off is.
+    // The count is part of the state: a resumed run stops where an uninterrupted one does.
     let third = trainer.checkpoint(1).unwrap();
     trainer.restore(&good).unwrap();
     plant(trainer, 1, planted, f32::INFINITY);
@@ -179,7 +179,7 @@ fn a_gradient_that_is_not_finite_is_dropped_though_the_loss_was() {
     assert!(state(&trainer, 1) == good, "what was dropped left something behind");
 }
 
-/// One pair of seven has no reference: its two steps are skipped, the others train.
+/// One of seven pairs has no reference: its two steps are skipped, the others train.
 #[test]
 fn one_bad_item_skips_its_own_steps_only() {
     let (pairs, mut learner) = (pairs(), learner(false));

@@ -1,11 +1,11 @@
 //! Direct preference optimisation and its family, with soft labels.
 //!
-//! Contract: sequence log-probs of policy and reference in, the gradient with respect to the policy's out;
-//! [`spread_over_tokens`](super::sequences::spread_over_tokens) takes it on to the tokens.
+//! Contract: takes sequence log-probs of policy and reference, returns the gradient with respect to the policy's.
+//! [`spread_over_tokens`](super::sequences::spread_over_tokens) turns it into a gradient for each token.
 //!
 //! With `h = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)` every member of the family is
-//! a penalty `l(h)`, and a label that says "chosen is better with probability p" is its expectation
-//! `p l(h) + (1 - p) l(-h)`:
+//! a penalty `l(h)`. A label that says "chosen is better with probability p" gives its expectation `p l(h) + (1 - p)
+//! l(-h)`:
 //!
 //! | loss | `l(h)` | source |
 //! |---|---|---|
@@ -14,9 +14,9 @@
 //! | hinge | `max(0, 1 - beta h)` | SLiC, 2305.10425, in RSO's form, 2309.06657 |
 //! | robust | `[(1-e) l_sigmoid(h) - e l_sigmoid(-h)] / (1 - 2e)` | 2403.00409 |
 //!
-//! `label_smoothing` e: cDPO replaces p by `p (1-e) + (1-p) e`, here for sigmoid, ipo and hinge alike; for robust it is
-//! the flip rate to undo. Conversely a soft label *is* cDPO with the per-example `e = 1 - p`. TRL's `sigmoid` ignores
-//! `label_smoothing` silently, so a recipe brought over with 0.1 trains plain DPO there and cDPO here.
+//! `label_smoothing` e: cDPO replaces p by `p (1-e) + (1-p) e`, here for sigmoid, ipo and hinge. For robust it is the
+//! flip rate of the labels. A soft label is the same as cDPO with the per-example `e = 1 - p`. TRL's `sigmoid` silently
+//! ignores `label_smoothing`, so the same recipe with 0.1 trains plain DPO there and cDPO here.
 
 mod metrics;
 
@@ -43,20 +43,20 @@ pub enum DpoLoss {
     Robust,
 }
 
-/// How preferences become a loss.
+/// Settings of the preference loss.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DpoSettings {
     /// Which member of the family.
     pub loss: DpoLoss,
-    /// Strength of the pull towards the reference; positive. The paper and TRL use 0.1.
+    /// How strongly the policy is kept near the reference; positive. The paper and TRL use 0.1.
     pub beta: f64,
     /// At least 0 and below 0.5.
     pub label_smoothing: f64,
 }
 
 impl DpoSettings {
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the field.
@@ -99,7 +99,7 @@ impl DpoSettings {
     /// The label's probability after cDPO's smoothing.
     fn smoothed(&self, probability: f64) -> f64 {
         match self.loss {
-            // Robust undoes the flips inside the penalty; smoothing the label as well would bring them back.
+            // The robust penalty already corrects for flipped labels, so the label is not smoothed as well.
             DpoLoss::Robust => probability,
             _ => probability * (1.0 - self.label_smoothing) + (1.0 - probability) * self.label_smoothing,
         }
@@ -134,7 +134,7 @@ pub struct DpoOutput {
     pub d_chosen: Vec<f32>,
     /// `[n_pairs]`, d loss / d policy_rejected.
     pub d_rejected: Vec<f32>,
-    /// Mergeable.
+    /// Metrics; they can be merged.
     pub metrics: DpoMetrics,
 }
 
@@ -195,7 +195,7 @@ pub fn dpo_loss(
     Ok(DpoOutput { loss: metrics.total_loss() / normaliser, d_chosen, d_rejected, metrics })
 }
 
-/// Everything that can be wrong with the inputs.
+/// Checks all inputs.
 fn check_pairs(pairs: &DpoPairs<'_>) -> Result<(), LossError> {
     check_lengths(&[
         ("policy_chosen", pairs.policy_chosen.len()),

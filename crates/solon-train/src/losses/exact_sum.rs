@@ -1,12 +1,12 @@
-//! A sum that is the same in whatever order and grouping its terms arrive.
+//! A sum that does not depend on the order and grouping of its terms.
 //!
 //! Contract: each term is rounded once to a multiple of 2^-48 and added as an integer, and integer addition is
-//! associative. So merged metrics have the same bits however a step was split into micro-batches, threads or ranks;
-//! a sum of floats has not. Source: fixed-point accumulation, possible here because
-//! [`LARGEST_TERM`](super::LARGEST_TERM) bounds what a loss may add.
+//! associative. So merged metrics have the same bits however a step was split into micro-batches, threads or ranks. A
+//! sum of floats does not have this property. Source: fixed-point accumulation; it is possible here because
+//! [`LARGEST_TERM`](super::LARGEST_TERM) bounds the terms.
 
-/// 2^48: with 127 bits and terms up to 10^18 there is room for a hundred thousand of the largest terms, and 2^-48
-/// is far below what a metric shows.
+/// 2^48: with 127 bits and terms up to 10^18 there is room for a hundred thousand of the largest terms, and 2^-48 is
+/// far smaller than what a metric shows.
 const SCALE: f64 = (1u64 << 48) as f64;
 
 /// The running sum.
@@ -24,7 +24,7 @@ const SCALE: f64 = (1u64 << 48) as f64;
 pub struct ExactSum(i128);
 
 impl ExactSum {
-    /// Adds one term. Losses check terms first; one out of range saturates rather than wraps.
+    /// Adds one term. Losses check terms first; a term out of range saturates and does not wrap.
     pub fn add(&mut self, term: f64) {
         self.0 = self.0.saturating_add((term * SCALE).round() as i128);
     }
@@ -39,7 +39,7 @@ impl ExactSum {
         self.0 as f64 / SCALE
     }
 
-    /// The mean over `count` terms; zero of zero is zero, so that a metric of nothing can be shown.
+    /// The mean over `count` terms; 0 if `count` is 0.
     pub fn mean(self, count: usize) -> f64 {
         self.total() / count.max(1) as f64
     }

@@ -1,9 +1,9 @@
-//! Central differences, the check every gradient in this folder passes.
+//! Central differences: the check of every gradient in this folder.
 //!
-//! Contract: inputs are small multiples of the step 2^-10, so `x + step` and `x - step` are exact in `f32`; losses are
-//! `f64` inside, so what remains is the truncation error of order step^2.
+//! Contract: inputs are small multiples of the step 2^-10, so `x + step` and `x - step` are exact in `f32`. Losses are
+//! `f64` inside, so only the truncation error of order step^2 is left.
 
-/// The distance moved to either side.
+/// The step in each direction.
 pub(crate) const STEP: f32 = 1.0 / 1024.0;
 
 /// Compares `gradient` with `(loss(x + step) - loss(x - step)) / (2 * step)`, element by element.

@@ -1,17 +1,17 @@
-//! Losses: per-token log-probs, sequence sums, rewards or values in; a scalar, metrics and gradients out.
+//! Losses: they take per-token log-probs, sequence sums, rewards or values, and return a scalar, metrics and gradients.
 //!
-//! Contract: a loss knows no model, no text and no file, and draws no random number. Inputs are `f32` (sequence sums
-//! are `f64`), arithmetic is `f64`, and elements are taken in order, so a gradient depends on its own element, the
-//! settings and the normaliser alone.
+//! Contract: a loss knows no model, no text and no file, and uses no random numbers. Inputs are `f32` (sequence sums
+//! are `f64`), arithmetic is `f64`, and elements are taken in order. So a gradient depends only on its own element, the
+//! settings and the normaliser.
 //!
-//! Every loss takes its `normaliser` from the caller: the count over the *whole* optimizer step, all micro-batches and
-//! ranks. The `loss` of one call is then a share, and shares add up to the loss of the step; dividing by each
-//! micro-batch's own count would weight short micro-batches more (TRL #2175). A mean per sequence needs no option:
+//! Every loss gets its `normaliser` from the caller: the count over the *whole* optimizer step, all micro-batches and
+//! ranks. The `loss` of one call is then a share, and shares add up to the loss of the step. Dividing by each
+//! micro-batch's own count would give short micro-batches more weight (TRL #2175). A mean per sequence needs no option:
 //! call once per sequence with `normaliser = tokens * sequences`. Metrics merge over [`exact_sum::ExactSum`], so they
 //! do not depend on the split either.
 //!
-//! Inputs that are empty, of unequal length or not finite are errors that name the place, so that a trainer skips the
-//! step instead of writing NaN into the weights.
+//! Inputs that are empty, of unequal length or not finite are errors that name the place. So a trainer can skip the
+//! step and does not write NaN into the weights.
 
 pub mod dpo;
 pub mod exact_sum;
@@ -24,62 +24,62 @@ pub mod value;
 #[cfg(test)]
 pub(crate) mod finite_difference;
 
-/// Terms beyond this are a diverged run, not a loss; it also keeps [`exact_sum::ExactSum`] far from its range.
+/// A larger term means that the run has diverged. The limit also keeps [`exact_sum::ExactSum`] far from its range.
 pub const LARGEST_TERM: f64 = 1e18;
 
-/// Why a loss could not be computed.
+/// An error of a loss.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LossError {
-    /// There is nothing to take a loss over.
-    #[error("{input} is empty; look for an all-zero loss mask or a filter that dropped everything")]
+    /// The input is empty.
+    #[error("{input} is empty\nhint: check for an all-zero loss mask, or a filter that dropped everything")]
     Empty {
-        /// Which input.
+        /// Name of the input.
         input: &'static str,
     },
-    /// A sequence without tokens; even an empty answer has its end-of-text token.
-    #[error("sequence {index} has no scored tokens; drop it or keep its end-of-text token")]
+    /// A sequence has no tokens; even an empty answer has its end-of-text token.
+    #[error("sequence {index} has no scored tokens\nhint: drop it, or keep its end-of-text token")]
     EmptySequence {
-        /// Which sequence.
+        /// Index of the sequence.
         index: usize,
     },
-    /// Two inputs that must run side by side do not.
+    /// Two inputs that must have the same length do not.
     #[error("{input} has {actual} elements where {expected} were expected")]
     Length {
-        /// Which input.
+        /// Name of the input.
         input: &'static str,
-        /// How many it has.
+        /// Its length.
         actual: usize,
-        /// How many it should have.
+        /// The length it should have.
         expected: usize,
     },
-    /// An input is NaN or infinite, or a term computed from it is too large to be one.
+    /// An input is NaN or infinite, or a term computed from it is too large.
     #[error(
-        "{input}[{index}] is {value}; the run has diverged: lower the learning rate or go back to a checkpoint"
+        "{input}[{index}] is {value}; the run has diverged\nhint: lower the learning rate, or resume from an earlier checkpoint"
     )]
     NotFinite {
-        /// Which input or term.
+        /// Name of the input or term.
         input: &'static str,
-        /// Where.
+        /// Index of the element.
         index: usize,
-        /// What it is.
+        /// Its value.
         value: f64,
     },
-    /// A preference probability lies outside 0 to 1.
-    #[error("probability[{index}] is {value}; it must lie between 0 and 1")]
+    /// A preference probability is outside 0 to 1.
+    #[error("probability[{index}] is {value}; it must be between 0 and 1")]
     Probability {
-        /// Which pair.
+        /// Index of the pair.
         index: usize,
-        /// What it is.
+        /// Its value.
         value: f64,
     },
-    /// A setting that no run can mean.
+    /// A setting is out of range.
     #[error("{setting} is {value}; it must be {expected}")]
     Setting {
-        /// Which setting.
+        /// Name of the setting.
         setting: &'static str,
-        /// What it is.
+        /// Its value.
         value: f64,
-        /// What it may be.
+        /// The allowed range.
         expected: &'static str,
     },
 }
@@ -103,7 +103,7 @@ pub fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
 
-/// Refuses an empty first input and any input of another length. Names go into the error.
+/// Refuses an empty first input, and any input of another length. The names are used in the error.
 pub(crate) fn check_lengths(inputs: &[(&'static str, usize)]) -> Result<(), LossError> {
     let (first, expected) = inputs[0];
     if expected == 0 {
@@ -133,7 +133,7 @@ pub(crate) fn check_probability(values: &[f32]) -> Result<(), LossError> {
 
 /// Refuses a term that only a diverged run produces.
 pub(crate) fn check_term(input: &'static str, index: usize, value: f64) -> Result<f64, LossError> {
-    // Written so that NaN fails too.
+    // Written so that NaN fails, too.
     if value.abs() <= LARGEST_TERM { Ok(value) } else { Err(LossError::NotFinite { input, index, value }) }
 }
 
@@ -144,11 +144,11 @@ pub(crate) fn check_setting(
     holds: bool,
     expected: &'static str,
 ) -> Result<(), LossError> {
-    // An infinity satisfies `> 0` and no run can mean it.
+    // An infinity satisfies `> 0`, but is never a valid setting.
     if holds && value.is_finite() { Ok(()) } else { Err(LossError::Setting { setting, value, expected }) }
 }
 
-/// Refuses a normaliser below one: it is a count.
+/// Refuses a normaliser below one, because it is a count.
 pub(crate) fn check_normaliser(normaliser: f64) -> Result<(), LossError> {
     check_setting(
         "normaliser",

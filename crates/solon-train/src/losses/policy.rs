@@ -1,16 +1,16 @@
 //! PPO's clipped surrogate.
 //!
-//! Contract: with `ratio = exp(logprob - old_logprob)` the loss of a token is
-//! `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`, and its gradient with respect to the log-prob is
-//! `-ratio A` where the minimum is the unclipped term and zero where it is not.
+//! Contract: with `ratio = exp(logprob - old_logprob)` the loss of a token is `-min(ratio A, clip(ratio, 1 - clip_low,
+//! 1 + clip_high) A)`. Its gradient with respect to the log-prob is `-ratio A` if the minimum is the unclipped term,
+//! and zero if it is not.
 //! Source: PPO, 1707.06347 eq. 7; TRL `ppo_trainer.py`; the log-ratio's bound of 20 and the dual clip as in OpenRLHF
-//! `models/loss.py` (dual clip: 1912.09729). Temperature is the caller's: it must divide the logits of new, old
+//! `models/loss.py` (dual clip: 1912.09729). The caller applies the temperature: it must divide the logits of new, old
 //! and reference log-probs alike.
 
 use super::exact_sum::ExactSum;
 use super::{LossError, check_finite, check_lengths, check_normaliser, check_setting, check_term};
 
-/// Beyond this the ratio is held: `exp(20)` is 5e8, and one such token would otherwise overflow the step.
+/// The log-ratio is clamped to this: `exp(20)` is 5e8, and without the clamp one such token would overflow the step.
 pub const LARGEST_LOG_RATIO: f64 = 20.0;
 
 /// Rollout tokens; every slice is `[n_actions]`.
@@ -24,19 +24,19 @@ pub struct PolicyInputs<'a> {
     pub advantages: &'a [f32],
 }
 
-/// Where the surrogate is clipped.
+/// Clipping settings of the surrogate.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct PolicySettings {
     /// The ratio's floor is `1 - clip_low`; above 0, at most 1.
     pub clip_low: f64,
     /// The ratio's ceiling is `1 + clip_high`; above 0.
     pub clip_high: f64,
-    /// For negative advantages the loss is held at `-dual_clip A`; above 1 where present.
+    /// For negative advantages the loss is at most `-dual_clip A`; above 1 if given.
     pub dual_clip: Option<f64>,
 }
 
 impl PolicySettings {
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the field.
@@ -58,11 +58,11 @@ pub struct PolicyOutput {
     pub loss: f64,
     /// `[n_actions]`, d loss / d logprobs.
     pub d_logprobs: Vec<f32>,
-    /// Mergeable.
+    /// Metrics; they can be merged.
     pub metrics: PolicyMetrics,
 }
 
-/// What a step reports.
+/// Metrics of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PolicyMetrics {
     /// Tokens so far.
@@ -78,7 +78,7 @@ pub struct PolicyMetrics {
 }
 
 impl PolicyMetrics {
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn merge(&mut self, other: &PolicyMetrics) {
         self.tokens += other.tokens;
         self.largest_log_ratio = self.largest_log_ratio.max(other.largest_log_ratio);
@@ -95,12 +95,12 @@ impl PolicyMetrics {
         self.loss.mean(self.tokens)
     }
 
-    /// `policy/clipfrac`: share of tokens whose clipped term is the smaller.
+    /// `policy/clipfrac`: share of tokens for which the clipped term is the smaller.
     pub fn clip_fraction(&self) -> f64 {
         self.clipped as f64 / self.tokens.max(1) as f64
     }
 
-    /// Share of tokens held by the dual clip.
+    /// Share of tokens limited by the dual clip.
     pub fn dual_clip_fraction(&self) -> f64 {
         self.dual_clipped as f64 / self.tokens.max(1) as f64
     }
@@ -115,8 +115,8 @@ impl PolicyMetrics {
         self.ratio.mean(self.tokens)
     }
 
-    /// Variance of the ratio over tokens, biased. TRL's `val/ratio_var` is that of micro-batch means, which shrinks
-    /// with the micro-batch's size.
+    /// Variance of the ratio over tokens, biased. TRL's `val/ratio_var` is the variance of micro-batch means, which
+    /// gets smaller for larger micro-batches.
     pub fn ratio_variance(&self) -> f64 {
         (self.squared_ratio.mean(self.tokens) - self.ratio_mean() * self.ratio_mean()).max(0.0)
     }
@@ -187,7 +187,7 @@ mod tests {
     use super::super::finite_difference::check_gradient;
     use super::*;
 
-    // Inside the range, above and below it, with advantages of either sign, beyond the dual clip, and held.
+    // Inside the range, above and below it, with advantages of both signs, beyond the dual clip, and clamped.
     const INPUTS: PolicyInputs<'static> = PolicyInputs {
         logprobs: &[-1.0, -0.5, -0.5, -2.0, -2.0, -0.25, -1.5, -0.5, -30.0],
         old_logprobs: &[-1.125, -1.0, -1.0, -1.0, -1.0, -3.25, -1.5, -25.0, -1.0],

@@ -20,7 +20,7 @@ pub struct RewardPairs<'a> {
     pub rejected: &'a [f32],
     /// Probability that "chosen" is the better one; 1 is a hard label.
     pub probability: &'a [f32],
-    /// By how much the chosen reward should be ahead, if annotators graded it (Llama 2, 2307.09288, eq. 2).
+    /// How much larger the chosen reward should be, if annotators graded it (Llama 2, 2307.09288, eq. 2).
     pub margin: Option<&'a [f32]>,
 }
 
@@ -33,11 +33,11 @@ pub struct RewardOutput {
     pub d_chosen: Vec<f32>,
     /// `[n_pairs]`, d loss / d rejected.
     pub d_rejected: Vec<f32>,
-    /// Mergeable.
+    /// Metrics; they can be merged.
     pub metrics: RewardMetrics,
 }
 
-/// What a step reports, under TRL's names and definitions.
+/// Metrics of a step, under TRL's names and definitions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RewardMetrics {
     /// Pairs so far.
@@ -46,7 +46,7 @@ pub struct RewardMetrics {
     pub min_reward: f32,
     /// `max_reward`.
     pub max_reward: f32,
-    /// Pairs that are no ties.
+    /// Pairs that are not ties.
     pub decided: usize,
     /// Pairs among them whose chosen reward is strictly greater.
     pub correct: usize,
@@ -73,7 +73,7 @@ impl Default for RewardMetrics {
 }
 
 impl RewardMetrics {
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn merge(&mut self, other: &RewardMetrics) {
         self.pairs += other.pairs;
         self.min_reward = self.min_reward.min(other.min_reward);
@@ -90,7 +90,7 @@ impl RewardMetrics {
         self.loss.mean(self.pairs)
     }
 
-    /// Share of pairs whose chosen reward is strictly greater. Ties (a probability of 0.5) are left out; `None` where all
+    /// Share of pairs whose chosen reward is strictly greater. Ties (a probability of 0.5) are left out; `None` if all
     /// are ties.
     pub fn accuracy(&self) -> Option<f64> {
         (self.decided > 0).then(|| self.correct as f64 / self.decided as f64)
@@ -148,7 +148,7 @@ pub fn reward_loss(
         let margin = pairs.margin.map_or(0.0, |margins| f64::from(margins[pair]));
         let (d, sum) = (chosen - rejected - margin, chosen + rejected);
         let loss = -p * log_sigmoid(d) - (1.0 - p) * log_sigmoid(-d) + centering * sum * sum;
-        // d/dd [-p log s(d) - (1-p) log s(-d)] = s(d) - p, written so that a hard label keeps its small tail.
+        // d/dd [-p log s(d) - (1-p) log s(-d)] = s(d) - p, written so that the small tail of a hard label is not lost.
         let d_difference = (1.0 - p) * sigmoid(d) - p * sigmoid(-d);
         let d_sum = 2.0 * centering * sum;
         d_chosen.push(((d_sum + d_difference) / normaliser) as f32);

@@ -1,4 +1,4 @@
-//! Between tokens and sequences: sums of per-token log-probs, and their gradient back.
+//! Converts between tokens and sequences: sums of per-token log-probs, and their gradient.
 //!
 //! Contract: a flat token axis and `lengths`, the number of scored tokens of each sequence in order; no padding, no
 //! mask. A sequence's log-prob is the sum over its tokens, so each token's gradient is its sequence's.
@@ -29,7 +29,7 @@ pub fn sum_by_sequence(logprobs: &[f32], lengths: &[usize]) -> Result<Vec<f64>, 
 /// Returns `[n_scored]`, d loss / d token log-prob.
 ///
 /// # Errors
-/// As many lengths as gradients are needed, none of them zero.
+/// The number of lengths must equal the number of gradients, and no length may be zero.
 pub fn spread_over_tokens(d_sequences: &[f32], lengths: &[usize]) -> Result<Vec<f32>, LossError> {
     if lengths.len() != d_sequences.len() {
         return Err(LossError::Length {
@@ -46,7 +46,7 @@ pub fn spread_over_tokens(d_sequences: &[f32], lengths: &[usize]) -> Result<Vec<
         .collect())
 }
 
-/// Refuses no sequences, and a sequence without tokens.
+/// Refuses an empty list, and a sequence without tokens.
 pub(crate) fn check_sequences(lengths: &[usize]) -> Result<(), LossError> {
     if lengths.is_empty() {
         return Err(LossError::Empty { input: "lengths" });
@@ -57,14 +57,14 @@ pub(crate) fn check_sequences(lengths: &[usize]) -> Result<(), LossError> {
     }
 }
 
-/// Cuts a flat axis into its sequences, after checking that `lengths` covers it exactly.
+/// Splits a flat axis into its sequences, after checking that `lengths` covers it exactly.
 pub(crate) fn split<'a, T>(
     flat: &'a [T],
     lengths: &'a [usize],
     input: &'static str,
 ) -> Result<impl DoubleEndedIterator<Item = &'a [T]>, LossError> {
     check_sequences(lengths)?;
-    // Lengths may come from a file: their sum must not wrap around to a plausible number.
+    // Lengths may come from a file: their sum must not wrap around to a valid number.
     let expected = lengths.iter().fold(0usize, |sum, &length| sum.saturating_add(length));
     if flat.len() != expected {
         return Err(LossError::Length { input, actual: flat.len(), expected });

@@ -1,7 +1,7 @@
 //! Supervised fine-tuning: the mean negative log-likelihood of the scored tokens.
 //!
-//! Contract: `loss = -sum(logprobs) / normaliser`, `d loss / d logprob = -1 / normaliser`. Which tokens are scored is
-//! decided upstream, by the loss mask. Source: `transformers`' `ForCausalLMLoss` with `num_items_in_batch`.
+//! Contract: `loss = -sum(logprobs) / normaliser`, `d loss / d logprob = -1 / normaliser`. The loss mask decides which
+//! tokens are scored. Source: `transformers`' `ForCausalLMLoss` with `num_items_in_batch`.
 
 use super::exact_sum::ExactSum;
 use super::{LossError, check_finite, check_lengths, check_normaliser, check_term};
@@ -13,11 +13,11 @@ pub struct SftOutput {
     pub loss: f64,
     /// `[n_scored]`, d loss / d log-prob.
     pub d_logprobs: Vec<f32>,
-    /// Mergeable.
+    /// Metrics; they can be merged.
     pub metrics: SftMetrics,
 }
 
-/// What a step reports.
+/// Metrics of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SftMetrics {
     /// Scored tokens so far.
@@ -26,7 +26,7 @@ pub struct SftMetrics {
 }
 
 impl SftMetrics {
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn merge(&mut self, other: &SftMetrics) {
         self.tokens += other.tokens;
         self.nll.merge(other.nll);
@@ -40,7 +40,7 @@ impl SftMetrics {
 
 /// Mean negative log-likelihood.
 ///
-/// - `logprobs`: `[n_scored]`, nats, of the tokens that were there
+/// - `logprobs`: `[n_scored]`, nats, of the target tokens
 /// - `normaliser`: scored tokens of the whole optimizer step
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! PPO's clipped value loss.
 //!
-//! Contract: `0.5 * max((value - return)^2, (clip(value, old - c, old + c) - return)^2)` per position; the gradient is
-//! `value - return` where the first term is the larger, else zero. The weight against the policy loss (`vf_coef`) is
-//! the caller's. Source: Schulman's `baselines/ppo2`; TRL `ppo_trainer.py`, which the goldens run.
+//! Contract: `0.5 * max((value - return)^2, (clip(value, old - c, old + c) - return)^2)` per position. The gradient is
+//! `value - return` if the first term is the larger, else zero. The caller weights it against the policy loss
+//! (`vf_coef`). Source: Schulman's `baselines/ppo2`; TRL `ppo_trainer.py`, which the goldens run.
 
 use super::exact_sum::ExactSum;
 use super::{LossError, check_finite, check_lengths, check_normaliser, check_setting, check_term};
@@ -29,7 +29,7 @@ pub struct ValueOutput {
     pub metrics: ValueMetrics,
 }
 
-/// What a step reports.
+/// Metrics of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ValueMetrics {
     /// Positions so far.
@@ -40,7 +40,7 @@ pub struct ValueMetrics {
 }
 
 impl ValueMetrics {
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn merge(&mut self, other: &ValueMetrics) {
         self.tokens += other.tokens;
         self.loss.merge(other.loss);
@@ -58,7 +58,7 @@ impl ValueMetrics {
         self.value.mean(self.tokens)
     }
 
-    /// `val/clipfrac`: share of positions whose clipped term is the larger.
+    /// `val/clipfrac`: share of positions for which the clipped term is the larger.
     pub fn clip_fraction(&self) -> f64 {
         self.clipped as f64 / self.tokens.max(1) as f64
     }
@@ -119,7 +119,8 @@ mod tests {
     use super::super::finite_difference::check_gradient;
     use super::*;
 
-    // Within the clip; beyond it away from the target (free), towards it (held), and overshooting it (held or free).
+    // Within the clip; beyond it away from the target (not clipped), towards it (clipped), and past the target (clipped
+    // or not).
     const INPUTS: ValueInputs<'static> = ValueInputs {
         values: &[0.125, 1.0, 1.0, 3.0, -0.75],
         old_values: &[0.0, 0.0, 0.0, 0.0, 0.5],

@@ -1,6 +1,6 @@
 //! The critic: its values before each action, and its objective, the clipped value loss.
 //!
-//! Contract: values are on the scale of normalised scores. The head's raw number goes through the reward model's
+//! Contract: values are on the scale of normalised scores. The head's raw output goes through the reward model's
 //! [`RewardScale`], so a critic that starts as a copy of the reward model starts on the scale of its targets.
 
 use super::rollout::Rollout;
@@ -108,7 +108,7 @@ mod tests {
         let (adapter, head) = (learner.adapter.as_ref(), learner.scalar.as_ref().unwrap());
         let (prompt, answer) = (tiny::tokens(1, 5), tiny::tokens(2, 4));
         let score = rewards(&learner.decoder, adapter, head, &[(&prompt, &answer)], 64)[0];
-        // The value at the answer's last token is the one before whatever token would follow.
+        // The value at the answer's last token is the value before the token that would follow.
         let longer = [&answer[..], &[7]].concat();
         let values = values(&learner.decoder, adapter, head, SCALE, &[(&prompt, &longer)], 64);
         assert_eq!(values.len(), 5);

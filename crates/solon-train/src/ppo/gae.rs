@@ -1,8 +1,8 @@
 //! Generalised advantage estimation.
 //!
-//! Contract: within a sequence, backwards, `delta_t = r_t + gamma V_{t+1} - V_t` and
-//! `A_t = delta_t + gamma lambda A_{t+1}`; after the last action there is no value (the episode has ended).
-//! Returns are `A + V` from the advantages as computed, before any whitening.
+//! Contract: within a sequence, backwards, `delta_t = r_t + gamma V_{t+1} - V_t` and `A_t = delta_t + gamma lambda
+//! A_{t+1}`. After the last action the value is zero, because the episode has ended. Returns are `A + V`, from the
+//! advantages before any whitening.
 //! Source: 1506.02438 eq. 16; TRL `ppo_trainer.py`, step 6.
 
 use crate::losses::sequences::split;
@@ -24,7 +24,7 @@ pub struct Gae {
 /// - `gamma`, `lambda`: between 0 and 1
 ///
 /// # Errors
-/// Settings out of range; no sequences, an empty one, lengths that do not add up, or non-finite inputs.
+/// Settings out of range; no sequences, an empty sequence, lengths that do not add up, or non-finite inputs.
 ///
 /// ```
 /// use solon_train::ppo::gae::gae;

@@ -1,8 +1,8 @@
 //! KL divergence from the reference: per-token estimators, and the controllers of its coefficient.
 //!
-//! Contract: estimates are per sampled token, in nats; control looks at the **sum over a sequence, averaged over
-//! sequences** ([`mean_sequence_kl`]), which is what the published targets (6 nats) mean. Fed a per-token mean, as
-//! OpenRLHF's controller is, a target of 6 would never be reached.
+//! Contract: estimates are per sampled token, in nats. The controller uses the **sum over a sequence, averaged over
+//! sequences** ([`mean_sequence_kl`]), which is what the published targets (6 nats) refer to. OpenRLHF's controller
+//! uses a per-token mean, with which a target of 6 would never be reached.
 //! Source: Schulman, "Approximating KL Divergence" (joschu.net/blog/kl-approx.html), for k1, k2, k3; Ziegler et al.
 //! (1909.08593) section 2.2 and TRL 0.11 `AdaptiveKLController` for the controller.
 
@@ -36,7 +36,7 @@ impl KlEstimator {
         match self {
             KlEstimator::K1 => -log_ratio,
             KlEstimator::K2 => 0.5 * log_ratio * log_ratio,
-            // exp_m1 keeps the estimate from rounding to zero, or below, where the two nearly agree.
+            // With exp_m1 the estimate does not round to zero or below if the two log-probs are nearly equal.
             KlEstimator::K3 => log_ratio.exp_m1() - log_ratio,
         }
     }
@@ -49,7 +49,7 @@ impl KlEstimator {
 ///
 /// # Errors
 /// Empty, unequal or non-finite inputs; a clamp that is not positive; an estimate too large for `f32` (k3 without
-/// clamp, where the reference finds a token e^88 times likelier).
+/// clamp, if a token is e^88 times more likely under the reference).
 pub fn kl_per_token(
     estimator: KlEstimator,
     logprobs: &[f32],
@@ -86,13 +86,13 @@ pub fn mean_sequence_kl(kl: &[f32], lengths: &[usize]) -> Result<f64, LossError>
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum KlControl {
-    /// It stays.
+    /// It stays the same.
     Fixed,
     /// It follows a target for the per-sequence KL (Ziegler et al. 2019 §2.2).
     Adaptive {
         /// KL per sequence, nats.
         target: f64,
-        /// Sequences over which it reacts.
+        /// The time constant of the control, in sequences.
         horizon: f64,
     },
 }
@@ -110,7 +110,7 @@ impl KlControl {
     }
 }
 
-/// The coefficient of the KL penalty, fixed or steered towards a target.
+/// The coefficient of the KL penalty: fixed, or adapted towards a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KlController {
     coefficient: f64,
@@ -125,7 +125,7 @@ struct Adaptation {
 }
 
 impl KlController {
-    /// A coefficient that stays.
+    /// A fixed coefficient.
     ///
     /// # Errors
     /// It must be at least 0.
@@ -134,12 +134,13 @@ impl KlController {
         Ok(KlController { coefficient, adaptation: None })
     }
 
-    /// A coefficient steered so that [`mean_sequence_kl`] approaches `target` nats, over some `horizon` sequences.
-    /// TRL's classic settings are 0.2, 6 and 10000. To resume, start from the saved [`coefficient`](Self::coefficient).
+    /// A coefficient that is adapted so that [`mean_sequence_kl`] approaches `target` nats, over about `horizon`
+    /// sequences. TRL's classic settings are 0.2, 6 and 10000. To resume, start from the saved
+    /// [`coefficient`](Self::coefficient).
     ///
     /// # Errors
-    /// All three must be positive; a target of 0 in particular would divide by zero (OpenRLHF #1289), and for "no KL at
-    /// all" a large fixed coefficient says what is meant. A coefficient of 0 would stay 0.
+    /// All three must be positive. A target of 0 would divide by zero (OpenRLHF #1289); for as little KL as possible,
+    /// use a large fixed coefficient. A coefficient of 0 would stay 0.
     pub fn adaptive(coefficient: f64, target: f64, horizon: f64) -> Result<Self, LossError> {
         check_setting("kl coefficient", coefficient, coefficient > 0.0, "positive to be adapted")?;
         check_setting("kl target", target, target > 0.0, "positive, in nats per sequence")?;
@@ -152,13 +153,13 @@ impl KlController {
         self.coefficient
     }
 
-    /// Takes in a rollout: `coefficient *= 1 + clip(kl / target - 1, -0.2, 0.2) * sequences / horizon`.
+    /// Updates after a rollout: `coefficient *= 1 + clip(kl / target - 1, -0.2, 0.2) * sequences / horizon`.
     ///
     /// - `mean_sequence_kl`: nats, summed over each sequence
     /// - `sequences`: how many the rollout had, over all ranks
     ///
     /// # Errors
-    /// A KL that is not finite, or so many sequences to a horizon that the coefficient could fall to 0 or below.
+    /// A KL that is not finite, or so many sequences for the horizon that the coefficient could fall to 0 or below.
     pub fn update(&mut self, mean_sequence_kl: f64, sequences: usize) -> Result<(), LossError> {
         check_finite("mean_sequence_kl", &[mean_sequence_kl])?;
         let Some(Adaptation { target, horizon }) = self.adaptation else {

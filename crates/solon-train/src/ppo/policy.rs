@@ -11,7 +11,7 @@ pub(super) struct PolicyObjective<'a> {
     /// `[n_actions]`.
     pub advantages: &'a [f32],
     pub settings: PolicySettings,
-    /// That of the sampling.
+    /// The sampling temperature.
     pub temperature: f32,
 }
 

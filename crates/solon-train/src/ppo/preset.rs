@@ -1,7 +1,7 @@
-//! PPO's settings: the peers' defaults, and what a recipe changes of them.
+//! PPO's settings: the defaults of TRL and OpenRLHF, and what a recipe overrides.
 //!
-//! Contract: a [`PpoPreset`] is complete; [`PpoOverrides`] names what differs from it. Everything the losses, the rewards
-//! and the controller can do is reached through the overrides.
+//! Contract: a [`PpoPreset`] is complete; [`PpoOverrides`] names the settings that differ from it. Every option of the
+//! losses, the rewards and the controller can be set through the overrides.
 
 use super::kl::{KlControl, KlEstimator};
 use super::rewards::{MissingEos, RewardSettings};
@@ -10,7 +10,7 @@ use crate::losses::policy::PolicySettings;
 use crate::losses::{LossError, check_setting};
 use serde::{Deserialize, Serialize};
 
-/// A peer's defaults: the same words with different arithmetic behind them.
+/// One library's defaults. The libraries use the same names with different arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PpoPreset {
     /// Discount.
@@ -23,21 +23,21 @@ pub struct PpoPreset {
     pub value_clip: Option<f64>,
     /// Estimator of the per-token KL.
     pub kl_estimator: KlEstimator,
-    /// Bound on the estimate, either way.
+    /// Bound on the estimate, in both directions.
     pub kl_clamp: Option<f64>,
-    /// How the KL coefficient moves; it starts at `reward`'s.
+    /// How the KL coefficient moves; it starts at the coefficient in `reward`.
     pub kl_control: KlControl,
-    /// KL coefficient, score clip and the missing end.
+    /// KL coefficient, score clip, and the rule for answers without an end.
     pub reward: RewardSettings,
-    /// What happens to rewards before GAE.
+    /// Whitening of rewards before GAE, if any.
     pub whiten_rewards: Option<Whitening>,
-    /// What happens to advantages after it.
+    /// Whitening of advantages after GAE, if any.
     pub whiten_advantages: Option<Whitening>,
     /// Passes over one rollout.
     pub epochs: usize,
-    /// Minibatches each pass cuts a rollout into; an update each.
+    /// Number of minibatches in each pass over a rollout; each gives one update.
     pub minibatches: usize,
-    /// Sampling temperature; old, new and reference log-probs are taken at it.
+    /// Sampling temperature; old, new and reference log-probs are computed at it.
     pub temperature: f64,
 }
 
@@ -128,10 +128,10 @@ impl<T> OrOff<T> {
     }
 }
 
-/// The horizon where a recipe gives a KL target alone: TRL's classic one, in sequences.
+/// The horizon if a recipe gives only a KL target: TRL's classic one, in sequences.
 pub const KL_HORIZON: f64 = 10_000.0;
 
-/// What a recipe changes of a preset. What is not given stays.
+/// What a recipe overrides in a preset. A setting that is not given keeps the preset's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PpoOverrides {
@@ -159,13 +159,13 @@ pub struct PpoOverrides {
     /// Bound on the per-token KL, nats, or `"off"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_clamp: Option<OrOff<f64>>,
-    /// The KL coefficient, or where it starts.
+    /// The KL coefficient, or its start value if it is adaptive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_coefficient: Option<f64>,
-    /// KL per sequence, nats, that the coefficient is steered to. Given, the coefficient is adaptive.
+    /// Target of the KL per sequence, nats. If given, the coefficient is adaptive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_target: Option<f64>,
-    /// Sequences over which it is steered; [`KL_HORIZON`] if only the target is given.
+    /// Time constant of the adaptation, in sequences; [`KL_HORIZON`] if only the target is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_horizon: Option<f64>,
     /// `[lowest, highest]` score, or `"off"`.
@@ -183,7 +183,7 @@ pub struct PpoOverrides {
     /// Passes over one rollout; `ppo_epochs` in a recipe, whose `epochs` are passes over the prompts.
     #[serde(rename = "ppo_epochs", skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
-    /// Minibatches each pass cuts a rollout into.
+    /// Number of minibatches in each pass over a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minibatches: Option<usize>,
     /// Sampling temperature; positive.
@@ -195,7 +195,7 @@ impl PpoPreset {
     /// The preset with a recipe's changes.
     ///
     /// # Errors
-    /// A value no run can mean, or a KL horizon without a target; names the setting.
+    /// A value out of range, or a KL horizon without a target; names the setting.
     ///
     /// ```
     /// use solon_train::ppo::{OrOff, PpoOverrides, TRL};
@@ -228,7 +228,7 @@ impl PpoPreset {
         Ok(preset)
     }
 
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the setting.
@@ -254,7 +254,7 @@ fn set<T>(setting: &mut T, change: Option<T>) {
     }
 }
 
-/// What target and horizon make of the control, if they change it.
+/// The KL control with a recipe's target and horizon, if they change it.
 fn kl_control(control: KlControl, changes: &PpoOverrides) -> Result<Option<KlControl>, LossError> {
     let (old_target, old_horizon) = match control {
         KlControl::Fixed => (None, KL_HORIZON),

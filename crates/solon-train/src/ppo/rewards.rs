@@ -1,21 +1,21 @@
 //! Per-token rewards: a KL penalty everywhere, the score at the end.
 //!
-//! Contract: `reward_t = -kl_coefficient * kl_t`, plus the sequence's score at its **last action token**, the
-//! end-of-text token if it was produced. The score is clipped first and penalised for a missing end second, so that the
-//! clip cannot hide the penalty; neither touches the KL term.
+//! Contract: `reward_t = -kl_coefficient * kl_t`, plus the sequence's score at its **last action token**, which is the
+//! end-of-text token if it was produced. The score is first clipped and then penalised for a missing end, so that the
+//! clip cannot hide the penalty. Neither affects the KL term.
 //! Source: InstructGPT (2203.02155) eq. 2; OpenRLHF `compute_reward` (placement, clip before KL); TRL (penalty). TRL
-//! places the score one position later, on the first padding token, where there is one, and so bootstraps from a value
-//! past the end; unpadded there is no such position, and the two agree on answers that fill their row.
+//! places the score one position later, on the first padding token, if there is one, and so bootstraps from a value
+//! past the end. Without padding there is no such position. The two agree on answers that fill their row.
 
 use crate::losses::sequences::split;
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 
-/// What becomes of the score of an answer that ran into the length limit. In a recipe `"ignore"`, `{ subtract = 1.0 }` or
-/// `{ replace = -1.0 }`.
+/// The score of an answer that reached the length limit. In a recipe `"ignore"`, `{ subtract = 1.0 }` or `{ replace =
+/// -1.0 }`.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissingEos {
-    /// It stands.
+    /// It is not changed.
     Ignore,
     /// It is lowered by this much (TRL's `missing_eos_penalty`); at least 0.
     Subtract(f64),
@@ -30,12 +30,12 @@ pub struct RewardSettings {
     pub kl_coefficient: f64,
     /// Lowest and highest score.
     pub score_clip: Option<(f64, f64)>,
-    /// What becomes of an answer without an end.
+    /// The rule for an answer without an end.
     pub missing_eos: MissingEos,
 }
 
 impl RewardSettings {
-    /// Refuses settings no run can mean.
+    /// Refuses settings out of range.
     ///
     /// # Errors
     /// Names the field.
@@ -79,7 +79,7 @@ pub struct TokenRewards {
     pub mean_score: f64,
     /// `objective/non_score_reward`: mean over sequences of the summed KL penalty.
     pub mean_non_score_reward: f64,
-    /// Answers without an end.
+    /// Number of answers without an end.
     pub missing_eos: usize,
 }
 
@@ -93,7 +93,7 @@ impl TokenRewards {
 /// Per-token rewards of a rollout.
 ///
 /// # Errors
-/// Settings out of range; no sequences, an empty one, lengths that do not add up, or non-finite inputs.
+/// Settings out of range; no sequences, an empty sequence, lengths that do not add up, or non-finite inputs.
 ///
 /// ```
 /// use solon_train::ppo::rewards::*;
@@ -138,7 +138,7 @@ pub fn token_rewards(
     Ok(out)
 }
 
-/// Clip first, penalty second.
+/// The score after the clip, then the penalty.
 fn shaped_score(score: f64, ended: bool, settings: &RewardSettings) -> f64 {
     let clipped = settings.score_clip.map_or(score, |(low, high)| score.clamp(low, high));
     match settings.missing_eos {

@@ -5,7 +5,7 @@ use crate::skipped::BatchItem;
 
 /// What was sampled.
 pub(super) struct Rollout {
-    /// Where the prompts came from.
+    /// Ids of the prompts.
     pub ids: Vec<String>,
     /// Their token ids.
     pub prompts: Vec<Vec<u32>>,
@@ -50,7 +50,7 @@ impl Rollout {
         items.iter().map(|item| self.lengths[*item]).sum()
     }
 
-    /// What of `values`, `[n_actions]`, belongs to some sequences, in their order.
+    /// The part of `values`, `[n_actions]`, that belongs to some sequences, in their order.
     pub fn of_items(&self, items: &[usize], values: &[f32]) -> Vec<f32> {
         let start = |item: usize| self.lengths[..item].iter().sum::<usize>();
         items.iter().flat_map(|i| &values[start(*i)..start(*i) + self.lengths[*i]]).copied().collect()

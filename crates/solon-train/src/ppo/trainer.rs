@@ -1,14 +1,14 @@
 //! PPO in its order: roll out, score, penalise, estimate advantages, update policy and critic.
 //!
-//! Policy, reference, reward model and critic are adapters on one frozen decoder, so four models cost little more than
-//! one. Sampling and training are one engine: the log-probs recorded while sampling are those of the first pass over
-//! them to the bit, and a step that finds otherwise stops ([`TrainError::OneEngine`]).
+//! Policy, reference, reward model and critic are adapters on one frozen decoder, so four models need little more
+//! memory than one. One engine samples and trains: the log-probs recorded during sampling have the same bits as those
+//! of the first training pass. A step that finds a difference stops with [`TrainError::OneEngine`].
 //!
-//! Scores and values are on one scale ([`RewardModel::scale`]): the critic's raw number is normalised as the reward
-//! model's is, so a critic that starts as a copy of the reward model starts on the scale of its targets.
+//! Scores and values are on one scale ([`RewardModel::scale`]). The critic's raw output is normalised like the reward
+//! model's, so a critic that starts as a copy of the reward model starts on the scale of its targets.
 //!
-//! Where a value is not finite, the iteration ends there and is recorded as skipped: neither the update at hand nor a
-//! later one of the iteration is applied. Updates of earlier minibatches were finite, and stand.
+//! If a value is not finite, the iteration ends and is recorded as skipped. Neither the current update nor a later one
+//! of the iteration is applied. The updates of earlier minibatches were finite and are kept.
 //! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO".
 
 use super::PpoPreset;
@@ -43,7 +43,7 @@ use solon_records::SamplingSettings;
 /// A prompt to roll out.
 #[derive(Clone, Debug)]
 pub struct PpoPrompt {
-    /// Where it came from.
+    /// The prompt's id.
     pub id: String,
     /// Token ids, generation prompt included.
     pub tokens: Vec<u32>,
@@ -55,28 +55,29 @@ pub struct RewardModel<'a, B: Backend> {
     pub adapter: Option<&'a Adapter<B>>,
     /// Its head.
     pub head: &'a ScalarHead<B>,
-    /// Its scale on reference answers, which scores and the critic's values are normalised with.
+    /// Its scale on reference answers; it normalises scores and the critic's values.
     pub scale: RewardScale,
 }
 
-/// What PPO needs beside the data.
+/// Settings of PPO.
 #[derive(Clone, Copy, Debug)]
 pub struct PpoSettings {
-    /// Rollouts an iteration, passes over the prompts, AdamW's settings for both learners, and the policy's learning rate.
+    /// Rollouts in an iteration, passes over the prompts, AdamW's settings for both learners, and the policy's learning
+    /// rate.
     pub policy: TrainSettings,
-    /// The critic's peak learning rate; positive. It has the policy's course.
+    /// The critic's peak learning rate; positive. It has the same schedule as the policy's.
     pub critic_learning_rate: f64,
-    /// Most new tokens of an answer.
+    /// Largest number of new tokens in an answer.
     pub max_new_tokens: usize,
-    /// Answers sampled at a time.
+    /// Number of answers sampled at the same time.
     pub slots: usize,
-    /// Everything the peers differ in.
+    /// The settings in which TRL and OpenRLHF differ.
     pub preset: PpoPreset,
 }
 
-/// What a rollout's answers are learnt from; every list is `[n_actions]`.
+/// The training targets of a rollout; every list is `[n_actions]`.
 struct Estimates {
-    /// The critic's, before each action.
+    /// The critic's values, before each action.
     values: Vec<f32>,
     advantages: Vec<f32>,
     returns: Vec<f32>,
@@ -98,10 +99,11 @@ pub struct PpoTrainer<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> PpoTrainer<'a, B> {
-    /// `reference` is the adapter of the model the policy is held to (the SFT model); the critic must have a scalar head.
+    /// `reference` is the adapter of the reference model (the SFT model), to which the KL is computed. The critic must
+    /// have a scalar head.
     ///
     /// # Errors
-    /// Settings no run can mean, no prompts, an empty prompt, or a critic without a scalar head.
+    /// Settings out of range, no prompts, an empty prompt, or a critic without a scalar head.
     pub fn new(
         policy: &'a mut Learner<B>,
         critic: &'a mut Learner<B>,
@@ -145,7 +147,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         })
     }
 
-    /// Samples answers with the policy as it is.
+    /// Samples answers with the current policy.
     fn roll_out(&self, step: usize, prompts: &[usize]) -> Rollout {
         let temperature = self.settings.preset.temperature as f32;
         let requests: Vec<Request> = prompts
@@ -206,7 +208,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         Ok(values(decoder, adapter.as_ref(), head, self.reward.scale, &rollout.pairs(), budget))
     }
 
-    /// Scores, penalises and estimates advantages; then the KL coefficient moves.
+    /// Scores, penalises and estimates advantages; then updates the KL coefficient.
     fn estimate(&mut self, rollout: &Rollout, record: &mut StepRecord) -> Result<Estimates, Failure> {
         let preset = self.settings.preset;
         let Rollout { lengths, logprobs, ended, .. } = rollout;
@@ -248,7 +250,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         Ok(Estimates { values, advantages, returns: estimated.returns })
     }
 
-    /// Updates policy and critic over the rollout's minibatches. Of one minibatch either both are updated or none.
+    /// Updates policy and critic over the rollout's minibatches. For each minibatch, both are updated or neither.
     fn update(
         &mut self,
         rollout: &Rollout,
@@ -279,7 +281,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let draws = self.draws.item("minibatch").index(record.step as u64).index(epoch as u64);
             let order = draws.permutation(count);
             for (number, minibatch) in order.chunks(count.div_ceil(preset.minibatches)).enumerate() {
-                // The rollout has counted these tokens.
+                // These tokens are already counted in the rollout.
                 let tokens = &mut 0;
                 let policy_loss = add_gradient(policy, &surrogate, minibatch, train, tokens)?;
                 let difference = policy_loss.metrics.largest_log_ratio;
@@ -360,8 +362,8 @@ mod tests {
         }
     }
 
-    /// The promise that one engine samples and trains is checked in each iteration: here the policy changes between its
-    /// rollout and its update.
+    /// The promise that one engine samples and trains is checked in each iteration. Here the policy is changed between
+    /// its rollout and its update.
     #[test]
     fn a_policy_that_is_not_the_one_that_sampled_is_an_error() {
         let prompts = tiny::prompts();

@@ -1,15 +1,15 @@
 //! Whitening: scale to variance one, with or without moving the mean to zero.
 //!
-//! Contract: mean and variance are taken over the whole slice, in order, in `f64`. Whether the slice is a micro-batch,
-//! a rank's rollout or the whole rollout is the caller's to choose; it is one of the differences between the peers, and
-//! only the whole rollout is independent of how work was batched.
+//! Contract: mean and variance are taken over the whole slice, in order, in `f64`. The caller chooses whether the slice
+//! is a micro-batch, a rank's rollout or the whole rollout. TRL and OpenRLHF differ in this, and only the whole rollout
+//! is independent of the batching.
 //! Source: TRL `masked_whiten` (`experimental/ppo/ppo_trainer.py`), which the goldens call; OpenRLHF
 //! `trainer/ppo_utils/experience_maker.py`.
 
 use crate::losses::{LossError, check_finite, check_lengths, check_setting};
 use serde::{Deserialize, Serialize};
 
-/// Whether the mean moves.
+/// Whether the mean is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WhitenMean {
     /// The mean becomes zero (`shift_mean=True`): advantages.
@@ -18,7 +18,7 @@ pub enum WhitenMean {
     Keep,
 }
 
-/// What the sum of squares is divided by.
+/// The divisor of the sum of squares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WhitenVariance {
     /// `n - 1`, Bessel's correction; needs two elements.
@@ -27,7 +27,7 @@ pub enum WhitenVariance {
     Biased,
 }
 
-/// What keeps a constant slice from dividing by zero.
+/// How division by zero is avoided for a constant slice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum WhitenEpsilon {
     /// `1 / sqrt(variance + epsilon)`.
@@ -39,11 +39,11 @@ pub enum WhitenEpsilon {
 /// How to whiten.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Whitening {
-    /// Whether the mean moves.
+    /// Whether the mean is removed.
     pub mean: WhitenMean,
-    /// What the sum of squares is divided by.
+    /// The divisor of the sum of squares.
     pub variance: WhitenVariance,
-    /// What keeps a constant slice finite.
+    /// How division by zero is avoided for a constant slice.
     pub epsilon: WhitenEpsilon,
 }
 
@@ -64,7 +64,7 @@ pub const OPENRLHF_ADVANTAGES: Whitening = Whitening {
     epsilon: WhitenEpsilon::Floor(1e-8),
 };
 
-/// Whose whitening, by its name in a recipe: `trl` or `openrlhf`.
+/// Which library's whitening, by its name in a recipe: `trl` or `openrlhf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhiteningAs {

@@ -1,8 +1,8 @@
-//! Learners small enough to train in a test, and something to train them on.
+//! Learners small enough to train in a test, and training data for them.
 //!
-//! Shared by the tests inside the crate, which take its items from `crate`, and those beside it, from `solon_train`.
+//! The tests inside the crate (which import from `crate`) and those beside it (from `solon_train`) share this file.
 
-// Each of the two uses a part of it.
+// Each of the two uses only a part of it.
 #![allow(dead_code)]
 
 use super::{
@@ -54,12 +54,12 @@ pub fn adapter(decoder: &Decoder<Cpu>) -> Adapter<Cpu> {
     })
 }
 
-/// The decoder frozen, an adapter on it and, where asked for, a scalar head.
+/// A frozen decoder, an adapter on it and, if requested, a scalar head.
 pub fn learner(scalar: bool) -> Learner<Cpu> {
     learner_in(Precision::auto(), scalar)
 }
 
-/// The same in a given precision: finite differences need f32.
+/// The same in a given precision; finite differences need f32.
 pub fn learner_in(precision: Precision, scalar: bool) -> Learner<Cpu> {
     let decoder = decoder(Training::Frozen, precision);
     let adapter = adapter(&decoder);

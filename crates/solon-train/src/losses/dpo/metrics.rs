@@ -1,11 +1,11 @@
-//! What a DPO step reports.
+//! Metrics of a DPO step.
 //!
-//! Contract: names and definitions are TRL's (`trl/trainer/dpo_trainer.py`); sums are exact, so that merging
-//! micro-batches in any split gives the same bits.
+//! Contract: names and definitions are TRL's (`trl/trainer/dpo_trainer.py`). Sums are exact, so merging micro-batches
+//! gives the same bits however the batch was split.
 
 use crate::losses::exact_sum::ExactSum;
 
-/// One pair's contribution, each number checked.
+/// One pair's values, each checked.
 pub(super) struct Pair {
     pub(super) is_tie: bool,
     pub(super) loss: f64,
@@ -15,12 +15,12 @@ pub(super) struct Pair {
     pub(super) rejected_logprob: f64,
 }
 
-/// What a step reports, under TRL's names and definitions.
+/// Metrics of a step, under TRL's names and definitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DpoMetrics {
     /// Pairs so far.
     pub pairs: usize,
-    /// Pairs that are no ties.
+    /// Pairs that are not ties.
     pub decided: usize,
     loss: ExactSum,
     reward_chosen: ExactSum,
@@ -31,7 +31,7 @@ pub struct DpoMetrics {
 }
 
 impl DpoMetrics {
-    /// Takes in one pair.
+    /// Adds one pair.
     pub(super) fn record(&mut self, pair: &Pair) {
         self.pairs += 1;
         self.loss.add(pair.loss);
@@ -43,7 +43,7 @@ impl DpoMetrics {
         self.correct += usize::from(!pair.is_tie && pair.chosen_reward > pair.rejected_reward);
     }
 
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn merge(&mut self, other: &DpoMetrics) {
         self.pairs += other.pairs;
         self.loss.merge(other.loss);
@@ -80,8 +80,8 @@ impl DpoMetrics {
         self.rewards_chosen() - self.rewards_rejected()
     }
 
-    /// `rewards/accuracies`: share of pairs whose chosen reward is strictly greater, so 0 while policy = reference. Ties (a
-    /// probability of 0.5) are left out; `None` where all are ties.
+    /// `rewards/accuracies`: share of pairs whose chosen reward is strictly greater, so 0 while policy = reference.
+    /// Ties (a probability of 0.5) are left out; `None` if all are ties.
     pub fn rewards_accuracies(&self) -> Option<f64> {
         (self.decided > 0).then(|| self.correct as f64 / self.decided as f64)
     }
