@@ -70,6 +70,17 @@ pub struct Done {
     pub worked: BTreeSet<String>,
 }
 
+/// What a finished stage must have left in the run's folder `out`.
+fn artefact(out: &Path, planned: &Planned) -> Option<PathBuf> {
+    match planned.stage.output() {
+        Data::Model | Data::Critic | Data::Labeller | Data::RewardModel => {
+            Some(out.join("checkpoints").join(&planned.name))
+        }
+        Data::Saved => Some(out.join("model").join("model.safetensors")),
+        _ => None,
+    }
+}
+
 /// What every stage depends on: the machine's instruction set, the precision, the base model, the seed, the adapters' shape.
 fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
     let recipe = &plan.recipe;
@@ -174,14 +185,15 @@ impl Run {
             if self.folder.ledger.item_ids(&old.name, ItemKind::Prompt)?.is_empty() {
                 continue;
             }
-            let hash = match self.plan.stage(&old.name) {
+            let same = match self.plan.stage(&old.name) {
+                // Prompts made from prompts have ids under their own stage's name, with which nothing collides.
+                Some(planned) if !planned.inputs.is_empty() => true,
                 Some(planned) => {
-                    input_hash(planned, &self.base_hash, &self.constitution_hash, &BTreeMap::new())?
+                    let made = BTreeMap::new();
+                    let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &made)?;
+                    let hash = hash.map(|hash| folder::hash_with_build(&hash)).transpose()?;
+                    hash.as_ref() == Some(&old.input_hash)
                 }
-                None => None,
-            };
-            let same = match hash {
-                Some(hash) => folder::hash_with_build(&hash)? == old.input_hash,
                 None => false,
             };
             if !same {
@@ -210,7 +222,9 @@ impl Run {
         let name = &planned.name;
         let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &self.made)?;
         let hash = hash.with_context(|| format!("stage `{name}` is to run before its inputs"))?;
-        if self.artefact(planned).is_some_and(|artefact| !artefact.exists()) && self.is_done(name)? {
+        if artefact(&self.folder.path, planned).is_some_and(|artefact| !artefact.exists())
+            && self.is_done(name)?
+        {
             eprintln!("{name}: what it made is gone, so it runs again");
             self.folder.ledger.remove_stage(name)?;
         }
@@ -232,17 +246,6 @@ impl Run {
         };
         self.made.insert(name.clone(), output);
         Ok(worked)
-    }
-
-    /// The folder that a finished stage must have left.
-    fn artefact(&self, planned: &Planned) -> Option<PathBuf> {
-        match planned.stage.output() {
-            Data::Model | Data::Critic | Data::Labeller | Data::RewardModel => {
-                Some(self.folder.saved(&planned.name))
-            }
-            Data::Saved => Some(self.folder.path.join("model").join("model.safetensors")),
-            _ => None,
-        }
     }
 
     fn is_done(&self, stage: &str) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! How a run stands beside its plan: what `solon run --plan` prints. Nothing is computed and nothing is written.
 
 use super::folder::{hash_with_build, model_hash};
-use super::{base_hash, constitution_hash, input_hash};
+use super::{artefact, base_hash, constitution_hash, input_hash};
 use crate::catalogue;
 use crate::plan::Plan;
 use crate::progress::duration;
@@ -16,7 +16,7 @@ use std::path::Path;
 struct PlanRow {
     name: String,
     kind: &'static str,
-    /// `done`, `resumed`, `changed` or `new`.
+    /// `done`, `resumed`, `changed`, `gone` or `new`.
     status: &'static str,
     /// How long it took, where it was done before.
     seconds: Option<f64>,
@@ -45,7 +45,10 @@ fn plan_rows(plan: &Plan, out: &Path) -> Result<Vec<PlanRow>> {
             Some(base) => input_hash(planned, base, &constitution, &made)?,
             None => None,
         };
-        let status = standing.status(&planned.name, hash.as_deref())?;
+        let mut status = standing.status(&planned.name, hash.as_deref())?;
+        if status.output.is_some() && artefact(out, planned).is_some_and(|artefact| !artefact.exists()) {
+            status.word = "gone";
+        }
         if let Some(output) = status.output {
             made.insert(planned.name.clone(), output);
         }
@@ -89,7 +92,8 @@ struct Standing {
 
 /// How one stage stands.
 struct Status {
-    /// `done`, `resumed` (it was broken off and will go on), `new`, or `changed` (it was done with other inputs or settings).
+    /// `done`, `resumed` (it was interrupted and will resume), `new`, `changed` (it was done with other inputs or settings),
+    /// or `gone` (it was done, and what it made was deleted).
     word: &'static str,
     /// Hash of what it made, where it is done.
     output: Option<String>,

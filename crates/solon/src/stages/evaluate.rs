@@ -14,7 +14,7 @@ use solon_eval::benchmarks::{self, Settings};
 use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Summary, compare, summarise};
 use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_records::Prompt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
@@ -76,6 +76,24 @@ impl Stage for Evaluate {
     }
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        if !known.contains(&self.benchmark.as_str()) {
+            let what =
+                format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
+            return Err(UsageError(what).into());
+        }
+        let own = (preflight.names)("prompts");
+        let asked: BTreeSet<String> =
+            own.iter().flat_map(|name| (preflight.ancestors)(name)).chain(own.iter().cloned()).collect();
+        for model in (preflight.names)("models") {
+            if let Some(stage) = (preflight.ancestors)(&model).iter().find(|stage| asked.contains(*stage)) {
+                let what = format!(
+                    "`{model}` was made from the prompts of `{stage}`, so it cannot be evaluated on them\n\
+                     hint: evaluate on prompts that no training sees"
+                );
+                return Err(UsageError(what).into());
+            }
+        }
         let mut prompts = Vec::new();
         for stage in (preflight.inputs)("prompts") {
             match stage.prompts() {
@@ -84,24 +102,7 @@ impl Stage for Evaluate {
                 None => return Ok(Vec::new()),
             }
         }
-        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        if !known.contains(&self.benchmark.as_str()) {
-            let what =
-                format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
-            return Err(UsageError(what).into());
-        }
         self.open(prompts)?;
-        let asked = (preflight.names)("prompts");
-        for model in (preflight.names)("models") {
-            let learnt = (preflight.ancestors)(&model);
-            if let Some(stage) = asked.iter().find(|stage| learnt.contains(*stage)) {
-                let what = format!(
-                    "`{model}` was made from the prompts of `{stage}`, so it cannot be evaluated on them\n\
-                     hint: evaluate on prompts that no training sees"
-                );
-                return Err(UsageError(what).into());
-            }
-        }
         Ok(Vec::new())
     }
 
