@@ -253,6 +253,6 @@ mod tests {
         check_refused(&[("tokenizer_config.json", r#"{"eos_token": "<eos>"}"#)], "eos_token is `<eos>`");
         check_refused(&[("tokenizer_config.json", r#"{"chat_template": 7}"#)], "neither text nor a list");
         check_refused(&[("generation_config.json", r#"{"eos_token_id": -1}"#)], "eos_token_id holds -1");
-        check_refused(&[], "nothing says how an assistant's turn ends");
+        check_refused(&[], "it is unknown how an assistant's turn ends");
     }
 }

@@ -333,14 +333,17 @@ pub(crate) mod tests {
     fn a_damaged_or_unknown_vocabulary_is_refused_with_its_field() {
         check(
             |it| it.pre = "deepseek-llm".to_owned(),
-            "supported: smollm, llama-bpe, qwen2, gpt-2, default, tekken",
+            "supported are smollm, llama-bpe, qwen2, gpt-2, default, tekken",
         );
-        check(|it| it.model = "bert".to_owned(), "`tokenizer.ggml.model` is `bert`; supported: gpt2, llama");
+        check(
+            |it| it.model = "bert".to_owned(),
+            "`tokenizer.ggml.model` is `bert`; supported are gpt2, llama",
+        );
         check(|it| it.token_types.truncate(9), "tokenizer.ggml.token_type");
         check(|it| it.tokens[1] = it.tokens[0].clone(), "ids 0 and 1 are both");
         check(|it| it.eos = Some(1000), "tokenizer.ggml.eos_token_id");
         check(|it| it.merges = vec!["ab".to_owned()], "entry 0 is `ab`");
         check(|it| it.merges = vec!["a bc".to_owned()], "cannot be built");
-        check(|it| (it.eos, it.chat_template) = (None, None), "nothing says how an assistant's turn ends");
+        check(|it| (it.eos, it.chat_template) = (None, None), "it is unknown how an assistant's turn ends");
     }
 }
