@@ -35,7 +35,7 @@ impl<B: Backend> Learner<B> {
     ) -> Self {
         assert!(
             decoder.training() != Training::Full || Arc::get_mut(&mut decoder).is_some(),
-            "a decoder that is trained has one owner"
+            "a trained decoder has one owner"
         );
         let gradients = decoder.zero_gradients(adapter.as_ref(), scalar.as_ref());
         let mut learner =
@@ -121,7 +121,7 @@ impl<B: Backend> Learner<B> {
     fn parameters_mut(&mut self) -> Vec<&mut B::Buffer> {
         let mut out = Vec::new();
         if self.decoder.training() == Training::Full {
-            let decoder = Arc::get_mut(&mut self.decoder).expect("a decoder that is trained has one owner");
+            let decoder = Arc::get_mut(&mut self.decoder).expect("a trained decoder has one owner");
             out.extend(decoder.trained_values_mut().into_iter().flat_map(|values| values.all_mut()));
         }
         out.extend(self.adapter.iter_mut().flat_map(|adapter| adapter.values.all_mut()));
@@ -132,7 +132,7 @@ impl<B: Backend> Learner<B> {
     fn repack(&mut self) {
         let backend = self.decoder.backend().clone();
         if self.decoder.training() == Training::Full {
-            Arc::get_mut(&mut self.decoder).expect("a decoder that is trained has one owner").repack();
+            Arc::get_mut(&mut self.decoder).expect("a trained decoder has one owner").repack();
         }
         if let Some(adapter) = &mut self.adapter {
             adapter.repack(&backend);

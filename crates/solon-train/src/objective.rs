@@ -49,7 +49,7 @@ pub enum Head {
 
 /// A loss over items, without a model.
 pub trait Objective {
-    /// What a step reports, merged over its passes.
+    /// Metrics of a step, merged over its passes.
     type Metrics: Default;
 
     /// How many items there are.

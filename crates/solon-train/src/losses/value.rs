@@ -25,7 +25,7 @@ pub struct ValueOutput {
     pub loss: f64,
     /// `[n_actions]`, d loss / d values.
     pub d_values: Vec<f32>,
-    /// Mergeable.
+    /// Metrics; they can be merged.
     pub metrics: ValueMetrics,
 }
 

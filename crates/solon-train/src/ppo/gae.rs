@@ -28,7 +28,7 @@ pub struct Gae {
 ///
 /// ```
 /// use solon_train::ppo::gae::gae;
-/// // gamma = lambda = 1: the advantage is the reward still to come, less the value.
+/// // gamma = lambda = 1: the advantage is the sum of the rewards from here on, minus the value.
 /// let out = gae(&[0.0, 0.0, 1.0], &[0.25, 0.5, 0.75], &[3], 1.0, 1.0).unwrap();
 /// assert_eq!(out.advantages, [0.75, 0.5, 0.25]);
 /// assert_eq!(out.returns, [1.0, 1.0, 1.0]);
