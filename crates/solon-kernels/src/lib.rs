@@ -45,6 +45,7 @@ macro_rules! multiversion {
 
 pub mod adamw;
 pub mod attention;
+pub mod divergence;
 pub mod elementwise;
 pub mod exp;
 pub mod gemm;

@@ -7,7 +7,7 @@ use crate::parallel::{SharedOutput, for_chunks};
 
 /// The largest element.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
+pub(crate) fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (head, tail) = row.as_chunks::<LANES>();
     for x in head {
@@ -24,7 +24,7 @@ fn largest(row: &[f32]) -> f32 {
 
 /// Σ e^((x - max)·scale).
 #[inline(always)]
-fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
+pub(crate) fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
     let (head, tail) = row.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for x in head {
@@ -37,7 +37,7 @@ fn sum_of_exponentials(row: &[f32], max: f32, scale: f32) -> f32 {
 
 /// Replaces the row by e^((x - max)·scale) and returns the sum.
 #[inline(always)]
-fn exponentials(row: &mut [f32], max: f32, scale: f32) -> f32 {
+pub(crate) fn exponentials(row: &mut [f32], max: f32, scale: f32) -> f32 {
     let (head, tail) = row.as_chunks_mut::<LANES>();
     let mut lanes = [0.0; LANES];
     for x in head {

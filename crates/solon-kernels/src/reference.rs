@@ -180,6 +180,15 @@ pub fn log_prob_grad(row: &mut [f32], target: u32, inverse_temperature: f32, dlo
     log_probs[target as usize] as f32
 }
 
+/// Replaces `q` by `d · ∂KL(softmax(p) ‖ softmax(q))/∂q` and returns the KL, in nats.
+pub fn divergence_grad(p: &[f32], q: &mut [f32], d: f32) -> f32 {
+    let (log_p, log_q) = (log_softmax(p, 1.0), log_softmax(q, 1.0));
+    for (q, (log_p, log_q)) in q.iter_mut().zip(log_p.iter().zip(&log_q)) {
+        *q = (f64::from(d) * (log_q.exp() - log_p.exp())) as f32;
+    }
+    log_p.iter().zip(&log_q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() as f32
+}
+
 /// One update, as the paper's algorithm 2 says it; zeroes the gradient.
 pub fn adamw(hyper: AdamW, param: &mut [f32], grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
     let (b1, b2) = (f64::from(hyper.beta1), f64::from(hyper.beta2));

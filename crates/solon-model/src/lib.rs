@@ -15,7 +15,9 @@ pub use backend::{Backend, Cpu, Reference};
 pub use batch::{AnswerPack, PackedBatch, Scored};
 pub use config::ModelConfig;
 pub use decoder::memory::{fixed_training_bytes, training_bytes_per_token};
-pub use decoder::{CachedRows, Decoder, Forward, Gradients, Keep, LOGIT_ROWS, ScalarHead, Training, Weights};
+pub use decoder::{
+    CachedRows, Decoder, Forward, Gradients, Keep, LOGIT_ROWS, Predictions, ScalarHead, Training, Weights,
+};
 
 /// The backend that the program runs on. This is the only place that chooses it; what is written above the [`Backend`] trait
 /// says `Device` or is generic.

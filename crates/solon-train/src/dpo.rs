@@ -86,7 +86,7 @@ impl Objective for Dpo<'_> {
         self.pairs[item].tokens()
     }
 
-    fn head(&self) -> Head {
+    fn head(&self, _: usize) -> Head {
         Head::LogProbs { temperature: 1.0 }
     }
 

@@ -45,6 +45,8 @@ pub enum Head {
     },
     /// The output of the scalar head, on this scale.
     Scalars(RewardScale),
+    /// How far the next token's distribution is from the reference's: KL(reference ‖ model), nats.
+    Divergences,
 }
 
 /// A loss over items, without a model.
@@ -64,20 +66,21 @@ pub trait Objective {
     /// Approximate number of tokens that an item takes in a pass; used to cut a batch into passes.
     fn tokens(&self, item: usize) -> usize;
 
-    /// The output that the objective needs.
-    fn head(&self) -> Head;
+    /// The output that an item needs.
+    fn head(&self, item: usize) -> Head;
 
     /// The divisor of a whole batch's loss.
     fn normaliser(&self, batch: &[usize]) -> f64;
 
-    /// The gradient of every number, if it is the same whatever the numbers are. Then the expensive output head runs
-    /// once and not twice.
-    fn constant_gradient(&self, _normaliser: f64) -> Option<f32> {
+    /// The gradient of the numbers of some items, if it is the same whatever the numbers are. Then the expensive output
+    /// head runs once and not twice.
+    fn known_gradient(&self, _items: &[usize], _normaliser: f64) -> Option<Vec<f32>> {
         None
     }
 
     /// The loss of some items of a batch.
     ///
+    /// - `items`: all with the same head
     /// - `read`: one number for each position of each sequence of each of the `items`, in order
     /// - `normaliser`: that of the whole batch
     ///
@@ -102,6 +105,6 @@ pub(crate) fn check_head(head: Head, has_scalar_head: bool, whose: &'static str)
     match head {
         Head::Scalars(_) if !has_scalar_head => Err(TrainError::NoScalarHead { whose }),
         Head::Scalars(scale) => Ok(scale.validate()?),
-        Head::LogProbs { .. } => Ok(()),
+        Head::LogProbs { .. } | Head::Divergences => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use crate::objective::{Head, Objective, Sequence};
 use crate::schedule::passes;
 use crate::settings::TrainSettings;
 use crate::step::TrainError;
-use solon_model::{Backend, PackedBatch, Scored};
+use solon_model::{Adapter, Backend, PackedBatch, Predictions, Scored};
 
 /// Why a batch gave no update.
 #[derive(Debug)]
@@ -60,9 +60,10 @@ pub(crate) struct BatchLoss<M> {
 }
 
 /// Adds the gradient of a batch's loss to the learner's gradients. Adds to `tokens` the number of tokens that went
-/// through the model.
+/// through the model. `reference` is the adapter of the model that [`Head::Divergences`] compares with.
 pub(crate) fn add_gradient<B: Backend, O: Objective>(
     learner: &mut Learner<B>,
+    reference: Option<&Adapter<B>>,
     objective: &O,
     batch: &[usize],
     settings: &TrainSettings,
@@ -70,7 +71,13 @@ pub(crate) fn add_gradient<B: Backend, O: Objective>(
 ) -> Result<BatchLoss<O::Metrics>, Failure> {
     let normaliser = objective.normaliser(batch);
     let mut metrics = O::Metrics::default();
-    for items in passes(batch, settings.tokens_per_pass, |i| objective.tokens(i)) {
+    let of_one_head = by_head(objective, batch);
+    let passes = of_one_head.iter().flat_map(|(head, items)| {
+        passes(items, settings.tokens_per_pass, |i| objective.tokens(i))
+            .into_iter()
+            .map(|items| (*head, items))
+    });
+    for (head, items) in passes {
         let sequences: Vec<Sequence> = items.iter().flat_map(|i| objective.sequences(*i)).collect();
         let (pack, scored) = pack(&sequences);
         *tokens += pack.len();
@@ -80,16 +87,13 @@ pub(crate) fn add_gradient<B: Backend, O: Objective>(
         let hidden = &forward.hidden;
         let zeros = || backend.zeros(backend.len(hidden));
         let mut loss = |read: &[f32]| objective.loss(&items, read, normaliser, &mut metrics);
-        let dhidden = match (objective.head(), objective.constant_gradient(normaliser)) {
+        let dhidden = match (head, objective.known_gradient(&items, normaliser)) {
             (Head::LogProbs { temperature }, Some(known)) => {
-                let (mut dhidden, known) = (zeros(), vec![known; scored.len()]);
+                let mut dhidden = zeros();
                 let read =
                     decoder.log_probs_grad(hidden, &scored, temperature, &known, &mut dhidden, gradients);
                 let gradient = loss(&read)?;
-                debug_assert_eq!(
-                    gradient, known,
-                    "the gradient differs from the objective's constant gradient"
-                );
+                debug_assert_eq!(gradient, known, "the gradient differs from the objective's known gradient");
                 dhidden
             }
             (Head::LogProbs { temperature }, None) => {
@@ -107,11 +111,38 @@ pub(crate) fn add_gradient<B: Backend, O: Objective>(
                 decoder.scalars_grad(hidden, &scored.rows, head, &gradient, &mut dhidden, gradients);
                 dhidden
             }
+            (Head::Divergences, known) => {
+                let there = decoder.hidden_states(reference, &pack);
+                let there = || Predictions { decoder: &**decoder, hidden: &there };
+                let gradient = match &known {
+                    Some(known) => known.clone(),
+                    None => loss(&decoder.divergences(hidden, there(), &scored.rows))?,
+                };
+                let mut dhidden = zeros();
+                let read = decoder.divergences_grad(hidden, there(), &scored.rows, &gradient, &mut dhidden);
+                if known.is_some() {
+                    loss(&read)?;
+                }
+                dhidden
+            }
         };
         decoder.backward(adapter.as_ref(), &pack, forward, &dhidden, gradients);
     }
     let norm = learner.gradient_norm();
     if norm.is_finite() { Ok(BatchLoss { metrics, norm }) } else { Err(Failure::Gradient { norm }) }
+}
+
+/// The items of a batch by the head that they need, each head's in order.
+fn by_head<O: Objective>(objective: &O, batch: &[usize]) -> Vec<(Head, Vec<usize>)> {
+    let mut groups: Vec<(Head, Vec<usize>)> = Vec::new();
+    for item in batch {
+        let head = objective.head(*item);
+        match groups.iter_mut().find(|(known, _)| *known == head) {
+            Some((_, items)) => items.push(*item),
+            None => groups.push((head, vec![*item])),
+        }
+    }
+    groups
 }
 
 /// Packs sequences with shared prefixes computed once. Also returns the rows whose outputs are needed, and the token

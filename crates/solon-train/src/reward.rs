@@ -63,7 +63,7 @@ impl Objective for Reward<'_> {
         self.pairs[item].tokens()
     }
 
-    fn head(&self) -> Head {
+    fn head(&self, _: usize) -> Head {
         Head::Scalars(RewardScale::RAW)
     }
 

@@ -12,11 +12,13 @@ use crate::settings::TrainSettings;
 use crate::skipped::{BatchItem, Skipped, Skips};
 use crate::step::{StepRecord, TrainError, Trainer};
 use solon_draws::Draws;
-use solon_model::Backend;
+use solon_model::{Adapter, Backend};
 
 /// Trains a learner on batches of an objective's items.
 pub struct BatchTrainer<'a, B: Backend, O> {
     learner: &'a mut Learner<B>,
+    /// The adapter of the model that the learner is held to, where the objective holds it.
+    reference: Option<Adapter<B>>,
     objective: O,
     settings: TrainSettings,
     batches: Batches,
@@ -38,10 +40,18 @@ impl<'a, B: Backend, O: Objective> BatchTrainer<'a, B, O> {
         if objective.count() == 0 {
             return Err(TrainError::Empty { what: "the training set" });
         }
-        check_head(objective.head(), learner.scalar.is_some(), "the learner")?;
+        for item in 0..objective.count() {
+            check_head(objective.head(item), learner.scalar.is_some(), "the learner")?;
+        }
         let batches = settings.batches(objective.count(), draws);
         let skips = Skips { allowed: settings.max_skipped, count: 0 };
-        Ok(Self { learner, objective, settings, batches, skips })
+        Ok(Self { learner, reference: None, objective, settings, batches, skips })
+    }
+
+    /// Holds the learner to the model with this adapter, for an objective that reads divergences from it.
+    pub(crate) fn held_to(mut self, reference: Option<Adapter<B>>) -> Self {
+        self.reference = reference;
+        self
     }
 }
 
@@ -51,12 +61,12 @@ impl<B: Backend, O: Objective> Trainer for BatchTrainer<'_, B, O> {
     }
 
     fn step(&mut self, step: usize) -> Result<StepRecord, TrainError> {
-        let Self { learner, objective, settings, batches, skips } = self;
+        let Self { learner, reference, objective, settings, batches, skips } = self;
         let batch = batches.batch(step);
         let rate = settings.rate(step, batches.total());
         let items = batch.iter().map(|i| objective.id(*i).to_owned()).collect();
         let mut record = StepRecord { step, items, metrics: [("lr", rate)].into(), ..StepRecord::default() };
-        match add_gradient(learner, objective, &batch, settings, &mut record.tokens) {
+        match add_gradient(learner, reference.as_ref(), objective, &batch, settings, &mut record.tokens) {
             Ok(loss) => {
                 learner.update(rate, loss.norm, &settings.optimizer);
                 record.metrics.insert("grad_norm", loss.norm);

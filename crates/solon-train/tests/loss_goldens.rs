@@ -109,7 +109,8 @@ fn cases(kind: &str, count: usize, check: impl Fn(&Case)) {
 #[test]
 fn sft() {
     cases("sft", 1, |case| {
-        let output = sft_loss(&case.floats("logprobs"), case.setting("normaliser")).unwrap();
+        let logprobs = case.floats("logprobs");
+        let output = sft_loss(&logprobs, &vec![1.0; logprobs.len()], case.setting("normaliser")).unwrap();
         case.check_scalar("loss", output.loss);
         case.check("d_logprobs", &output.d_logprobs);
     });

@@ -180,6 +180,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
         dlogprobs: &[f32],
     ) -> Vec<f32>;
 
+    /// KL(softmax(p) ‖ softmax(q)) of each row of logits, in nats.
+    fn divergences(&self, p: &Self::Buffer, q: &Self::Buffer, vocab: usize) -> Vec<f32>;
+    /// As [`Backend::divergences`]; also replaces `q` by the gradient of Σ d · KL with respect to it.
+    fn divergences_grad(&self, p: &Self::Buffer, q: &mut Self::Buffer, vocab: usize, d: &[f32]) -> Vec<f32>;
+
     /// One AdamW update, after which the gradient is zero.
     fn adamw(
         &self,

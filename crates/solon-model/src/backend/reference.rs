@@ -273,6 +273,14 @@ impl Backend for Reference {
         .collect()
     }
 
+    fn divergences(&self, p: &Vec<f32>, q: &Vec<f32>, vocab: usize) -> Vec<f32> {
+        self.divergences_grad(p, &mut q.clone(), vocab, &vec![0.0; p.len() / vocab])
+    }
+    fn divergences_grad(&self, p: &Vec<f32>, q: &mut Vec<f32>, vocab: usize, d: &[f32]) -> Vec<f32> {
+        let rows = p.chunks_exact(vocab).zip(q.chunks_exact_mut(vocab)).zip(d);
+        rows.map(|((p, q), d)| reference::divergence_grad(p, q, *d)).collect()
+    }
+
     fn adamw(
         &self,
         hyper: AdamW,

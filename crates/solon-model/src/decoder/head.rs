@@ -32,6 +32,14 @@ impl<B: Backend> ScalarHead<B> {
     }
 }
 
+/// What a decoder predicts at some hidden states: another's predictions are compared with them.
+pub struct Predictions<'a, B: Backend> {
+    /// The decoder; of the same vocabulary.
+    pub decoder: &'a Decoder<B>,
+    /// Its hidden states of the same batch, `[tokens, hidden]`.
+    pub hidden: &'a B::Buffer,
+}
+
 impl<B: Backend> Decoder<B> {
     /// Logits of the given hidden states, `[rows, vocab]`.
     pub fn logits(&self, hidden: &B::Buffer) -> B::Buffer {
@@ -82,6 +90,43 @@ impl<B: Backend> Decoder<B> {
                     &mut [WeightGrad { dy: &logits, rows: vocab, dw: into }],
                 );
             }
+        }
+        out
+    }
+
+    /// KL(p ‖ q) of the next token at some rows, in nats, `[rows.len()]`: q is this decoder's distribution at `hidden`,
+    /// p that of `reference` at its own hidden states.
+    pub fn divergences(&self, hidden: &B::Buffer, reference: Predictions<'_, B>, rows: &[u32]) -> Vec<f32> {
+        let mut out = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(CHUNK) {
+            let [q, p] = [(self, hidden), (reference.decoder, reference.hidden)].map(|(decoder, hidden)| {
+                decoder.logits(&self.backend.gather_rows(hidden, decoder.config.hidden_size, rows))
+            });
+            out.extend(self.backend.divergences(&p, &q, self.config.vocab_size));
+        }
+        out
+    }
+
+    /// Adds the gradient of Σ d·KL to `dhidden`, and returns the KL of [`Decoder::divergences`]. The reference gets no
+    /// gradient. For a decoder that is not trained itself: the head's weight gets none either.
+    pub fn divergences_grad(
+        &self,
+        hidden: &B::Buffer,
+        reference: Predictions<'_, B>,
+        rows: &[u32],
+        d: &[f32],
+        dhidden: &mut B::Buffer,
+    ) -> Vec<f32> {
+        let (backend, width, vocab) = (&self.backend, self.config.hidden_size, self.config.vocab_size);
+        let mut out = Vec::with_capacity(rows.len());
+        for (rows, d) in rows.chunks(CHUNK).zip(d.chunks(CHUNK)) {
+            let p = reference.decoder.logits(&backend.gather_rows(reference.hidden, width, rows));
+            let mut q = self.logits(&backend.gather_rows(hidden, width, rows));
+            out.extend(backend.divergences_grad(&p, &mut q, vocab, d));
+            let mut dstates = backend.scratch(rows.len() * width);
+            let product = Linear { weight: &self.head, out: &mut dstates, write: Write::Replace };
+            backend.linear_input_grad(&q, &mut [product]);
+            backend.scatter_add_rows(&dstates, width, rows, dhidden);
         }
         out
     }

@@ -15,7 +15,7 @@ pub(crate) mod memory;
 
 pub use cached::CachedRows;
 pub use forward::{Forward, Keep};
-pub use head::{CHUNK as LOGIT_ROWS, ScalarHead};
+pub use head::{CHUNK as LOGIT_ROWS, Predictions, ScalarHead};
 
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Heads, Linear, WeightUse, Write};

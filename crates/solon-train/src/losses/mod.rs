@@ -15,6 +15,7 @@
 
 pub mod dpo;
 pub mod exact_sum;
+pub mod hold;
 pub mod policy;
 pub mod reward;
 pub mod sequences;

@@ -57,7 +57,7 @@ impl Objective for ValueObjective<'_> {
         self.rollout.tokens(item)
     }
 
-    fn head(&self) -> Head {
+    fn head(&self, _: usize) -> Head {
         Head::Scalars(self.scale)
     }
 
@@ -135,7 +135,7 @@ mod tests {
         };
         let mut learner = tiny::learner_in(Precision::F32, true);
         let settings = tiny::settings();
-        add_gradient(&mut learner, &objective, &[0, 1], &settings, &mut 0).unwrap();
+        add_gradient(&mut learner, None, &objective, &[0, 1], &settings, &mut 0).unwrap();
         let backend = *learner.decoder.backend();
         let gradient = learner.gradients.scalar.as_ref().map(|g| backend.download(g).into_owned()).unwrap();
 

@@ -34,7 +34,7 @@ impl Objective for PolicyObjective<'_> {
         self.rollout.tokens(item)
     }
 
-    fn head(&self) -> Head {
+    fn head(&self, _: usize) -> Head {
         Head::LogProbs { temperature: self.temperature }
     }
 

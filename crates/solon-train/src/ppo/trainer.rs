@@ -283,12 +283,12 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             for (number, minibatch) in order.chunks(count.div_ceil(preset.minibatches)).enumerate() {
                 // These tokens are already counted in the rollout.
                 let tokens = &mut 0;
-                let policy_loss = add_gradient(policy, &surrogate, minibatch, train, tokens)?;
+                let policy_loss = add_gradient(policy, None, &surrogate, minibatch, train, tokens)?;
                 let difference = policy_loss.metrics.largest_log_ratio;
                 if epoch == 0 && number == 0 && difference != 0.0 {
                     return Err(TrainError::OneEngine { step: record.step, difference }.into());
                 }
-                let value_loss = add_gradient(critic, &regression, minibatch, train, tokens)?;
+                let value_loss = add_gradient(critic, None, &regression, minibatch, train, tokens)?;
                 policy.update(rate, policy_loss.norm, &train.optimizer);
                 critic.update(critic_rate, value_loss.norm, &train.optimizer);
                 policy_metrics.merge(&policy_loss.metrics);

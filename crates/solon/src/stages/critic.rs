@@ -58,7 +58,7 @@ impl Stage for Critic {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let conversations = training_conversations(run.read().constitution()?);
-        let sourced = conversations.into_iter().map(|c| warm_up(c, None)).collect();
+        let sourced: Vec<Sourced> = conversations.into_iter().map(|c| warm_up(c, None)).collect();
         imitate(run, "from", sourced, &self.training)
     }
 

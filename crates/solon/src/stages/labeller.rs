@@ -101,7 +101,7 @@ impl Stage for Labeller {
             let contrast = contrasts.iter().any(|contrast| contrast.preference.id == source);
             warm_up(conversation, contrast.then_some(source))
         });
-        let mut told = imitate(run, "from", sourced.collect(), &self.training)?;
+        let mut told = imitate(run, "from", sourced.collect::<Vec<_>>(), &self.training)?;
         told["held_out"] = json!(known.len());
         Ok(told)
     }

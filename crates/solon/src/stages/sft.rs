@@ -1,6 +1,6 @@
 //! `sft`: supervised fine-tuning on demonstrations, on answers and revisions of earlier stages, or on both.
 
-use super::settings::{LOSS, Rates};
+use super::settings::{LOSS, Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::run::{Sourced, StageRun};
 use crate::tokenise;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
 use solon_records::{Demonstration, transcript};
 use solon_train::Trainer;
-use solon_train::sft::SftTrainer;
+use solon_train::sft::{Average, Lessons, SftTrainer, Weighting};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -37,11 +37,51 @@ struct Own {
     /// Every fourth of the first so many answers of each input is not learnt, so that a labeller can be measured on it.
     #[serde(default)]
     hold_out: u64,
+    /// Answers on which the model is held to what it predicted before training: the KL divergence of its whole next-token
+    /// distribution, at every token.
+    #[serde(default, skip_serializing)]
+    hold: OneOrMany,
+    /// Weight of the divergence beside the imitation.
+    #[serde(default = "one", deserialize_with = "positive")]
+    hold_weight: f64,
+    /// `token`: the loss is the mean over a batch's tokens. `sequence`: over its conversations, each counting the same.
+    #[serde(default)]
+    average: Average,
+    /// How many tokens at the start of each answer count `first_weight` times.
+    #[serde(default)]
+    first_tokens: usize,
+    /// At least 1.
+    #[serde(default = "one", deserialize_with = "positive")]
+    first_weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Own {
+    fn weighting(&self) -> Weighting {
+        Weighting {
+            average: self.average,
+            first_tokens: self.first_tokens,
+            first_weight: self.first_weight as f32,
+            hold_weight: self.hold_weight as f32,
+        }
+    }
 }
 
 fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 3e-4, full: 2e-5 })?;
-    Ok(Box::new(Sft { training, own: keys.rest()? }))
+    let own: Own = keys.rest()?;
+    own.weighting().validate().map_err(|error| error.to_string())?;
+    if training.method == Method::Full && own.hold != OneOrMany::None {
+        return Err(
+            "`hold` compares with the model before training, which shares its weights with the adapter; \
+                    leave out method = \"full\" or `hold`"
+                .to_owned(),
+        );
+    }
+    Ok(Box::new(Sft { training, own }))
 }
 
 impl Stage for Sft {
@@ -49,6 +89,7 @@ impl Stage for Sft {
         vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("data", &self.own.data, &[Data::Demonstrations, Data::Answers]),
+            Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
         ]
     }
 
@@ -73,11 +114,37 @@ impl Stage for Sft {
                 && item.ordinal % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
         };
         sourced.retain(|item| !held_out(item));
-        imitate(run, "from", sourced, &self.training)
+        let lessons = Learnt {
+            imitated: sourced,
+            held: run.read().demonstrations("hold")?,
+            weighting: self.own.weighting(),
+        };
+        imitate(run, "from", lessons, &self.training)
     }
 
     fn curves(&self) -> Vec<Curve> {
-        vec![LOSS]
+        let divergence = Curve {
+            title: "divergence from the model before training, on held answers",
+            y_label: "nats per token",
+            series: &[("divergence", "divergence")],
+        };
+        if self.own.hold == OneOrMany::None { vec![LOSS] } else { vec![LOSS, divergence] }
+    }
+}
+
+/// What is learnt, before it is tokenised.
+pub struct Learnt {
+    /// What is imitated.
+    pub imitated: Vec<Sourced>,
+    /// What the model is held on.
+    pub held: Vec<Sourced>,
+    /// How much each token counts.
+    pub weighting: Weighting,
+}
+
+impl From<Vec<Sourced>> for Learnt {
+    fn from(imitated: Vec<Sourced>) -> Self {
+        Self { imitated, held: Vec::new(), weighting: Weighting::EVEN }
     }
 }
 
@@ -85,10 +152,11 @@ impl Stage for Sft {
 pub fn imitate(
     run: &mut StageRun<'_>,
     from: &str,
-    learnt: Vec<Sourced>,
+    learnt: impl Into<Learnt>,
     training: &Training,
 ) -> Result<Value> {
-    if learnt.is_empty() {
+    let Learnt { imitated, held, weighting } = learnt.into();
+    if imitated.is_empty() {
         bail!("there is nothing to learn from: the inputs hold no items that were kept");
     }
     let started = Instant::now();
@@ -96,7 +164,10 @@ pub fn imitate(
     let mut items = Vec::new();
     let mut demonstrations = Vec::new();
     let mut seen = BTreeSet::new();
-    for (place, Sourced { demonstration, parents, prompt_id, .. }) in (0..).zip(learnt) {
+    let count = imitated.len();
+    for (place, Sourced { demonstration, parents, prompt_id, .. }) in
+        (0..).zip(imitated.into_iter().chain(held))
+    {
         // Two inputs may use the same ids: the later item is then named after the item it was made from.
         let own = run.id(&demonstration.id);
         let id = match (seen.insert(own.clone()), parents.last()) {
@@ -116,11 +187,17 @@ pub fn imitate(
     let examples = tokenise::examples(start.chat(), &demonstrations)?;
     run.insert(&items)?;
     let settings = run.train_settings(training, &start)?;
+    let reference = start.adapter().map(|adapter| adapter.duplicate(start.chat().decoder.backend()));
     let mut student = run.student(start, None)?;
-    let mut trainer = SftTrainer::new(&mut student.learner, &examples, settings, run.draws().item("order"))?;
+    let (imitated, held) = examples.split_at(count);
+    let lessons = Lessons { imitated, held, reference, weighting };
+    let mut trainer = SftTrainer::on(&mut student.learner, lessons, settings, run.draws().item("order"))?;
     let mut told = run.train(&mut trainer, started)?;
     let steps = trainer.total_steps();
     run.save(&student, steps)?;
-    told["examples"] = json!(examples.len());
+    told["examples"] = json!(count);
+    if examples.len() > count {
+        told["held"] = json!(examples.len() - count);
+    }
     Ok(told)
 }

@@ -6,7 +6,7 @@ use solon_kernels::gemm::{PackedB, Product, Strided, gemm, gemm_many};
 use solon_kernels::memory::{self, Block};
 use solon_kernels::parallel::{for_chunks, for_rows};
 use solon_kernels::rope::RopeTable;
-use solon_kernels::{Precision, adamw, elementwise, log_prob, rms_norm, rope};
+use solon_kernels::{Precision, adamw, divergence, elementwise, log_prob, rms_norm, rope};
 use std::borrow::Cow;
 
 /// A vector in pooled memory.
@@ -254,6 +254,18 @@ impl Backend for Cpu {
     ) -> Vec<f32> {
         let mut out = vec![0.0; targets.len()];
         log_prob::log_probs_grad(logits, vocab, targets, inverse_temperature, dlogprobs, &mut out);
+        out
+    }
+
+    fn divergences(&self, p: &Buffer, q: &Buffer, vocab: usize) -> Vec<f32> {
+        let mut out = vec![0.0; p.len() / vocab];
+        divergence::divergences(p, q, vocab, &mut out);
+        out
+    }
+
+    fn divergences_grad(&self, p: &Buffer, q: &mut Buffer, vocab: usize, d: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; d.len()];
+        divergence::divergences_grad(p, q, vocab, d, &mut out);
         out
     }
 
