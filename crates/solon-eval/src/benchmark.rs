@@ -167,4 +167,9 @@ pub trait Benchmark {
     fn rule(&self) -> &'static str;
     /// How it measures, for the report.
     fn method(&self) -> Method;
+    /// The group of ordinary requests, if it has one: on their answers it is measured how far training has moved the
+    /// model where nothing was to change.
+    fn ordinary(&self) -> Option<&'static str> {
+        None
+    }
 }

@@ -23,5 +23,5 @@ pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose};
 pub use error::EvalError;
 pub use refusal::{Verdict, classify, evades, xstest_string_match};
-pub use solon_stats::Rate;
+pub use solon_stats::{Mean, Rate};
 pub use summary::{CategoryRate, Figures, JudgedItem, Summary, summarise};

@@ -4,6 +4,7 @@
 //! template.
 
 pub mod chat;
+pub mod divergence;
 pub mod engine;
 pub mod generate;
 pub mod prefixes;

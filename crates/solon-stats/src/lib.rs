@@ -4,9 +4,11 @@
 //! and no files, and uses no random numbers.
 
 mod kappa;
+mod mean;
 mod paired;
 mod rate;
 
 pub use kappa::cohens_kappa;
+pub use mean::Mean;
 pub use paired::{Stratum, mcnemar_exact, weighted_sign_test};
 pub use rate::Rate;

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// The 97.5% point of the standard normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
 /// `count` of `total`, with a 95% Wilson score interval.
 ///

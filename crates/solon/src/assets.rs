@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// The default constitution.
 pub const CONSTITUTION: &str = "constitutions/default.toml";
-/// The held-out evaluation prompts.
-pub const EVALUATION_PROMPTS: &str = "prompts/eval.jsonl";
+/// The prompts on which choices are made: training never sees them.
+pub const EVALUATION_PROMPTS: &str = "prompts/dev.jsonl";
 
 /// The files compiled into the program.
 const SHIPPED: &[(&str, &str)] = &[
     (CONSTITUTION, include_str!("../../../constitutions/default.toml")),
-    (EVALUATION_PROMPTS, include_str!("../../../prompts/eval.jsonl")),
+    (EVALUATION_PROMPTS, include_str!("../../../prompts/dev.jsonl")),
     ("prompts/red-team.jsonl", include_str!("../../../prompts/red-team.jsonl")),
     ("prompts/helpful.jsonl", include_str!("../../../prompts/helpful.jsonl")),
+    ("prompts/test.jsonl", include_str!("../../../prompts/test.jsonl")),
+    ("data/honest.jsonl", include_str!("../../../data/honest.jsonl")),
     ("data/demonstrations.jsonl", include_str!("../../../data/demonstrations.jsonl")),
     ("data/preferences.jsonl", include_str!("../../../data/preferences.jsonl")),
     ("data/safety.jsonl", include_str!("../../../data/safety.jsonl")),

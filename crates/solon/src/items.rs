@@ -86,6 +86,20 @@ pub struct Evaluated {
     pub model: String,
     /// The answer and what the benchmark says of it.
     pub judged: Judged,
+    /// How far the model is from the base model; for answers to ordinary requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+}
+
+/// How far a model is from the base model on one ordinary request.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// KL(model ‖ base) over the model's own answer, nats.
+    pub divergence: f64,
+    /// Negative log-likelihood of the base model's answer under the model, nats.
+    pub base_nll: f64,
+    /// Tokens of the base model's answer.
+    pub base_tokens: usize,
 }
 
 impl ItemData for Evaluated {

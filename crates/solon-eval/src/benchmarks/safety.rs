@@ -149,6 +149,10 @@ impl Benchmark for Safety {
         RULE
     }
 
+    fn ordinary(&self) -> Option<&'static str> {
+        Some(HARMLESS)
+    }
+
     fn method(&self) -> Method {
         let believed = format!(
             "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \

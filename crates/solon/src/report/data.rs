@@ -110,6 +110,17 @@ pub struct Evaluation {
     pub rule: String,
     /// How well that judgement agrees with people's.
     pub rule_agreement: Option<String>,
+    /// What training cost on ordinary requests, for each column; empty if it was not measured.
+    pub costs: Vec<Option<Cost>>,
+}
+
+/// How far a model is from the base model on ordinary requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// KL(model ‖ base) of an answer in nats: mean, and the ends of its interval.
+    pub divergence: Option<[f64; 3]>,
+    /// Perplexity of the base model's answers under the model.
+    pub perplexity: f64,
 }
 
 /// One measure on every model.

@@ -4,7 +4,7 @@
 //! intervals do not overlap. Any other difference is "no clear change", however large it looks.
 
 use super::axis::{Axis, Length};
-use super::data::{Better, Evaluation, Measure, Rate};
+use super::data::{Better, Cost, Evaluation, Measure, Rate};
 use super::figures::{count, interval, p_value, percent};
 use super::html::Html;
 
@@ -97,6 +97,9 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
             for measure in &evaluation.rows {
                 row(html, &evaluation.columns, measure);
             }
+            if evaluation.costs.iter().any(Option::is_some) {
+                costs(html, &evaluation.columns, &evaluation.costs);
+            }
         });
     });
 }
@@ -138,6 +141,49 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure) {
         }
         html.element("td", &[("role", &"cell"), ("class", &"plot")], |html| forest(html, measure, &figures));
     });
+}
+
+/// Writes what training cost: how far each model is from the base model where nothing was to change.
+fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
+    let number = |x: f64| format!("{x:.2}");
+    let divergence = |cost: &Cost| {
+        let [mean, low, high] = cost.divergence?;
+        Some((number(mean), format!("{} to {} nats", number(low), number(high))))
+    };
+    let perplexity = |cost: &Cost| Some((number(cost.perplexity), String::new()));
+    let rows: [(&str, &str, &dyn Fn(&Cost) -> Option<(String, String)>); 2] = [
+        (
+            "distance from the base model",
+            "KL divergence from the base model over an answer to a plainly harmless request, in nats. 0 means unchanged.",
+            &divergence,
+        ),
+        (
+            "perplexity on the base model's answers",
+            "How surprising the base model's own answers to plainly harmless requests are to this model.",
+            &perplexity,
+        ),
+    ];
+    for (name, explanation, figure) in rows {
+        html.element("tr", &[("role", &"row")], |html| {
+            html.element("th", &[("scope", &"row"), ("role", &"rowheader")], |html| {
+                html.leaf("span", &[("class", &"name")], name);
+                html.leaf("span", &[("class", &"direction")], direction(Better::Lower));
+                html.leaf("span", &[("class", &"explanation")], explanation);
+            });
+            for (column, cost) in columns.iter().zip(costs) {
+                let attributes: [(&str, &dyn std::fmt::Display); 3] =
+                    [("role", &"cell"), ("class", &"figure"), ("data-label", column)];
+                html.element("td", &attributes, |html| match cost.as_ref().and_then(figure) {
+                    Some((value, interval)) => {
+                        html.leaf("span", &[("class", &"rate")], value);
+                        html.leaf("span", &[("class", &"interval")], interval);
+                    }
+                    None => html.leaf("span", &[("class", &"interval")], "not measured"),
+                });
+            }
+            html.leaf("td", &[("role", &"cell"), ("class", &"plot")], "");
+        });
+    }
 }
 
 fn direction(better: Better) -> &'static str {

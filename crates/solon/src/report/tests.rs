@@ -61,6 +61,7 @@ fn full() -> Report {
             method: hostile(),
             rule: hostile(),
             rule_agreement: Some(hostile()),
+            costs: vec![None, Some(Cost { divergence: Some([1.0, 0.5, f64::NAN]), perplexity: 4.25 }), None],
         }],
         curves: vec![Curve {
             title: hostile(),

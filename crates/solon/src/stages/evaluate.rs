@@ -1,18 +1,21 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
-use super::{Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
+use super::{BASE, Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
-use crate::items::Evaluated;
+use crate::items::{Evaluated, Moved};
 use crate::report::{self, Report};
-use crate::run::{Reader, StageRun};
+use crate::run::{Model, Reader, StageRun};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::benchmarks::{self, Settings};
-use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Summary, compare, summarise};
+use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
 use solon_feedback::{FeedbackModel, GenerateRequest};
+use solon_infer::chat::ChatModel;
+use solon_infer::divergence::{Policy, answer_divergences};
+use solon_infer::score::ScoreItem;
 use solon_records::Prompt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -111,8 +114,12 @@ impl Stage for Evaluate {
         let Ask::Generate(sampling) = benchmark.ask();
         let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
-        for (column, column_name) in columns.iter().enumerate() {
+        // The base model answers first: the others are compared with it.
+        let mut order: Vec<(usize, &String)> = columns.iter().enumerate().collect();
+        order.sort_by_key(|(_, name)| *name != BASE);
+        for (column, column_name) in order {
             let policy = run.read().model_named(column_name)?;
+            let compared = self.compared(run, &*benchmark, column_name)?;
             let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
             let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
@@ -125,12 +132,21 @@ impl Stage for Evaluate {
                         prefill: String::new(),
                     })
                     .collect();
-                let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
+                let answers: Vec<Answer> = model
+                    .generate(&requests, &sampling, draws, &mut |_| {})?
+                    .into_iter()
+                    .map(|answer| Answer { text: answer.text, truncated: answer.truncated })
+                    .collect();
+                let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
+                let mut moved = match &compared {
+                    Some(compared) => compared.moved(&policy, &asked)?,
+                    None => BTreeMap::new(),
+                };
                 let items = todo.iter().zip(answers).map(|((place, item), answer)| {
-                    let answer = Answer { text: answer.text, truncated: answer.truncated };
                     let judged = Judged::new(&*benchmark, item, answer);
                     let text = judged.answer.text.clone();
-                    let data = Evaluated { model: column_name.clone(), judged };
+                    let moved = moved.remove(&item.id);
+                    let data = Evaluated { model: column_name.clone(), judged, moved };
                     let mut made =
                         NewItem::of(id(item), first + place, text, &data)?.parent(item.id.clone(), "prompt");
                     made.prompt_id = Some(item.id.clone());
@@ -146,17 +162,25 @@ impl Stage for Evaluate {
         let columns = self.columns(read)?;
         let comparison = comparison(read, &columns)?;
         report.verdict.extend(verdict(&columns));
-        report.evaluations.push(table(read, &columns, &comparison));
+        let costs = self.costs(read)?;
+        report.evaluations.push(report::Evaluation {
+            costs: columns.iter().map(|(name, _)| costs.get(name).map(cost_shown)).collect(),
+            ..table(read, &columns, &comparison)
+        });
         report.samples.extend(samples(&columns));
         Ok(())
     }
 
     fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
         let columns = self.columns(read)?;
+        let costs = self.costs(read)?;
         let evaluation = summary.entry("evaluation").or_insert_with(|| json!({}));
         for (column, figures) in &columns {
             // Another benchmark's figures stand beside the first's; of the same figure the first stage's stands.
             let mut all = json!(figures.figures).as_object().cloned().unwrap_or_default();
+            if let Some(cost) = costs.get(column) {
+                all.insert("cost".to_owned(), json!(cost));
+            }
             all.extend(evaluation[column.as_str()].as_object().cloned().unwrap_or_default());
             evaluation[column.as_str()] = Value::Object(all);
         }
@@ -173,7 +197,106 @@ impl Stage for Evaluate {
     }
 }
 
+/// The base model and its answers to a benchmark's ordinary requests.
+struct Compared {
+    base: Model,
+    group: &'static str,
+    answers: BTreeMap<String, Answer>,
+}
+
+impl Compared {
+    /// How far a model is from the base model, by item, where the items are ordinary requests.
+    fn moved(&self, policy: &Model, asked: &[(&Item, &Answer)]) -> Result<BTreeMap<String, Moved>> {
+        let (mut ids, mut prompts, mut own, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (item, answer) in asked.iter().filter(|(item, _)| item.group == self.group) {
+            let Some(base) = self.answers.get(&item.id) else { continue };
+            ids.push(item.id.clone());
+            own.push(answer_ids(&policy.chat, answer)?);
+            theirs.push(answer_ids(&self.base.chat, base)?);
+            let longest = own[own.len() - 1].len().max(theirs[theirs.len() - 1].len());
+            prompts.push(policy.chat.prompt_ids(&item.id, &item.messages, longest)?);
+        }
+        let side = |model| {
+            let Model { chat, adapter, .. }: &Model = model;
+            Policy { decoder: &*chat.decoder, adapter: adapter.as_ref() }
+        };
+        let written: Vec<(&[u32], &[u32])> =
+            prompts.iter().zip(&own).map(|(prompt, answer)| (&prompt[..], &answer[..])).collect();
+        let divergences = answer_divergences(&side(policy), &side(&self.base), &written);
+        let scored: Vec<ScoreItem> = prompts
+            .into_iter()
+            .zip(&theirs)
+            .map(|(prompt, answer)| ScoreItem { prompt, completions: vec![answer.clone()] })
+            .collect();
+        let log_probs = policy.chat.engine(policy.adapter.as_ref()).score(&scored, 1.0, &mut |_| {});
+        let moved = ids.into_iter().zip(divergences).zip(log_probs).map(|((id, divergence), log_probs)| {
+            let log_probs = &log_probs[0];
+            let base_nll = -log_probs.iter().map(|x| f64::from(*x)).sum::<f64>();
+            (id, Moved { divergence, base_nll, base_tokens: log_probs.len() })
+        });
+        Ok(moved.collect())
+    }
+}
+
+/// An answer's tokens as the model would have written them; one that was cut off has no end.
+fn answer_ids(chat: &ChatModel, answer: &Answer) -> Result<Vec<u32>> {
+    let mut ids = chat.text.completion_ids(&answer.text)?;
+    if answer.truncated && ids.len() > 1 {
+        ids.pop();
+    }
+    Ok(ids)
+}
+
+/// What training cost on a benchmark's ordinary requests.
+#[derive(Serialize)]
+struct Cost {
+    /// KL(model ‖ base) of an answer, nats.
+    divergence: Option<Mean>,
+    /// Of the base model's answers under the model.
+    perplexity: f64,
+}
+
 impl Evaluate {
+    /// What a model is compared with, if that is not itself.
+    fn compared(
+        &self,
+        run: &StageRun<'_>,
+        benchmark: &dyn Benchmark,
+        column: &str,
+    ) -> Result<Option<Compared>> {
+        let read = run.read();
+        let (Some(group), true) =
+            (benchmark.ordinary(), read.input("models").iter().any(|name| name == BASE))
+        else {
+            return Ok(None);
+        };
+        if column == BASE {
+            return Ok(None);
+        }
+        let own: Vec<TypedItem<Evaluated>> = read.own()?;
+        let of_base = own.into_iter().filter(|item| item.data.model == BASE);
+        let answers = of_base.map(|item| (item.data.judged.id.clone(), item.data.judged.answer)).collect();
+        Ok(Some(Compared { base: read.model_named(BASE)?, group, answers }))
+    }
+
+    /// What training cost each model on ordinary requests, by column, where it was measured.
+    fn costs(&self, read: &Reader<'_>) -> Result<BTreeMap<String, Cost>> {
+        let mut by_column: BTreeMap<String, Vec<Moved>> = BTreeMap::new();
+        let own: Vec<TypedItem<Evaluated>> = read.own()?;
+        for Evaluated { model, moved, .. } in own.into_iter().map(|item| item.data) {
+            if let Some(moved) = moved {
+                by_column.entry(model).or_default().push(moved);
+            }
+        }
+        let cost = |moved: Vec<Moved>| {
+            let divergences: Vec<f64> = moved.iter().map(|moved| moved.divergence).collect();
+            let nll: f64 = moved.iter().map(|moved| moved.base_nll).sum();
+            let tokens: usize = moved.iter().map(|moved| moved.base_tokens).sum();
+            Cost { divergence: Mean::of(&divergences), perplexity: (nll / tokens as f64).exp() }
+        };
+        Ok(by_column.into_iter().map(|(column, moved)| (column, cost(moved))).collect())
+    }
+
     /// What each model's answers add up to, in the order of the columns.
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
         let benchmark = self.open(read.prompts("prompts")?)?;
@@ -268,7 +391,13 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
         },
         rule: method.as_ref().map(|method| method.judged.clone()).unwrap_or_default(),
         rule_agreement: method.and_then(|method| method.believed),
+        costs: Vec::new(),
     }
+}
+
+fn cost_shown(cost: &Cost) -> report::Cost {
+    let divergence = cost.divergence.map(|mean| [mean.mean, mean.low, mean.high]);
+    report::Cost { divergence, perplexity: cost.perplexity }
 }
 
 /// Answers that are shown of each group.
