@@ -230,9 +230,14 @@ impl Builder<'_> {
         let name = stage_name(&table).unwrap_or(kind.name).to_owned();
         self.check_name(&name)?;
         // A loading stage names its file itself; it is found now, so that the frozen recipe does not depend on where it lies.
-        if let Some(file) = table.get("file").and_then(toml::Value::as_str) {
-            let found = (self.find)(Path::new(file)).with_context(|| format!("stage `{name}`: file"))?;
-            table.insert("file".to_owned(), found.display().to_string().into());
+        let files = match table.get_mut("file") {
+            Some(toml::Value::Array(files)) => files.iter_mut().collect(),
+            file => file.into_iter().collect::<Vec<_>>(),
+        };
+        for file in files {
+            let Some(given) = file.as_str() else { continue };
+            let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: file"))?;
+            *file = found.display().to_string().into();
         }
         let mut keys = table.clone();
         keys.remove("kind");
