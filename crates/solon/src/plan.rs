@@ -180,6 +180,10 @@ impl Plan {
             let names_of = |stage: &str, key: &str| -> Vec<String> {
                 self.stage(stage).map(|planned| planned.input(key).to_vec()).unwrap_or_default()
             };
+            let inputs_of = |stage: &str, key: &str| -> Vec<&dyn Stage> {
+                let names = self.stage(stage).map(|planned| planned.input(key)).unwrap_or_default();
+                names.iter().filter_map(|name| self.stage(name)).map(|planned| &*planned.stage).collect()
+            };
             let names = |key: &str| planned.input(key).to_vec();
             let own = planned
                 .stage
@@ -187,6 +191,7 @@ impl Plan {
                     inputs: &inputs,
                     names: &names,
                     names_of: &names_of,
+                    inputs_of: &inputs_of,
                     ancestors: &|name| self.ancestors(name),
                 })
                 .with_context(|| format!("stage `{}`", planned.name))?;
