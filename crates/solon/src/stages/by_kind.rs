@@ -3,6 +3,7 @@
 
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
 use crate::run::StageRun;
 use anyhow::{Context, Result, bail};
@@ -82,6 +83,13 @@ impl Stage for ByKind {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         for name in (preflight.names)("pairs") {
+            if (preflight.names_of)(&name, "prompts").is_empty() {
+                let what = format!(
+                    "pairs = \"{name}\": the kinds of its prompts are not known\n\
+                     hint: name a stage `sample`, or label these pairs with a stage `label`"
+                );
+                return Err(UsageError(what).into());
+            }
             for stage in (preflight.inputs_of)(&name, "prompts") {
                 for prompt in stage.prompts().transpose()?.unwrap_or_default() {
                     Better::of(&prompt)?;
@@ -99,13 +107,7 @@ impl Stage for ByKind {
         let mut kept: BTreeMap<String, usize> = BTreeMap::new();
         for (place, pair) in (0..).zip(pairs) {
             let prompt = pair.prompt_id.as_deref().map(|id| read.find(id)).transpose()?.flatten();
-            let prompt = prompt.with_context(|| {
-                format!(
-                    "the prompt of the pair `{}` is not in the run, so its kind is not known\n\
-                     hint: name a stage `sample`, or label these pairs with a stage `label`",
-                    pair.id
-                )
-            })?;
+            let prompt = prompt.with_context(|| format!("the prompt of `{}` is not in the run", pair.id))?;
             let prompt: Prompt = serde_json::from_value(prompt.data)?;
             let better = Better::of(&prompt)?;
             let dropped = undecided(&pair.data, better);

@@ -149,7 +149,7 @@ impl Stage for Contrast {
         let helping = LocalModel::new(&helping.chat, helping.adapter.as_ref(), run.slots());
         let draws = run.draws();
         let id = |(prompt, _): &(&Prompt, Better)| format!("{name}/{}", prompt.id);
-        // Their places come after those of the revisions, and do not move with how many of these there are.
+        // Their places come after those of the revisions.
         let first = self.count.map_or(elsewhere.len(), NonZeroUsize::get) as u64;
         run.in_chunks("pairs", &prompts, ItemKind::Label, id, |_, todo| {
             let todo: Vec<(u64, &Prompt, Better)> =
