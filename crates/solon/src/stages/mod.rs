@@ -29,6 +29,7 @@ mod revise;
 mod reward;
 mod reward_model;
 mod sample;
+mod scale;
 mod settings;
 mod sft;
 
@@ -79,6 +80,7 @@ pub const KINDS: &[Kind] = &[
     reward::KIND,
     dpo::KIND,
     ppo::KIND,
+    scale::KIND,
     evaluate::KIND,
     deliver::KIND,
 ];
