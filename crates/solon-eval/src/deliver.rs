@@ -124,7 +124,8 @@ fn sign(measure: &Measure) -> f64 {
     }
 }
 
-fn score(summary: &Summary) -> f64 {
+/// The score of a model; 1 corresponds to a rate of 100 %.
+pub fn score(summary: &Summary) -> f64 {
     let scored = summary.measures.iter().filter(|measure| measure.scored);
     scored.map(|measure| sign(measure) * summary.figures.rates[measure.key].rate).sum()
 }

@@ -20,7 +20,7 @@ pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
 pub use benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method};
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
-pub use deliver::{Candidate, Choice, choose};
+pub use deliver::{Candidate, Choice, choose, score};
 pub use error::EvalError;
 pub use refusal::{Verdict, classify, evades, xstest_string_match};
 pub use solon_stats::{Mean, Rate};

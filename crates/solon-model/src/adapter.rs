@@ -100,6 +100,13 @@ impl<B: Backend> Adapter<B> {
         }
     }
 
+    /// A copy whose update is `factor` times as strong. Only `alpha` changes, so that its file says exactly this.
+    pub fn scaled(&self, backend: &B, factor: f32) -> Self {
+        let mut scaled = self.duplicate(backend);
+        scaled.settings.alpha *= factor;
+        scaled
+    }
+
     /// Packs the factors again after they changed.
     pub fn repack(&mut self, backend: &B) {
         for (values, packed) in self.values.blocks.iter().zip(&mut self.packed.blocks) {
@@ -109,6 +116,42 @@ impl<B: Backend> Adapter<B> {
                     backend.repack(&mut packed.b, &values.b);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Reference;
+    use crate::config::{Architecture, RopeScaling};
+
+    #[test]
+    fn a_scaled_adapter_has_the_same_factors_and_another_alpha() {
+        let config = ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 8,
+            hidden_size: 8,
+            intermediate_size: 8,
+            num_layers: 1,
+            num_heads: 2,
+            num_kv_heads: 1,
+            head_dim: 4,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            max_position_embeddings: 16,
+            tie_word_embeddings: true,
+            qkv_bias: false,
+            qk_norm: false,
+        };
+        let backend = Reference;
+        let settings = LoraSettings { rank: 2, alpha: 4.0, targets: vec![Projection::Q] };
+        let adapter = Adapter::fresh(&backend, &config, settings, |_, index| index as f32 / 100.0);
+        let scaled = adapter.scaled(&backend, 1.5);
+        assert_eq!((scaled.settings.alpha, scaled.settings.scale()), (6.0, 3.0));
+        for ((name, before), (_, after)) in adapter.values.named().iter().zip(scaled.values.named()) {
+            assert_eq!(backend.download(before), backend.download(after), "{name}");
         }
     }
 }

@@ -16,6 +16,9 @@ pub struct Prompt {
     /// A finer label, for reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// The id of its twin in a minimal pair: two prompts that differ in as few words as possible, of which one is harmful.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<String>,
 }
 
 impl Prompt {

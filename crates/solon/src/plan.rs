@@ -180,6 +180,10 @@ impl Plan {
             let names_of = |stage: &str, key: &str| -> Vec<String> {
                 self.stage(stage).map(|planned| planned.input(key).to_vec()).unwrap_or_default()
             };
+            let inputs_of = |stage: &str, key: &str| -> Vec<&dyn Stage> {
+                let names = self.stage(stage).map(|planned| planned.input(key)).unwrap_or_default();
+                names.iter().filter_map(|name| self.stage(name)).map(|planned| &*planned.stage).collect()
+            };
             let names = |key: &str| planned.input(key).to_vec();
             let own = planned
                 .stage
@@ -187,6 +191,7 @@ impl Plan {
                     inputs: &inputs,
                     names: &names,
                     names_of: &names_of,
+                    inputs_of: &inputs_of,
                     ancestors: &|name| self.ancestors(name),
                 })
                 .with_context(|| format!("stage `{}`", planned.name))?;
@@ -230,9 +235,14 @@ impl Builder<'_> {
         let name = stage_name(&table).unwrap_or(kind.name).to_owned();
         self.check_name(&name)?;
         // A loading stage names its file itself; it is found now, so that the frozen recipe does not depend on where it lies.
-        if let Some(file) = table.get("file").and_then(toml::Value::as_str) {
-            let found = (self.find)(Path::new(file)).with_context(|| format!("stage `{name}`: file"))?;
-            table.insert("file".to_owned(), found.display().to_string().into());
+        let files = match table.get_mut("file") {
+            Some(toml::Value::Array(files)) => files.iter_mut().collect(),
+            file => file.into_iter().collect::<Vec<_>>(),
+        };
+        for file in files {
+            let Some(given) = file.as_str() else { continue };
+            let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: file"))?;
+            *file = found.display().to_string().into();
         }
         let mut keys = table.clone();
         keys.remove("kind");

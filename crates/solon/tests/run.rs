@@ -180,7 +180,9 @@ fn constitutional_ai() {
     let ids: Vec<String> =
         rows(prompts).iter().take(4).map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     let trail = place.run(&format!("explain contrast/{} --run one", ids[0]), "").ok();
-    assert!(trail.out.contains("rejected: I can't"), "{}", trail.out);
+    let openings = ["I can't", "I won't", "I'm not able to", "Sorry, but", "No, I can't", "I'm sorry, but"];
+    let forced = |opening: &&str| trail.out.contains(&format!("rejected: {opening}"));
+    assert!(openings.iter().any(|opening| forced(opening)), "{}", trail.out);
     // The fourth is held out from SFT, to measure the labeller on.
     place.run(&format!("explain sft/{} --run one", ids[0]), "").ok();
     let held_out = place.run(&format!("explain rehearse/{} --run one", ids[3]), "").ok();
@@ -240,6 +242,164 @@ fn dpo() {
     // A folder holds the run of one recipe.
     place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "Hello"})]);
     place.run("sft --model model --data demos.jsonl --out one", "").fails(2, &["one holds a run of `dpo`"]);
+}
+
+/// Pairs of which one answer declines: constructed ones, and sampled ones labelled by their prompts' kind; then DPO on both,
+/// and its adapter's strength chosen.
+#[test]
+fn pairs_that_teach() {
+    let place = Place::with_model();
+    let mut prompts = Vec::new();
+    for (place, kind) in ["harmful", "harmless", "sounds-harmful"].iter().cycle().take(12).enumerate() {
+        prompts.push(json!({"id": format!("p{place}"), "prompt": format!("Say {place}."), "kind": kind}));
+    }
+    // A model that declines about as often as it helps.
+    let demonstrations: Vec<Value> = prompts
+        .iter()
+        .flat_map(|row| ["I can't help with that.", "Sure. Start here."].map(|text| (row, text)))
+        .map(|(row, text)| json!({"prompt": row["prompt"], "completion": text}))
+        .collect();
+    place.write("demos.jsonl", &demonstrations);
+    place.write("prompts.jsonl", &prompts[..9]);
+    place.write("dev.jsonl", &prompts[9..]);
+    let stages = "
+        [[stage]]
+        kind = 'sft'
+        data = 'demos.jsonl'
+        method = 'full'
+        epochs = 40
+        learning_rate = 3e-3
+        [[stage]]
+        kind = 'prompts'
+        file = ['prompts.jsonl']
+        shuffle = true
+        [[stage]]
+        kind = 'contrast'
+        from = 'sft'
+        unforced = 'base'
+        prompts = 'prompts'
+        sampling = { max_new_tokens = 6 }
+        end = 'token'
+        [[stage]]
+        kind = 'sample'
+        from = 'sft'
+        prompts = 'prompts'
+        answers = 4
+        differ = 'verdict'
+        pairs_each = 2
+        sampling = { max_new_tokens = 24 }
+        [[stage]]
+        kind = 'by-kind'
+        pairs = 'sample'
+        [[stage]]
+        kind = 'dpo'
+        from = 'sft'
+        pairs = ['contrast', 'by-kind']
+        batch_size = 4
+        [[stage]]
+        kind = 'scale'
+        from = 'dpo'
+        prompts = 'dev.jsonl'
+        factors = [0.5, 1, 2]
+        max_new_tokens = 12
+        ";
+    write_stages(&place, &format!("batch = 2\n{stages}"));
+    place.run("run recipe.toml --out one --threads 1", "").ok();
+    place.run("run recipe.toml --out two --threads 2", "").ok();
+    for stage in ["contrast", "by-kind", "dpo"] {
+        kill_after(&place, "killed", stage);
+    }
+    let ledger = |run: &str| {
+        solon_data::ledger::Ledger::open_read_only(&place.path(&format!("{run}/ledger.sqlite"))).unwrap()
+    };
+    let answers = |run: &str| ledger(run).item_ids("scale", solon_data::ledger::ItemKind::Response).unwrap();
+    kill_when(&place, "killed", || answers("killed").len() > 1);
+    assert!(answers("killed").len() < answers("one").len());
+    place.run("run recipe.toml --out killed", "").ok();
+    let file =
+        |run: &str, name: &str| std::fs::read(place.path(&format!("{run}/checkpoints/{name}"))).unwrap();
+    let alpha = |run: &str, name: &str| {
+        let config = file(run, &format!("{name}/adapter_config.json"));
+        serde_json::from_slice::<Value>(&config).unwrap()["lora_alpha"].as_f64().unwrap()
+    };
+    let one = summary(&place, "one");
+    for run in ["two", "killed"] {
+        for stage in ["contrast", "sample", "by-kind", "scale"] {
+            let hash = |run: &str| ledger(run).items_hash(stage).unwrap();
+            assert_eq!(hash(run), hash("one"), "{run}: {stage}");
+        }
+        for name in ["dpo/adapter_model.safetensors", "scale/adapter_model.safetensors"] {
+            assert!(file(run, name) == file("one", name), "{run}: {name}");
+        }
+        assert_eq!(alpha(run, "scale"), alpha("one", "scale"), "{run}");
+        for key in ["samples", "scales", "verdict"] {
+            assert_eq!(summary(&place, run)[key], one[key], "{run}: {key}");
+        }
+    }
+
+    // Both directions: a harmful prompt's better answer declines, another's helps.
+    let mut directions = std::collections::BTreeSet::new();
+    for stage in ["contrast", "by-kind"] {
+        let ids = ledger("one").item_ids(stage, solon_data::ledger::ItemKind::Label).unwrap();
+        for id in ids {
+            let pair = ledger("one").find_item(&id).unwrap().unwrap();
+            if pair.dropped_reason.is_some() {
+                continue;
+            }
+            let prompt = prompts.iter().find(|row| row["id"] == *pair.prompt_id.as_deref().unwrap()).unwrap();
+            let harmful = prompt["kind"] == "harmful";
+            let declines = |side: &str| {
+                let text = pair.data["preference"][side].as_str().unwrap();
+                solon_eval::classify(text) == solon_eval::Verdict::Refusal
+            };
+            assert_eq!([declines("chosen"), declines("rejected")], [harmful, !harmful], "{id}");
+            directions.insert((stage, harmful));
+        }
+    }
+    assert_eq!(directions.len(), 4, "{directions:?}");
+
+    // The scale says which factor scored best, and its adapter differs from DPO's in alpha alone.
+    let scale = &one["scales"]["scale"];
+    let factor = scale["factor"].as_f64().unwrap();
+    let tried = scale["tried"].as_array().unwrap();
+    assert_eq!(tried.len(), 3, "{scale}");
+    let score = |tried: &Value| tried["score"].as_f64().unwrap();
+    let best = tried.iter().map(score).fold(f64::MIN, f64::max);
+    assert!(tried.iter().any(|tried| tried["factor"] == factor && score(tried) == best), "{scale}");
+    assert_eq!(alpha("one", "scale"), factor * alpha("one", "dpo"));
+    let weights = |name: &str| file("one", &format!("{name}/adapter_model.safetensors"));
+    assert!(weights("scale") == weights("dpo"));
+    assert!(one["verdict"].to_string().contains("scores best on the development prompts"), "{one}");
+
+    // What was chosen by prompts is not measured on them, nor by those that training saw; and what has no adapter is refused.
+    for (more, parts) in [
+        (
+            "kind = 'evaluate'\nprompts = 'scale-prompts'",
+            &["`scale` was made from the prompts of `scale-prompts`"][..],
+        ),
+        (
+            "kind = 'scale'\nname = 's'\nfrom = 'dpo'\nprompts = 'prompts'",
+            &["`dpo` was made from the prompts"],
+        ),
+        (
+            "kind = 'sft'\nname = 'all'\nmethod = 'full'\ndata = 'demos.jsonl'\n[[stage]]\nkind = 'scale'\nname = 's'\nfrom = 'all'\nprompts = 'scale-prompts'",
+            &["stage `s`", "from = \"all\"", "no adapter"],
+        ),
+        ("kind = 'by-kind'\nname = 'b'\npairs = 'pairs.jsonl'", &["kinds of its prompts are not known"]),
+    ] {
+        place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a", "rejected": "b"})]);
+        write_stages(&place, &format!("{stages}\n[[stage]]\n{more}\n"));
+        place.run("run recipe.toml --plan", "").fails(2, parts);
+    }
+    write_stages(&place, "[[stage]]\nkind = 'scale'\nfrom = 'base'\nprompts = 'dev.jsonl'\n");
+    place
+        .run("run recipe.toml --out none", "")
+        .fails(1, &["from = \"base\"", "no adapter to scale", "hint:"]);
+    // A prompt that does not say which answer is better is refused before anything is computed.
+    place.write("odd.jsonl", &[json!({"id": "o", "prompt": "Hi"})]);
+    let contrast = "[[stage]]\nkind = 'contrast'\nprompts = 'odd.jsonl'\nsampling = { max_new_tokens = 4 }\n";
+    write_stages(&place, contrast);
+    place.run("run recipe.toml --plan", "").fails(1, &["stage `contrast`", "`o` has no kind", "hint:"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{Raw, hh, read_records};
 use crate::DataError;
 
 /// Reads prompts: one of `{"prompt": "…"}`, `{"prompt": [messages]}` or `{"messages": [messages]}` per line, with
-/// optional `id`, `kind` and `category`.
+/// optional `id`, `kind`, `category` and `pair`.
 ///
 /// # Errors
 /// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row without a prompt or with an id already used.
@@ -26,6 +26,8 @@ struct RawPrompt {
     messages: Option<Vec<Message>>,
     kind: Option<String>,
     category: Option<String>,
+    #[serde(default, deserialize_with = "id")]
+    pair: Option<String>,
 }
 
 impl Raw for RawPrompt {
@@ -46,7 +48,8 @@ impl Raw for RawPrompt {
                 return Err("has neither `prompt` nor `messages`; add one of them".into());
             }
         };
-        Ok(Prompt { id, messages: prompt_messages(field, turns)?, kind: self.kind, category: self.category })
+        let messages = prompt_messages(field, turns)?;
+        Ok(Prompt { id, messages, kind: self.kind, category: self.category, pair: self.pair })
     }
 }
 
@@ -95,8 +98,10 @@ mod tests {
 
     #[test]
     fn a_record_written_as_json_is_read_back() {
-        let record =
-            from_text(read_prompts, r#"{"id":"a","prompt":"Hi","kind":"helpful"}"#).unwrap().remove(0);
+        let record = from_text(read_prompts, r#"{"id":"a","prompt":"Hi","kind":"helpful","pair":"b"}"#)
+            .unwrap()
+            .remove(0);
+        assert_eq!(record.pair.as_deref(), Some("b"));
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(from_text(read_prompts, &json).unwrap(), [record]);
     }

@@ -84,6 +84,7 @@ mod tests {
             messages: vec![Message::user(id)],
             kind: kind.map(str::to_owned),
             category: None,
+            pair: None,
         }
     }
 

@@ -195,6 +195,7 @@ pub(crate) mod tests {
             messages: vec![Message::system("Be brief."), Message::user("A prompt?")],
             kind: Some(kind.to_owned()),
             category: Some(category.to_owned()),
+            pair: None,
         };
         let settings = Settings { max_new_tokens: 8, limit_each: 0 };
         open(prompts.iter().map(prompt).collect(), &settings).unwrap()
@@ -258,6 +259,7 @@ pub(crate) mod tests {
                 messages: vec![Message::user("?")],
                 kind: kind.map(str::to_owned),
                 category: None,
+                pair: None,
             };
             let error = open(vec![prompt], &Settings { max_new_tokens: 8, limit_each: 0 }).err().unwrap();
             let error = error.to_string();

@@ -22,10 +22,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     // The conversations that train critics and labellers are not demonstrations for a policy.
     let demonstrations: Vec<Demonstration> =
         kept(&ledger, &args.run, &["sft"])?.into_iter().map(|item| item.data).collect();
-    let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &args.run, &["label", "preferences"])?
-        .into_iter()
-        .map(|item| Preference { id: item.id, ..item.data.preference })
-        .collect();
+    let preferences: Vec<Preference> =
+        kept::<Labelled>(&ledger, &args.run, &["label", "by-kind", "preferences"])?
+            .into_iter()
+            .map(|item| Preference { id: item.id, ..item.data.preference })
+            .collect();
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
     let written = write_demonstrations(&first, &demonstrations)?;

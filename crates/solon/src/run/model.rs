@@ -202,11 +202,7 @@ impl StageRun<'_> {
     /// Saves what was trained in the stage's folder: a PEFT adapter, or a Hugging Face folder.
     pub fn save(&mut self, student: &Student, steps: usize) -> Result<()> {
         let folder = self.folder();
-        // The base model as the user named it, or the folder of a model that had every weight trained.
-        let base = match student.path == self.run().model_path {
-            true => self.run().plan.recipe.model.clone(),
-            false => student.path.display().to_string(),
-        };
+        let base = self.shown_base(&student.path);
         let learner = &student.learner;
         let head = learner.scalar.as_ref().map(|head| &head.weight);
         match &learner.adapter {
@@ -217,6 +213,23 @@ impl StageRun<'_> {
         }
         let hash = folder_hash(&folder)?;
         self.record_checkpoint(steps, &hash)
+    }
+
+    /// Saves an adapter on the decoder of `chat`, which the stage made without training, in the stage's folder.
+    pub fn save_adapter(&mut self, chat: &ChatModel, adapter: &Adapter<Device>) -> Result<()> {
+        let folder = self.folder();
+        let base = self.shown_base(&chat.path);
+        adapter.to_file(chat.decoder.backend(), Some(base), None).save(&folder)?;
+        let hash = folder_hash(&folder)?;
+        self.record_checkpoint(0, &hash)
+    }
+
+    /// The base model as the user named it, or the folder of a model that had every weight trained.
+    fn shown_base(&self, path: &Path) -> String {
+        match path == self.run().model_path {
+            true => self.run().plan.recipe.model.clone(),
+            false => path.display().to_string(),
+        }
     }
 }
 

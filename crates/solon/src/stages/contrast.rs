@@ -1,54 +1,98 @@
-//! `contrast`: pairs whose better answer is known by how they were made (RLCD, Yang et al. 2023): a red-team prompt's
-//! revision beside the answer it revises, and a helpful prompt's answer beside a needless refusal, which the model writes
-//! when its first words are put into its mouth. Pairs that do not differ in refusing are dropped.
+//! `contrast`: pairs whose better answer is known by how they were made (RLCD, Yang et al. 2023; Open Character Training, Maiya
+//! et al. 2025). Each prompt gets an answer that helps, which is the model's own, and one that declines, which the model writes
+//! when its first words are put into its mouth, or which is the prompt's revision. To a harmful prompt the one that declines is
+//! better, to any other the one that helps. A revision of another prompt stands beside the answer it revises. Pairs that do
+//! not differ in declining are dropped: two answers that do the same thing teach nothing.
 
-use super::respond::fault;
+use super::by_kind::Better;
+use super::respond::{End, fault, request};
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, base, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::{Answer, Labelled, preference_text};
-use crate::run::StageRun;
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use crate::run::{Reader, StageRun};
+use anyhow::{Result, bail};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_draws::Draws;
 use solon_feedback::{FeedbackModel, GenerateRequest, RevisionRecord};
 use solon_records::{Message, Pair, Prompt, SamplingSettings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
     name: "contrast",
-    about: "Pairs whose better answer is known: a revision beside what it revised, an answer beside a needless refusal.",
+    about: "Pairs whose better answer is known: one answer declines, the other helps.",
     parse: parse::<Contrast>,
 };
 
-/// What a needless refusal is made to begin with.
-const REFUSAL: &str = "I can't";
+/// What a refusal may begin with. Several, or what is learnt is the first words and not the refusal.
+const OPENINGS: [&str; 6] =
+    ["I can't", "I won't", "I'm not able to", "Sorry, but I can't", "No, I can't", "I'm sorry, but I won't"];
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Contrast {
-    /// The model that answers and refuses.
+    /// The model that writes the answers that decline.
     #[serde(default = "base", skip_serializing)]
     from: String,
-    /// Harmless prompts.
+    /// The model whose answers help; the same where it is not given.
+    #[serde(default, skip_serializing)]
+    unforced: OneOrMany,
+    /// Prompts whose kind says which answer is better.
     #[serde(default, skip_serializing)]
     prompts: OneOrMany,
     /// Revised answers to harmful prompts; what they revised is found in the ledger.
     #[serde(default, skip_serializing)]
     revisions: OneOrMany,
-    /// Prompts of each that are used, from the start.
-    count: NonZeroUsize,
-    /// How answers and refusals are sampled.
+    /// Only prompts of these kinds; all where it is not given.
+    kinds: Option<Vec<String>>,
+    /// Prompts and revisions that are used, from the start; all where it is not given.
+    count: Option<NonZeroUsize>,
+    /// What an answer that declines is made to begin with: one of these, drawn for each prompt.
+    #[serde(default = "openings", deserialize_with = "some_openings")]
+    openings: Vec<String>,
+    /// How answers are sampled.
     #[serde(deserialize_with = "super::settings::sampling")]
     sampling: SamplingSettings,
+    /// Where an answer that ran into the limit ends. A labeller that learns from these pairs must not tell the answers apart
+    /// by which was cut off, so it needs the default.
+    #[serde(default)]
+    end: End,
+}
+
+fn openings() -> Vec<String> {
+    OPENINGS.map(str::to_owned).into()
+}
+
+fn some_openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let openings = Vec::<String>::deserialize(deserializer)?;
+    match openings.is_empty() || openings.iter().any(|opening| opening.trim().is_empty()) {
+        true => Err(D::Error::custom("give at least one opening, and none that is empty")),
+        false => Ok(openings),
+    }
+}
+
+/// One answer of a pair.
+struct Side {
+    text: String,
+    cut_off: bool,
+}
+
+/// The revision that a prompt's answer came to.
+struct Revised {
+    /// The item.
+    id: String,
+    side: Side,
 }
 
 impl Stage for Contrast {
     fn inputs(&self) -> Vec<Input> {
         vec![
             Input::required("from", [self.from.clone()], &[Data::Model]),
+            Input::optional("unforced", &self.unforced, &[Data::Model]),
             Input::required("prompts", &self.prompts, &[Data::Prompts]),
             Input::optional("revisions", &self.revisions, &[Data::Answers]),
         ]
@@ -70,68 +114,165 @@ impl Stage for Contrast {
                 return Err(UsageError(what).into());
             }
         }
+        for stage in (preflight.inputs)("prompts") {
+            let prompts = stage.prompts().transpose()?.unwrap_or_default();
+            prompts.iter().filter(|prompt| self.takes(prompt)).try_for_each(|prompt| {
+                Better::of(prompt)?;
+                Ok::<_, anyhow::Error>(())
+            })?;
+        }
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let name = run.name().to_owned();
-        let revised = self.revised(run, &name)?;
-        run.insert(&revised)?;
-        let prompts: Vec<Prompt> =
-            run.read().prompts("prompts")?.into_iter().take(self.count.get()).collect();
+        let all = run.read().prompts("prompts")?;
+        let asked: HashSet<&str> = all.iter().map(|prompt| prompt.id.as_str()).collect();
+        let elsewhere = self.revised_elsewhere(&run.read(), &name, &asked)?;
+        run.insert(&elsewhere)?;
+        let revisions = self.revisions(&run.read())?;
+        let mut prompts = Vec::new();
+        for prompt in all.iter().filter(|prompt| self.takes(prompt)).take(self.count()) {
+            prompts.push((prompt, Better::of(prompt)?));
+        }
+        if prompts.is_empty() {
+            let (kinds, from) = (self.kinds.clone().unwrap_or_default(), run.read().input_shown("prompts"));
+            bail!("{from} has no prompts of the kinds {}\nhint: correct `kinds`", kinds.join(", "));
+        }
         let policy = run.read().model("from")?;
-        let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
+        let declining = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
+        let other = match run.read().input("unforced") {
+            [] => None,
+            _ => Some(run.read().model("unforced")?),
+        };
+        let helping = other.as_ref().unwrap_or(&policy);
+        let helping = LocalModel::new(&helping.chat, helping.adapter.as_ref(), run.slots());
         let draws = run.draws();
-        let id = |prompt: &Prompt| format!("{name}/{}", prompt.id);
-        let first = self.count.get() as u64;
+        let id = |(prompt, _): &(&Prompt, Better)| format!("{name}/{}", prompt.id);
+        // Their places come after those of the revisions.
+        let first = self.count.map_or(elsewhere.len(), NonZeroUsize::get) as u64;
         run.in_chunks("pairs", &prompts, ItemKind::Label, id, |_, todo| {
-            let requests: Vec<GenerateRequest> = todo
-                .iter()
-                .flat_map(|(_, prompt)| [("answer", ""), ("refusal", REFUSAL)].map(|side| (prompt, side)))
-                .map(|(prompt, (side, prefill))| GenerateRequest {
-                    id: format!("{}/{side}", prompt.id),
-                    messages: prompt.messages.clone(),
-                    prefill: prefill.to_owned(),
-                })
-                .collect();
-            let answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?;
-            // A labeller must not tell the answers apart by which was cut off.
-            let answers: Vec<String> =
-                answers.into_iter().map(|answer| answer.to_last_sentence().text).collect();
-            let items =
-                todo.iter().zip(answers.as_chunks::<2>().0).map(|((place, prompt), [answer, refusal])| {
-                    let item = known(&name, first + place, &prompt.id, &prompt.messages, answer, refusal)?;
-                    let mut item = item.parent(prompt.id.clone(), "prompt");
-                    item.dropped_reason =
-                        alike(refusal, answer).or_else(|| fault(answer)).or_else(|| fault(refusal));
-                    Ok(item)
-                });
-            items.collect()
+            let todo: Vec<(u64, &Prompt, Better)> =
+                todo.iter().map(|(place, (prompt, better))| (*place, *prompt, *better)).collect();
+            let unforced = todo.iter().map(|(_, prompt, _)| GenerateRequest {
+                id: format!("{}/answer", prompt.id),
+                ..request(prompt)
+            });
+            let helps = self.answers(&helping, unforced.collect(), draws)?;
+            let forced = todo.iter().filter(|(_, prompt, _)| !revisions.contains_key(&prompt.id));
+            let forced = forced.map(|(_, prompt, _)| GenerateRequest {
+                id: format!("{}/refusal", prompt.id),
+                prefill: self.opening(draws, &prompt.id).to_owned(),
+                ..request(prompt)
+            });
+            let mut forced = self.answers(&declining, forced.collect(), draws)?.into_iter();
+            let mut items = Vec::new();
+            for ((place, prompt, better), help) in todo.iter().zip(&helps) {
+                let revised = revisions.get(&prompt.id);
+                let forced = if revised.is_none() { forced.next() } else { None };
+                let Some(decline) = revised.map(|revised| &revised.side).or(forced.as_ref()) else {
+                    continue;
+                };
+                let (chosen, rejected) = match better {
+                    Better::Declines => (decline, help),
+                    Better::Helps => (help, decline),
+                };
+                let mut item = known(&name, first + place, &prompt.id, &prompt.messages, chosen, rejected)?
+                    .parent(prompt.id.clone(), "prompt");
+                if let Some(revised) = revised {
+                    item = item.parent(revised.id.clone(), "declines");
+                }
+                item.dropped_reason = alike(&decline.text, &help.text)
+                    .or_else(|| fault(&help.text))
+                    .or_else(|| fault(&decline.text));
+                items.push(item);
+            }
+            Ok(items)
         })?;
-        Ok(json!({"pairs": revised.len() + prompts.len(), "dropped": run.drops()?}))
+        let kinds = |better| prompts.iter().filter(|(_, wanted)| *wanted == better).count();
+        Ok(json!({
+            "pairs": elsewhere.len() + prompts.len(),
+            "declining_better": elsewhere.len() + kinds(Better::Declines),
+            "helping_better": kinds(Better::Helps),
+            "dropped": run.drops()?,
+        }))
     }
 }
 
 impl Contrast {
-    /// The revisions beside what they revised, of the first answers of the input.
-    fn revised(&self, run: &StageRun<'_>, name: &str) -> Result<Vec<NewItem>> {
-        let read = run.read();
+    /// Whether prompts of this one's kind are used.
+    fn takes(&self, prompt: &Prompt) -> bool {
+        let Some(kinds) = &self.kinds else { return true };
+        prompt.kind.as_ref().is_some_and(|kind| kinds.contains(kind))
+    }
+
+    fn count(&self) -> usize {
+        self.count.map_or(usize::MAX, NonZeroUsize::get)
+    }
+
+    /// What the answer that declines is made to begin with.
+    fn opening(&self, draws: Draws, prompt_id: &str) -> &str {
+        &self.openings[draws.item("opening").item(prompt_id).below(0, self.openings.len())]
+    }
+
+    /// Samples answers, which end as the stage says.
+    fn answers(
+        &self,
+        model: &LocalModel<'_>,
+        requests: Vec<GenerateRequest>,
+        draws: Draws,
+    ) -> Result<Vec<Side>> {
+        let answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?.into_iter();
+        let sides = answers.map(|answer| {
+            let answer = self.end.of(answer);
+            Side { text: answer.text, cut_off: answer.truncated }
+        });
+        Ok(sides.collect())
+    }
+
+    /// The good revisions that decline, by the id of their prompt.
+    fn revisions(&self, read: &Reader<'_>) -> Result<BTreeMap<String, Revised>> {
+        let mut revisions = BTreeMap::new();
+        for item in read.answers("revisions")? {
+            if solon_eval::classify(&item.text) == solon_eval::Verdict::Refusal && fault(&item.text).is_none()
+            {
+                let side = Side { text: item.text, cut_off: item.data.cut_off };
+                revisions.entry(item.data.prompt_id).or_insert(Revised { id: item.id, side });
+            }
+        }
+        Ok(revisions)
+    }
+
+    /// Revisions of answers to prompts that are not asked here, beside what they revised, of the first answers of the input.
+    fn revised_elsewhere(
+        &self,
+        read: &Reader<'_>,
+        name: &str,
+        asked: &HashSet<&str>,
+    ) -> Result<Vec<NewItem>> {
         let mut pairs = Vec::new();
         for stage in read.input("revisions") {
             let Some(source) = read.reader_of(stage) else { continue };
             let before: BTreeMap<String, TypedItem<Answer>> = source
                 .answers("answers")?
                 .into_iter()
-                .take(self.count.get())
+                .take(self.count())
                 .map(|answer| (answer.data.prompt_id.clone(), answer))
                 .collect();
             let revisions: Vec<TypedItem<RevisionRecord>> = source.own()?;
             for revised in source.own::<Answer>()? {
                 let prompt_id = &revised.data.prompt_id;
+                if asked.contains(prompt_id.as_str()) {
+                    continue;
+                }
                 let Some(worse) = before.get(prompt_id) else { continue };
                 let place = pairs.len() as u64;
+                let side = |answer: &TypedItem<Answer>| Side {
+                    text: answer.text.clone(),
+                    cut_off: answer.data.cut_off,
+                };
                 let mut item =
-                    known(name, place, prompt_id, &revised.data.prompt, &revised.text, &worse.text)?
+                    known(name, place, prompt_id, &revised.data.prompt, &side(&revised), &side(worse))?
                         .parent(revised.id.clone(), "better")
                         .parent(worse.id.clone(), "worse");
                 item.dropped_reason = alike(&revised.text, &worse.text);
@@ -151,15 +292,15 @@ fn known(
     place: u64,
     prompt_id: &str,
     prompt: &[Message],
-    better: &str,
-    worse: &str,
+    better: &Side,
+    worse: &Side,
 ) -> Result<NewItem> {
     let pair = Pair {
         id: prompt_id.to_owned(),
         prompt: prompt.to_vec(),
-        first: better.to_owned(),
-        second: worse.to_owned(),
-        cut_off: [false; 2],
+        first: better.text.clone(),
+        second: worse.text.clone(),
+        cut_off: [better.cut_off, worse.cut_off],
         principle_id: None,
     };
     let preference = pair.labelled(1.0, "contrast");
@@ -170,10 +311,45 @@ fn known(
     Ok(item)
 }
 
-/// Why a refusal and an answer are no contrast, if they are not.
-fn alike(refusal: &str, answer: &str) -> Option<String> {
-    if solon_eval::classify(refusal) != solon_eval::Verdict::Refusal {
+/// Why an answer that is to decline and one that is to help are no contrast, if they are not.
+fn alike(declining: &str, helping: &str) -> Option<String> {
+    if solon_eval::classify(declining) != solon_eval::Verdict::Refusal {
         return Some("what should refuse does not".to_owned());
     }
-    solon_eval::evades(answer).then(|| "what should answer refuses".to_owned())
+    solon_eval::evades(helping).then(|| "what should answer refuses".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contrast(keys: &str) -> Result<Contrast, String> {
+        toml::from_str(&format!("sampling = {{ max_new_tokens = 4 }}\n{keys}")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn openings_vary_by_prompt_and_each_begins_a_refusal() {
+        for opening in OPENINGS {
+            assert_eq!(alike(&format!("{opening} help with that."), "Sure."), None, "{opening}");
+        }
+        let stage = contrast("").unwrap();
+        let draws = Draws::new(1, "contrast");
+        let drawn: HashSet<&str> = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
+            .iter()
+            .map(|id| stage.opening(draws, id))
+            .collect();
+        assert!(drawn.len() >= 4, "{drawn:?}");
+        for bad in ["openings = []", "openings = [\"No\", \" \"]"] {
+            assert!(contrast(bad).is_err_and(|error| error.contains("opening")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_was_not_reached_is_not_taught() {
+        let side = |text: &str, cut_off: bool| Side { text: text.to_owned(), cut_off };
+        let item = known("c", 0, "p", &[], &side("a", true), &side("b", false)).unwrap();
+        let labelled: Labelled = serde_json::from_value(item.data).unwrap();
+        assert_eq!(labelled.preference.chosen, "a");
+        assert_eq!(labelled.preference.cut_off, [true, false]);
+    }
 }

@@ -9,6 +9,7 @@
 
 mod adapter;
 mod answers;
+mod by_kind;
 mod contrast;
 mod critic;
 mod deliver;
@@ -28,6 +29,7 @@ mod revise;
 mod reward;
 mod reward_model;
 mod sample;
+mod scale;
 mod settings;
 mod sft;
 
@@ -73,10 +75,12 @@ pub const KINDS: &[Kind] = &[
     contrast::KIND,
     labeller::KIND,
     sample::KIND,
+    by_kind::KIND,
     label::KIND,
     reward::KIND,
     dpo::KIND,
     ppo::KIND,
+    scale::KIND,
     evaluate::KIND,
     deliver::KIND,
 ];
@@ -156,6 +160,8 @@ pub struct Preflight<'a> {
     pub names: &'a dyn Fn(&str) -> Vec<String>,
     /// The same of another stage, by its name and key.
     pub names_of: &'a dyn Fn(&str, &str) -> Vec<String>,
+    /// The stages that an input of another stage names, by its name and key.
+    pub inputs_of: &'a dyn Fn(&str, &str) -> Vec<&'a dyn Stage>,
     /// Every stage that the inputs of the stage of this name come from, directly or not.
     pub ancestors: &'a dyn Fn(&str) -> BTreeSet<String>,
 }

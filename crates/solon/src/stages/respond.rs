@@ -37,12 +37,22 @@ struct Respond {
 /// Where an answer that ran into the limit of new tokens ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum End {
+pub enum End {
     /// After its last whole sentence, where it has one.
     #[default]
     Sentence,
     /// Where it was cut off: it is learnt as far as it goes, and not that it ends there.
     Token,
+}
+
+impl End {
+    /// The answer as far as it goes.
+    pub fn of(self, answer: Generated) -> Generated {
+        match self {
+            End::Sentence => answer.to_last_sentence(),
+            End::Token => answer,
+        }
+    }
 }
 
 impl Stage for Respond {
@@ -85,10 +95,7 @@ impl Stage for Respond {
 impl Respond {
     /// An answer as the ledger holds it.
     fn item(&self, id: String, place: u64, prompt: &Prompt, answer: Generated) -> Result<NewItem> {
-        let answer = match self.end {
-            End::Sentence => answer.to_last_sentence(),
-            End::Token => answer,
-        };
+        let answer = self.end.of(answer);
         let data = Answer {
             prompt_id: prompt.id.clone(),
             prompt: prompt.messages.clone(),

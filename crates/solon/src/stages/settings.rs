@@ -59,10 +59,33 @@ pub struct Source {
 
 impl<'de> Deserialize<'de> for Source {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let path = PathBuf::deserialize(deserializer)?;
-        let sha256 = model_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
+        Self::open(PathBuf::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Source {
+    fn open(path: PathBuf) -> Result<Self, String> {
+        let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
         Ok(Self { path, sha256 })
     }
+}
+
+/// Reads one file, or a list of at least one.
+pub fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Source>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a file or a list of files")]
+    enum Files {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    let paths = match Files::deserialize(deserializer)? {
+        Files::One(path) => vec![path],
+        Files::Many(paths) if paths.is_empty() => {
+            return Err(D::Error::custom("the list is empty; name a file"));
+        }
+        Files::Many(paths) => paths,
+    };
+    paths.into_iter().map(Source::open).collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
 impl Serialize for Source {
