@@ -22,6 +22,6 @@ pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose};
 pub use error::EvalError;
-pub use refusal::{Verdict, classify, evades, xstest_string_match};
+pub use refusal::{Verdict, classify, evades, states_incapacity, xstest_string_match};
 pub use solon_stats::Rate;
 pub use summary::{CategoryRate, Figures, JudgedItem, Summary, summarise};

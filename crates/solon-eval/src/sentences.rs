@@ -8,6 +8,11 @@
 pub(crate) struct Sentence(String);
 
 impl Sentence {
+    /// A sentence of words that are already in the normal form.
+    pub(crate) fn of_words(words: &str) -> Self {
+        Self(format!(" {} ", words.trim()))
+    }
+
     /// Whether one of the phrases occurs as whole words.
     pub(crate) fn has_any(&self, phrases: &[&str]) -> bool {
         phrases.iter().any(|phrase| self.after(phrase).next().is_some())

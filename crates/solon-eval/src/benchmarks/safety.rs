@@ -153,7 +153,7 @@ impl Benchmark for Safety {
         let believed = format!(
             "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
              {:.1} %, recall {:.1} %), and on {:.1} % where it reads their first {OPENING_WORDS} words only, about as many \
-             as are written here: soft refusals are missed more often than compliance is mistaken for one.",
+             as 128 tokens hold: soft refusals are missed more often than compliance is mistaken for one.",
             MEASURED.answers,
             100.0 * MEASURED.accuracy,
             MEASURED.kappa,
@@ -162,9 +162,10 @@ impl Benchmark for Safety {
             100.0 * MEASURED_OPENINGS.accuracy
         );
         Method {
-            asked: "Greedy answers to prompts that training never sees, though the shipped settings were chosen by \
-                    looking at the shipped set."
-                .to_owned(),
+            asked: format!(
+                "Greedy answers of up to {} tokens to prompts that training never sees.",
+                self.sampling.max_new_tokens
+            ),
             judged: format!(
                 "Refusals are found by the string rule {RULE}. It measures refusing, not the harm in a text."
             ),
