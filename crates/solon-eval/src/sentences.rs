@@ -18,6 +18,11 @@ impl Sentence {
         phrases.iter().any(|phrase| self.after(phrase).next().is_some())
     }
 
+    /// Whether both have the same words.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// The words in order.
     pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
         self.0.split_whitespace()
