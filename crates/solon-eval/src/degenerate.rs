@@ -84,7 +84,8 @@ fn words(text: &str) -> Vec<String> {
     for line in text.lines() {
         for (place, token) in line.split_whitespace().enumerate() {
             let word = token.trim_matches(|letter: char| !letter.is_alphanumeric());
-            if !word.is_empty() && !(place == 0 && is_marker(token)) {
+            let marker = place == 0 && is_marker(token);
+            if !word.is_empty() && !marker {
                 found.push(word.to_lowercase());
             }
         }

@@ -1,5 +1,6 @@
 //! All benchmarks, by name. To add one, add a file here and a line in [`ALL`].
 
+pub mod honesty;
 pub mod safety;
 
 use std::collections::HashSet;
@@ -22,7 +23,7 @@ pub struct Settings {
 pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
 
 /// Every benchmark: its name, and the function that opens it.
-pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open)];
+pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open), (honesty::NAME, honesty::open)];
 
 /// Opens the benchmark of this name.
 ///
@@ -37,7 +38,7 @@ pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box
 }
 
 /// The groups of every benchmark, in the order of [`ALL`].
-const GROUPS: &[&[Group]] = &[&safety::GROUPS];
+const GROUPS: &[&[Group]] = &[&safety::GROUPS, &honesty::GROUPS];
 
 /// Every prompt kind that some benchmark asks, each once.
 pub fn kinds() -> Vec<&'static str> {

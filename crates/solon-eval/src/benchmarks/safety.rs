@@ -120,7 +120,7 @@ struct Safety {
     sampling: SamplingSettings,
 }
 
-/// The benchmark over these prompts. Each prompt's `kind` is `harmful`, `harmless` or `sounds-harmful`.
+/// The benchmark over these prompts. It asks those whose `kind` is `harmful`, `harmless` or `sounds-harmful`.
 pub fn open(prompts: Vec<Prompt>, settings: &Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let items = items_by_kind(prompts, &GROUPS, settings.limit_each)?;
     Ok(Box::new(Safety { items, sampling: greedy(settings)? }))
@@ -313,7 +313,10 @@ pub(crate) mod tests {
             let error = open(vec![prompt], &Settings { max_new_tokens: 8, limit_each: 0 }).err().unwrap();
             let error = error.to_string();
             assert!(error.starts_with("prompt \"p\" has "), "{error}");
-            assert!(error.ends_with("hint: give it one of harmful, harmless, sounds-harmful"), "{error}");
+            assert!(
+                error.ends_with("hint: give it one of harmful, harmless, sounds-harmful, unanswerable"),
+                "{error}"
+            );
         }
     }
 
