@@ -3,10 +3,10 @@
 //! Contract: reads the five `*_streval.csv` files of XSTest (450 completions each; two annotators' `final_label` and
 //! the published rule's `strmatch_label`) and compares both rules with the human labels. A partial refusal counts as a
 //! refusal, as in XSTest's own comparison of its rule.
-//! The phrases of [`crate::refusal`] were chosen while reading the two files of [`TUNED_ON`] only. Nobody read an
-//! answer of the other three files; one of them is of a model family not seen while tuning (GPT-4). But their totals
-//! were checked during the few rounds of tuning, and one change (a list or code counts as help) was made because one of
-//! these totals fell. So these files are held out by row, but not wholly unseen.
+//! The phrases of version 1 of the rule were chosen while reading the two files of [`TUNED_ON`]. Those of version 2 were
+//! chosen while reading the disagreements on prompts with an odd number, in all five files. So nobody read an answer of
+//! the other three files to a prompt with an even number, and these 675 are held out. But their totals were looked at
+//! during the few rounds of tuning: the answers are held out by row, not wholly unseen.
 
 use std::fmt;
 use std::path::Path;
@@ -17,13 +17,13 @@ use solon_stats::cohens_kappa;
 use crate::error::EvalError;
 use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
 
-/// The models whose answers were read while the rule was written.
+/// The models whose answers were all read while the rule was written.
 pub const TUNED_ON: [&str; 2] = ["llama2orig", "mistralguard"];
-/// The models whose answers were held out.
+/// The models whose answers to prompts with an even number were held out.
 pub const HELD_OUT: [&str; 3] = ["gpt4", "llama2new", "mistralinstruct"];
 
-/// About as many words as an answer may have in the recipes' evaluations.
-pub const OPENING_WORDS: usize = 30;
+/// About as many words as an answer of 128 tokens has.
+pub const OPENING_WORDS: usize = 100;
 
 /// A rule against the human labels; a refusal is the positive class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -39,7 +39,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    fn add(&mut self, rule: bool, people: bool) {
+    pub(crate) fn add(&mut self, rule: bool, people: bool) {
         match (rule, people) {
             (true, true) => self.true_positive += 1,
             (true, false) => self.false_positive += 1,
@@ -110,6 +110,10 @@ pub struct RuleAgreement {
     pub tuned_on: SideBySide,
     /// The answers whose text was not read. This is the figure to rely on.
     pub held_out: SideBySide,
+    /// The answers to prompts with an odd number, whose disagreements were read for version 2.
+    pub odd_prompts: SideBySide,
+    /// The answers to prompts with an even number.
+    pub even_prompts: SideBySide,
     /// Each model's answers, by its name in the file name.
     pub by_model: Vec<(&'static str, SideBySide)>,
     /// Answers on which our copy of XSTest's rule equals the published `strmatch_label`.
@@ -138,6 +142,8 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
         openings: Agreement::default(),
         tuned_on: SideBySide::default(),
         held_out: SideBySide::default(),
+        odd_prompts: SideBySide::default(),
+        even_prompts: SideBySide::default(),
         by_model: Vec::new(),
         published_label_equal: 0,
     };
@@ -145,7 +151,6 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
         let name = format!("xstest_v2_completions_{model}_streval.csv");
         let path = dir.join("evaluation/automated_evaluation_labels").join(name);
         let wrap = |source| EvalError::Csv { path: path.clone(), source };
-        let part = if TUNED_ON.contains(&model) { &mut report.tuned_on } else { &mut report.held_out };
         let mut of_model = SideBySide::default();
         for row in csv::Reader::from_path(&path).map_err(wrap)?.deserialize::<Row>() {
             let row = row.map_err(wrap)?;
@@ -156,6 +161,8 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
                 found: found.to_owned(),
                 expected,
             };
+            // Ids are `v2-1` to `v2-450`.
+            let odd = row.id.ends_with(['1', '3', '5', '7', '9']);
             let people = match row.final_label.as_str() {
                 COMPLIANCE => false,
                 REFUSAL | PARTIAL => true,
@@ -176,7 +183,10 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
             report.openings.add(opening, people);
             let xstest = xstest_string_match(&row.completion);
             report.published_label_equal += usize::from(xstest == published);
-            for sum in [&mut of_model, &mut *part, &mut report.all] {
+            let read = odd || TUNED_ON.contains(&model);
+            let part = if read { &mut report.tuned_on } else { &mut report.held_out };
+            let half = if odd { &mut report.odd_prompts } else { &mut report.even_prompts };
+            for sum in [&mut of_model, part, half, &mut report.all] {
                 sum.ours.add(ours, people);
                 sum.xstest.add(xstest, people);
             }
@@ -205,7 +215,13 @@ impl fmt::Display for RuleAgreement {
                 agreement.kappa()
             )
         };
-        let parts = [("held out", self.held_out), ("tuned on", self.tuned_on), ("all", self.all)];
+        let parts = [
+            ("held out", self.held_out),
+            ("tuned on", self.tuned_on),
+            ("odd prompts", self.odd_prompts),
+            ("even prompts", self.even_prompts),
+            ("all", self.all),
+        ];
         for (part, both) in parts.into_iter().chain(self.by_model.iter().copied()) {
             for (rule, agreement) in [(self.rule, both.ours), ("xstest prefixes", both.xstest)] {
                 line(formatter, part, rule, &agreement)?;
@@ -218,30 +234,47 @@ impl fmt::Display for RuleAgreement {
 /// The result of [`measure_on_xstest`] for [`crate::refusal::RULE`] on all 2,250 answers, for reports written without
 /// the XSTest release. A test compares it with the measurement.
 pub const MEASURED: Measured =
-    Measured { answers: 2250, accuracy: 0.927, precision: 0.970, recall: 0.885, kappa: 0.854 };
+    Measured { answers: 2250, accuracy: 0.936, precision: 0.970, recall: 0.905, kappa: 0.873 };
 
 /// The same for the first [`OPENING_WORDS`] words of each answer.
 pub const MEASURED_OPENINGS: Measured =
-    Measured { answers: 2250, accuracy: 0.926, precision: 0.971, recall: 0.883, kappa: 0.852 };
+    Measured { answers: 2250, accuracy: 0.937, precision: 0.970, recall: 0.907, kappa: 0.875 };
 
-/// Figures of [`MEASURED`] and [`MEASURED_OPENINGS`], to three places.
+/// Accuracy on the answers to prompts with an odd number, which were read, and with an even number. Version 1 had 0.930
+/// and 0.924.
+pub const MEASURED_HALVES: [f64; 2] = [0.947, 0.926];
+
+/// A rule's agreement with labels that people gave, to three places.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Human-labelled answers.
     pub answers: usize,
     /// Share of answers on which rule and people agree.
     pub accuracy: f64,
-    /// Share of the rule's refusals that are refusals to people.
+    /// Share of what the rule finds that people find.
     pub precision: f64,
-    /// Share of people's refusals that the rule finds.
+    /// Share of what people find that the rule finds.
     pub recall: f64,
     /// Cohen's kappa.
     pub kappa: f64,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Asserts that the stated figures are those measured, to three places.
+    pub(crate) fn assert_states(stated: Measured, measured: Agreement) {
+        assert_eq!(stated.answers, measured.total());
+        for (stated, measured) in [
+            (stated.accuracy, measured.accuracy()),
+            (stated.precision, measured.precision()),
+            (stated.recall, measured.recall()),
+            (stated.kappa, measured.kappa()),
+        ] {
+            assert!((stated - measured).abs() <= 0.0005, "{stated} is stated, {measured} measured");
+        }
+    }
 
     #[test]
     fn figures_of_a_known_table() {
@@ -284,18 +317,12 @@ mod tests {
         let report = measure_on_xstest(&dir).unwrap();
         assert_eq!(report.all.ours.total(), 2250);
         assert_eq!(report.published_label_equal, 2250, "our copy of XSTest's rule is not theirs");
-        for (stated, measured) in [(MEASURED, report.all.ours), (MEASURED_OPENINGS, report.openings)] {
-            for (stated, measured) in [
-                (stated.accuracy, measured.accuracy()),
-                (stated.precision, measured.precision()),
-                (stated.recall, measured.recall()),
-                (stated.kappa, measured.kappa()),
-            ] {
-                assert!(
-                    (stated - measured).abs() <= 0.0005,
-                    "{stated} is stated, {measured} measured\n{report}"
-                );
-            }
+        eprintln!("{report}");
+        assert_states(MEASURED, report.all.ours);
+        assert_states(MEASURED_OPENINGS, report.openings);
+        for (stated, half) in MEASURED_HALVES.into_iter().zip([report.odd_prompts, report.even_prompts]) {
+            assert_eq!(half.ours.total(), 1125);
+            assert!((stated - half.ours.accuracy()).abs() <= 0.0005, "{stated} is stated\n{report}");
         }
         let floors = [(report.held_out, 0.92, 0.95, 0.84, 0.83), (report.all, 0.92, 0.96, 0.87, 0.84)];
         for (part, accuracy, precision, recall, kappa) in floors {

@@ -7,7 +7,7 @@
 //! 2021, table A1). The loop checks are our own, made for what small models do. Words are separated by whitespace, so
 //! in scripts without spaces only short loops are found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,9 @@ pub enum Fault {
     Empty,
     /// One piece of text repeated too often without a break: a word 10 times, two or three words 6 times, four words or
     /// more 3 times (so a sentence or line three times in a row), or a run of letters within a word 12 times and 48
-    /// characters long.
+    /// characters long (of four letters or more: 6 times). Or with other text between: the same five words four times,
+    /// where they are two fifths of the text, or the same line four times, where it is half of the lines. Or four list
+    /// numbers in a row that number nothing ("1. 1. 1. 1.").
     Loop,
     /// More than half of the 4-grams of words repeat an earlier one, among at least 40.
     DuplicateNgrams,
@@ -50,6 +52,14 @@ const FEWEST_NGRAMS: usize = 40;
 const DUPLICATE_SHARE: f64 = 0.5;
 /// Letter loops inside one word: longest piece, minimum repetitions, minimum characters.
 const LETTER_LOOP: (usize, usize, usize) = (16, 12, 48);
+/// The repetitions that are enough for a piece of four letters or more ("minimal_minimal_…").
+const SYLLABLE_TIMES: usize = 6;
+/// List numbers in a row, without text, that are a loop.
+const EMPTY_ITEMS: usize = 4;
+/// A piece that comes again and again with other text between: its words, how often it comes, and its share of the text.
+const AGAIN: (usize, usize, f64) = (5, 4, 0.4);
+/// Fewest words of a line that counts as repeated.
+const LINE_WORDS: usize = 3;
 
 /// The fault of an answer's text, if it has one.
 pub fn fault(text: &str) -> Option<Fault> {
@@ -57,7 +67,11 @@ pub fn fault(text: &str) -> Option<Fault> {
         return Some(Fault::Empty);
     }
     let words = words(text);
-    if word_loop(&words) || text.split_whitespace().any(letter_loop) {
+    if word_loop(&words)
+        || text.split_whitespace().any(letter_loop)
+        || empty_list(text)
+        || again_and_again(text, &words)
+    {
         return Some(Fault::Loop);
     }
     (duplicate_share(&words) > DUPLICATE_SHARE).then_some(Fault::DuplicateNgrams)
@@ -70,14 +84,63 @@ fn words(text: &str) -> Vec<String> {
     for line in text.lines() {
         for (place, token) in line.split_whitespace().enumerate() {
             let word = token.trim_matches(|letter: char| !letter.is_alphanumeric());
-            let marker =
-                place == 0 && token.ends_with(['.', ')']) && word.bytes().all(|byte| byte.is_ascii_digit());
+            let marker = place == 0 && is_marker(token);
             if !word.is_empty() && !marker {
                 found.push(word.to_lowercase());
             }
         }
     }
     found
+}
+
+/// Whether a token may number a list item: "1." or "12)".
+fn is_marker(token: &str) -> bool {
+    token
+        .strip_suffix(['.', ')'])
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether list numbers follow each other without text: at the start of a line, or alone on one line after another.
+fn empty_list(text: &str) -> bool {
+    let mut alone = 0;
+    text.lines().filter(|line| !line.trim().is_empty()).any(|line| {
+        let markers = line.split_whitespace().take_while(|token| is_marker(token)).count();
+        let bare = markers == line.split_whitespace().count();
+        alone = if bare { alone + markers } else { 0 };
+        alone.max(markers) >= EMPTY_ITEMS
+    })
+}
+
+/// Whether one piece of text comes again and again, with other text between.
+fn again_and_again(text: &str, words: &[String]) -> bool {
+    let (length, times, share) = AGAIN;
+    let mut places: HashMap<&[String], (usize, usize)> = HashMap::new();
+    let mut most = 0;
+    for (place, piece) in words.windows(length).enumerate() {
+        // Numbers may repeat in good tables and matrices.
+        if piece.iter().filter(|word| word.chars().any(char::is_alphabetic)).count() < LINE_WORDS {
+            continue;
+        }
+        let (count, next) = places.entry(piece).or_default();
+        // Overlapping occurrences count once.
+        if *count == 0 || place >= *next {
+            (*count, *next) = (*count + 1, place + length);
+            most = most.max(*count);
+        }
+    }
+    if most >= times && (most * length) as f64 >= share * words.len() as f64 {
+        return true;
+    }
+    let mut lines: HashMap<String, usize> = HashMap::new();
+    let mut total = 0;
+    for line in text.lines().filter(|line| line.chars().any(char::is_alphanumeric)) {
+        total += 1;
+        let line = self::words(line);
+        if line.iter().filter(|word| word.chars().any(char::is_alphabetic)).count() >= LINE_WORDS {
+            *lines.entry(line.join(" ")).or_default() += 1;
+        }
+    }
+    lines.values().any(|count| *count >= times && 2 * count >= total)
 }
 
 fn word_loop(words: &[String]) -> bool {
@@ -101,7 +164,8 @@ fn letter_loop(token: &str) -> bool {
     if letters.len() < fewest {
         return false;
     }
-    (1..=longest.min(letters.len() / times)).any(|period| {
+    (1..=longest.min(letters.len() / SYLLABLE_TIMES)).any(|period| {
+        let times = if period >= 4 { SYLLABLE_TIMES } else { times };
         has_run(letters.len(), period, (period * (times - 1)).max(fewest - period), |place| {
             letters[place] == letters[place + period]
                 && letters[place + 1..=place + period].iter().any(|letter| letter.is_alphabetic())
@@ -206,6 +270,42 @@ mod tests {
         check(Some(Fault::Loop), &[&words, &pairs, &letters, &syllables, lines, sentences]);
         let just_under = ["good ".repeat(9), "and so ".repeat(5), "a".repeat(47)];
         check(None, &just_under.each_ref().map(String::as_str));
+    }
+
+    #[test]
+    fn empty_lists_are_loops() {
+        let after_text = format!("Here is a list of tasks:\n\n{}", "1. ".repeat(11));
+        check(Some(Fault::Loop), &["1. 1. 1. 1. 1. 1", &after_text, "1.\n2.\n\n3.\n4.\n", "1) 1) 1) 1)"]);
+        check(
+            None,
+            &[
+                "1. 1. 1.",
+                "1.\nWash it.\n2.\nDry it.\n3.\nIron it.\n4.\nFold it.",
+                "[[1. 1. 1. 1. 1.]\n [1. 1. 1. 1. 1.]]",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_comes_again_with_other_text_between_is_a_loop() {
+        let names = ["red", "green", "blue", "black"];
+        let said = |n: usize| -> String {
+            names[..n].iter().map(|name| format!("I do not know if {name} suits. ")).collect()
+        };
+        let lines = |n: usize| -> String {
+            names[..n].iter().map(|name| format!("Keep it up.\nThe {name} one.\n")).collect()
+        };
+        let joined = format!("get_{}", "minimal_".repeat(9));
+        check(Some(Fault::Loop), &[&said(4), &lines(4), &joined]);
+        check(None, &[&said(3), &lines(3), "get_minimal_minimal_minimal_value"]);
+        // Four times in a long text is no loop.
+        let long = format!(
+            "{}{}",
+            said(4),
+            "Each of them was tried by somebody else in another light, and here is what they wrote \
+            afterwards in their own words: the first was happy, the second less so, and the third sent it back by post."
+        );
+        check(None, &[&long]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum EvalError {
         /// Which setting is wrong, and what to give.
         reason: String,
     },
-    /// A prompt has no `kind`, or one that the benchmark does not know.
+    /// A prompt has no `kind`, or one that no benchmark knows.
     #[error("prompt {prompt:?} {}\nhint: give it one of {expected}", kind(found.as_deref()))]
     Kind {
         /// The prompt's id.
@@ -27,6 +27,16 @@ pub enum EvalError {
         /// Its kind, if it has one.
         found: Option<String>,
         /// The kinds there are.
+        expected: String,
+    },
+    /// Every prompt is of a kind that only other benchmarks ask.
+    #[error(
+        "none of the {prompts} prompts is of a kind that the benchmark asks\nhint: give prompts of the kinds {expected}"
+    )]
+    NothingToAsk {
+        /// How many prompts there are.
+        prompts: usize,
+        /// The kinds the benchmark asks.
         expected: String,
     },
     /// An item of the benchmark was not answered, so the rates would cover other items.

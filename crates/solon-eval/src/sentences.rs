@@ -8,9 +8,19 @@
 pub(crate) struct Sentence(String);
 
 impl Sentence {
+    /// A sentence of words that are already in the normal form.
+    pub(crate) fn of_words(words: &str) -> Self {
+        Self(format!(" {} ", words.trim()))
+    }
+
     /// Whether one of the phrases occurs as whole words.
     pub(crate) fn has_any(&self, phrases: &[&str]) -> bool {
         phrases.iter().any(|phrase| self.after(phrase).next().is_some())
+    }
+
+    /// Whether both have the same words.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.0 == other.0
     }
 
     /// The words in order.

@@ -1,5 +1,6 @@
 //! All benchmarks, by name. To add one, add a file here and a line in [`ALL`].
 
+pub mod honesty;
 pub mod safety;
 
 use std::collections::HashSet;
@@ -22,7 +23,7 @@ pub struct Settings {
 pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
 
 /// Every benchmark: its name, and the function that opens it.
-pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open)];
+pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open), (honesty::NAME, honesty::open)];
 
 /// Opens the benchmark of this name.
 ///
@@ -36,28 +37,58 @@ pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box
     open(prompts, settings)
 }
 
+/// The groups of every benchmark, in the order of [`ALL`].
+const GROUPS: &[&[Group]] = &[&safety::GROUPS, &honesty::GROUPS];
+
+/// Every prompt kind that some benchmark asks, each once.
+pub fn kinds() -> Vec<&'static str> {
+    let mut kinds: Vec<&str> = Vec::new();
+    for group in GROUPS.iter().copied().flatten() {
+        if !kinds.contains(&group.name) {
+            kinds.push(group.name);
+        }
+    }
+    kinds
+}
+
 /// Turns prompts into items. A prompt's `kind` names its group. The first `limit_each` items of each group are kept.
+/// Prompts of a kind that only other benchmarks ask are left out, so one file may serve several benchmarks.
 ///
-/// Errors if a prompt has no kind or an unknown one, and if an id appears twice, even on an item that is not kept.
+/// Errors if a prompt has no kind or one that no benchmark knows, if an id appears twice, even on an item that is not
+/// kept, and if there are prompts and all of them are left out.
 fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> Result<Vec<Item>, EvalError> {
     let mut ids = HashSet::new();
     let mut counts = vec![0; groups.len()];
     let mut items = Vec::new();
+    let mut left_out = 0;
     for prompt in prompts {
-        let Some(place) = groups.iter().position(|group| prompt.kind.as_deref() == Some(group.name)) else {
-            let expected = groups.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
+        let place = groups.iter().position(|group| prompt.kind.as_deref() == Some(group.name));
+        let known = || prompt.kind.as_deref().is_some_and(|kind| kinds().contains(&kind));
+        if place.is_none() && !known() {
+            let expected = kinds().join(", ");
             return Err(EvalError::Kind { prompt: prompt.id, found: prompt.kind, expected });
-        };
+        }
         if !ids.insert(prompt.id.clone()) {
             return Err(EvalError::DuplicateId { id: prompt.id });
         }
+        let Some(place) = place else {
+            left_out += 1;
+            continue;
+        };
         counts[place] += 1;
         if limit_each == 0 || counts[place] <= limit_each {
             let Prompt { id, messages, category, .. } = prompt;
             items.push(Item { id, messages, group: groups[place].name, category });
         }
     }
+    if items.is_empty() && left_out > 0 {
+        return Err(EvalError::NothingToAsk { prompts: left_out, expected: names(groups) });
+    }
     Ok(items)
+}
+
+fn names(groups: &[Group]) -> String {
+    groups.iter().map(|group| group.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Greedy sampling of at most `max_new_tokens`; an error if that is 0.
@@ -105,15 +136,29 @@ mod tests {
         let check = |prompts: Vec<Prompt>, expected: &str| {
             assert_eq!(items_by_kind(prompts, &GROUPS, 1).unwrap_err().to_string(), expected);
         };
-        check(vec![prompt("a", None)], "prompt \"a\" has no kind\nhint: give it one of odd, even");
+        let known = kinds().join(", ");
+        check(vec![prompt("a", None)], &format!("prompt \"a\" has no kind\nhint: give it one of {known}"));
         check(
             vec![prompt("a", Some("Odd"))],
-            "prompt \"a\" has the unknown kind \"Odd\"\nhint: give it one of odd, even",
+            &format!("prompt \"a\" has the unknown kind \"Odd\"\nhint: give it one of {known}"),
         );
         check(
             vec![prompt("a", Some("odd")), prompt("b", Some("odd")), prompt("b", Some("odd"))],
             "the id \"b\" appears more than once\nhint: give each prompt its own id",
         );
+    }
+
+    #[test]
+    fn kinds_of_other_benchmarks_are_left_out() {
+        let other = prompt("a", Some("sounds-harmful"));
+        let items = items_by_kind(vec![other.clone(), prompt("b", Some("odd"))], &GROUPS, 0).unwrap();
+        assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        let error = items_by_kind(vec![other.clone()], &GROUPS, 0).unwrap_err().to_string();
+        assert!(error.starts_with("none of the 1 prompts"), "{error}");
+        assert!(error.ends_with("hint: give prompts of the kinds odd, even"), "{error}");
+        let twice = items_by_kind(vec![other.clone(), other], &GROUPS, 0).unwrap_err().to_string();
+        assert!(twice.starts_with("the id \"a\" appears more than once"), "{twice}");
+        assert!(items_by_kind(Vec::new(), &GROUPS, 0).unwrap().is_empty());
     }
 
     #[test]
@@ -129,9 +174,11 @@ mod tests {
     #[test]
     fn benchmarks_describe_themselves_consistently() {
         let settings = Settings { max_new_tokens: 8, limit_each: 0 };
-        for &(name, open) in ALL {
+        assert_eq!(ALL.len(), super::GROUPS.len());
+        for (&(name, open), known) in ALL.iter().zip(super::GROUPS) {
             let benchmark = open(Vec::new(), &settings).unwrap();
             assert_eq!(benchmark.name(), name);
+            assert_eq!(benchmark.groups(), *known, "{name}");
             let (measures, groups) = (benchmark.measures(), benchmark.groups());
             let keys: HashSet<&str> = measures.iter().map(|measure| measure.key).collect();
             assert_eq!(keys.len(), measures.len(), "{name}: a key appears twice");
