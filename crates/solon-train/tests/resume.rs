@@ -1,11 +1,11 @@
 //! Every trainer that is interrupted at a checkpoint and resumed in a fresh learner ends with the same bytes.
 
 use solon_kernels::Precision;
-use solon_model::Training;
+use solon_model::{Cpu, Training};
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::kl::KlControl;
-use solon_train::ppo::trainer::{PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::SftTrainer;
@@ -78,19 +78,23 @@ fn dpo() {
     });
 }
 
-/// Also the run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
-#[test]
-fn ppo_with_an_adaptive_coefficient() {
+/// Runs [`check`] on a trainer over rollouts, with an adaptive coefficient and the mean of two reward models. Also the
+/// run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
+fn check_rollouts(
+    answers_each: usize,
+    estimator: impl for<'a> Fn(&'a mut Learner<Cpu>) -> Estimator<'a, Cpu>,
+) {
     let prompts = prompts();
     check(|each| {
         let (mut policy, mut critic) = (learner(false), learner(true));
         let reference = adapter(&policy.decoder);
         let reward = learner(true);
         let head = reward.scalar.as_ref().unwrap();
-        let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+        let first = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+        let second = RewardModel { adapter: None, head, scale: RewardScale { mean: 0.5, deviation: 2.0 } };
         let settings = PpoSettings {
             policy: settings(),
-            critic_learning_rate: 1e-2,
+            answers_each,
             max_new_tokens: 6,
             slots: 2,
             preset: PpoPreset {
@@ -101,9 +105,9 @@ fn ppo_with_an_adaptive_coefficient() {
         };
         let trainer = PpoTrainer::new(
             &mut policy,
-            &mut critic,
+            estimator(&mut critic),
             Some(&reference),
-            model,
+            vec![first, second],
             &prompts,
             &[0, 1],
             settings,
@@ -111,4 +115,16 @@ fn ppo_with_an_adaptive_coefficient() {
         );
         each(&mut trainer.unwrap());
     });
+}
+
+#[test]
+fn ppo_with_an_adaptive_coefficient() {
+    for answers_each in [1, 2] {
+        check_rollouts(answers_each, |critic| Estimator::Gae { critic, learning_rate: 1e-2 });
+    }
+}
+
+#[test]
+fn rloo_with_an_adaptive_coefficient() {
+    check_rollouts(3, |_| Estimator::LeaveOneOut);
 }
