@@ -1,5 +1,6 @@
 //! Losses, the optimizer, packing, checkpoints, and the trainers of SFT, reward models, DPO, PPO and RLOO.
 
+mod best;
 mod checkpoint;
 mod correlation;
 pub mod dpo;
@@ -21,6 +22,7 @@ pub mod step;
 mod tiny;
 mod trainer;
 
+pub use best::{Best, BestReward};
 pub use correlation::correlation;
 pub use learner::Learner;
 pub use objective::Objective;

@@ -16,11 +16,11 @@ use solon_model::Backend;
 
 /// Trains a learner on batches of an objective's items.
 pub struct BatchTrainer<'a, B: Backend, O> {
-    learner: &'a mut Learner<B>,
+    pub(crate) learner: &'a mut Learner<B>,
     objective: O,
-    settings: TrainSettings,
+    pub(crate) settings: TrainSettings,
     batches: Batches,
-    skips: Skips,
+    pub(crate) skips: Skips,
 }
 
 impl<'a, B: Backend, O: Objective> BatchTrainer<'a, B, O> {

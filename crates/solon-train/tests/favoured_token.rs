@@ -1,6 +1,6 @@
 //! A policy learns to begin with the token that the reward model favours: PPO through its critic, RLOO without one.
 
-use solon_model::{Cpu, PackedBatch, ScalarHead, Scored};
+use solon_model::{Cpu, PackedBatch, Scored};
 use solon_train::ppo::trainer::{Estimator, PpoPrompt, PpoSettings, PpoTrainer, PromptGroup, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::rewards;
@@ -9,13 +9,11 @@ use solon_train::*;
 mod tiny;
 use tiny::*;
 
-const FAVOURED: u32 = 17;
-
-/// The probability that an answer begins with the favoured token.
-fn probability(policy: &Learner<Cpu>, prompt: &[u32]) -> f64 {
+/// The probability that an answer begins with this token.
+fn probability(policy: &Learner<Cpu>, prompt: &[u32], token: u32) -> f64 {
     let decoder = &policy.decoder;
     let (pack, rows) = PackedBatch::of(&[prompt]);
-    let scored = Scored { rows: vec![rows[0][prompt.len() - 1]], targets: vec![FAVOURED] };
+    let scored = Scored { rows: vec![rows[0][prompt.len() - 1]], targets: vec![token] };
     let hidden = decoder.hidden_states(policy.adapter.as_ref(), &pack);
     f64::from(decoder.log_probs(&hidden, &scored, 1.0)[0]).exp()
 }
@@ -27,26 +25,17 @@ fn train(
     estimator: impl for<'a> Fn(&'a mut Learner<Cpu>) -> Estimator<'a, Cpu>,
 ) -> (f64, f64, Vec<StepRecord>) {
     let (mut policy, mut critic, reward) = (learner(false), learner(true), learner(true));
-    let prompts = vec![PpoPrompt { id: "p".to_owned(), tokens: tokens(1, 5), group: Some(PromptGroup::Harmful) }];
+    let prompts =
+        vec![PpoPrompt { id: "p".to_owned(), tokens: tokens(1, 5), group: Some(PromptGroup::Harmful) }];
     let prompt = prompts[0].tokens.clone();
-    // The head is the favoured token's state less the mean state, read off with heads that see one dimension each.
-    let decoder = &policy.decoder;
-    let score = |head: &ScalarHead<Cpu>| -> Vec<f32> {
-        let answers: Vec<Vec<u32>> = (0..50).map(|token| vec![token]).collect();
-        let items: Vec<(&[u32], &[u32])> = answers.iter().map(|answer| (&prompt[..], &answer[..])).collect();
-        rewards(decoder, reward.adapter.as_ref(), head, &items, 64)
-    };
-    let weight = (0..16).map(|dimension| {
-        let one = (0..16).map(|i| if i == dimension { 1.0 } else { 0.0 }).collect();
-        let states = score(&ScalarHead::new(decoder.backend(), one));
-        states[FAVOURED as usize] - states.iter().sum::<f32>() / 50.0
-    });
-    let head = ScalarHead::new(decoder.backend(), weight.collect());
-    let scores = score(&head);
-    assert!((0..50).all(|i| i == FAVOURED as usize || scores[i] < scores[FAVOURED as usize]), "{scores:?}");
+    let head = reward.scalar.as_ref().unwrap();
+    let answers: Vec<Vec<u32>> = (0..50).map(|token| vec![token]).collect();
+    let items: Vec<(&[u32], &[u32])> = answers.iter().map(|answer| (&prompt[..], &answer[..])).collect();
+    let scores = rewards(&policy.decoder, reward.adapter.as_ref(), head, &items, 64);
+    let favoured = (0..50).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap() as u32;
     let scale = RewardScale::of(&scores).unwrap();
 
-    let before = probability(&policy, &prompt);
+    let before = probability(&policy, &prompt, favoured);
     let settings = PpoSettings {
         policy: TrainSettings { epochs: 16, warmup: 0.0, ..settings() },
         answers_each,
@@ -54,20 +43,19 @@ fn train(
         slots: 64,
         preset,
     };
-    let model = RewardModel { adapter: reward.adapter.as_ref(), head: &head, scale };
+    let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale };
     let (estimator, draws) = (estimator(&mut critic), seed());
     let mut trainer =
         PpoTrainer::new(&mut policy, estimator, None, vec![model], &prompts, &[0], settings, draws).unwrap();
     let records = (0..trainer.total_steps()).map(|step| trainer.step(step).unwrap()).collect();
     drop(trainer);
-    (before, probability(&policy, &prompt), records)
+    (before, probability(&policy, &prompt, favoured), records)
 }
 
 #[test]
 fn ppo_raises_its_probability() {
     let preset = PpoPreset { temperature: 1.0, ..TRL };
-    let (before, after, records) =
-        train(32, preset, |critic| Estimator::Gae { critic, learning_rate: 1e-2 });
+    let (before, after, records) = train(32, preset, |critic| Estimator::Gae { critic, learning_rate: 1e-2 });
     assert!(after > 2.0 * before, "{before} {after}");
     assert!(records.iter().all(|record| record.metrics.contains_key("loss/value_avg")));
 }
@@ -80,7 +68,9 @@ fn rloo_raises_its_probability() {
     // The same names as PPO's, without the critic's.
     for record in &records {
         let metrics = &record.metrics;
-        for name in ["objective/kl", "objective/scores", "objective/rlhf_reward", "loss/policy_avg", "grad_norm"] {
+        for name in
+            ["objective/kl", "objective/scores", "objective/rlhf_reward", "loss/policy_avg", "grad_norm"]
+        {
             assert!(metrics.contains_key(name), "{name}: {metrics:?}");
         }
         assert!(!metrics.contains_key("loss/value_avg"), "{metrics:?}");
@@ -103,8 +93,7 @@ fn rloo_needs_two_answers_to_a_prompt_and_a_reward_model() {
         let model = || RewardModel { adapter: None, head, scale: RewardScale::RAW };
         let models = (0..models).map(|_| model()).collect();
         let (estimator, draws) = (Estimator::LeaveOneOut, seed());
-        let trainer =
-            PpoTrainer::new(&mut policy, estimator, None, models, &prompts, &[0], settings, draws);
+        let trainer = PpoTrainer::new(&mut policy, estimator, None, models, &prompts, &[0], settings, draws);
         trainer.err().map(|error| error.to_string()).unwrap_or_default()
     };
     assert!(error(1, 1).contains("answers_each is 1"), "{}", error(1, 1));

@@ -67,6 +67,42 @@ fn reward_model() {
     });
 }
 
+/// The best parameters so far are part of the state. Turned round, the pairs kept back like the first step best.
+#[test]
+fn reward_model_that_keeps_its_best() {
+    let pairs = pairs();
+    for turned in [false, true] {
+        let mut held_out = pairs.clone();
+        if turned {
+            held_out.iter_mut().for_each(|pair| std::mem::swap(&mut pair.chosen, &mut pair.rejected));
+        }
+        let saved = |interrupted: bool| {
+            let mut first = learner(true);
+            let mut bytes = Vec::new();
+            if interrupted {
+                let trainer = RewardTrainer::new(&mut first, &pairs, settings(), 0.01, seed()).unwrap();
+                let mut trainer = BestReward::new(trainer, &held_out, 6).unwrap();
+                (0..3).for_each(|step| drop(trainer.step(step).unwrap()));
+                bytes = trainer.checkpoint(3).unwrap();
+            }
+            let mut learner = learner(true);
+            let trainer = RewardTrainer::new(&mut learner, &pairs, settings(), 0.01, seed()).unwrap();
+            let mut trainer = BestReward::new(trainer, &held_out, 6).unwrap();
+            let next = if interrupted { trainer.restore(&bytes).unwrap() } else { 0 };
+            (next..trainer.total_steps()).for_each(|step| drop(trainer.step(step).unwrap()));
+            let best = trainer.finish();
+            let parameters: Vec<Vec<f32>> = learner.named().iter().map(|(_, p)| p.to_vec()).collect();
+            (best, parameters)
+        };
+        assert!(saved(true) == saved(false), "turned {turned}: the resumed training saved something else");
+    }
+    check(|each| {
+        let mut learner = learner(true);
+        let trainer = RewardTrainer::new(&mut learner, &pairs, settings(), 0.01, seed()).unwrap();
+        each(&mut BestReward::new(trainer, &pairs, 2).unwrap());
+    });
+}
+
 #[test]
 fn dpo() {
     let pairs = pairs();

@@ -45,7 +45,12 @@ pub fn sequence_rewards(
 /// assert_eq!(leave_one_out(&[1.0, 2.0, 6.0], 3).unwrap(), [-3.0, -1.5, 4.5]);
 /// ```
 pub fn leave_one_out(rewards: &[f64], each: usize) -> Result<Vec<f32>, LossError> {
-    check_setting("answers_each", each as f64, each >= 2, "at least 2: each answer is compared with the others")?;
+    check_setting(
+        "answers_each",
+        each as f64,
+        each >= 2,
+        "at least 2: each answer is compared with the others",
+    )?;
     check_lengths(&[("rewards", rewards.len())])?;
     if !rewards.len().is_multiple_of(each) {
         let expected = rewards.len().next_multiple_of(each);

@@ -70,8 +70,10 @@ pub enum PromptGroup {
 
 impl PromptGroup {
     /// Every group with the metric of its mean score.
-    const METRICS: [(PromptGroup, &'static str); 2] =
-        [(PromptGroup::Harmful, "objective/scores_harmful"), (PromptGroup::Others, "objective/scores_others")];
+    const METRICS: [(PromptGroup, &'static str); 2] = [
+        (PromptGroup::Harmful, "objective/scores_harmful"),
+        (PromptGroup::Others, "objective/scores_others"),
+    ];
 }
 
 /// A reward model on the policy's decoder.
@@ -300,8 +302,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
                 (advantages, Some(targets))
             }
             Estimator::LeaveOneOut => {
-                let rewards =
-                    sequence_rewards(&shaped.scores, &kl, lengths, reward_settings.kl_coefficient)?;
+                let rewards = sequence_rewards(&shaped.scores, &kl, lengths, reward_settings.kl_coefficient)?;
                 let advantages = leave_one_out(&rewards, rollout.each)?;
                 (spread_over_tokens(&advantages, lengths)?, None)
             }
@@ -362,8 +363,10 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             let of_group = |item: &usize| rollout.groups[item / rollout.each] == Some(wanted);
             mean((0..scores.len()).filter(of_group).map(|item| &scores[item]))
         };
-        let mut metrics: Vec<(&'static str, f64)> =
-            PromptGroup::METRICS.into_iter().filter_map(|(group, name)| Some((name, mean_of(group)?))).collect();
+        let mut metrics: Vec<(&'static str, f64)> = PromptGroup::METRICS
+            .into_iter()
+            .filter_map(|(group, name)| Some((name, mean_of(group)?)))
+            .collect();
         let lengths: Vec<f64> = rollout.lengths.iter().map(|length| *length as f64).collect();
         let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
         metrics.extend(correlation(&scores, &lengths).map(|r| ("objective/score_length_correlation", r)));
@@ -498,13 +501,7 @@ mod tests {
     use crate::tiny;
 
     fn settings() -> PpoSettings {
-        PpoSettings {
-            policy: tiny::settings(),
-            answers_each: 1,
-            max_new_tokens: 6,
-            slots: 2,
-            preset: TRL,
-        }
+        PpoSettings { policy: tiny::settings(), answers_each: 1, max_new_tokens: 6, slots: 2, preset: TRL }
     }
 
     /// The promise that one engine samples and trains is checked in each iteration. Here the policy is changed between
