@@ -27,6 +27,8 @@ mod respond;
 mod revise;
 mod reward;
 mod reward_model;
+mod rloo;
+mod rollouts;
 mod sample;
 mod settings;
 mod sft;
@@ -77,6 +79,7 @@ pub const KINDS: &[Kind] = &[
     reward::KIND,
     dpo::KIND,
     ppo::KIND,
+    rloo::KIND,
     evaluate::KIND,
     deliver::KIND,
 ];
