@@ -15,6 +15,15 @@ pub(crate) fn to_bytes<B: Backend>(
     learners: &[(&str, &Learner<B>)],
     numbers: &[u64],
 ) -> Result<Vec<u8>, TrainError> {
+    to_bytes_with_best(learners, None, numbers)
+}
+
+/// The same with the best parameters so far of the first learner, in the order of [`Learner::named`].
+pub(crate) fn to_bytes_with_best<B: Backend>(
+    learners: &[(&str, &Learner<B>)],
+    best: Option<&[Vec<f32>]>,
+    numbers: &[u64],
+) -> Result<Vec<u8>, TrainError> {
     let mut tensors: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut numbers = numbers.to_vec();
     for (owner, learner) in learners {
@@ -29,6 +38,12 @@ pub(crate) fn to_bytes<B: Backend>(
             tensors.insert(format!("{owner}.second.{name}"), bytes(&second[i]));
         }
         numbers.push(u64::from(updates));
+    }
+    if let (Some((_, learner)), Some(best)) = (learners.first(), best) {
+        for ((name, _), values) in learner.named().into_iter().zip(best) {
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            tensors.insert(format!("{BEST}.value.{name}"), bytes);
+        }
     }
     tensors.insert(NUMBERS.to_owned(), numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
     let views = tensors.iter().map(|(name, data)| {
@@ -45,6 +60,15 @@ pub(crate) fn from_bytes<B: Backend>(
     count: usize,
     bytes: &[u8],
 ) -> Result<Vec<u64>, TrainError> {
+    Ok(from_bytes_with_best(learners, count, bytes)?.0)
+}
+
+/// Restores the learners, and returns the `count` numbers and the best parameters where there are some.
+pub(crate) fn from_bytes_with_best<B: Backend>(
+    learners: &mut [(&str, &mut Learner<B>)],
+    count: usize,
+    bytes: &[u8],
+) -> Result<(Vec<u64>, Option<Vec<Vec<f32>>>), TrainError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| TrainError::Checkpoint(e.to_string()))?;
     let numbers = file.tensor(NUMBERS).map_err(|e| TrainError::Checkpoint(format!("{NUMBERS}: {e}")))?;
     let numbers: Vec<u64> =
@@ -59,8 +83,18 @@ pub(crate) fn from_bytes<B: Backend>(
         let (values, first, second) = (read("value")?, read("first")?, read("second")?);
         learner.restore(values, first, second, numbers[count + i] as u32);
     }
-    Ok(numbers[..count].to_vec())
+    let prefix = format!("{BEST}.");
+    let best = match learners.first() {
+        Some((_, learner)) if file.names().iter().any(|name| name.starts_with(&prefix)) => {
+            Some(read_part(&file, BEST, "value", learner)?)
+        }
+        _ => None,
+    };
+    Ok((numbers[..count].to_vec(), best))
 }
+
+/// Whose tensors the best parameters are.
+const BEST: &str = "best";
 
 /// The tensor that holds the numbers.
 const NUMBERS: &str = "numbers";

@@ -57,6 +57,21 @@ impl<B: Backend> Learner<B> {
         out
     }
 
+    /// Copies of every trained parameter, in the order of [`Learner::named`].
+    pub(crate) fn values(&self) -> Vec<Vec<f32>> {
+        let backend = self.decoder.backend();
+        self.named().iter().map(|(_, values)| backend.download(values).into_owned()).collect()
+    }
+
+    /// Sets every trained parameter, in the order of [`Learner::named`]; moments and the count of updates do not change.
+    pub(crate) fn set_values(&mut self, values: Vec<Vec<f32>>) {
+        let backend = self.decoder.backend().clone();
+        for (parameter, values) in self.parameters_mut().into_iter().zip(values) {
+            *parameter = backend.upload(values);
+        }
+        self.repack();
+    }
+
     /// AdamW's moments, in the order of [`Learner::named`], and how many updates made them.
     pub(crate) fn moments(&self) -> (&[B::Buffer], &[B::Buffer], u32) {
         (&self.first, &self.second, self.updates)
@@ -70,14 +85,11 @@ impl<B: Backend> Learner<B> {
         second: Vec<Vec<f32>>,
         updates: u32,
     ) {
-        let backend = self.decoder.backend().clone();
-        for (parameter, values) in self.parameters_mut().into_iter().zip(values) {
-            *parameter = backend.upload(values);
-        }
+        self.set_values(values);
+        let backend = self.decoder.backend();
         self.first = first.into_iter().map(|values| backend.upload(values)).collect();
         self.second = second.into_iter().map(|values| backend.upload(values)).collect();
         self.updates = updates;
-        self.repack();
     }
 
     /// Global norm of the accumulated gradients; not finite if one of them is not.

@@ -1,6 +1,8 @@
-//! Losses, the optimizer, packing, checkpoints, and the trainers of SFT, reward models, DPO and PPO.
+//! Losses, the optimizer, packing, checkpoints, and the trainers of SFT, reward models, DPO, PPO and RLOO.
 
+mod best;
 mod checkpoint;
+mod correlation;
 pub mod dpo;
 pub mod learner;
 pub mod losses;
@@ -20,6 +22,8 @@ pub mod step;
 mod tiny;
 mod trainer;
 
+pub use best::{Best, BestReward};
+pub use correlation::correlation;
 pub use learner::Learner;
 pub use objective::Objective;
 pub use pair::TokenPair;

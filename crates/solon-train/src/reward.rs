@@ -164,6 +164,19 @@ pub struct RewardEvaluation {
     pub mean_reward: f64,
 }
 
+/// The rewards of each pair's chosen and rejected answer: `[n_pairs]`.
+pub fn pair_rewards<B: Backend>(
+    decoder: &Decoder<B>,
+    adapter: Option<&Adapter<B>>,
+    head: &ScalarHead<B>,
+    pairs: &[TokenPair],
+    tokens_per_pass: usize,
+) -> Vec<[f32; 2]> {
+    let sequences = pairs.iter().flat_map(|pair| pair.sequences(Sequence::read_at_end)).collect();
+    let rewards = scalars(decoder, adapter, head, sequences, tokens_per_pass);
+    rewards.as_chunks::<2>().0.to_vec()
+}
+
 /// Measures a reward model on oriented pairs. Use pairs held out from its training.
 ///
 /// # Errors
@@ -175,25 +188,34 @@ pub fn evaluate<B: Backend>(
     pairs: &[TokenPair],
     tokens_per_pass: usize,
 ) -> Result<RewardEvaluation, TrainError> {
-    TokenPair::check_all(pairs)?;
-    let sequences = pairs.iter().flat_map(|pair| pair.sequences(Sequence::read_at_end)).collect();
-    let (chosen, rejected) = sides(&scalars(decoder, adapter, head, sequences, tokens_per_pass));
-    let probability: Vec<f32> = pairs.iter().map(|pair| pair.probability).collect();
-    let inputs =
-        RewardPairs { chosen: &chosen, rejected: &rejected, probability: &probability, margin: None };
-    let metrics = reward_loss(&inputs, 0.0, pairs.len() as f64)?.metrics;
-    let entropy: f64 = probability.iter().map(|p| entropy(f64::from(*p))).sum();
-    Ok(RewardEvaluation {
-        pairs: metrics.pairs,
-        decided: metrics.decided,
-        correct: metrics.correct,
-        accuracy: metrics.accuracy(),
-        margin: metrics.margin(),
-        loss: metrics.mean_loss(),
-        constant_loss: std::f64::consts::LN_2,
-        label_entropy: entropy / pairs.len() as f64,
-        mean_reward: metrics.mean_reward(),
-    })
+    RewardEvaluation::of(pairs, &pair_rewards(decoder, adapter, head, pairs, tokens_per_pass))
+}
+
+impl RewardEvaluation {
+    /// What these rewards, `[n_pairs]`, chosen first, say of the model that gave them.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn of(pairs: &[TokenPair], rewards: &[[f32; 2]]) -> Result<Self, TrainError> {
+        TokenPair::check_all(pairs)?;
+        let (chosen, rejected) = sides(rewards.as_flattened());
+        let probability: Vec<f32> = pairs.iter().map(|pair| pair.probability).collect();
+        let inputs =
+            RewardPairs { chosen: &chosen, rejected: &rejected, probability: &probability, margin: None };
+        let metrics = reward_loss(&inputs, 0.0, pairs.len() as f64)?.metrics;
+        let entropy: f64 = probability.iter().map(|p| entropy(f64::from(*p))).sum();
+        Ok(RewardEvaluation {
+            pairs: metrics.pairs,
+            decided: metrics.decided,
+            correct: metrics.correct,
+            accuracy: metrics.accuracy(),
+            margin: metrics.margin(),
+            loss: metrics.mean_loss(),
+            constant_loss: std::f64::consts::LN_2,
+            label_entropy: entropy / pairs.len() as f64,
+            mean_reward: metrics.mean_reward(),
+        })
+    }
 }
 
 /// Entropy of a label, nats.

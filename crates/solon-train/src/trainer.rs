@@ -16,13 +16,13 @@ use solon_model::{Adapter, Backend};
 
 /// Trains a learner on batches of an objective's items.
 pub struct BatchTrainer<'a, B: Backend, O> {
-    learner: &'a mut Learner<B>,
+    pub(crate) learner: &'a mut Learner<B>,
     /// The adapter of the model that the learner is held to, where the objective holds it.
     reference: Option<Adapter<B>>,
     objective: O,
-    settings: TrainSettings,
+    pub(crate) settings: TrainSettings,
     batches: Batches,
-    skips: Skips,
+    pub(crate) skips: Skips,
 }
 
 impl<'a, B: Backend, O: Objective> BatchTrainer<'a, B, O> {

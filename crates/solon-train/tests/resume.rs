@@ -1,11 +1,11 @@
 //! Every trainer that is interrupted at a checkpoint and resumed in a fresh learner ends with the same bytes.
 
 use solon_kernels::Precision;
-use solon_model::Training;
+use solon_model::{Cpu, Training};
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::kl::KlControl;
-use solon_train::ppo::trainer::{PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::SftTrainer;
@@ -67,6 +67,42 @@ fn reward_model() {
     });
 }
 
+/// The best parameters so far are part of the state. Turned round, the pairs kept back like the first step best.
+#[test]
+fn reward_model_that_keeps_its_best() {
+    let pairs = pairs();
+    for turned in [false, true] {
+        let mut held_out = pairs.clone();
+        if turned {
+            held_out.iter_mut().for_each(|pair| std::mem::swap(&mut pair.chosen, &mut pair.rejected));
+        }
+        let saved = |interrupted: bool| {
+            let mut first = learner(true);
+            let mut bytes = Vec::new();
+            if interrupted {
+                let trainer = RewardTrainer::new(&mut first, &pairs, settings(), 0.01, seed()).unwrap();
+                let mut trainer = BestReward::new(trainer, &held_out, 6).unwrap();
+                (0..3).for_each(|step| drop(trainer.step(step).unwrap()));
+                bytes = trainer.checkpoint(3).unwrap();
+            }
+            let mut learner = learner(true);
+            let trainer = RewardTrainer::new(&mut learner, &pairs, settings(), 0.01, seed()).unwrap();
+            let mut trainer = BestReward::new(trainer, &held_out, 6).unwrap();
+            let next = if interrupted { trainer.restore(&bytes).unwrap() } else { 0 };
+            (next..trainer.total_steps()).for_each(|step| drop(trainer.step(step).unwrap()));
+            let best = trainer.finish();
+            let parameters: Vec<Vec<f32>> = learner.named().iter().map(|(_, p)| p.to_vec()).collect();
+            (best, parameters)
+        };
+        assert!(saved(true) == saved(false), "turned {turned}: the resumed training saved something else");
+    }
+    check(|each| {
+        let mut learner = learner(true);
+        let trainer = RewardTrainer::new(&mut learner, &pairs, settings(), 0.01, seed()).unwrap();
+        each(&mut BestReward::new(trainer, &pairs, 2).unwrap());
+    });
+}
+
 #[test]
 fn dpo() {
     let pairs = pairs();
@@ -78,19 +114,23 @@ fn dpo() {
     });
 }
 
-/// Also the run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
-#[test]
-fn ppo_with_an_adaptive_coefficient() {
+/// Runs [`check`] on a trainer over rollouts, with an adaptive coefficient and the mean of two reward models. Also the
+/// run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
+fn check_rollouts(
+    answers_each: usize,
+    estimator: impl for<'a> Fn(&'a mut Learner<Cpu>) -> Estimator<'a, Cpu>,
+) {
     let prompts = prompts();
     check(|each| {
         let (mut policy, mut critic) = (learner(false), learner(true));
         let reference = adapter(&policy.decoder);
         let reward = learner(true);
         let head = reward.scalar.as_ref().unwrap();
-        let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+        let first = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+        let second = RewardModel { adapter: None, head, scale: RewardScale { mean: 0.5, deviation: 2.0 } };
         let settings = PpoSettings {
             policy: settings(),
-            critic_learning_rate: 1e-2,
+            answers_each,
             max_new_tokens: 6,
             slots: 2,
             preset: PpoPreset {
@@ -101,9 +141,9 @@ fn ppo_with_an_adaptive_coefficient() {
         };
         let trainer = PpoTrainer::new(
             &mut policy,
-            &mut critic,
+            estimator(&mut critic),
             Some(&reference),
-            model,
+            vec![first, second],
             &prompts,
             &[0, 1],
             settings,
@@ -111,4 +151,16 @@ fn ppo_with_an_adaptive_coefficient() {
         );
         each(&mut trainer.unwrap());
     });
+}
+
+#[test]
+fn ppo_with_an_adaptive_coefficient() {
+    for answers_each in [1, 2] {
+        check_rollouts(answers_each, |critic| Estimator::Gae { critic, learning_rate: 1e-2 });
+    }
+}
+
+#[test]
+fn rloo_with_an_adaptive_coefficient() {
+    check_rollouts(3, |_| Estimator::LeaveOneOut);
 }

@@ -4,7 +4,7 @@ use solon_model::Cpu;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::TRL;
-use solon_train::ppo::trainer::{PpoSettings, PpoTrainer, RewardModel};
+use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
 use solon_train::sft::SftTrainer;
 use solon_train::*;
@@ -101,18 +101,17 @@ fn dpo() {
 }
 
 fn with_ppo(critic: &mut Learner<Cpu>, use_it: impl FnOnce(&mut dyn Trainer)) {
+    with_rollouts(Estimator::Gae { critic, learning_rate: 1e-2 }, 1, use_it);
+}
+
+fn with_rollouts(estimator: Estimator<'_, Cpu>, answers_each: usize, use_it: impl FnOnce(&mut dyn Trainer)) {
     let prompts = prompts();
     let (mut policy, reward) = (learner(false), learner(true));
     let head = reward.scalar.as_ref().unwrap();
     let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
-    let settings = PpoSettings {
-        policy: settings(),
-        critic_learning_rate: 1e-2,
-        max_new_tokens: 6,
-        slots: 2,
-        preset: TRL,
-    };
-    let trainer = PpoTrainer::new(&mut policy, critic, None, model, &prompts, &[0, 1], settings, seed());
+    let settings = PpoSettings { policy: settings(), answers_each, max_new_tokens: 6, slots: 2, preset: TRL };
+    let models = vec![model];
+    let trainer = PpoTrainer::new(&mut policy, estimator, None, models, &prompts, &[0, 1], settings, seed());
     use_it(&mut trainer.unwrap());
 }
 
@@ -124,6 +123,11 @@ fn ppo_whose_policy_diverged() {
 #[test]
 fn ppo_whose_critic_diverged() {
     with_ppo(&mut learner(true), |trainer| check(trainer, 2, "critic.value.score", 1));
+}
+
+#[test]
+fn rloo() {
+    with_rollouts(Estimator::LeaveOneOut, 2, |trainer| check(trainer, 1, "policy.value.", 2));
 }
 
 /// Policy and critic are updated both or neither: here only the critic's gradient is not finite.

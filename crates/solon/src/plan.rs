@@ -132,16 +132,18 @@ impl Plan {
             return Err(UsageError(text).into());
         }
         for planned in &self.stages {
-            let ([from], [reward]) = (planned.input("from"), planned.input("reward_model")) else { continue };
-            let (policy, other) = (self.decoder_of(from), self.decoder_of(reward));
-            if policy != other {
-                let text = format!(
-                    "stage `{}`: `{from}` lies on the weights of `{policy}` and `{reward}` on those of `{other}`; PPO's \
-                     policy, reference, reward model and critic share one model\n\
-                     hint: train the reward model from = \"{policy}\"",
-                    planned.name
-                );
-                return Err(UsageError(text).into());
+            let [from] = planned.input("from") else { continue };
+            for reward in planned.input("reward_model") {
+                let (policy, other) = (self.decoder_of(from), self.decoder_of(reward));
+                if policy != other {
+                    let text = format!(
+                        "stage `{}`: `{from}` lies on the weights of `{policy}` and `{reward}` on those of `{other}`; \
+                         policy, reference, reward models and critic share one model\n\
+                         hint: train the reward model from = \"{policy}\"",
+                        planned.name
+                    );
+                    return Err(UsageError(text).into());
+                }
             }
         }
         Ok(())

@@ -42,11 +42,11 @@ impl Objective for ValueObjective<'_> {
     type Metrics = ValueMetrics;
 
     fn count(&self) -> usize {
-        self.rollout.ids.len()
+        self.rollout.answers.len()
     }
 
     fn id(&self, item: usize) -> &str {
-        &self.rollout.ids[item]
+        self.rollout.id(item)
     }
 
     fn sequences(&self, item: usize) -> Vec<Sequence> {
@@ -121,6 +121,8 @@ mod tests {
         let rollout = Rollout {
             ids: vec!["0".into(), "1".into()],
             prompts: vec![tiny::tokens(1, 5), tiny::tokens(2, 3)],
+            groups: vec![None; 2],
+            each: 1,
             answers: vec![tiny::tokens(3, 2), tiny::tokens(4, 3)],
             ended: vec![true, false],
             lengths: vec![2, 3],

@@ -19,11 +19,11 @@ impl Objective for PolicyObjective<'_> {
     type Metrics = PolicyMetrics;
 
     fn count(&self) -> usize {
-        self.rollout.ids.len()
+        self.rollout.answers.len()
     }
 
     fn id(&self, item: usize) -> &str {
-        &self.rollout.ids[item]
+        self.rollout.id(item)
     }
 
     fn sequences(&self, item: usize) -> Vec<Sequence> {

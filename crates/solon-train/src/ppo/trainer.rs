@@ -1,28 +1,36 @@
-//! PPO in its order: roll out, score, penalise, estimate advantages, update policy and critic.
+//! PPO and RLOO in their order: roll out, score, penalise, estimate advantages, update the policy, and the critic where
+//! there is one.
 //!
-//! Policy, reference, reward model and critic are adapters on one frozen decoder, so four models need little more
+//! The two differ in the [`Estimator`] of the advantages alone. Rollouts, KL and the clipped objective are the same.
+//!
+//! Policy, reference, reward models and critic are adapters on one frozen decoder, so four models need little more
 //! memory than one. One engine samples and trains: the log-probs recorded during sampling have the same bits as those
 //! of the first training pass. A step that finds a difference stops with [`TrainError::OneEngine`].
 //!
-//! Scores and values are on one scale ([`RewardModel::scale`]). The critic's raw output is normalised like the reward
-//! model's, so a critic that starts as a copy of the reward model starts on the scale of its targets.
+//! The score of an answer is the mean of what the reward models say, each on its own scale ([`RewardModel::scale`]). The
+//! critic's raw output is normalised like the first reward model's, so a critic that starts as a copy of it starts on the
+//! scale of its targets.
 //!
 //! If a value is not finite, the iteration ends and is recorded as skipped. Neither the current update nor a later one
 //! of the iteration is applied. The updates of earlier minibatches were finite and are kept.
-//! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO".
+//! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO"; Ahmadian et
+//! al. 2024 for RLOO.
 
 use super::PpoPreset;
 use super::critic::{ValueObjective, values};
 use super::gae::gae;
 use super::kl::{KlController, kl_per_token, mean_sequence_kl};
+use super::leave_one_out::{leave_one_out, sequence_rewards};
 use super::policy::PolicyObjective;
-use super::rewards::{RewardInputs, token_rewards};
+use super::rewards::{RewardInputs, TokenRewards, token_rewards};
 use super::rollout::Rollout;
 use super::whiten::whiten;
 use crate::checkpoint;
+use crate::correlation::correlation;
 use crate::learner::Learner;
 use crate::losses::check_setting;
 use crate::losses::policy::PolicyMetrics;
+use crate::losses::sequences::spread_over_tokens;
 use crate::losses::value::ValueMetrics;
 use crate::objective::{Head, Objective, check_head};
 use crate::pass::{Failure, add_gradient};
@@ -47,6 +55,25 @@ pub struct PpoPrompt {
     pub id: String,
     /// Token ids, generation prompt included.
     pub tokens: Vec<u32>,
+    /// Where its scores are also told apart.
+    pub group: Option<PromptGroup>,
+}
+
+/// Prompts whose scores are told apart: a policy may earn its reward on one group at the cost of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptGroup {
+    /// Prompts that ask for harm.
+    Harmful,
+    /// All others.
+    Others,
+}
+
+impl PromptGroup {
+    /// Every group with the metric of its mean score.
+    const METRICS: [(PromptGroup, &'static str); 2] = [
+        (PromptGroup::Harmful, "objective/scores_harmful"),
+        (PromptGroup::Others, "objective/scores_others"),
+    ];
 }
 
 /// A reward model on the policy's decoder.
@@ -55,18 +82,32 @@ pub struct RewardModel<'a, B: Backend> {
     pub adapter: Option<&'a Adapter<B>>,
     /// Its head.
     pub head: &'a ScalarHead<B>,
-    /// Its scale on reference answers; it normalises scores and the critic's values.
+    /// Its scale on reference answers; it normalises scores, and that of the first model the critic's values.
     pub scale: RewardScale,
 }
 
-/// Settings of PPO.
+/// How the advantages of a rollout are estimated.
+pub enum Estimator<'a, B: Backend> {
+    /// PPO: generalised advantage estimation with a critic, which learns beside the policy.
+    Gae {
+        /// The critic; it must have a scalar head.
+        critic: &'a mut Learner<B>,
+        /// Its peak learning rate; positive. It has the same schedule as the policy's.
+        learning_rate: f64,
+    },
+    /// RLOO: each answer against the other answers to its prompt. The preset's `gamma`, `lambda`, `value_clip` and
+    /// `whiten_rewards` have no meaning for it.
+    LeaveOneOut,
+}
+
+/// Settings of PPO and RLOO.
 #[derive(Clone, Copy, Debug)]
 pub struct PpoSettings {
-    /// Rollouts in an iteration, passes over the prompts, AdamW's settings for both learners, and the policy's learning
+    /// Prompts in an iteration, passes over the prompts, AdamW's settings for both learners, and the policy's learning
     /// rate.
     pub policy: TrainSettings,
-    /// The critic's peak learning rate; positive. It has the same schedule as the policy's.
-    pub critic_learning_rate: f64,
+    /// Answers to each prompt in an iteration; at least 1, and 2 for [`Estimator::LeaveOneOut`].
+    pub answers_each: usize,
     /// Largest number of new tokens in an answer.
     pub max_new_tokens: usize,
     /// Number of answers sampled at the same time.
@@ -75,20 +116,27 @@ pub struct PpoSettings {
     pub preset: PpoPreset,
 }
 
-/// The training targets of a rollout; every list is `[n_actions]`.
+/// The training targets of a rollout.
 struct Estimates {
-    /// The critic's values, before each action.
-    values: Vec<f32>,
+    /// `[n_actions]`.
     advantages: Vec<f32>,
+    /// The critic's targets, where there is a critic.
+    critic: Option<CriticTargets>,
+}
+
+/// The critic's targets; both `[n_actions]`.
+struct CriticTargets {
+    /// Its values before each action, as they were.
+    values: Vec<f32>,
     returns: Vec<f32>,
 }
 
-/// PPO over a set of prompts.
+/// PPO or RLOO over a set of prompts.
 pub struct PpoTrainer<'a, B: Backend> {
     policy: &'a mut Learner<B>,
-    critic: &'a mut Learner<B>,
+    estimator: Estimator<'a, B>,
     reference: Option<&'a Adapter<B>>,
-    reward: RewardModel<'a, B>,
+    rewards: Vec<RewardModel<'a, B>>,
     prompts: &'a [PpoPrompt],
     settings: PpoSettings,
     controller: KlController,
@@ -99,16 +147,16 @@ pub struct PpoTrainer<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> PpoTrainer<'a, B> {
-    /// `reference` is the adapter of the reference model (the SFT model), to which the KL is computed. The critic must
-    /// have a scalar head.
+    /// `reference` is the adapter of the reference model (the SFT model), to which the KL is computed. An answer's score
+    /// is the mean over `rewards`.
     ///
     /// # Errors
-    /// Settings out of range, no prompts, an empty prompt, or a critic without a scalar head.
+    /// Settings out of range, no prompts, an empty prompt, no reward model, or a critic without a scalar head.
     pub fn new(
         policy: &'a mut Learner<B>,
-        critic: &'a mut Learner<B>,
+        estimator: Estimator<'a, B>,
         reference: Option<&'a Adapter<B>>,
-        reward: RewardModel<'a, B>,
+        rewards: Vec<RewardModel<'a, B>>,
         prompts: &'a [PpoPrompt],
         stop_ids: &'a [u32],
         settings: PpoSettings,
@@ -116,14 +164,31 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
     ) -> Result<Self, TrainError> {
         settings.policy.validate()?;
         settings.preset.validate()?;
-        let critic_rate = settings.critic_learning_rate;
-        check_setting("critic_learning_rate", critic_rate, critic_rate > 0.0, "positive")?;
-        for (name, count) in [("max_new_tokens", settings.max_new_tokens), ("slots", settings.slots)] {
+        for (name, count) in [
+            ("max_new_tokens", settings.max_new_tokens),
+            ("slots", settings.slots),
+            ("answers_each", settings.answers_each),
+        ] {
             check_setting(name, count as f64, count > 0, "at least 1")?;
         }
-        check_head(Head::Scalars(reward.scale), critic.scalar.is_some(), "the critic")?;
+        for reward in &rewards {
+            reward.scale.validate()?;
+        }
+        let Some(first) = rewards.first() else {
+            return Err(TrainError::Empty { what: "the list of reward models" });
+        };
+        match &estimator {
+            Estimator::Gae { critic, learning_rate } => {
+                check_setting("critic_learning_rate", *learning_rate, *learning_rate > 0.0, "positive")?;
+                check_head(Head::Scalars(first.scale), critic.scalar.is_some(), "the critic")?;
+            }
+            Estimator::LeaveOneOut => {
+                let each = settings.answers_each;
+                check_setting("answers_each", each as f64, each >= 2, "at least 2 without a critic")?;
+            }
+        }
         if prompts.is_empty() {
-            return Err(TrainError::Empty { what: "the set of PPO prompts" });
+            return Err(TrainError::Empty { what: "the set of prompts" });
         }
         if let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.is_empty()) {
             let reason = "the prompt has no tokens".to_owned();
@@ -134,9 +199,9 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         let skips = Skips { allowed: settings.policy.max_skipped, count: 0 };
         Ok(Self {
             policy,
-            critic,
+            estimator,
             reference,
-            reward,
+            rewards,
             prompts,
             settings,
             controller,
@@ -147,16 +212,19 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         })
     }
 
-    /// Samples answers with the current policy.
+    /// Samples answers with the current policy. The draws of an answer are keyed by its prompt and its number among the
+    /// answers to it.
     fn roll_out(&self, step: usize, prompts: &[usize]) -> Rollout {
         let temperature = self.settings.preset.temperature as f32;
-        let requests: Vec<Request> = prompts
-            .iter()
-            .map(|i| Request {
-                prompt: self.prompts[*i].tokens.clone(),
-                draws: self.draws.item("rollout").index(step as u64).item(&self.prompts[*i].id),
-            })
-            .collect();
+        let each = self.settings.answers_each;
+        let key = self.draws.item("rollout").index(step as u64);
+        let prompts: Vec<&PpoPrompt> = prompts.iter().map(|i| &self.prompts[*i]).collect();
+        let request = |prompt: &PpoPrompt, answer: usize| Request {
+            prompt: prompt.tokens.clone(),
+            draws: key.item(&prompt.id).index(answer as u64),
+        };
+        let requests: Vec<Request> =
+            prompts.iter().flat_map(|prompt| (0..each).map(move |answer| request(prompt, answer))).collect();
         let settings = Settings {
             sampling: SamplingSettings {
                 temperature,
@@ -173,8 +241,10 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             &mut |_| {},
         );
         Rollout {
-            ids: prompts.iter().map(|i| self.prompts[*i].id.clone()).collect(),
-            prompts: requests.into_iter().map(|request| request.prompt).collect(),
+            ids: prompts.iter().map(|prompt| prompt.id.clone()).collect(),
+            prompts: prompts.iter().map(|prompt| prompt.tokens.clone()).collect(),
+            groups: prompts.iter().map(|prompt| prompt.group).collect(),
+            each,
             ended: completions.iter().map(|c| c.finish == Finish::Stop).collect(),
             lengths: completions.iter().map(|c| c.token_ids.len()).collect(),
             logprobs: completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect(),
@@ -182,54 +252,64 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         }
     }
 
-    /// The reward model's raw scores of the answers, `[n_sequences]`.
-    fn score(&self, rollout: &Rollout) -> Vec<f32> {
-        let RewardModel { adapter, head, .. } = self.reward;
-        rewards(&self.policy.decoder, adapter, head, &rollout.pairs(), self.settings.policy.tokens_per_pass)
+    /// What each reward model says of the answers, not normalised: `[n_models][n_sequences]`.
+    fn raw_scores(&self, rollout: &Rollout) -> Vec<Vec<f32>> {
+        let (decoder, budget) = (&self.policy.decoder, self.settings.policy.tokens_per_pass);
+        let pairs = rollout.pairs();
+        self.rewards.iter().map(|model| rewards(decoder, model.adapter, model.head, &pairs, budget)).collect()
+    }
+
+    /// The answers' scores, `[n_sequences]`: the mean of the normalised raw scores.
+    fn mixed(&self, raw: &[Vec<f32>]) -> Vec<f32> {
+        let normalised = |sequence: usize| {
+            self.rewards.iter().zip(raw).map(move |(model, raw)| model.scale.normalise(raw[sequence]))
+        };
+        (0..raw[0].len()).map(|i| normalised(i).sum::<f32>() / self.rewards.len() as f32).collect()
     }
 
     /// Log-probs of the actions under the reference, `[n_actions]`, nats.
     fn reference_logprobs(&self, rollout: &Rollout) -> Vec<f32> {
         let items: Vec<ScoreItem> = rollout
-            .pairs()
-            .into_iter()
-            .map(|(prompt, answer)| ScoreItem { prompt: prompt.to_vec(), completions: vec![answer.to_vec()] })
+            .prompts
+            .iter()
+            .enumerate()
+            .map(|(i, prompt)| ScoreItem {
+                prompt: prompt.clone(),
+                completions: rollout.answers[rollout.answers_to(i)].to_vec(),
+            })
             .collect();
         let temperature = self.settings.preset.temperature as f32;
         let mut engine = Engine::new(&self.policy.decoder, self.reference, IN_USE);
         engine.score(&items, temperature, &mut |_| {}).into_iter().flatten().flatten().collect()
     }
 
-    /// The critic's values before the actions, `[n_actions]`.
-    fn values(&self, rollout: &Rollout) -> Result<Vec<f32>, TrainError> {
-        let Learner { decoder, adapter, scalar, .. } = &*self.critic;
-        let head = scalar.as_ref().ok_or(TrainError::NoScalarHead { whose: "the critic" })?;
-        let budget = self.settings.policy.tokens_per_pass;
-        Ok(values(decoder, adapter.as_ref(), head, self.reward.scale, &rollout.pairs(), budget))
-    }
-
     /// Scores, penalises and estimates advantages; then updates the KL coefficient.
     fn estimate(&mut self, rollout: &Rollout, record: &mut StepRecord) -> Result<Estimates, Failure> {
         let preset = self.settings.preset;
         let Rollout { lengths, logprobs, ended, .. } = rollout;
-        let raw = self.score(rollout);
-        let scores: Vec<f32> = raw.iter().map(|raw| self.reward.scale.normalise(*raw)).collect();
+        let raw = self.raw_scores(rollout);
+        let scores = self.mixed(&raw);
         let reference = self.reference_logprobs(rollout);
-        let values = self.values(rollout)?;
 
         let kl = kl_per_token(preset.kl_estimator, logprobs, &reference, preset.kl_clamp)?;
         let mut reward_settings = preset.reward;
         reward_settings.kl_coefficient = self.controller.coefficient();
         let inputs = RewardInputs { scores: &scores, ended, kl: &kl, lengths };
         let shaped = token_rewards(&inputs, &reward_settings)?;
-        let token_level = match &preset.whiten_rewards {
-            Some(whitening) => whiten(&shaped.rewards, whitening)?,
-            None => shaped.rewards.clone(),
+        let (advantages, critic) = match &self.estimator {
+            Estimator::Gae { critic, .. } => {
+                let (advantages, targets) = self.with_critic(critic, rollout, &shaped)?;
+                (advantages, Some(targets))
+            }
+            Estimator::LeaveOneOut => {
+                let rewards = sequence_rewards(&shaped.scores, &kl, lengths, reward_settings.kl_coefficient)?;
+                let advantages = leave_one_out(&rewards, rollout.each)?;
+                (spread_over_tokens(&advantages, lengths)?, None)
+            }
         };
-        let estimated = gae(&token_level, &values, lengths, preset.gamma, preset.lambda)?;
         let advantages = match &preset.whiten_advantages {
-            Some(whitening) => whiten(&estimated.advantages, whitening)?,
-            None => estimated.advantages,
+            Some(whitening) => whiten(&advantages, whitening)?,
+            None => advantages,
         };
         let sequence_kl = mean_sequence_kl(&kl, lengths)?;
         let coefficient = self.controller.coefficient();
@@ -241,13 +321,56 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             ("objective/kl_coefficient", coefficient),
             ("objective/entropy", -logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / sequences),
             ("objective/scores", shaped.mean_score),
-            ("objective/raw_scores", raw.iter().map(|r| f64::from(*r)).sum::<f64>() / sequences),
+            ("objective/raw_scores", mean(raw.iter().flatten()).unwrap_or_default()),
             ("objective/non_score_reward", shaped.mean_non_score_reward),
             ("objective/rlhf_reward", shaped.mean_rlhf_reward()),
             ("val/num_eos_tokens", sequences - shaped.missing_eos as f64),
+            ("completions/clipped_ratio", shaped.missing_eos as f64 / sequences),
             ("val/length", logprobs.len() as f64 / sequences),
         ]);
-        Ok(Estimates { values, advantages, returns: estimated.returns })
+        record.metrics.extend(Self::score_metrics(rollout, &scores));
+        Ok(Estimates { advantages, critic })
+    }
+
+    /// Advantages by GAE, `[n_actions]`, not whitened, and what the critic is to learn.
+    fn with_critic(
+        &self,
+        critic: &Learner<B>,
+        rollout: &Rollout,
+        shaped: &TokenRewards,
+    ) -> Result<(Vec<f32>, CriticTargets), Failure> {
+        let preset = self.settings.preset;
+        let head = critic.scalar.as_ref().ok_or(TrainError::NoScalarHead { whose: "the critic" })?;
+        let (decoder, adapter) = (&critic.decoder, critic.adapter.as_ref());
+        let budget = self.settings.policy.tokens_per_pass;
+        let values = values(decoder, adapter, head, self.critic_scale(), &rollout.pairs(), budget);
+        let token_level = match &preset.whiten_rewards {
+            Some(whitening) => whiten(&shaped.rewards, whitening)?,
+            None => shaped.rewards.clone(),
+        };
+        let estimated = gae(&token_level, &values, &rollout.lengths, preset.gamma, preset.lambda)?;
+        Ok((estimated.advantages, CriticTargets { values, returns: estimated.returns }))
+    }
+
+    /// The scale of the critic's values: that of the reward model it starts from.
+    fn critic_scale(&self) -> RewardScale {
+        self.rewards[0].scale
+    }
+
+    /// How the scores, before clip and penalty, are spread: by group of prompts, and with the answers' length.
+    fn score_metrics(rollout: &Rollout, scores: &[f32]) -> Vec<(&'static str, f64)> {
+        let mean_of = |wanted: PromptGroup| {
+            let of_group = |item: &usize| rollout.groups[item / rollout.each] == Some(wanted);
+            mean((0..scores.len()).filter(of_group).map(|item| &scores[item]))
+        };
+        let mut metrics: Vec<(&'static str, f64)> = PromptGroup::METRICS
+            .into_iter()
+            .filter_map(|(group, name)| Some((name, mean_of(group)?)))
+            .collect();
+        let lengths: Vec<f64> = rollout.lengths.iter().map(|length| *length as f64).collect();
+        let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+        metrics.extend(correlation(&scores, &lengths).map(|r| ("objective/score_length_correlation", r)));
+        metrics
     }
 
     /// Updates policy and critic over the rollout's minibatches. For each minibatch, both are updated or neither.
@@ -258,49 +381,65 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         rate: f64,
         record: &mut StepRecord,
     ) -> Result<(), Failure> {
-        let Self { policy, critic, settings, .. } = self;
+        let scale = self.critic_scale();
+        let Self { policy, estimator, settings, .. } = self;
         let PpoSettings { preset, policy: train, .. } = &*settings;
-        let critic_rate = rate / train.learning_rate * settings.critic_learning_rate;
         let surrogate = PolicyObjective {
             rollout,
             advantages: &estimates.advantages,
             settings: preset.policy,
             temperature: preset.temperature as f32,
         };
-        let regression = ValueObjective {
-            rollout,
-            old_values: &estimates.values,
-            returns: &estimates.returns,
-            clip: preset.value_clip,
-            scale: self.reward.scale,
+        let mut critic = match (estimator, &estimates.critic) {
+            (Estimator::Gae { critic, learning_rate }, Some(targets)) => {
+                let CriticTargets { values: old_values, returns } = targets;
+                let regression =
+                    ValueObjective { rollout, old_values, returns, clip: preset.value_clip, scale };
+                Some((critic, regression, rate / train.learning_rate * *learning_rate))
+            }
+            _ => None,
         };
         let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
         let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
-        let count = rollout.answers.len();
+        let count = rollout.prompts.len();
         for epoch in 0..preset.epochs {
             let draws = self.draws.item("minibatch").index(record.step as u64).index(epoch as u64);
+            // Whole prompts: their answers share the prompt's computation only within a pass.
             let order = draws.permutation(count);
-            for (number, minibatch) in order.chunks(count.div_ceil(preset.minibatches)).enumerate() {
+            for (number, prompts) in order.chunks(count.div_ceil(preset.minibatches)).enumerate() {
+                let minibatch: Vec<usize> = prompts.iter().flat_map(|i| rollout.answers_to(*i)).collect();
                 // These tokens are already counted in the rollout.
                 let tokens = &mut 0;
-                let policy_loss = add_gradient(policy, None, &surrogate, minibatch, train, tokens)?;
+                let policy_loss = add_gradient(policy, None, &surrogate, &minibatch, train, tokens)?;
                 let difference = policy_loss.metrics.largest_log_ratio;
                 if epoch == 0 && number == 0 && difference != 0.0 {
                     return Err(TrainError::OneEngine { step: record.step, difference }.into());
                 }
-                let value_loss = add_gradient(critic, None, &regression, minibatch, train, tokens)?;
+                if let Some((critic, regression, critic_rate)) = &mut critic {
+                    let value_loss = add_gradient(critic, None, regression, &minibatch, train, tokens)?;
+                    critic.update(*critic_rate, value_loss.norm, &train.optimizer);
+                    value_metrics.merge(&value_loss.metrics);
+                    critic_norm = value_loss.norm;
+                }
                 policy.update(rate, policy_loss.norm, &train.optimizer);
-                critic.update(critic_rate, value_loss.norm, &train.optimizer);
                 policy_metrics.merge(&policy_loss.metrics);
-                value_metrics.merge(&value_loss.metrics);
-                (policy_norm, critic_norm) = (policy_loss.norm, value_loss.norm);
+                policy_norm = policy_loss.norm;
             }
         }
-        record.metrics.extend([("grad_norm", policy_norm), ("critic_grad_norm", critic_norm)]);
+        record.metrics.insert("grad_norm", policy_norm);
         record.metrics.extend(surrogate.report(&policy_metrics));
-        record.metrics.extend(regression.report(&value_metrics));
+        if let Some((_, regression, _)) = critic {
+            record.metrics.insert("critic_grad_norm", critic_norm);
+            record.metrics.extend(regression.report(&value_metrics));
+        }
         Ok(())
     }
+}
+
+/// The mean of some numbers; `None` where there are none.
+fn mean<'a>(numbers: impl Iterator<Item = &'a f32>) -> Option<f64> {
+    let (sum, count) = numbers.fold((0.0, 0), |(sum, count), x| (sum + f64::from(*x), count + 1));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 impl<B: Backend> Trainer for PpoTrainer<'_, B> {
@@ -325,7 +464,9 @@ impl<B: Backend> Trainer for PpoTrainer<'_, B> {
         if let Err(failure) = learnt {
             let reason = failure.not_finite(step)?;
             self.policy.discard_gradients();
-            self.critic.discard_gradients();
+            if let Estimator::Gae { critic, .. } = &mut self.estimator {
+                critic.discard_gradients();
+            }
             let batch = rollout.batch_items();
             record.skipped = Some(self.skips.add(step, Skipped { reason, batch })?);
         }
@@ -334,12 +475,19 @@ impl<B: Backend> Trainer for PpoTrainer<'_, B> {
 
     fn checkpoint(&self, next_step: usize) -> Result<Vec<u8>, TrainError> {
         let numbers = [next_step as u64, self.controller.coefficient().to_bits(), self.skips.count as u64];
-        checkpoint::to_bytes(&[("policy", self.policy), ("critic", self.critic)], &numbers)
+        let mut learners = vec![("policy", &*self.policy)];
+        if let Estimator::Gae { critic, .. } = &self.estimator {
+            learners.push(("critic", critic));
+        }
+        checkpoint::to_bytes(&learners, &numbers)
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<usize, TrainError> {
-        let learners = &mut [("policy", &mut *self.policy), ("critic", &mut *self.critic)];
-        let numbers = checkpoint::from_bytes(learners, 3, bytes)?;
+        let mut learners = vec![("policy", &mut *self.policy)];
+        if let Estimator::Gae { critic, .. } = &mut self.estimator {
+            learners.push(("critic", critic));
+        }
+        let numbers = checkpoint::from_bytes(&mut learners, 3, bytes)?;
         self.controller = self.settings.preset.kl_control.controller(f64::from_bits(numbers[1]))?;
         self.skips.restore(numbers[2]);
         Ok(numbers[0] as usize)
@@ -353,13 +501,7 @@ mod tests {
     use crate::tiny;
 
     fn settings() -> PpoSettings {
-        PpoSettings {
-            policy: tiny::settings(),
-            critic_learning_rate: 1e-2,
-            max_new_tokens: 6,
-            slots: 2,
-            preset: TRL,
-        }
+        PpoSettings { policy: tiny::settings(), answers_each: 1, max_new_tokens: 6, slots: 2, preset: TRL }
     }
 
     /// The promise that one engine samples and trains is checked in each iteration. Here the policy is changed between
@@ -374,9 +516,9 @@ mod tests {
             let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
             let mut trainer = PpoTrainer::new(
                 &mut policy,
-                &mut critic,
+                Estimator::Gae { critic: &mut critic, learning_rate: 1e-2 },
                 None,
-                model,
+                vec![model],
                 &prompts,
                 &[0, 1],
                 settings(),

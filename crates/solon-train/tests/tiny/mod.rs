@@ -103,5 +103,5 @@ pub fn examples() -> Vec<SftExample> {
 }
 
 pub fn prompts() -> Vec<PpoPrompt> {
-    (0..7).map(|i| PpoPrompt { id: format!("{i}"), tokens: tokens(i, 5) }).collect()
+    (0..7).map(|i| PpoPrompt { id: format!("{i}"), tokens: tokens(i, 5), group: None }).collect()
 }

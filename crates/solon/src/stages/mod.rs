@@ -28,6 +28,8 @@ mod respond;
 mod revise;
 mod reward;
 mod reward_model;
+mod rloo;
+mod rollouts;
 mod sample;
 mod scale;
 mod settings;
@@ -80,6 +82,7 @@ pub const KINDS: &[Kind] = &[
     reward::KIND,
     dpo::KIND,
     ppo::KIND,
+    rloo::KIND,
     scale::KIND,
     evaluate::KIND,
     deliver::KIND,

@@ -182,7 +182,7 @@ impl Stage for Scale {
                     let answer = Answer { text: answer.text, truncated: answer.truncated };
                     let judged = Judged::new(&*benchmark, item, answer);
                     let text = judged.answer.text.clone();
-                    let data = Evaluated { model: factor.to_string(), judged };
+                    let data = Evaluated { model: factor.to_string(), judged, moved: None };
                     let mut made =
                         NewItem::of(id(item), first + place, text, &data)?.parent(item.id.clone(), "prompt");
                     made.prompt_id = Some(item.id.clone());

@@ -134,7 +134,7 @@ pub fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
 }
 
 /// Reads a share: a number from 0 to 1, or nothing.
-fn some_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub fn some_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     in_range(deserializer, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1").map(Some)
 }
 
