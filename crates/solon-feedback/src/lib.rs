@@ -23,7 +23,7 @@ mod model;
 mod quote;
 mod revise;
 
-pub use constitution::{ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
+pub use constitution::{About, ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
 pub use critique::{
     TrainingConversation, critique_request, revision_request, training_conversations,
     training_conversations_from,

@@ -12,7 +12,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Ask, KnownPair, prompt_text, questions};
-use crate::constitution::{ComparisonPrinciple, Constitution, WorkedExample};
+use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
 use crate::critique::{TrainingConversation, by_kind, spread_kinds};
 use crate::error::FeedbackError;
 use solon_records::{Message, Pair, Preference};
@@ -156,7 +156,8 @@ fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a st
 ///
 /// A question that does not fit would teach a wrong label: a good refusal is not "more on point". The chosen question
 /// shares the most words with the example's revision principle. Each word has the weight ln(entries / entries that have
-/// it), and the sum is divided by the root of the question's own weight. Ties go to the earlier question.
+/// it), and the sum is divided by the root of the question's own weight. Ties go to the earlier question. Questions that
+/// are not about the example's kind or category are left aside, unless none is.
 struct Questions<'a> {
     constitution: &'a Constitution,
     words: Vec<BTreeSet<String>>,
@@ -183,8 +184,14 @@ impl<'a> Questions<'a> {
         };
         // Ordered sets, so that the sums have the same bits in every run.
         let weight = |stem: &String| self.weights.get(stem).copied().unwrap_or(0.0);
+        let about = About::new(Some(&example.kind), Some(&example.category));
+        let applies = |place: usize| about.fits(&self.constitution.comparison[place].applies);
+        let any_applies = (0..self.words.len()).any(applies);
         let (mut best, mut best_score) = (0, f64::NEG_INFINITY);
         for (place, words) in self.words.iter().enumerate() {
+            if any_applies && !applies(place) {
+                continue;
+            }
             let whole: f64 = words.iter().map(weight).sum();
             let shared: f64 = words.intersection(&own).map(weight).sum();
             let score = if whole > 0.0 { shared / whole.sqrt() } else { 0.0 };
@@ -238,7 +245,7 @@ mod tests {
             assert!(!training.iter().any(seen), "{} is in the training half", example.id);
         }
         let kinds: BTreeSet<_> = split_examples(&constitution).1.iter().map(|e| &e.kind).collect();
-        assert_eq!(kinds.len(), 3);
+        assert_eq!(kinds.len(), 4);
         let firsts = held_out.iter().filter(|known| known.first_is_better).count();
         assert!(firsts.abs_diff(held_out.len() - firsts) <= 2);
     }
@@ -298,6 +305,9 @@ mod tests {
             ("answer-the-question", "more-on-point"),
             ("be-clear", "easier-to-read"),
             ("be-concrete", "more-concrete"),
+            ("no-cruelty", "gentler-to-animals"),
+            ("no-cheating", "less-cheating"),
+            ("say-what-you-do-not-know", "says-what-it-does-not-know"),
         ] {
             let example = constitution.example.iter().find(|e| e.principle == principle).unwrap();
             assert_eq!(questions.closest(example).id, question, "{principle}");
