@@ -39,6 +39,6 @@ pub use label::{
 pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};
 pub use quote::{for_model, for_terminal};
 pub use revise::{
-    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
-    Step, apply_round, critique_round, revision_principle_for, revision_round,
+    Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
 };

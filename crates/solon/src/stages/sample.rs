@@ -82,6 +82,8 @@ fn pair_items(stage: &str, place: u64, prompt: &Prompt, both: &[Generated; 2]) -
             prompt_id: prompt.id.clone(),
             prompt: prompt.messages.clone(),
             cut_off: answer.truncated,
+            kind: prompt.kind.clone(),
+            category: prompt.category.clone(),
         };
         let id = format!("{stage}/{}/{side}", prompt.id);
         let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
