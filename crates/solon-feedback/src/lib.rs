@@ -33,7 +33,8 @@ pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use label::{
     Answers, Ask, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
-    comparison_request, join_known, label_pairs, labeller_training, prompt_text, rating_request,
+    Material, RequestAnswer, RequestCounts, comparison_request, declining_request, join_known,
+    known_examples, label_pairs, labeller_training, prompt_text, rating_request, request_request,
     split_examples,
 };
 pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};

@@ -1,6 +1,7 @@
 //! `revise`: answers are criticised by a principle and rewritten, in rounds (Bai et al. 2022 §3). What comes out is each
 //! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
+use super::label::declines;
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, parse};
 use crate::feedback_model::LocalModel;
@@ -85,7 +86,6 @@ impl Stage for Revise {
             critique: self.critique.clone(),
             revision: self.revision.clone(),
         };
-        let declines = |text: &str| solon_eval::classify(text) == solon_eval::Verdict::Refusal;
         let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
         // A chunk goes through all its rounds; what is recorded of it says that all are done.
@@ -209,4 +209,21 @@ fn last_revision(
         Outcome::Untouched => Some("not revised".to_owned()),
     };
     Ok(item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use solon_feedback::Constitution;
+
+    /// The critic learns from the worked examples: their revisions must pass the check that its own go through.
+    #[test]
+    fn worked_examples_pass_the_check_of_revisions() {
+        let constitution = Constitution::open("../../constitutions/default.toml".as_ref()).unwrap();
+        let failing: Vec<&str> = (constitution.example.iter())
+            .filter(|example| declines(&example.revision) != (example.kind == "harmful"))
+            .map(|example| example.id.as_str())
+            .collect();
+        assert_eq!(failing, [""; 0]);
+    }
 }
