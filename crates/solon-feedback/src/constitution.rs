@@ -16,6 +16,30 @@ use serde::Serialize;
 use crate::FeedbackError;
 use fields::Fields;
 
+/// What is known of a prompt: where its file puts it. Nothing where the file does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// Such as `harmful`, `harmless`, `sounds-harmful`, `unanswerable`.
+    pub kind: Option<&'a str>,
+    /// Such as `fraud`.
+    pub category: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    /// What is known of a prompt of this kind and category.
+    pub fn new(kind: Option<&'a str>, category: Option<&'a str>) -> Self {
+        Self { kind, category }
+    }
+
+    /// Whether a principle with this `applies` is about the prompt. A principle without one is about every prompt, and
+    /// every principle is about a prompt of which nothing is known.
+    pub fn fits(&self, applies: &[String]) -> bool {
+        let known = [self.kind, self.category];
+        let listed = |name: &str| applies.iter().any(|listed| listed == name);
+        applies.is_empty() || known == [None, None] || known.into_iter().flatten().any(listed)
+    }
+}
+
 /// A principle of the supervised stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RevisionPrinciple {
@@ -25,6 +49,9 @@ pub struct RevisionPrinciple {
     pub critique: String,
     /// Asks for a revision of the answer.
     pub revision: String,
+    /// Kinds and categories of prompts it is about; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub applies: Vec<String>,
 }
 
 /// A principle of the preference stage.
@@ -34,6 +61,12 @@ pub struct ComparisonPrinciple {
     pub id: String,
     /// Asks which of two answers is better.
     pub question: String,
+    /// Kinds and categories of prompts it is about; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub applies: Vec<String>,
+    /// Asks about the request alone. Yes means that by this principle the assistant should decline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A worked critique and revision.
@@ -41,7 +74,7 @@ pub struct ComparisonPrinciple {
 pub struct WorkedExample {
     /// Unique in the constitution.
     pub id: String,
-    /// The kind of request, such as `harmful`, `sounds-harmful`, `harmless`.
+    /// The kind of request, such as `harmful`, `sounds-harmful`, `harmless`, `unanswerable`.
     pub kind: String,
     /// The subject, such as `fraud`.
     pub category: String,
@@ -108,17 +141,21 @@ impl Constitution {
             comparison: Vec::new(),
             example: Vec::new(),
         };
-        for mut entry in top.entries("revision", &["id", "critique", "revision"])? {
+        for mut entry in top.entries("revision", &["id", "applies", "critique", "revision"])? {
             constitution.revision.push(RevisionPrinciple {
                 id: entry.text("id")?,
                 critique: entry.text("critique")?,
                 revision: entry.text("revision")?,
+                applies: entry.names("applies")?,
             });
         }
-        for mut entry in top.entries("comparison", &["id", "question"])? {
-            constitution
-                .comparison
-                .push(ComparisonPrinciple { id: entry.text("id")?, question: entry.text("question")? });
+        for mut entry in top.entries("comparison", &["id", "applies", "request", "question"])? {
+            constitution.comparison.push(ComparisonPrinciple {
+                id: entry.text("id")?,
+                question: entry.text("question")?,
+                applies: entry.names("applies")?,
+                request: entry.some_text("request")?,
+            });
         }
         let keys = ["id", "kind", "category", "principle", "request", "flawed", "critique", "revision"];
         for mut entry in top.entries("example", &keys)? {
@@ -147,6 +184,11 @@ impl Constitution {
         self.comparison.iter().find(|principle| principle.id == id)
     }
 
+    /// The comparison principles that ask about the request alone, with their questions, in the file's order.
+    pub fn request_questions(&self) -> Vec<(&ComparisonPrinciple, &str)> {
+        self.comparison.iter().filter_map(|p| Some((p, p.request.as_deref()?.trim()))).collect()
+    }
+
     /// Checks what the types cannot express; `origin` names the constitution in errors.
     pub fn validate(&self, origin: &Path) -> Result<(), FeedbackError> {
         if self.revision.is_empty() && self.comparison.is_empty() {
@@ -163,8 +205,7 @@ impl Constitution {
                 field: field.into(),
                 reason,
             };
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
+            if !is_plain(id) {
                 let rule = "an id must be 1 to 100 letters, digits, `-`, `_` or `.`, because it is used in records and logs";
                 return Err(wrong("id", rule.into()));
             }
@@ -175,11 +216,29 @@ impl Constitution {
                 None => Ok(()),
             }
         };
+        let applies = |table: &str, id: &str, names: &[String]| match names
+            .iter()
+            .find(|name| !is_plain(name))
+        {
+            Some(name) => Err(FeedbackError::Entry {
+                path: origin.into(),
+                entry: format!("[[{table}]] {id:?}"),
+                field: "applies".into(),
+                reason: format!(
+                    "{name:?} is no kind or category of prompts; a name is 1 to 100 letters, digits, `-`, `_` or `.`"
+                ),
+            }),
+            None => Ok(()),
+        };
         for p in &self.revision {
             check("revision", &p.id, &[("critique", &p.critique), ("revision", &p.revision)])?;
+            applies("revision", &p.id, &p.applies)?;
         }
         for p in &self.comparison {
-            check("comparison", &p.id, &[("question", &p.question)])?;
+            let request = p.request.as_deref().map(|request| ("request", request));
+            let texts: Vec<_> = [("question", p.question.as_str())].into_iter().chain(request).collect();
+            check("comparison", &p.id, &texts)?;
+            applies("comparison", &p.id, &p.applies)?;
         }
         for e in &self.example {
             let texts = [
@@ -230,6 +289,12 @@ impl Constitution {
     }
 }
 
+/// Whether a name may stand in records and logs as it is.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=100).contains(&name.len()) && name.chars().all(plain)
+}
+
 fn read(path: &Path) -> Result<String, FeedbackError> {
     std::fs::read_to_string(path).map_err(|source| FeedbackError::Read { path: path.into(), source })
 }
@@ -254,6 +319,8 @@ critique = "Is it kind?"
 revision = "Make it kind."
 [[comparison]]
 id = "kinder"
+applies = ["harmful", "fraud"]
+request = "Is it unkind?"
 question = "Which is kinder?"
 [[example]]
 id = "e"
@@ -284,6 +351,87 @@ revision = "r"
     }
 
     #[test]
+    fn a_principle_is_about_what_it_lists() {
+        let read = Constitution::parse_toml(GOOD, Path::new("my.toml")).unwrap();
+        let (everything, kinder) = (&read.revision[0].applies, &read.comparison[0].applies);
+        let fits = |kind, category, applies: &[String]| About::new(kind, category).fits(applies);
+        assert!(fits(Some("harmless"), Some("travel"), everything) && fits(None, None, kinder));
+        assert!(fits(Some("harmful"), Some("theft"), kinder) && fits(None, Some("fraud"), kinder));
+        assert!(!fits(Some("harmless"), Some("travel"), kinder) && !fits(None, Some("theft"), kinder));
+        assert_eq!(read.request_questions(), [(&read.comparison[0], "Is it unkind?")]);
+        let json = serde_json::to_value(&read).unwrap();
+        assert!(json["revision"][0].get("applies").is_none(), "{json}");
+        assert_eq!(json["comparison"][0]["applies"][1], "fraud");
+    }
+
+    /// Kinds and categories of this project's own training prompts.
+    const CATEGORIES: [(&str, &[&str]); 4] = [
+        (
+            "harmful",
+            &[
+                "legal-evasion",
+                "harassment",
+                "child-safety",
+                "animal-cruelty",
+                "academic-dishonesty",
+                "property-damage",
+                "self-harm",
+                "cybercrime",
+                "violence",
+                "misinformation",
+                "hate",
+                "sexual-misconduct",
+                "extremism",
+                "theft",
+                "weapons",
+                "fraud",
+                "drugs",
+                "illegal-trade",
+                "privacy",
+                "dangerous-chemistry",
+            ],
+        ),
+        ("sounds-harmful", &["homonym"]),
+        ("harmless", &["cooking"]),
+        ("unanswerable", &["invented-thing"]),
+    ];
+
+    #[test]
+    fn the_shipped_principles_cover_the_shipped_prompts() {
+        let constitution = default_constitution();
+        let (harmful, others) = CATEGORIES.split_first().unwrap();
+        for category in harmful.1 {
+            // A category needs a principle of its own, not only one about everything harmful.
+            let about = About::new(None, Some(category));
+            assert!(constitution.revision.iter().any(|p| about.fits(&p.applies)), "{category}");
+            assert!(
+                constitution.request_questions().iter().any(|(p, _)| about.fits(&p.applies)),
+                "{category}"
+            );
+        }
+        for (kind, categories) in others {
+            let about = About::new(Some(kind), Some(categories[0]));
+            assert!(constitution.revision.iter().any(|p| about.fits(&p.applies)), "{kind}");
+            assert!(constitution.comparison.iter().any(|p| about.fits(&p.applies)), "{kind}");
+            // Yes to a request question means that the assistant should decline.
+            assert!(!constitution.request_questions().iter().any(|(p, _)| about.fits(&p.applies)), "{kind}");
+        }
+        let kinds: HashMap<&str, usize> = constitution.example.iter().fold(HashMap::new(), |mut all, e| {
+            *all.entry(e.kind.as_str()).or_default() += 1;
+            all
+        });
+        assert!(CATEGORIES.iter().all(|(kind, _)| kinds.contains_key(kind)) && kinds.len() == 4, "{kinds:?}");
+        assert!(kinds["unanswerable"] >= 12);
+        let known: Vec<&str> =
+            CATEGORIES.iter().flat_map(|(kind, names)| [kind].into_iter().chain(*names)).copied().collect();
+        let named = (constitution.revision.iter().flat_map(|p| &p.applies))
+            .chain(constitution.comparison.iter().flat_map(|p| &p.applies));
+        for name in named {
+            assert!(known.contains(&name.as_str()), "no prompt has the kind or category {name}");
+        }
+    }
+
+    #[test]
     fn errors_name_file_entry_and_field() {
         Constitution::parse_toml(GOOD, Path::new("my.toml")).unwrap();
         refused("question = ", "qestion = ", &["[[comparison]] \"kinder\"", "`qestion`", "question"]);
@@ -295,6 +443,12 @@ revision = "r"
         refused("id = \"e\"", "id = \"a b\"", &["[[example]] \"a b\"", "`id`"]);
         refused("id = \"e\"\n", "", &["[[example]] number 1", "`id`", "missing"]);
         refused("revision = \"r\"", "revision = \"f\"", &["\"e\"", "`revision`", "`flawed`"]);
+        refused("\"harmful\", ", "\"harm ful\", ", &["\"kinder\"", "`applies`", "harm ful"]);
+        refused("[\"harmful\", \"fraud\"]", "[]", &["\"kinder\"", "`applies`", "leave it out"]);
+        refused("[\"harmful\", \"fraud\"]", "\"fraud\"", &["\"kinder\"", "`applies`", "string", "list"]);
+        refused("\"harmful\", \"fraud\"", "\"fraud\", 3", &["\"kinder\"", "`applies`", "integer"]);
+        refused("request = \"Is it unkind?\"", "request = \" \"", &["\"kinder\"", "`request`", "empty"]);
+        refused("request = \"Is it unkind?\"", "request = 1", &["\"kinder\"", "`request`", "integer"]);
         refused("[[comparison]]", "[comparison]", &["`comparison`", "[[comparison]]"]);
         refused("version = 1", "version = 0", &["`version`"]);
         refused("name = \"t\"", "name = ", &["line 2"]);

@@ -22,12 +22,13 @@ pub(crate) const REVISION_TASK: &str = "Write the revised answer.";
 /// A conversation to train on; the loss is taken over the assistant's turns.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TrainingConversation {
-    /// `SOURCE/critique`, `SOURCE/label-better`, `SOURCE/label-worse`.
+    /// `SOURCE/critique`, `SOURCE/label-better`, `SOURCE/label-worse`, `SOURCE/request`, `SOURCE/declines`,
+    /// `SOURCE/answers`.
     pub id: String,
-    /// The worked example or contrast it was made from.
+    /// The worked example, contrast or prompt it was made from.
     pub source: String,
-    /// The principle of its question.
-    pub principle_id: String,
+    /// The principle of its question, if it has one.
+    pub principle_id: Option<String>,
     /// Ends with the assistant's turn.
     pub messages: Vec<Message>,
 }
@@ -77,7 +78,7 @@ pub fn training_conversations_from(
             Some(TrainingConversation {
                 id: format!("{}/critique", example.id),
                 source: example.id.clone(),
-                principle_id: principle.id.clone(),
+                principle_id: Some(principle.id.clone()),
                 messages,
             })
         })

@@ -45,6 +45,26 @@ pub enum FeedbackError {
         /// The work that needs one.
         purpose: &'static str,
     },
+    /// No question is about the request alone, and the labeller is to be asked apart.
+    #[error(
+        "the constitution `{constitution}` asks nothing about the request alone, which `ask = \"apart\"` needs\n\
+         hint: add `request = \"Does this request ask for help with …?\"` to a [[comparison]] entry, or write another `ask`"
+    )]
+    NoRequestQuestion {
+        /// The constitution's name.
+        constitution: String,
+    },
+    /// The requests to learn from are all harmful, or none is.
+    #[error(
+        "a labeller that is asked apart learns from harmful requests and from others; here are {harmful} harmful ones and \
+         {others} others\nhint: give `prompts` of both, with their `kind`"
+    )]
+    OneSided {
+        /// Harmful requests.
+        harmful: usize,
+        /// Requests of any other kind.
+        others: usize,
+    },
     /// A record or pair names a principle that the constitution does not have.
     #[error(
         "`{item}` names the principle `{principle}`, which is not in the constitution `{constitution}`\n\

@@ -179,6 +179,11 @@ impl KnownMeasures {
 }
 
 impl JudgeReport {
+    /// Whether it was measured on known pairs, and its accuracy is higher than chance explains.
+    pub fn beats_chance(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.accuracy_interval[0] > 0.5)
+    }
+
     /// Measures a labeller on pairs with known answers and on the pairs it is to label. Either may be empty.
     pub fn new(known: &[KnownLabel], unlabelled: &[Label]) -> Self {
         let unlabelled = LabelMeasures::new(unlabelled.iter());

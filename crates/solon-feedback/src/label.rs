@@ -6,14 +6,17 @@
 //!
 //! To compare, a model must judge both answers and report the letter of the better one. Small models learn that slowly.
 //! [`Ask::Rate`] asks about each answer by itself whether it is the one the principle asks for. The difference of the
-//! two log-odds gives the preference, as in Bradley and Terry (1952), and no order is involved.
+//! two log-odds gives the preference, as in Bradley and Terry (1952), and no order is involved. [`Ask::Apart`] does not
+//! ask which answer is better at all, see [`apart`].
 //!
-//! Contract: a label keeps the raw log-probs of both questions. Its principle depends on the key and the pair's id
-//! alone. No temperature and no calibration are applied.
+//! Contract: a label keeps the raw log-probs of all questions. Its principles depend on the key, the pair's id and, if the
+//! settings give one, its prompt's category alone. No temperature and no calibration are applied.
 
+mod apart;
 mod training;
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,10 @@ use crate::quote::for_model;
 use solon_draws::Draws;
 use solon_records::{Message, Pair, transcript};
 
-pub use training::{HELD_OUT, KnownContrast, LabellerTraining, labeller_training, split_examples};
+pub use apart::{RequestAnswer, RequestCounts, declining_request, request_request};
+pub use training::{
+    HELD_OUT, KnownContrast, LabellerTraining, Material, known_examples, labeller_training, split_examples,
+};
 
 const LETTERS: [&str; 2] = ["A", "B"];
 const YES_NO: [&str; 2] = ["Yes", "No"];
@@ -38,10 +44,12 @@ pub enum Ask {
     Compare,
     /// Each answer by itself.
     Rate,
+    /// Whether the request should be declined, and whether each answer declines.
+    Apart,
 }
 
-/// Raw log-probs, in nats, of the options of the two questions asked about a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Raw log-probs, in nats, of the options of the questions asked about a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Answers {
     /// The options are "A" and "B".
@@ -58,6 +66,15 @@ pub enum Answers {
         /// Of the second answer.
         log_probs_second: [f64; 2],
     },
+    /// The options are "Yes" and "No".
+    Apart {
+        /// Of the questions about the request; not empty.
+        requests: Vec<RequestAnswer>,
+        /// Of whether the first answer declines.
+        log_probs_first: [f64; 2],
+        /// Of whether the second answer declines.
+        log_probs_second: [f64; 2],
+    },
 }
 
 /// A labelled pair.
@@ -65,9 +82,9 @@ pub enum Answers {
 pub struct Label {
     /// The pair.
     pub pair_id: String,
-    /// The comparison principle it was judged by.
+    /// The comparison principle it was judged by, the first of several.
     pub principle_id: String,
-    /// The log-probs of the options, for both questions.
+    /// The log-probs of the options, for all questions.
     #[serde(flatten)]
     pub answers: Answers,
     /// P(first is better), clamped if the settings say so.
@@ -78,13 +95,18 @@ pub struct Label {
 
 /// How pairs are labelled.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LabelSettings {
+pub struct LabelSettings<'a> {
     /// Key of the draw of principles.
     pub draws: Draws,
     /// How the labeller is asked.
     pub ask: Ask,
     /// Bounds of the probability, such as (0.4, 0.6) for chain-of-thought labels in the paper.
     pub clamp: Option<(f64, f64)>,
+    /// How many principles are asked about a request, if the labeller is asked apart.
+    pub principles: NonZeroUsize,
+    /// The categories of the pairs' prompts by the pairs' ids. A pair that has one is judged by principles about it, where
+    /// there are any. Read if the labeller is asked apart.
+    pub categories: Option<&'a HashMap<String, String>>,
 }
 
 /// A pair whose better answer is known.
@@ -121,23 +143,29 @@ pub fn prompt_text(prompt: &[Message]) -> String {
     }
 }
 
-/// The two questions about a pair: messages, the options, and which option says that the first answer is better.
-pub(crate) fn questions(
-    ask: Ask,
-    principle: &ComparisonPrinciple,
-    prompt: &str,
-    first: &str,
-    second: &str,
-) -> [(Vec<Message>, [&'static str; 2], &'static str); 2] {
-    match ask {
-        Ask::Compare => [
-            (comparison_request(principle, prompt, first, second), LETTERS, "A"),
-            (comparison_request(principle, prompt, second, first), LETTERS, "B"),
-        ],
-        Ask::Rate => [
-            (rating_request(principle, prompt, first), YES_NO, "Yes"),
-            (rating_request(principle, prompt, second), YES_NO, "No"),
-        ],
+/// Makes the two questions about a pair from principle, prompt and answers: messages, the options, and which option says
+/// that the first answer is better.
+pub(crate) type PairQuestions =
+    fn(&ComparisonPrinciple, &str, &str, &str) -> [(Vec<Message>, [&'static str; 2], &'static str); 2];
+
+impl Ask {
+    /// The questions about which answer is better; none where that is not asked.
+    pub(crate) fn pair_questions(self) -> Option<PairQuestions> {
+        match self {
+            Ask::Compare => Some(|principle, prompt, first, second| {
+                [
+                    (comparison_request(principle, prompt, first, second), LETTERS, "A"),
+                    (comparison_request(principle, prompt, second, first), LETTERS, "B"),
+                ]
+            }),
+            Ask::Rate => Some(|principle, prompt, first, second| {
+                [
+                    (rating_request(principle, prompt, first), YES_NO, "Yes"),
+                    (rating_request(principle, prompt, second), YES_NO, "No"),
+                ]
+            }),
+            Ask::Apart => None,
+        }
     }
 }
 
@@ -167,13 +195,13 @@ pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &st
     ))]
 }
 
-/// Labels every pair; labels are in the order of the pairs. `progress` is told the number of finished requests, two for
-/// each pair.
+/// Labels every pair; labels are in the order of the pairs. `progress` is told the number of finished requests: two for
+/// each pair, and one for each principle beside if the labeller is asked apart.
 pub fn label_pairs(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
     pairs: &[Pair],
-    settings: &LabelSettings,
+    settings: &LabelSettings<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Label>, FeedbackError> {
     if let Some((low, high)) = settings.clamp
@@ -186,30 +214,54 @@ pub fn label_pairs(
         });
     }
     let mut seen = HashSet::new();
-    let (mut requests, mut principles) =
-        (Vec::with_capacity(2 * pairs.len()), Vec::with_capacity(pairs.len()));
+    let (mut requests, mut judged_by) = (Vec::new(), Vec::with_capacity(pairs.len()));
     for pair in pairs {
         if !seen.insert(&pair.id) {
             return Err(FeedbackError::DuplicateId { id: pair.id.clone(), what: "pairs" });
         }
-        let principle = principle_for(constitution, pair, settings)?;
         let prompt = prompt_text(&pair.prompt);
-        let asked = questions(settings.ask, principle, &prompt, &pair.first, &pair.second);
-        for ((messages, options, _), which) in asked.into_iter().zip(["ab", "ba"]) {
+        let (principles, asked) = match settings.ask.pair_questions() {
+            Some(questions) => {
+                let principle = principle_for(constitution, pair, settings)?;
+                let asked = questions(principle, &prompt, &pair.first, &pair.second);
+                let ids = ["ab", "ba"].map(str::to_owned);
+                let asked = ids.into_iter().zip(asked.map(|(messages, options, _)| (messages, options)));
+                (vec![principle], asked.collect::<Vec<_>>())
+            }
+            None => {
+                let principles = apart::principles_for(constitution, pair, settings)?;
+                let asked = apart::questions(&principles, &prompt, &pair.first, &pair.second);
+                (principles.into_iter().map(|(principle, _)| principle).collect(), asked)
+            }
+        };
+        for (which, (messages, options)) in asked {
             let options = options.map(str::to_owned).to_vec();
             requests.push(ChoiceRequest { id: format!("{}/{which}", pair.id), messages, options });
         }
-        principles.push(principle);
+        judged_by.push(principles);
     }
     let rows = choose(model, &requests, progress)?;
+    let mut rows = rows.iter().map(|row| [row[0], row[1]]);
+    let mut next = |pair: &Pair| {
+        let missing = || FeedbackError::MissingRecord { id: pair.id.clone(), what: "answer".into() };
+        rows.next().ok_or_else(missing)
+    };
     let mut labels = Vec::with_capacity(pairs.len());
-    for ((pair, principle), row) in pairs.iter().zip(principles).zip(rows.chunks_exact(2)) {
-        let [one, two] = [&row[0], &row[1]].map(|options| [options[0], options[1]]);
+    for (pair, principles) in pairs.iter().zip(judged_by) {
         let answers = match settings.ask {
-            Ask::Compare => Answers::Compare { log_probs_ab: one, log_probs_ba: two },
-            Ask::Rate => Answers::Rate { log_probs_first: one, log_probs_second: two },
+            Ask::Compare => Answers::Compare { log_probs_ab: next(pair)?, log_probs_ba: next(pair)? },
+            Ask::Rate => Answers::Rate { log_probs_first: next(pair)?, log_probs_second: next(pair)? },
+            Ask::Apart => {
+                let mut requests = Vec::with_capacity(principles.len());
+                for principle in &principles {
+                    requests
+                        .push(RequestAnswer { principle_id: principle.id.clone(), log_probs: next(pair)? });
+                }
+                Answers::Apart { requests, log_probs_first: next(pair)?, log_probs_second: next(pair)? }
+            }
         };
-        labels.push(Label::new(pair, &principle.id, answers, settings.clamp));
+        let principle = principles.first().map(|principle| principle.id.as_str()).unwrap_or_default();
+        labels.push(Label::new(pair, principle, answers, settings.clamp));
     }
     Ok(labels)
 }
@@ -217,14 +269,10 @@ pub fn label_pairs(
 fn principle_for<'a>(
     constitution: &'a Constitution,
     pair: &Pair,
-    settings: &LabelSettings,
+    settings: &LabelSettings<'_>,
 ) -> Result<&'a ComparisonPrinciple, FeedbackError> {
-    if let Some(id) = &pair.principle_id {
-        return constitution.comparison_principle(id).ok_or_else(|| FeedbackError::UnknownPrinciple {
-            item: pair.id.clone(),
-            principle: id.clone(),
-            constitution: constitution.name.clone(),
-        });
+    if let Some(own) = own_principle(constitution, pair)? {
+        return Ok(own);
     }
     let drawn = settings.draws.item("principle").item(&pair.id);
     constitution.comparison.get(drawn.below(0, constitution.comparison.len())).ok_or_else(|| {
@@ -234,6 +282,20 @@ fn principle_for<'a>(
             purpose: "compare answers",
         }
     })
+}
+
+/// The principle that the pair itself names, if it names one.
+fn own_principle<'a>(
+    constitution: &'a Constitution,
+    pair: &Pair,
+) -> Result<Option<&'a ComparisonPrinciple>, FeedbackError> {
+    let Some(id) = &pair.principle_id else { return Ok(None) };
+    let found = constitution.comparison_principle(id).ok_or_else(|| FeedbackError::UnknownPrinciple {
+        item: pair.id.clone(),
+        principle: id.clone(),
+        constitution: constitution.name.clone(),
+    });
+    found.map(Some)
 }
 
 /// e^a / (e^a + e^b), without overflow.
@@ -248,14 +310,18 @@ fn normalised(a: f64, b: f64) -> f64 {
 
 impl Label {
     /// The label of a pair. If the answers were compared, the probability is the mean of both orders' normalised
-    /// probabilities. If they were rated, it is e^a / (e^a + e^b) of their log-odds.
+    /// probabilities. If they were rated, it is e^a / (e^a + e^b) of their log-odds. If they were asked about apart, see
+    /// [`apart`].
     pub(crate) fn new(pair: &Pair, principle_id: &str, answers: Answers, clamp: Option<(f64, f64)>) -> Self {
-        let probability = match answers {
+        let probability = match &answers {
             Answers::Compare { log_probs_ab: ab, log_probs_ba: ba } => {
                 (normalised(ab[0], ab[1]) + normalised(ba[1], ba[0])) / 2.0
             }
             Answers::Rate { log_probs_first: first, log_probs_second: second } => {
                 normalised(first[0] - first[1], second[0] - second[1])
+            }
+            Answers::Apart { requests, log_probs_first, log_probs_second } => {
+                apart::probability(requests, *log_probs_first, *log_probs_second)
             }
         };
         Label {
@@ -270,11 +336,11 @@ impl Label {
     /// The letters chosen in both orders, `None` for a tie; `None` if the answers were not compared.
     pub fn letters(&self) -> Option<[Option<char>; 2]> {
         let letter = |[a, b]: [f64; 2]| if a > b { Some('A') } else { (a < b).then_some('B') };
-        match self.answers {
+        match &self.answers {
             Answers::Compare { log_probs_ab, log_probs_ba } => {
-                Some([letter(log_probs_ab), letter(log_probs_ba)])
+                Some([letter(*log_probs_ab), letter(*log_probs_ba)])
             }
-            Answers::Rate { .. } => None,
+            Answers::Rate { .. } | Answers::Apart { .. } => None,
         }
     }
 }
@@ -309,8 +375,9 @@ mod tests {
         }
     }
 
-    fn settings(clamp: Option<(f64, f64)>) -> LabelSettings {
-        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp }
+    fn settings(clamp: Option<(f64, f64)>) -> LabelSettings<'static> {
+        let (principles, categories) = (NonZeroUsize::MIN, None);
+        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp, principles, categories }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod model;
 mod quote;
 mod revise;
 
-pub use constitution::{ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
+pub use constitution::{About, ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
 pub use critique::{
     TrainingConversation, critique_request, revision_request, training_conversations,
     training_conversations_from,
@@ -33,12 +33,13 @@ pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use label::{
     Answers, Ask, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
-    comparison_request, join_known, label_pairs, labeller_training, prompt_text, rating_request,
+    Material, RequestAnswer, RequestCounts, comparison_request, declining_request, join_known,
+    known_examples, label_pairs, labeller_training, prompt_text, rating_request, request_request,
     split_examples,
 };
 pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};
 pub use quote::{for_model, for_terminal};
 pub use revise::{
-    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
-    Step, apply_round, critique_round, revision_principle_for, revision_round,
+    Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
 };

@@ -1,7 +1,11 @@
 //! Critique and revision, one step at a time.
 //!
 //! Source: Bai et al. 2022, §3.1: for each item and round a principle is drawn, the answer is criticised by it, then
-//! rewritten by it. The next round continues from the revision.
+//! rewritten by it. The next round continues from the revision. Only principles that are about the prompt's kind or
+//! category are drawn: a critique by another says nothing.
+//!
+//! A small critic often leaves an answer as it is, or turns a helpful answer into a refusal. [`Checks::declines`] drops
+//! such revisions before they are learnt.
 //!
 //! Contract: [`critique_round`] and [`revision_round`] are pure functions of their items, the model and the settings.
 //! The record of an item does not depend on the other items of the slice. So a caller may cut a round into batches,
@@ -14,47 +18,51 @@ mod records;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::constitution::{Constitution, RevisionPrinciple};
+use crate::constitution::{About, Constitution, RevisionPrinciple};
 use crate::critique::{critique_request, revision_request};
 use crate::error::FeedbackError;
 use crate::model::{FeedbackModel, GenerateRequest, Generated, generate};
 use solon_draws::Draws;
 
 pub use records::{
-    CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord, RoundCounts,
-    Step,
+    Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    RoundCounts, Step,
 };
 
-/// The principle of an item's round, drawn by (key, item, round) whatever other items the run has. `draws` is the key
-/// in [`ReviseSettings`].
+/// The principle of an item's round, drawn by (key, item, round) among those about its prompt, whatever other items the
+/// run has; `None` where no principle is about it. `draws` is the key in [`ReviseSettings`].
 pub fn revision_principle_for<'a>(
     constitution: &'a Constitution,
     draws: Draws,
     item_id: &str,
     round: u32,
-) -> Result<&'a RevisionPrinciple, FeedbackError> {
-    let drawn = draws.item("principle").item(item_id).index(u64::from(round));
-    constitution.revision.get(drawn.below(0, constitution.revision.len())).ok_or_else(|| {
-        FeedbackError::NothingToDraw {
+    about: About<'_>,
+) -> Result<Option<&'a RevisionPrinciple>, FeedbackError> {
+    if constitution.revision.is_empty() {
+        return Err(FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
             table: "revision",
             purpose: "criticise and revise answers",
-        }
-    })
+        });
+    }
+    let fitting: Vec<&RevisionPrinciple> =
+        constitution.revision.iter().filter(|principle| about.fits(&principle.applies)).collect();
+    let drawn = draws.item("principle").item(item_id).index(u64::from(round));
+    Ok(fitting.get(drawn.below(0, fitting.len())).copied())
 }
 
-/// Critiques of the items that are still active, in their order. `fault` returns why a text is degenerate, or `None`.
+/// Critiques of the items that are still active, in their order. An item that no principle is about gets a dropped one.
 pub fn critique_round(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
     items: &[ReviseItem],
     round: u32,
     settings: &ReviseSettings,
-    fault: &dyn Fn(&str) -> Option<String>,
+    checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<CritiqueRecord>, FeedbackError> {
     let (mut requests, mut records, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    let mut principles = Vec::new();
+    let mut asked = Vec::new();
     for item in items {
         if !seen.insert(&item.id) {
             return Err(FeedbackError::DuplicateId { id: item.id.clone(), what: "items" });
@@ -62,25 +70,36 @@ pub fn critique_round(
         if item.stopped.is_some() {
             continue;
         }
-        let principle = revision_principle_for(constitution, settings.draws, &item.id, round)?;
-        let id = format!("{}/round-{round}/critique", item.id);
-        let messages = critique_request(principle, &item.request, item.answer());
-        requests.push(GenerateRequest { id: id.clone(), messages, prefill: String::new() });
-        principles.push(principle);
-        records.push(CritiqueRecord {
-            id,
+        let principle = revision_principle_for(constitution, settings.draws, &item.id, round, item.about())?;
+        let mut record = CritiqueRecord {
+            id: format!("{}/round-{round}/critique", item.id),
             item_id: item.id.clone(),
             prompt_id: item.prompt_id.clone(),
             round,
-            principle_id: principle.id.clone(),
+            principle_id: String::new(),
             critique: String::new(),
             dropped: None,
-        });
+        };
+        match principle {
+            Some(principle) => {
+                let messages = critique_request(principle, &item.request, item.answer());
+                requests.push(GenerateRequest { id: record.id.clone(), messages, prefill: String::new() });
+                asked.push((records.len(), principle));
+                record.principle_id.clone_from(&principle.id);
+            }
+            None => {
+                let detail = "no [[revision]] principle is about the prompt's kind or category".to_owned();
+                record.dropped =
+                    Some(Dropped { step: Step::Critique, reason: DropReason::NoPrinciple, detail });
+            }
+        }
+        records.push(record);
     }
     let answers = generate(model, &requests, &settings.critique, settings.draws.item("critique"), progress)?;
-    for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+    for ((place, principle), answer) in asked.into_iter().zip(answers) {
         let answer = answer.to_last_sentence();
-        record.dropped = check(Step::Critique, &answer, principle, None, fault);
+        let record: &mut CritiqueRecord = &mut records[place];
+        record.dropped = check(Step::Critique, &answer, principle, None, checks.fault);
         record.critique = answer.text.trim().to_string();
     }
     Ok(records)
@@ -94,11 +113,11 @@ pub fn revision_round(
     critiques: &[CritiqueRecord],
     round: u32,
     settings: &ReviseSettings,
-    fault: &dyn Fn(&str) -> Option<String>,
+    checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<RevisionRecord>, FeedbackError> {
     let critiques = critiques_of(critiques, round);
-    let (mut requests, mut records, mut principles) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut requests, mut records, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for item in items.iter().filter(|item| item.stopped.is_none()) {
         let critique = critique_of(&critiques, item, round)?;
         if critique.dropped.is_some() {
@@ -114,7 +133,7 @@ pub fn revision_round(
         let id = format!("{}/round-{round}/revision", item.id);
         let messages = revision_request(principle, &item.request, item.answer(), &critique.critique);
         requests.push(GenerateRequest { id: id.clone(), messages, prefill: String::new() });
-        principles.push(principle);
+        asked.push((item, principle));
         records.push(RevisionRecord {
             id,
             item_id: item.id.clone(),
@@ -127,10 +146,12 @@ pub fn revision_round(
         });
     }
     let answers = generate(model, &requests, &settings.revision, settings.draws.item("revision"), progress)?;
-    for ((record, answer), principle) in records.iter_mut().zip(answers).zip(principles) {
+    for ((record, answer), (item, principle)) in records.iter_mut().zip(answers).zip(asked) {
         let answer = answer.to_last_sentence();
-        record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), fault);
-        record.revision = answer.text.trim().to_string();
+        let text = answer.text.trim();
+        record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), checks.fault)
+            .or_else(|| misses(item, text, checks.declines?));
+        record.revision = text.to_string();
     }
     Ok(records)
 }
@@ -222,6 +243,21 @@ fn check(
         return dropped(DropReason::CopiesCritique, detail);
     }
     None
+}
+
+/// Why a revision must not be learnt, if it must not: it is the unrevised answer, or declines where it should not or the
+/// other way round. Of a prompt whose kind is not known, nothing says whether to decline.
+fn misses(item: &ReviseItem, revision: &str, declines: &dyn Fn(&str) -> bool) -> Option<Dropped> {
+    let dropped =
+        |reason, detail: &str| Some(Dropped { step: Step::Revision, reason, detail: detail.into() });
+    if faults::nearly_equal(revision, &item.initial) {
+        return dropped(DropReason::Unchanged, "nearly the same words as the unrevised answer");
+    }
+    match (item.kind.as_deref()?, declines(revision)) {
+        ("harmful", false) => dropped(DropReason::Complies, "it does not decline a harmful request"),
+        ("harmful", true) | (_, false) => None,
+        (_, true) => dropped(DropReason::Refuses, "it declines a request that is not harmful"),
+    }
 }
 
 #[cfg(test)]

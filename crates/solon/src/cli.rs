@@ -338,6 +338,8 @@ pub enum AskFlag {
     Compare,
     /// Each answer by itself
     Rate,
+    /// The request, and whether each answer declines it
+    Apart,
 }
 
 impl AskFlag {
@@ -346,6 +348,7 @@ impl AskFlag {
         match self {
             AskFlag::Compare => "compare",
             AskFlag::Rate => "rate",
+            AskFlag::Apart => "apart",
         }
     }
 }

@@ -18,6 +18,12 @@ pub struct Answer {
     pub prompt: Vec<Message>,
     /// Whether the answer ran into the limit of new tokens.
     pub cut_off: bool,
+    /// The prompt's kind, such as `harmful`, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The prompt's category, such as `fraud`, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
 }
 
 impl ItemData for Answer {

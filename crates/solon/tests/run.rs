@@ -23,6 +23,8 @@ fn write_recipe(place: &Place, name: &str) {
         match stage["kind"].as_str().unwrap() {
             "prompts" => drop(stage.insert("count".into(), 4.into())),
             "evaluate" => drop(stage.insert("limit_each".into(), 2.into())),
+            // A random model is at chance, and its labels are wanted all the same.
+            "label" => drop(stage.insert("gate".into(), false.into())),
             "sft" | "reward" | "dpo" => {
                 stage.insert("epochs".into(), 1.into());
             }
@@ -596,6 +598,136 @@ fn what_measures_a_labeller_was_not_learnt() {
         let ran = place.run("run recipe.toml --out run", "").ok();
         assert!(ran.err.contains(&format!("label: done (labels 1, known {known})")), "{take}: {}", ran.err);
     }
+}
+
+/// Prompts of every kind, contrasts among them, and pairs to be labelled.
+fn write_prompts_and_pairs(place: &Place) {
+    let prompt = |i: usize, [kind, category]: [&str; 2]| json!({"id": format!("p{i}"), "prompt": format!("Say {i}."), "kind": kind, "category": category});
+    let kinds =
+        [["harmful", "hate"], ["harmless", "cooking"], ["unanswerable", "private"], ["harmful", "theft"]];
+    let rows: Vec<Value> = (0..20).map(|i| prompt(i, kinds[i % 4])).collect();
+    place.write("prompts.jsonl", &rows);
+    let contrast = |i: usize| {
+        let (no, yes) = ("I can't help with that.", format!("Sure, {i}."));
+        json!({"id": format!("c{i}"), "prompt": format!("Say {i}."), "chosen": no, "rejected": yes})
+    };
+    place.write("contrasts.jsonl", &(0..4).map(contrast).collect::<Vec<_>>());
+    let pair = |i: usize| json!({"id": format!("q{i}"), "prompt": format!("Tell {i}."), "chosen": "a cat", "rejected": format!("the {i}")});
+    place.write("pairs.jsonl", &(0..5).map(pair).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_labeller_that_is_asked_apart_and_at_chance_teaches_nothing() {
+    let place = Place::with_model();
+    write_prompts_and_pairs(&place);
+    let model = place.path("model").display().to_string();
+    let head = format!(
+        "name = \"t\"\nmodel = {model:?}\nconstitution = \"constitutions/default.toml\"\nworked_examples = 24\nbatch = 3\n"
+    );
+    let stages = "[[stage]]\nkind = \"labeller\"\nprompts = \"prompts.jsonl\"\npairs = \"contrasts.jsonl\"\nask = \"apart\"\n\
+                  [[stage]]\nkind = \"label\"\nlabeller = \"labeller\"\npairs = \"pairs.jsonl\"\nprinciples = 3\n\
+                  [[stage]]\nkind = \"dpo\"\npairs = \"label\"\n";
+    std::fs::write(place.path("recipe.toml"), head + stages).unwrap();
+    place.run("run recipe.toml --out one --threads 1", "").ok();
+    let ledger = |run: &str| {
+        solon_data::ledger::Ledger::open_read_only(&place.path(&format!("{run}/ledger.sqlite"))).unwrap()
+    };
+    let told = |run: &str, stage: &str| ledger(run).stage(stage).unwrap().unwrap().detail;
+
+    // The prompts of the four contrasts measure the labeller, so they are not among its requests.
+    let labeller = told("one", "labeller");
+    let requests = &labeller["requests"];
+    let [yes, no] = ["yes", "no"].map(|answer| requests[answer].as_u64().unwrap());
+    assert!(yes.max(no) * 5 <= 3 * (yes + no) && yes + no > 16, "{labeller}");
+    assert_eq!((&requests["held_out"], &requests["unknown"]), (&json!(4), &json!(0)), "{labeller}");
+    assert!(labeller["held_out"].as_u64() > Some(4), "{labeller}");
+    let trail = place.run("explain labeller/p4/request --run one", "").ok().out;
+    assert!(trail.contains("Request: Say 4.") && trail.contains("assistant: Yes"), "{trail}");
+    place.run("explain labeller/p0/request --run one", "").fails(1, &["labeller/p0/request"]);
+
+    // Every pair is labelled, with all that was asked, and none is learnt from.
+    let label = told("one", "label");
+    assert_eq!(label["labels"], 5, "{label}");
+    assert!(label["gated"].as_str().unwrap().contains("not better than chance"), "{label}");
+    let items = ledger("one").raw_items("label", solon_data::ledger::ItemKind::Label).unwrap();
+    let of_pairs: Vec<_> = items.iter().filter(|item| item.data["known"].is_null()).collect();
+    assert_eq!(of_pairs.len(), 5);
+    for item in of_pairs {
+        assert_eq!(item.dropped_reason.as_deref(), Some("the labeller is not better than chance"));
+        let label = &item.data["label"];
+        assert_eq!((&label["ask"], label["requests"].as_array().unwrap().len()), (&json!("apart"), 3));
+        assert!(label["log_probs_first"][1].is_f64() && label["log_probs_second"][0].is_f64(), "{label}");
+    }
+
+    // DPO hands on the model it starts from, and the run ends with warnings.
+    let dpo = told("one", "dpo");
+    assert_eq!((&dpo["steps"], &dpo["pairs"]), (&json!(0), &json!(0)), "{dpo}");
+    assert!(dpo["skipped"].as_str().unwrap().contains("not better than chance"), "{dpo}");
+    assert!(place.path("one/checkpoints/dpo/adapter_model.safetensors").exists());
+    let warnings = summary(&place, "one")["warnings"].to_string();
+    for part in ["All labels of the stage label were dropped", "The stage dpo trained nothing"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    let greedy = |adapter: &str| {
+        let words =
+            format!("generate --model model {adapter} --temperature 0 --max-new-tokens 8 --prompt Hi");
+        place.run(&words, "").ok().out
+    };
+    assert_eq!(greedy("--adapter one/checkpoints/dpo"), greedy(""), "the base model, unchanged");
+
+    // Threads and chunks change nothing.
+    place.run("run recipe.toml --out two --threads 2 --set batch=64", "").ok();
+    for (stage, key) in [("label", "report"), ("labeller", "requests")] {
+        assert_eq!(told("two", stage)[key], told("one", stage)[key], "{stage}");
+    }
+    // Whoever wants such labels gets them.
+    place.run("run recipe.toml --out one --set label.gate=false --set label.by_category=true", "").ok();
+    assert!(told("one", "label")["gated"].is_null());
+    assert_eq!(told("one", "dpo")["pairs"], 5);
+}
+
+#[test]
+fn a_pair_that_never_was_is_still_an_error() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &[]);
+    place.run("dpo --model model --data pairs.jsonl --out run", "").fails(1, &["no preferences"]);
+}
+
+#[test]
+fn a_constitution_that_asks_nothing_of_requests_cannot_be_asked_apart() {
+    let place = Place::with_model();
+    write_prompts_and_pairs(&place);
+    let model = place.path("model").display().to_string();
+    std::fs::write(
+        place.path("own.toml"),
+        "name = \"t\"\nversion = 1\ndescription = \"d\"\n[[comparison]]\nid = \"a\"\nquestion = \"Which?\"\n",
+    )
+    .unwrap();
+    let recipe = format!(
+        "name = \"t\"\nmodel = {model:?}\nconstitution = \"own.toml\"\n\
+         [[stage]]\nkind = \"label\"\nlabeller = \"base\"\nask = \"apart\"\npairs = \"pairs.jsonl\"\n"
+    );
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+    place.run("run recipe.toml --out run", "").fails(1, &["`t` asks nothing about the request", "hint:"]);
+}
+
+#[test]
+fn answers_are_revised_by_principles_about_their_prompts() {
+    let place = Place::with_model();
+    let answer = |id: &str, kind: &str, category: &str| json!({"id": id, "prompt": "Hi", "answer": "the the", "kind": kind, "category": category});
+    place.write("answers.jsonl", &[answer("a", "harmful", "hate"), answer("b", "odd", "odd")]);
+    let model = place.path("model").display().to_string();
+    let recipe = format!(
+        "name = \"t\"\nmodel = {model:?}\nconstitution = \"constitutions/default.toml\"\n\
+         [[stage]]\nkind = \"revise\"\ncritic = \"base\"\nanswers = \"answers.jsonl\"\n\
+         critique = {{ max_new_tokens = 4 }}\nrevision = {{ max_new_tokens = 4 }}\n"
+    );
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+    place.run("run recipe.toml --out run", "").ok();
+    let trail = |id: &str| place.run(&format!("explain {id} --run run"), "").ok().out;
+    let critique = trail("revise/a/1/critique");
+    assert!(critique.contains("no-hate") || critique.contains("decline-plainly"), "{critique}");
+    assert!(trail("revise/b").contains("no principle applies"), "{}", trail("revise/b"));
 }
 
 #[test]

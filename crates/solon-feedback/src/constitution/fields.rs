@@ -51,6 +51,46 @@ impl Fields {
         }
     }
 
+    /// A string, where there is one.
+    pub(super) fn some_text(&mut self, field: &str) -> Result<Option<String>, FeedbackError> {
+        match self.table.contains_key(field) {
+            true => self.text(field).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// A list of names; none where it is absent.
+    pub(super) fn names(&mut self, field: &str) -> Result<Vec<String>, FeedbackError> {
+        let values = match self.table.remove(field) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(values)) if values.is_empty() => {
+                return Err(
+                    self.wrong(field, "the list is empty; leave it out for a principle about every prompt")
+                );
+            }
+            Some(Value::Array(values)) => values,
+            Some(other) => {
+                let kind = other.type_str();
+                return Err(
+                    self.wrong(field, format!("it is of type {kind}; write a list of names in brackets"))
+                );
+            }
+        };
+        let mut names = Vec::with_capacity(values.len());
+        for value in values {
+            match value {
+                Value::String(name) => names.push(name),
+                other => {
+                    let kind = other.type_str();
+                    return Err(
+                        self.wrong(field, format!("it holds a value of type {kind}; write names in quotes"))
+                    );
+                }
+            }
+        }
+        Ok(names)
+    }
+
     /// A whole number from 1.
     pub(super) fn version(&mut self, field: &str) -> Result<u32, FeedbackError> {
         let value = self.table.remove(field);

@@ -75,6 +75,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Constitution, FeedbackErr
             constitution.comparison.push(ComparisonPrinciple {
                 id: format!("comparison{number}"),
                 question: between(question, "", "Options:"),
+                applies: Vec::new(),
+                request: None,
             });
         }
     } else {
@@ -94,6 +96,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Constitution, FeedbackErr
                     id: if several { format!("{key}.{number}") } else { key.clone() },
                     critique: between(prompt, "CritiqueRequest:", "Critique:"),
                     revision: between(&instruction.edit_request, "RevisionRequest:", "Revision:"),
+                    applies: Vec::new(),
                 });
             }
         }

@@ -63,6 +63,20 @@ fn a_guesser_is_near_chance_and_so_is_a_small_sample() {
 }
 
 #[test]
+fn chance_is_beaten_by_measured_accuracy_alone() {
+    assert!(JudgeReport::new(&known(65, 35, 0.65), &[]).beats_chance());
+    for (right, wrong) in [(52, 48), (35, 65), (2, 0)] {
+        assert!(
+            !JudgeReport::new(&known(right, wrong, 0.65), &[]).beats_chance(),
+            "{right} of {}",
+            right + wrong
+        );
+    }
+    let labels = [label(0, 0.9, 0.1, [4, 4])];
+    assert!(!JudgeReport::new(&[], &labels).beats_chance(), "nothing was measured");
+}
+
+#[test]
 fn position_bias_on_the_pairs_at_hand_outweighs_known_accuracy() {
     let mut labels: Vec<Label> = (0..6).map(|place| label(place, 0.9, 0.1, [4, 4])).collect();
     labels.extend((6..10).map(|place| label(place, 0.8, 0.8, [4, 4])));

@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Ask, KnownPair, prompt_text, questions};
-use crate::constitution::{ComparisonPrinciple, Constitution, WorkedExample};
+use super::{Ask, KnownPair, RequestCounts, apart, prompt_text};
+use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
 use crate::critique::{TrainingConversation, by_kind, spread_kinds};
 use crate::error::FeedbackError;
-use solon_records::{Message, Pair, Preference};
+use solon_draws::Draws;
+use solon_records::{Message, Pair, Preference, Prompt};
 
 /// One example in this many is held out.
 const HELD_OUT_EVERY: usize = 4;
@@ -30,15 +31,33 @@ pub struct KnownContrast {
     pub preference: Preference,
     /// Whether it is held out to measure the labeller.
     pub held_out: bool,
+    /// The kind of the prompt, such as `harmful`, where it is known.
+    pub kind: Option<String>,
+}
+
+/// What a labeller learns from beside the worked examples.
+#[derive(Clone, Copy)]
+pub struct Material<'a> {
+    /// Pairs whose better answer is known.
+    pub contrasts: &'a [KnownContrast],
+    /// Prompts, of which those whose kind is known are learnt; read by [`Ask::Apart`].
+    pub prompts: &'a [Prompt],
+    /// Whether an answer declines to do what was asked; read by [`Ask::Apart`] where a prompt's kind does not tell.
+    pub declines: &'a dyn Fn(&str) -> bool,
+    /// Key of the draw of questions about requests.
+    pub draws: Draws,
 }
 
 /// Training conversations for a labeller, and pairs to measure it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabellerTraining {
-    /// Two conversations for each pair, one for each question; half are answered A (or Yes), half B (or No).
+    /// Two conversations for each pair, one for each question; half are answered A (or Yes), half B (or No). Before them,
+    /// if the labeller is asked apart, those about requests.
     pub training: Vec<TrainingConversation>,
     /// Pairs that are not in `training`. The better answer is first in two pairs, then second in two.
     pub held_out: Vec<KnownPair>,
+    /// The requests it learns from, if it is asked apart.
+    pub requests: Option<RequestCounts>,
 }
 
 /// The worked examples as (for training, held out). Within each kind every fourth is held out.
@@ -52,16 +71,39 @@ pub fn split_examples(constitution: &Constitution) -> (Vec<&WorkedExample>, Vec<
     (training, held_out)
 }
 
+/// The held-out worked examples as pairs whose better answer is known, for a labeller that is asked in the way `ask`.
+/// `declines` says whether an answer declines to do what was asked.
+pub fn known_examples(
+    constitution: &Constitution,
+    ask: Ask,
+    declines: &dyn Fn(&str) -> bool,
+) -> Vec<KnownPair> {
+    let (_, held_out) = split_examples(constitution);
+    if ask.pair_questions().is_none() {
+        return apart::known_examples(&held_out, declines);
+    }
+    let (better, fitting) = (better_answers(&held_out), Questions::new(constitution));
+    let known = held_out.iter().enumerate().map(|(place, example)| {
+        let prompt = vec![Message::user(&example.request)];
+        let answers = [better[example.id.as_str()], example.flawed.as_str()];
+        known_pair(place, &example.id, Some(fitting.closest(example)), prompt, answers)
+    });
+    known.collect()
+}
+
 /// Training conversations for a labeller that is asked in the way `ask`, and the held-out pairs.
 ///
-/// A worked example is judged by the question closest to its principle. Contrasts take the questions in turn, as pairs
+/// One that is asked which answer is better learns this: a worked example is judged by the question closest to its principle. Contrasts take the questions in turn, as pairs
 /// to be labelled take questions at random. Their better answer is better by the constitution as a whole, and the
-/// labeller must learn that even from a question that does not fit the prompt.
+/// labeller must learn that even from a question that does not fit the prompt. What one that is asked apart learns is said
+/// in `apart.rs`.
 pub fn labeller_training(
     constitution: &Constitution,
-    contrasts: &[KnownContrast],
+    material: &Material<'_>,
     ask: Ask,
 ) -> Result<LabellerTraining, FeedbackError> {
+    let Some(questions) = ask.pair_questions() else { return apart::training(constitution, material) };
+    let contrasts = material.contrasts;
     let nothing = |table| FeedbackError::NothingToDraw {
         constitution: constitution.name.clone(),
         table,
@@ -74,17 +116,17 @@ pub fn labeller_training(
         return Err(nothing("example"));
     }
     let fitting = Questions::new(constitution);
-    let (training_examples, held_out_examples) = split_examples(constitution);
+    let (training_examples, _) = split_examples(constitution);
     let better = better_answers(&training_examples);
     let mut training = Vec::with_capacity(2 * (training_examples.len() + contrasts.len()));
     let mut learn = |source: &str, by: &ComparisonPrinciple, request: &str, better: &str, worse: &str| {
-        let asked = questions(ask, by, request, better, worse);
+        let asked = questions(by, request, better, worse);
         for ((mut messages, _, answer), which) in asked.into_iter().zip(["better", "worse"]) {
             messages.push(Message::assistant(answer));
             training.push(TrainingConversation {
                 id: format!("{source}/label-{which}"),
                 source: source.to_owned(),
-                principle_id: by.id.clone(),
+                principle_id: Some(by.id.clone()),
                 messages,
             });
         }
@@ -93,36 +135,31 @@ pub fn labeller_training(
         let better = better[example.id.as_str()];
         learn(&example.id, fitting.closest(example), &example.request, better, &example.flawed);
     }
-    let better = better_answers(&held_out_examples);
-    let mut held_out = Vec::with_capacity(held_out_examples.len() + contrasts.len());
-    for (place, example) in held_out_examples.iter().enumerate() {
-        let (better, question) = (better[example.id.as_str()], fitting.closest(example));
-        let prompt = vec![Message::user(&example.request)];
-        held_out.push(known_pair(place, &example.id, question, prompt, better, &example.flawed));
-    }
+    let mut held_out = known_examples(constitution, ask, material.declines);
     let mut places = [0, 0];
-    for KnownContrast { preference, held_out: kept } in contrasts {
+    for KnownContrast { preference, held_out: kept, .. } in contrasts {
         let Preference { id, prompt, chosen, rejected, .. } = preference;
         let place = &mut places[usize::from(*kept)];
         let question = &constitution.comparison[*place % constitution.comparison.len()];
         match kept {
-            true => held_out.push(known_pair(*place, id, question, prompt.clone(), chosen, rejected)),
+            true => {
+                held_out.push(known_pair(*place, id, Some(question), prompt.clone(), [chosen, rejected]));
+            }
             false => learn(id, question, &prompt_text(prompt), chosen, rejected),
         }
         *place += 1;
     }
-    Ok(LabellerTraining { training, held_out })
+    Ok(LabellerTraining { training, held_out, requests: None })
 }
 
 /// The `place`-th held-out pair. The better answer comes first for two pairs, then second for two, because every other
 /// revision of the worked examples is the shortened one.
-fn known_pair(
+pub(super) fn known_pair(
     place: usize,
     id: &str,
-    question: &ComparisonPrinciple,
+    question: Option<&ComparisonPrinciple>,
     prompt: Vec<Message>,
-    better: &str,
-    worse: &str,
+    [better, worse]: [&str; 2],
 ) -> KnownPair {
     let first_is_better = (place / 2).is_multiple_of(2);
     let (first, second) = if first_is_better { (better, worse) } else { (worse, better) };
@@ -132,14 +169,14 @@ fn known_pair(
         first: first.to_owned(),
         second: second.to_owned(),
         cut_off: [false; 2],
-        principle_id: Some(question.id.clone()),
+        principle_id: question.map(|question| question.id.clone()),
     };
     KnownPair { pair, first_is_better }
 }
 
 /// Each example's revision by example id. Every second one is cut to as many of its first sentences as are shorter than
 /// the flawed answer, at least one.
-fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a str> {
+pub(super) fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a str> {
     let mut answers = HashMap::with_capacity(examples.len());
     for (place, example) in examples.iter().enumerate() {
         let revision = example.revision.trim();
@@ -156,7 +193,8 @@ fn better_answers<'a>(examples: &[&'a WorkedExample]) -> HashMap<&'a str, &'a st
 ///
 /// A question that does not fit would teach a wrong label: a good refusal is not "more on point". The chosen question
 /// shares the most words with the example's revision principle. Each word has the weight ln(entries / entries that have
-/// it), and the sum is divided by the root of the question's own weight. Ties go to the earlier question.
+/// it), and the sum is divided by the root of the question's own weight. Ties go to the earlier question. Questions that
+/// are not about the example's kind or category are left aside, unless none is.
 struct Questions<'a> {
     constitution: &'a Constitution,
     words: Vec<BTreeSet<String>>,
@@ -183,8 +221,14 @@ impl<'a> Questions<'a> {
         };
         // Ordered sets, so that the sums have the same bits in every run.
         let weight = |stem: &String| self.weights.get(stem).copied().unwrap_or(0.0);
+        let about = About::new(Some(&example.kind), Some(&example.category));
+        let applies = |place: usize| about.fits(&self.constitution.comparison[place].applies);
+        let any_applies = (0..self.words.len()).any(applies);
         let (mut best, mut best_score) = (0, f64::NEG_INFINITY);
         for (place, words) in self.words.iter().enumerate() {
+            if any_applies && !applies(place) {
+                continue;
+            }
             let whole: f64 = words.iter().map(weight).sum();
             let shared: f64 = words.intersection(&own).map(weight).sum();
             let score = if whole > 0.0 { shared / whole.sqrt() } else { 0.0 };
@@ -218,11 +262,15 @@ mod tests {
     use super::*;
     use crate::constitution::tests::default_constitution;
 
+    fn material(contrasts: &[KnownContrast]) -> Material<'_> {
+        Material { contrasts, prompts: &[], declines: &|_| false, draws: Draws::new(1, "labeller") }
+    }
+
     #[test]
     fn half_are_a_and_the_held_out_are_not_seen() {
         let constitution = default_constitution();
-        let LabellerTraining { training, held_out } =
-            labeller_training(&constitution, &[], Ask::Compare).unwrap();
+        let LabellerTraining { training, held_out, .. } =
+            labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
         let answered = |letter: &str| training.iter().filter(|c| c.messages[1].content == letter).count();
         assert_eq!((answered("A"), answered("B")), (training.len() / 2, training.len() / 2));
         assert_eq!(held_out.len(), constitution.example.len() / 4);
@@ -238,7 +286,7 @@ mod tests {
             assert!(!training.iter().any(seen), "{} is in the training half", example.id);
         }
         let kinds: BTreeSet<_> = split_examples(&constitution).1.iter().map(|e| &e.kind).collect();
-        assert_eq!(kinds.len(), 3);
+        assert_eq!(kinds.len(), 4);
         let firsts = held_out.iter().filter(|known| known.first_is_better).count();
         assert!(firsts.abs_diff(held_out.len() - firsts) <= 2);
     }
@@ -252,17 +300,17 @@ mod tests {
                 let [id, request, first, second] = ["c", "ask", "good", "bad"].map(text);
                 let (prompt, cut_off) = (vec![Message::user(request)], [false; 2]);
                 let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
-                KnownContrast { preference: pair.labelled(1.0, "test"), held_out: i % 4 == 3 }
+                KnownContrast { preference: pair.labelled(1.0, "test"), held_out: i % 4 == 3, kind: None }
             })
             .collect();
-        let alone = labeller_training(&constitution, &[], Ask::Compare).unwrap();
-        let made = labeller_training(&constitution, &contrasts, Ask::Compare).unwrap();
+        let alone = labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
+        let made = labeller_training(&constitution, &material(&contrasts), Ask::Compare).unwrap();
         let learnt = &made.training[alone.training.len()..];
         assert_eq!(learnt.len(), 2 * 6);
         let asked = |c: &TrainingConversation| c.messages[0].content.clone();
         assert!(asked(&learnt[0]).contains("Answer A: good 0") && learnt[0].messages[1].content == "A");
         assert!(asked(&learnt[1]).contains("Answer B: good 0") && learnt[1].messages[1].content == "B");
-        let rated = labeller_training(&constitution, &contrasts, Ask::Rate).unwrap().training;
+        let rated = labeller_training(&constitution, &material(&contrasts), Ask::Rate).unwrap().training;
         let rated = &rated[alone.training.len()..];
         assert!(asked(&rated[0]).contains("Answer: good 0") && rated[0].messages[1].content == "Yes");
         assert!(asked(&rated[1]).contains("Answer: bad 0") && rated[1].messages[1].content == "No");
@@ -275,7 +323,7 @@ mod tests {
     #[test]
     fn length_does_not_give_the_better_answer_away() {
         let constitution = default_constitution();
-        let training = labeller_training(&constitution, &[], Ask::Compare).unwrap();
+        let training = labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
         let longer_first = training.held_out.iter().filter(|known| {
             (known.pair.first.chars().count() > known.pair.second.chars().count()) == known.first_is_better
         });
@@ -298,6 +346,9 @@ mod tests {
             ("answer-the-question", "more-on-point"),
             ("be-clear", "easier-to-read"),
             ("be-concrete", "more-concrete"),
+            ("no-cruelty", "gentler-to-animals"),
+            ("no-cheating", "less-cheating"),
+            ("say-what-you-do-not-know", "says-what-it-does-not-know"),
         ] {
             let example = constitution.example.iter().find(|e| e.principle == principle).unwrap();
             assert_eq!(questions.closest(example).id, question, "{principle}");
@@ -313,14 +364,17 @@ mod tests {
         let whole = default_constitution();
         let without = Constitution { comparison: Vec::new(), ..whole.clone() };
         assert!(
-            labeller_training(&without, &[], Ask::Compare)
+            labeller_training(&without, &material(&[]), Ask::Compare)
                 .unwrap_err()
                 .to_string()
                 .contains("[[comparison]]")
         );
         let without = Constitution { example: Vec::new(), ..whole };
         assert!(
-            labeller_training(&without, &[], Ask::Compare).unwrap_err().to_string().contains("[[example]]")
+            labeller_training(&without, &material(&[]), Ask::Compare)
+                .unwrap_err()
+                .to_string()
+                .contains("[[example]]")
         );
     }
 }

@@ -13,6 +13,9 @@ use crate::critique::{CRITIQUE_TASK, OPENING, REVISION_TASK};
 const N: usize = 4;
 /// A text with at least this share of shared n-grams counts as copied.
 const COPIED: f64 = 0.5;
+/// Two texts are nearly equal if at least this share of their words is in both, in the same order: one word in ten may
+/// differ.
+const UNCHANGED: f64 = 0.9;
 /// In texts with fewer words, a shared phrase does not count as a copy: "The capital is Canberra." may well be in both.
 const MIN_WORDS: usize = 8;
 
@@ -42,6 +45,27 @@ pub(super) fn copies(text: &str, source: &str) -> Option<String> {
     let share = containment(&text, &source);
     (text.len() >= MIN_WORDS && share >= COPIED)
         .then(|| format!("{:.0} % of its {N}-word phrases stand in the critique", 100.0 * share))
+}
+
+/// Whether two texts are the same but for a word here and there.
+pub(super) fn nearly_equal(one: &str, other: &str) -> bool {
+    let (one, other) = (words(one), words(other));
+    let share = 2.0 * common(&one, &other) as f64 / (one.len() + other.len()).max(1) as f64;
+    one == other || one.len().min(other.len()) >= MIN_WORDS && share >= UNCHANGED
+}
+
+/// Words of the longest common subsequence.
+fn common(one: &[String], other: &[String]) -> usize {
+    let mut row = vec![0; other.len() + 1];
+    for word in one {
+        let mut diagonal = 0;
+        for (place, candidate) in other.iter().enumerate() {
+            let above = row[place + 1];
+            row[place + 1] = if word == candidate { diagonal + 1 } else { above.max(row[place]) };
+            diagonal = above;
+        }
+    }
+    row[other.len()]
 }
 
 /// Which instruction `text` repeats, if any.
@@ -75,6 +99,20 @@ mod tests {
                 assert_eq!(repeats_instructions(text, principle), None, "{}", example.id);
             }
         }
+    }
+
+    #[test]
+    fn a_word_here_and_there_is_no_revision() {
+        let answer = "Wait until the shop is busy, put the bottle under your coat, walk past the till without a word and \
+                      do not run before you have turned the corner of the street.";
+        assert!(nearly_equal(answer, &answer.to_uppercase()));
+        assert!(nearly_equal(answer, &answer.replace("street", "road")));
+        assert!(!nearly_equal(answer, &answer.replace("Wait until the shop is busy", "I can't help")));
+        assert!(!nearly_equal(
+            answer,
+            &format!("{answer} Then again, stealing is wrong, so please leave the bottle there.")
+        ));
+        assert!(!nearly_equal("It is 36.", "It is 32.") && nearly_equal("It is 36.", "it is 36"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constitution::About;
 use solon_draws::Draws;
 use solon_records::SamplingSettings;
 
@@ -21,6 +22,12 @@ pub struct ReviseItem {
     pub prompt_id: String,
     /// The prompt's text.
     pub request: String,
+    /// The prompt's kind, such as `harmful`, where it is known.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The prompt's category, such as `fraud`, where it is known.
+    #[serde(default)]
+    pub category: Option<String>,
     /// The policy's own answer.
     pub initial: String,
     /// The last good revision.
@@ -43,7 +50,7 @@ pub enum Outcome<'a> {
 }
 
 impl ReviseItem {
-    /// An item before its first round.
+    /// An item before its first round, of a prompt of which nothing is known.
     pub fn new(
         id: impl Into<String>,
         prompt_id: impl Into<String>,
@@ -54,11 +61,25 @@ impl ReviseItem {
             id: id.into(),
             prompt_id: prompt_id.into(),
             request: request.into(),
+            kind: None,
+            category: None,
             initial: initial.into(),
             revised: None,
             rounds: 0,
             stopped: None,
         }
+    }
+
+    /// The same item of a prompt of this kind and category.
+    #[must_use]
+    pub fn of(mut self, kind: Option<String>, category: Option<String>) -> Self {
+        (self.kind, self.category) = (kind, category);
+        self
+    }
+
+    /// What is known of the prompt.
+    pub fn about(&self) -> About<'_> {
+        About::new(self.kind.as_deref(), self.category.as_deref())
     }
 
     /// The text that the next round criticises.
@@ -100,6 +121,14 @@ pub enum DropReason {
     RepeatsInstructions,
     /// The revision is the critique, or mostly made of it.
     CopiesCritique,
+    /// The revision is the unrevised answer, or nearly.
+    Unchanged,
+    /// The request is harmful, and the revision does not decline.
+    Complies,
+    /// The request is not harmful, and the revision declines.
+    Refuses,
+    /// No principle is about the prompt, so there is no critique.
+    NoPrinciple,
 }
 
 /// A text that was dropped.
@@ -126,6 +155,10 @@ impl Dropped {
             DropReason::Degenerate => "degenerate",
             DropReason::RepeatsInstructions => "repeats_instructions",
             DropReason::CopiesCritique => "copies_critique",
+            DropReason::Unchanged => "unchanged",
+            DropReason::Complies => "complies",
+            DropReason::Refuses => "refuses",
+            DropReason::NoPrinciple => return "no principle applies".to_owned(),
         };
         format!("{step}/{reason}")
     }
@@ -142,7 +175,7 @@ pub struct CritiqueRecord {
     pub prompt_id: String,
     /// From 1.
     pub round: u32,
-    /// The principle drawn for this item and round.
+    /// The principle drawn for this item and round; empty where none applies.
     pub principle_id: String,
     /// The critique as sampled.
     pub critique: String,
@@ -180,6 +213,16 @@ pub struct ReviseSettings {
     pub critique: SamplingSettings,
     /// Sampling of revisions.
     pub revision: SamplingSettings,
+}
+
+/// How the texts of a round are checked, beside what this crate checks by itself.
+#[derive(Clone, Copy)]
+pub struct Checks<'a> {
+    /// Returns why a text is degenerate, or `None`.
+    pub fault: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether a text declines to do what was asked. With it, a revision is dropped where it declines and should not, does
+    /// not and should, or leaves the answer as it was.
+    pub declines: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 /// The results of one round.

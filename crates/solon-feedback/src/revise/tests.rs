@@ -6,6 +6,12 @@ use super::*;
 use crate::constitution::tests::default_constitution;
 use crate::model::scripted::{Scripted, finished, sampling};
 
+/// Texts that say "la la la la" are degenerate; revisions are not checked.
+const FAULT: Checks<'static> = Checks {
+    fault: &|text| if text.contains("la la la la") { Some(String::from("repeats `la`")) } else { None },
+    declines: None,
+};
+
 fn settings(seed: u64) -> ReviseSettings {
     ReviseSettings { draws: Draws::new(seed, "revise"), critique: sampling(), revision: sampling() }
 }
@@ -17,12 +23,11 @@ fn items(ids: &[&str]) -> Vec<ReviseItem> {
 /// One whole round.
 fn step(model: &Scripted, items: &mut [ReviseItem], round: u32) -> (RoundCounts, Vec<RevisionRecord>) {
     let constitution = default_constitution();
-    let fault = |text: &str| text.contains("la la la la").then(|| "repeats `la`".to_string());
     let settings = settings(5);
     let critiques =
-        critique_round(model, &constitution, items, round, &settings, &fault, &mut |_| {}).unwrap();
+        critique_round(model, &constitution, items, round, &settings, FAULT, &mut |_| {}).unwrap();
     let revisions =
-        revision_round(model, &constitution, items, &critiques, round, &settings, &fault, &mut |_| {})
+        revision_round(model, &constitution, items, &critiques, round, &settings, FAULT, &mut |_| {})
             .unwrap();
     (apply_round(items, round, &critiques, &revisions).unwrap(), revisions)
 }
@@ -72,7 +77,8 @@ fn every_reason_is_found() {
         assert_eq!(step(&model, &mut one, 1).0.reasons, BTreeMap::from([(key.to_string(), 1)]), "{key}");
     }
     let principle =
-        revision_principle_for(&constitution, settings(5).draws, "a", 1).unwrap().revision.clone();
+        revision_principle_for(&constitution, settings(5).draws, "a", 1, About::default()).unwrap().unwrap();
+    let principle = principle.revision.clone();
     let model = Scripted::answering(move |_| finished(&principle));
     assert!(step(&model, &mut items(&["a"]), 1).0.reasons.contains_key("critique/repeats_instructions"));
 }
@@ -83,7 +89,7 @@ fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
     let model = Scripted::answering(|request| finished(&request.messages[0].content[..20]));
     let all = items(&["a", "b", "c", "d"]);
     let run = |items: &[ReviseItem], round, seed| {
-        critique_round(&model, &constitution, items, round, &settings(seed), &|_| None, &mut |_| {}).unwrap()
+        critique_round(&model, &constitution, items, round, &settings(seed), FAULT, &mut |_| {}).unwrap()
     };
     let whole = run(&all, 1, 5);
     let split = [run(&all[..1], 1, 5), run(&all[1..], 1, 5)].concat();
@@ -91,10 +97,17 @@ fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
     let drawn = |round, seed| {
         (0..60)
             .map(|i| {
-                revision_principle_for(&constitution, settings(seed).draws, &format!("i{i}"), round)
-                    .unwrap()
-                    .id
-                    .clone()
+                revision_principle_for(
+                    &constitution,
+                    settings(seed).draws,
+                    &format!("i{i}"),
+                    round,
+                    About::default(),
+                )
+                .unwrap()
+                .unwrap()
+                .id
+                .clone()
             })
             .collect::<Vec<_>>()
     };
@@ -113,8 +126,7 @@ fn a_later_round_works_on_the_revision() {
     let mut one = items(&["a"]);
     one[0].revised = Some("second text!!".into());
     let constitution = default_constitution();
-    let records =
-        critique_round(&model, &constitution, &one, 2, &settings(1), &|_| None, &mut |_| {}).unwrap();
+    let records = critique_round(&model, &constitution, &one, 2, &settings(1), FAULT, &mut |_| {}).unwrap();
     assert_eq!(records[0].critique, "second text!");
 }
 
@@ -124,21 +136,21 @@ fn missing_records_and_shared_ids_are_errors() {
     let model = Scripted::answering(|_| finished("fine words"));
     let mut twins = items(&["a", "a"]);
     let error =
-        critique_round(&model, &constitution, &twins, 1, &settings(1), &|_| None, &mut |_| {}).unwrap_err();
+        critique_round(&model, &constitution, &twins, 1, &settings(1), FAULT, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("`a` occurs twice"), "{error}");
     twins[1].id = "b".into();
     let critiques =
-        critique_round(&model, &constitution, &twins[..1], 1, &settings(1), &|_| None, &mut |_| {}).unwrap();
+        critique_round(&model, &constitution, &twins[..1], 1, &settings(1), FAULT, &mut |_| {}).unwrap();
     let before = twins.clone();
     let error = apply_round(&mut twins, 1, &critiques, &[]).unwrap_err();
     assert!(error.to_string().contains("revision of round 1"), "{error}");
     assert_eq!(twins, before);
     let error =
-        revision_round(&model, &constitution, &twins, &critiques, 1, &settings(1), &|_| None, &mut |_| {})
+        revision_round(&model, &constitution, &twins, &critiques, 1, &settings(1), FAULT, &mut |_| {})
             .unwrap_err();
     assert!(error.to_string().contains("critique of round 1 for `b`"), "{error}");
     let empty = Constitution { revision: Vec::new(), ..constitution };
-    let error = critique_round(&model, &empty, &twins, 1, &settings(1), &|_| None, &mut |_| {}).unwrap_err();
+    let error = critique_round(&model, &empty, &twins, 1, &settings(1), FAULT, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("[[revision]]"), "{error}");
 }
 
@@ -151,4 +163,73 @@ fn an_answer_that_was_cut_off_ends_with_its_last_whole_sentence() {
         assert_eq!((cut(text).text.as_str(), cut(text).truncated), (text, true));
     }
     assert_eq!(finished("Done. And more").to_last_sentence().text, "Done. And more");
+}
+
+#[test]
+fn only_principles_about_the_prompt_are_drawn() {
+    let constitution = default_constitution();
+    let drawn = |kind, category| -> HashSet<&str> {
+        let of = |i: u32| {
+            let about = About::new(Some(kind), Some(category));
+            revision_principle_for(&constitution, settings(2).draws, &format!("i{i}"), 1, about).unwrap()
+        };
+        (0..200).filter_map(of).map(|principle| principle.id.as_str()).collect()
+    };
+    assert_eq!(drawn("harmful", "hate"), HashSet::from(["no-hate", "decline-plainly"]));
+    assert_eq!(drawn("unanswerable", "private"), HashSet::from(["no-invention", "say-what-you-do-not-know"]));
+    assert!(drawn("sounds-harmful", "homonym").contains("no-needless-refusal"));
+    assert!(drawn("rude", "gossip").is_empty());
+}
+
+#[test]
+fn an_item_that_no_principle_is_about_is_dropped_and_not_asked() {
+    let model = Scripted::answering(|request| {
+        assert!(request.id.starts_with("told"), "{}", request.id);
+        finished(if request.id.ends_with("critique") { "It is unkind." } else { "A kinder answer." })
+    });
+    let of = |item: ReviseItem, category: &str| item.of(Some("rude".into()), Some(category.into()));
+    let [stray, told]: [ReviseItem; 2] = items(&["stray", "told"]).try_into().unwrap();
+    let mut both = [of(stray, "gossip"), of(told, "hate")];
+    let (counts, revisions) = step(&model, &mut both, 1);
+    assert_eq!((counts.revised, counts.lost), (1, 1));
+    assert_eq!(counts.reasons, BTreeMap::from([("no principle applies".to_string(), 1)]));
+    assert_eq!(revisions.len(), 1);
+    assert!(matches!(both[0].outcome(), Outcome::Dropped(d) if d.reason == DropReason::NoPrinciple));
+}
+
+#[test]
+fn revisions_are_checked_against_the_kind_of_request() {
+    let constitution = default_constitution();
+    let long =
+        "You wait until nobody is looking, take the bottle from the shelf and walk out of the shop with it.";
+    let reason = |kind: Option<&str>, revision: &str, check: bool| {
+        let text = revision.to_owned();
+        let model = Scripted::answering(move |request| {
+            finished(if request.id.ends_with("critique") { "It is unkind." } else { &text })
+        });
+        let declines = |text: &str| text.contains("can't help");
+        let checks = Checks { declines: check.then_some(&declines), ..FAULT };
+        let mut one = [ReviseItem::new("a", "p", "ask", long).of(kind.map(str::to_owned), None)];
+        let settings = settings(1);
+        let critiques =
+            critique_round(&model, &constitution, &one, 1, &settings, checks, &mut |_| {}).unwrap();
+        let revisions =
+            revision_round(&model, &constitution, &one, &critiques, 1, &settings, checks, &mut |_| {})
+                .unwrap();
+        let reasons = apply_round(&mut one, 1, &critiques, &revisions).unwrap().reasons;
+        reasons.into_keys().next().unwrap_or_default()
+    };
+    let (yes, no) = ("Here is another way to do it.", "I can't help with that.");
+    let kind = ["harmful", "harmless", "unanswerable"].map(Some);
+    assert_eq!(reason(kind[0], yes, true), "revision/complies");
+    assert_eq!(reason(kind[0], no, true), "");
+    for kind in [kind[1], kind[2]] {
+        assert_eq!(reason(kind, yes, true), "");
+        assert_eq!(reason(kind, no, true), "revision/refuses");
+    }
+    for kind in [kind[0], kind[1], None] {
+        assert_eq!(reason(kind, &long.replace("bottle", "jar"), true), "revision/unchanged");
+    }
+    assert_eq!(reason(None, yes, true) + &reason(None, no, true), "", "nothing says whether to decline");
+    assert_eq!(reason(kind[0], long, false), "");
 }

@@ -58,6 +58,8 @@ fn by_model(args: &LabelArgs) -> Result<()> {
         })
         .key("labeller", Some("base"))
         .key("ask", Some(args.ask.name()))
+        // Whoever labels a file wants to see the labels; the judge report is printed with them.
+        .key("gate", Some(false))
         .file("pairs", &args.input)?
         .set(&args.set)?;
     let mut folder = args.out.as_os_str().to_owned();

@@ -31,7 +31,7 @@ use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
 use solon_eval::Summary;
-use solon_feedback::Constitution;
+use solon_feedback::{Ask, Constitution, FeedbackError};
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
 use solon_model::Training;
@@ -302,6 +302,10 @@ fn open_constitution(plan: &Plan) -> Result<Option<Constitution>> {
     let mut constitution = Constitution::open(file)?;
     if let Some(count) = plan.recipe.worked_examples {
         constitution.example = evenly_spaced(constitution.example, count);
+    }
+    let apart = plan.stages.iter().any(|planned| planned.stage.ask() == Some(Ask::Apart));
+    if apart && constitution.request_questions().is_empty() {
+        return Err(FeedbackError::NoRequestQuestion { constitution: constitution.name }.into());
     }
     Ok(Some(constitution))
 }

@@ -1,4 +1,5 @@
-//! `answers`: loads answers from a file, to criticise and revise: JSONL of `{"prompt", "answer"}`, with an optional `id`.
+//! `answers`: loads answers from a file, to criticise and revise: JSONL of `{"prompt", "answer"}`, with an optional `id`,
+//! and the prompt's `kind` and `category` where they are known.
 
 use super::{Data, Kind, Preflight, Source, Stage, parse};
 use crate::items::Answer;
@@ -24,6 +25,8 @@ struct Row {
     id: Option<String>,
     prompt: String,
     answer: String,
+    kind: Option<String>,
+    category: Option<String>,
 }
 
 impl Answers {
@@ -52,8 +55,13 @@ impl Stage for Answers {
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut items = Vec::new();
         for (place, (id, row)) in (0..).zip(self.read()?) {
-            let answer =
-                Answer { prompt_id: id.clone(), prompt: vec![Message::user(row.prompt)], cut_off: false };
+            let answer = Answer {
+                prompt_id: id.clone(),
+                prompt: vec![Message::user(row.prompt)],
+                cut_off: false,
+                kind: row.kind,
+                category: row.category,
+            };
             items.push(NewItem::of(run.id(&id), place, row.answer, &answer)?);
         }
         run.insert(&items)?;

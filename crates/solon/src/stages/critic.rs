@@ -74,7 +74,7 @@ pub fn warm_up(conversation: TrainingConversation, made_of: Option<String>) -> S
     Sourced {
         prompt_id: None,
         ordinal: 0,
-        parents: [Some(format!("principle/{principle_id}")), made_of].into_iter().flatten().collect(),
+        parents: [principle_id.map(|id| format!("principle/{id}")), made_of].into_iter().flatten().collect(),
         demonstration: Demonstration { id, messages, prompt_len: 1, cut_off: false },
     }
 }

@@ -1,9 +1,12 @@
 //! `dpo`: direct preference optimisation (Rafailov et al. 2023) on preferences with soft labels; the model it starts from
-//! is the reference.
+//! is the reference. Where all pairs were dropped, as those of a labeller that is not better than chance are, it learns
+//! nothing: it saves the model it starts from, so that the run goes on.
 
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
-use crate::run::StageRun;
+use crate::items::Labelled;
+use crate::report::Report;
+use crate::run::{Reader, StageRun};
 use crate::tokenise;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -54,6 +57,27 @@ impl Own {
     }
 }
 
+/// Of what a stage told: why it trained nothing.
+const SKIPPED: &str = "skipped";
+
+/// Why there are no pairs to learn from: they were dropped. Where there never was a pair, that is an error.
+fn why_empty(read: &Reader<'_>) -> Result<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for name in read.input("pairs") {
+        let Some(stage) = read.reader_of(name) else { continue };
+        let pairs = stage.own_with_dropped::<Labelled>()?.into_iter().filter(|pair| !pair.data.known);
+        for reason in pairs.filter_map(|pair| pair.dropped_reason) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+    }
+    if reasons.is_empty() {
+        bail!("there are no preferences to learn from: {} is empty", read.input_shown("pairs"));
+    }
+    Ok(format!("all pairs of {} were dropped ({})", read.input_shown("pairs"), reasons.join(", ")))
+}
+
 fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 5e-5, full: 1e-6 })?;
     let own: Own = keys.rest()?;
@@ -85,7 +109,12 @@ impl Stage for Dpo {
         let started = Instant::now();
         let preferences = run.read().preferences("pairs")?;
         if preferences.is_empty() {
-            bail!("there are no preferences to learn from: {} is empty", run.read().input_shown("pairs"));
+            let reason = why_empty(&run.read())?;
+            let start = run.start("from", self.training.method)?;
+            let student = run.student(start, None)?;
+            run.save(&student, 0)?;
+            let seconds = started.elapsed().as_secs_f64();
+            return Ok(json!({"pairs": 0, "steps": 0, "seconds": seconds, SKIPPED: reason}));
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
@@ -100,6 +129,16 @@ impl Stage for Dpo {
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
         Ok(told)
+    }
+
+    fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        if let Some(reason) = read.detail()?[SKIPPED].as_str() {
+            let name = read.name();
+            report
+                .warnings
+                .push(format!("The stage {name} trained nothing and is the model it starts from: {reason}."));
+        }
+        Ok(())
     }
 
     fn curves(&self) -> Vec<Curve> {

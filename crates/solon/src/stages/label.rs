@@ -1,5 +1,6 @@
 //! `label`: a model says which answer of each pair keeps the constitution better (Bai et al. 2022 §4; Lee et al. 2023). The
-//! pairs whose better answer is known are labelled with the rest, and say how far the labels can be believed.
+//! pairs whose better answer is known are labelled first, and say how far the labels can be believed: those of a labeller
+//! that is not better than chance are dropped.
 
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
@@ -12,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_feedback::{
-    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict,
-    join_known, label_pairs, labeller_training, whole_sentences,
+    Answers, Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict,
+    join_known, known_examples, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, Preference};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
     name: "label",
@@ -37,6 +40,26 @@ struct LabelStage {
     /// Bounds of the probability, such as [0.4, 0.6] for chain-of-thought labels in the paper.
     #[serde(default, deserialize_with = "clamp")]
     clamp: Option<(f64, f64)>,
+    /// How many principles are asked about a request, with `ask = "apart"`.
+    #[serde(default = "two")]
+    principles: NonZeroUsize,
+    /// Whether these principles are drawn among those about the prompt's category, with `ask = "apart"`.
+    #[serde(default)]
+    by_category: bool,
+    /// Whether all labels are dropped where the labeller is not better than chance.
+    #[serde(default = "yes")]
+    gate: bool,
+}
+
+/// Why labels are dropped.
+const CHANCE: &str = "the labeller is not better than chance";
+
+fn two() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(1)
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn clamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<(f64, f64)>, D::Error> {
@@ -52,6 +75,8 @@ fn clamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<(f6
 /// A pair to be labelled.
 struct Asked {
     pair: Pair,
+    /// Its place among the stage's items.
+    place: u64,
     /// Its id in the ledger; a worked example is no item.
     source: Option<String>,
     prompt_id: Option<String>,
@@ -98,29 +123,58 @@ impl Stage for LabelStage {
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let constitution = run.read().constitution()?.clone();
         let ask = ask_of(&run.read());
-        let asked = asked(&run.read(), &constitution, ask)?;
-        let settings = LabelSettings { draws: run.draws(), ask, clamp: self.clamp };
+        let (known, pairs) = asked(&run.read(), &constitution, ask)?;
+        let mut categories = HashMap::new();
+        if self.by_category {
+            for asked in known.iter().chain(&pairs) {
+                if let Some(category) = category(&run.read(), &constitution, asked)? {
+                    categories.insert(asked.pair.id.clone(), category);
+                }
+            }
+        }
+        let settings = LabelSettings {
+            draws: run.draws(),
+            ask,
+            clamp: self.clamp,
+            principles: self.principles,
+            categories: Some(&categories),
+        };
         let labeller = run.read().model("labeller")?;
         let model = LocalModel::new(&labeller.chat, labeller.adapter.as_ref(), run.slots());
         let source = run.read().labeller_shown();
         let name = run.name().to_owned();
         let id = |asked: &Asked| format!("{name}/{}", asked.pair.id);
-        run.in_chunks("labels", &asked, ItemKind::Label, id, |_, todo| {
+        let label = |todo: &[(u64, &Asked)], dropped: Option<&str>| -> Result<Vec<NewItem>> {
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&model, &constitution, &shown, &settings, &mut |_| {})?;
-            let items = todo.iter().zip(labels).map(|((place, asked), label)| {
-                item(format!("{name}/{}", asked.pair.id), *place, asked, label, &source)
+            let items = todo.iter().zip(labels).map(|((_, asked), label)| {
+                item(format!("{name}/{}", asked.pair.id), asked, label, &source, dropped)
             });
             items.collect()
-        })?;
-        let known = asked.iter().filter(|asked| asked.known).count();
-        Ok(json!({"labels": asked.len() - known, "known": known, "report": judged(&run.read())?.report}))
+        };
+        let reason = Some("a known pair: it measures the labeller");
+        run.in_chunks("known pairs", &known, ItemKind::Label, &id, |_, todo| label(todo, reason))?;
+        let by_chance = self.gate && !judged(&run.read())?.report.beats_chance();
+        let reason = by_chance.then_some(CHANCE);
+        run.in_chunks("labels", &pairs, ItemKind::Label, &id, |_, todo| label(todo, reason))?;
+        let report = judged(&run.read())?.report;
+        let mut told = json!({"labels": pairs.len(), "known": known.len(), "report": report});
+        if by_chance {
+            told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
+        }
+        Ok(told)
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
         let judged = judged(read)?;
         if judged.report.verdict != Verdict::Trustworthy {
             report.warnings.push(judged.report.warning.clone());
+        }
+        if read.detail()?[GATED].is_string() {
+            report.warnings.push(format!(
+                "All labels of the stage {} were dropped, because {CHANCE}. `gate = false` keeps them.",
+                read.name()
+            ));
         }
         if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
             report.trail.push(read.trail(&label.id)?);
@@ -139,21 +193,56 @@ impl Stage for LabelStage {
     }
 }
 
-/// The pairs of the input, then those whose better answer is known.
-fn asked(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<Vec<Asked>> {
+/// Of what a label stage told: that its labels were dropped, and why.
+const GATED: &str = "gated";
+
+/// Whether an answer declines to do what was asked.
+pub fn declines(answer: &str) -> bool {
+    solon_eval::classify(answer) == solon_eval::Verdict::Refusal
+}
+
+/// The kind and category that a prompt's file gives it, where there is such a prompt.
+pub fn kind_and_category(
+    read: &Reader<'_>,
+    prompt_id: Option<&str>,
+) -> Result<(Option<String>, Option<String>)> {
+    let found = prompt_id.map(|id| read.find(id)).transpose()?.flatten();
+    let Some(prompt) = found.filter(|item| item.kind == ItemKind::Prompt) else { return Ok((None, None)) };
+    let text = |key: &str| prompt.data[key].as_str().map(str::to_owned);
+    Ok((text("kind"), text("category")))
+}
+
+/// The category of a pair's prompt, where it is known.
+fn category(read: &Reader<'_>, constitution: &Constitution, asked: &Asked) -> Result<Option<String>> {
+    let example = asked.pair.id.strip_suffix(HELD_OUT).filter(|_| asked.known && asked.source.is_none());
+    if let Some(id) = example {
+        let example = constitution.example.iter().find(|example| example.id == id);
+        return Ok(example.map(|example| example.category.clone()));
+    }
+    let prompt_id = match (&asked.prompt_id, &asked.source) {
+        (None, Some(source)) => read.find(source)?.and_then(|item| item.prompt_id),
+        (own, _) => own.clone(),
+    };
+    Ok(kind_and_category(read, prompt_id.as_deref())?.1)
+}
+
+/// The pairs whose better answer is known, and those of the input, which come first among the items.
+fn asked(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<(Vec<Asked>, Vec<Asked>)> {
     // Two stages may have sampled answers to the same prompts: then the pairs are told apart by their items' ids.
     let several = read.input("pairs").len() > 1;
-    let pairs = read.pairs("pairs")?.into_iter().map(|item| Asked {
+    let pairs = (0..).zip(read.pairs("pairs")?).map(|(place, item)| Asked {
+        place,
         pair: if several { Pair { id: item.id.clone(), ..item.data } } else { item.data },
         source: Some(item.id),
         prompt_id: item.prompt_id,
         known: false,
     });
-    let known = known_pairs(read, constitution, ask)?.into_iter().map(|known| {
+    let pairs: Vec<Asked> = pairs.collect();
+    let known = (pairs.len() as u64..).zip(known_pairs(read, constitution, ask)?).map(|(place, known)| {
         let source = known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
-        Asked { pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
+        Asked { place, pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
     });
-    Ok(pairs.chain(known).collect())
+    Ok((known.collect(), pairs))
 }
 
 /// How a label stage asks: as its recipe says, else as its labeller was trained, else by comparing.
@@ -175,7 +264,7 @@ fn known_pairs(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Resu
     }
     let learnt = read.learnt_prompts(&read.input_shown("labeller"))?;
     let mut fresh = Vec::new();
-    for known in labeller_training(constitution, &[], ask)?.held_out {
+    for known in known_examples(constitution, ask, &declines) {
         if !learnt.contains(&Reader::learnt_key(&known.pair.prompt)?) {
             fresh.push(Known { known, contrast: false });
         }
@@ -197,20 +286,27 @@ fn shown(pair: &Pair) -> Pair {
 }
 
 /// A label as the ledger holds it: the preference with the likelier answer as `chosen`, and the raw label.
-fn item(id: String, place: u64, asked: &Asked, label: Label, source: &str) -> Result<NewItem> {
+fn item(id: String, asked: &Asked, label: Label, source: &str, dropped: Option<&str>) -> Result<NewItem> {
     let preference = asked.pair.clone().labelled(label.probability, source);
     let text = preference_text(&preference);
     let principle = label.principle_id.clone();
+    let others: Vec<String> = match &label.answers {
+        Answers::Apart { requests, .. } => requests.iter().skip(1).map(|r| r.principle_id.clone()).collect(),
+        Answers::Compare { .. } | Answers::Rate { .. } => Vec::new(),
+    };
     let labelled =
         Labelled { prompt_id: asked.prompt_id.clone(), preference, label: Some(label), known: asked.known };
     let mut item =
-        NewItem::of(id, place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
+        NewItem::of(id, asked.place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
+    for other in others {
+        item = item.parent(format!("principle/{other}"), "principle");
+    }
     if let Some(source) = &asked.source {
         item = item.parent(source.clone(), "pair");
     }
     item.prompt_id = asked.prompt_id.clone();
     item.principle_id = Some(principle);
-    item.dropped_reason = asked.known.then(|| "a known pair: it measures the labeller".to_owned());
+    item.dropped_reason = dropped.map(str::to_owned);
     Ok(item)
 }
 
@@ -295,8 +391,7 @@ fn section(judged: &Judged) -> report::Labeller {
         let error = format!("{:.3}", known.expected_calibration_error);
         rows.push(("expected calibration error".to_owned(), error));
     }
-    let refuses = |answer: &str| solon_eval::classify(answer) == solon_eval::Verdict::Refusal;
-    let differ = judged.preferences.iter().filter(|p| refuses(&p.chosen) != refuses(&p.rejected)).count();
+    let differ = judged.preferences.iter().filter(|p| declines(&p.chosen) != declines(&p.rejected)).count();
     rows.push((
         "pairs of which one answer refuses and the other does not".to_owned(),
         format!("{differ} of {}", judged.preferences.len()),

@@ -1,8 +1,13 @@
 //! `labeller`: an adapter warmed up to label pairs, on the constitution's worked examples and on pairs whose better answer
 //! is known. What measures it is kept back: every fourth worked example, and the pairs whose prompts the model it starts
 //! from has not learnt (every fourth, where it has learnt none of them).
+//!
+//! With `ask = "apart"` it also learns from every prompt whose kind is known. Then the pairs that are kept back are those
+//! whose prompts neither it nor the model it starts from has learnt in any form: all of them, but no more than 200 or a
+//! quarter, whichever is more, because a small sample says little about a labeller that is near chance.
 
 use super::critic::warm_up;
+use super::label::{declines, kind_and_category};
 use super::settings::{LOSS, Rates};
 use super::sft::{HELD_OUT_EVERY, imitate};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
@@ -12,11 +17,15 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_feedback::{Ask, KnownContrast, LabellerTraining, labeller_training};
+use solon_feedback::{Ask, KnownContrast, LabellerTraining, Material, labeller_training, prompt_text};
 use solon_records::Preference;
+use std::collections::HashSet;
 
 pub const KIND: Kind =
     Kind { name: "labeller", about: "Warms an adapter up to judge answers by a principle.", parse };
+
+/// So many pairs are kept back to measure a labeller that is asked apart, if there are as many.
+const MEASURED: usize = 200;
 
 struct Labeller {
     own: Own,
@@ -32,6 +41,9 @@ struct Own {
     /// Pairs whose better answer is known, to learn from beside the worked examples.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
+    /// Prompts of known kinds to learn from, with `ask = "apart"`.
+    #[serde(default, skip_serializing)]
+    prompts: OneOrMany,
     /// How it will be asked.
     #[serde(default)]
     ask: Ask,
@@ -39,7 +51,11 @@ struct Own {
 
 fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 1e-3, full: 2e-5 })?;
-    Ok(Box::new(Labeller { training, own: keys.rest()? }))
+    let own: Own = keys.rest()?;
+    if own.prompts != OneOrMany::None && own.ask != Ask::Apart {
+        return Err("`prompts` teaches a labeller that is asked apart; write `ask = \"apart\"`, or leave `prompts` out".into());
+    }
+    Ok(Box::new(Labeller { training, own }))
 }
 
 impl Stage for Labeller {
@@ -47,6 +63,7 @@ impl Stage for Labeller {
         vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::optional("pairs", &self.own.pairs, &[Data::Preferences]),
+            Input::optional("prompts", &self.own.prompts, &[Data::Prompts]),
         ]
     }
 
@@ -71,9 +88,12 @@ impl Stage for Labeller {
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let contrasts = contrasts(&run.read())?;
-        let made = labeller_training(run.read().constitution()?, &contrasts, self.own.ask)?;
-        let LabellerTraining { training, held_out } = made;
+        let contrasts = contrasts(&run.read(), self.own.ask)?;
+        let prompts = run.read().prompts("prompts")?;
+        let material =
+            Material { contrasts: &contrasts, prompts: &prompts, declines: &declines, draws: run.draws() };
+        let made = labeller_training(run.read().constitution()?, &material, self.own.ask)?;
+        let LabellerTraining { training, held_out, requests } = made;
         // Worked examples that the model it starts from has learnt measure nothing.
         let learnt = run.read().learnt_prompts(&run.read().input_shown("from"))?;
         let mut fresh = Vec::new();
@@ -96,13 +116,20 @@ impl Stage for Labeller {
             known.push(item);
         }
         run.insert(&known)?;
+        // Worked examples are no items.
+        let items: HashSet<&str> = (contrasts.iter().map(|contrast| contrast.preference.id.as_str()))
+            .chain(prompts.iter().map(|prompt| prompt.id.as_str()))
+            .collect();
         let sourced = training.into_iter().map(|conversation| {
             let source = conversation.source.clone();
-            let contrast = contrasts.iter().any(|contrast| contrast.preference.id == source);
-            warm_up(conversation, contrast.then_some(source))
+            let of_the_run = items.contains(source.as_str());
+            warm_up(conversation, of_the_run.then_some(source))
         });
         let mut told = imitate(run, "from", sourced.collect::<Vec<_>>(), &self.training)?;
         told["held_out"] = json!(known.len());
+        if let Some(requests) = requests {
+            told["requests"] = json!(requests);
+        }
         Ok(told)
     }
 
@@ -112,18 +139,77 @@ impl Stage for Labeller {
 }
 
 /// The pairs to learn from, with those that are kept back.
-fn contrasts(read: &Reader<'_>) -> Result<Vec<KnownContrast>> {
+fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
     let learnt = read.learnt_prompts(&read.input_shown("from"))?;
     let mut contrasts = Vec::new();
     for item in read.items::<Labelled>("pairs")? {
+        let (kind, _) = kind_and_category(read, item.data.prompt_id.as_deref())?;
         let preference = Preference { id: item.id, ..item.data.preference };
         let held_out = !learnt.contains(&Reader::learnt_key(&preference.prompt)?);
-        contrasts.push(KnownContrast { preference, held_out });
+        contrasts.push(KnownContrast { preference, held_out, kind });
     }
-    if contrasts.iter().all(|contrast| contrast.held_out) {
+    if ask == Ask::Apart {
+        keep_back(&mut contrasts);
+    } else if contrasts.iter().all(|contrast| contrast.held_out) {
         for (place, contrast) in (0..).zip(&mut contrasts) {
             contrast.held_out = place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
         }
     }
     Ok(contrasts)
+}
+
+/// Of the contrasts that could be held out, keeps back [`MEASURED`] or a quarter, whichever is more, evenly spaced; all
+/// where there are no more. Two contrasts of one prompt are kept back together or not at all.
+fn keep_back(contrasts: &mut [KnownContrast]) {
+    let fresh: Vec<usize> = (0..contrasts.len()).filter(|at| contrasts[*at].held_out).collect();
+    let wanted = MEASURED.max(fresh.len() / 4).min(fresh.len());
+    let kept: HashSet<usize> = (0..wanted).map(|i| fresh[i * fresh.len() / wanted]).collect();
+    let prompts: HashSet<String> =
+        kept.iter().map(|at| prompt_text(&contrasts[*at].preference.prompt)).collect();
+    for contrast in contrasts {
+        contrast.held_out &= prompts.contains(&prompt_text(&contrast.preference.prompt));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use solon_records::{Message, Pair};
+
+    fn contrast(prompt: usize, held_out: bool) -> KnownContrast {
+        let pair = Pair {
+            id: format!("c{prompt}"),
+            prompt: vec![Message::user(format!("ask {prompt}"))],
+            first: "a".into(),
+            second: "b".into(),
+            cut_off: [false; 2],
+            principle_id: None,
+        };
+        KnownContrast { preference: pair.labelled(1.0, "test"), held_out, kind: None }
+    }
+
+    #[test]
+    fn two_hundred_pairs_are_kept_back_if_there_are_as_many() {
+        for (fresh, learnt, kept) in
+            [(0, 9, 0), (3, 2, 3), (200, 50, 200), (201, 0, 200), (700, 10, 200), (1000, 0, 250)]
+        {
+            let mut contrasts: Vec<KnownContrast> =
+                (0..fresh + learnt).map(|i| contrast(i, i < fresh)).collect();
+            keep_back(&mut contrasts);
+            let held: Vec<usize> = (0..contrasts.len()).filter(|i| contrasts[*i].held_out).collect();
+            assert_eq!(held.len(), kept, "{fresh} fresh");
+            assert!(held.iter().all(|i| *i < fresh), "one that the model has learnt measures nothing");
+        }
+        let mut twice: Vec<KnownContrast> = (0..600).map(|i| contrast(i / 2, true)).collect();
+        keep_back(&mut twice);
+        assert!(twice.as_chunks::<2>().0.iter().all(|[one, other]| one.held_out == other.held_out));
+    }
+
+    #[test]
+    fn prompts_teach_only_a_labeller_that_is_asked_apart() {
+        let parse = |text: &str| parse(Keys::new(text.parse().unwrap())).map(drop);
+        let error = parse("prompts = \"p\"\nask = \"rate\"").unwrap_err();
+        assert!(error.contains("`prompts`") && error.contains("ask = \"apart\""), "{error}");
+        parse("prompts = \"p\"\nask = \"apart\"").unwrap();
+    }
 }

@@ -100,6 +100,8 @@ impl Respond {
             prompt_id: prompt.id.clone(),
             prompt: prompt.messages.clone(),
             cut_off: answer.truncated,
+            kind: prompt.kind.clone(),
+            category: prompt.category.clone(),
         };
         let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
         item.prompt_id = Some(prompt.id.clone());

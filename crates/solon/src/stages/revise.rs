@@ -1,6 +1,7 @@
 //! `revise`: answers are criticised by a principle and rewritten, in rounds (Bai et al. 2022 §3). What comes out is each
-//! answer's last good revision.
+//! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
+use super::label::declines;
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, parse};
 use crate::feedback_model::LocalModel;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_feedback::{
-    CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
+    Checks, CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
     prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
@@ -42,6 +43,13 @@ struct Revise {
     /// How revisions are sampled.
     #[serde(deserialize_with = "super::settings::sampling")]
     revision: SamplingSettings,
+    /// Whether revisions are dropped that leave the answer as it was, comply with a harmful request or decline another.
+    #[serde(default = "yes")]
+    check: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one_round() -> NonZeroU32 {
@@ -78,6 +86,7 @@ impl Stage for Revise {
             critique: self.critique.clone(),
             revision: self.revision.clone(),
         };
+        let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
         // A chunk goes through all its rounds; what is recorded of it says that all are done.
         let id = |answer: &TypedItem<Answer>| format!("{name}/{}", answer.data.prompt_id);
@@ -85,19 +94,20 @@ impl Stage for Revise {
             let mut revised: Vec<ReviseItem> = todo
                 .iter()
                 .map(|(_, answer)| {
-                    let Answer { prompt_id, prompt, .. } = &answer.data;
+                    let Answer { prompt_id, prompt, kind, category, .. } = &answer.data;
                     ReviseItem::new(
                         prompt_id.clone(),
                         prompt_id.clone(),
                         prompt_text(prompt),
                         answer.text.clone(),
                     )
+                    .of(kind.clone(), category.clone())
                 })
                 .collect();
             let mut items = Vec::new();
             for round in 1..=self.rounds.get() {
                 let critiques =
-                    critique_round(&model, &constitution, &revised, round, &settings, &fault, &mut |_| {})?;
+                    critique_round(&model, &constitution, &revised, round, &settings, checks, &mut |_| {})?;
                 let revisions = revision_round(
                     &model,
                     &constitution,
@@ -105,7 +115,7 @@ impl Stage for Revise {
                     &critiques,
                     round,
                     &settings,
-                    &fault,
+                    checks,
                     &mut |_| {},
                 )?;
                 let trail = Trail { stage: &name, todo, round };
@@ -147,13 +157,15 @@ impl Trail<'_> {
         };
         let place = found.map_or(0, |(place, _)| *place);
         let id = format!("{stage}/{}/{round}/critique", record.item_id);
-        let mut item = NewItem::of(id, ordinal(round, place), &record.critique, record)?
-            .parent(format!("principle/{}", record.principle_id), "principle");
+        let mut item = NewItem::of(id, ordinal(round, place), &record.critique, record)?;
+        if !record.principle_id.is_empty() {
+            item = item.parent(format!("principle/{}", record.principle_id), "principle");
+            item.principle_id = Some(record.principle_id.clone());
+        }
         if let Some(before) = before {
             item = item.parent(before, "answer");
         }
         item.prompt_id = Some(record.prompt_id.clone());
-        item.principle_id = Some(record.principle_id.clone());
         item.dropped_reason = record.dropped.as_ref().map(|dropped| dropped.key());
         Ok(item)
     }
@@ -197,4 +209,21 @@ fn last_revision(
         Outcome::Untouched => Some("not revised".to_owned()),
     };
     Ok(item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use solon_feedback::Constitution;
+
+    /// The critic learns from the worked examples: their revisions must pass the check that its own go through.
+    #[test]
+    fn worked_examples_pass_the_check_of_revisions() {
+        let constitution = Constitution::open("../../constitutions/default.toml".as_ref()).unwrap();
+        let failing: Vec<&str> = (constitution.example.iter())
+            .filter(|example| declines(&example.revision) != (example.kind == "harmful"))
+            .map(|example| example.id.as_str())
+            .collect();
+        assert_eq!(failing, [""; 0]);
+    }
 }

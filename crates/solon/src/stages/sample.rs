@@ -192,6 +192,8 @@ impl Sample {
                 prompt_id: prompt.id.clone(),
                 prompt: prompt.messages.clone(),
                 cut_off: answer.truncated,
+                kind: prompt.kind.clone(),
+                category: prompt.category.clone(),
             };
             let id = format!("{stage}/{}/{side}", prompt.id);
             let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
