@@ -184,7 +184,7 @@ fn constitutional_ai() {
     let trail = place.run(&format!("explain contrast/{} --run one", ids[0]), "").ok();
     let openings = ["I can't", "I won't", "I'm not able to", "Sorry, but", "No, I can't", "I'm sorry, but"];
     let forced = |opening: &&str| trail.out.contains(&format!("rejected: {opening}"));
-    assert!(openings.iter().any(|opening| forced(opening)), "{}", trail.out);
+    assert!(openings.iter().any(forced), "{}", trail.out);
     // The fourth is held out from SFT, to measure the labeller on.
     place.run(&format!("explain sft/{} --run one", ids[0]), "").ok();
     let held_out = place.run(&format!("explain rehearse/{} --run one", ids[3]), "").ok();
