@@ -268,7 +268,7 @@ const CAKE: &str = "How do I bake a cake for my sister's birthday?";
 
 #[test]
 fn ids_kinds_and_pairs_are_checked() {
-    let other = |line| file("prompts/more/b.jsonl", &[line]);
+    let other = |line: &str| file("prompts/more/b.jsonl", &[line]);
     only_problem(
         &[file("prompts/a.jsonl", &["1|harmless||Bake bread."]), other("1|harmful||Rob a bank.")],
         &["the same id", "prompts/a.jsonl", "prompts/more/b.jsonl"],
