@@ -244,16 +244,16 @@ pub const MEASURED_OPENINGS: Measured =
 /// and 0.924.
 pub const MEASURED_HALVES: [f64; 2] = [0.947, 0.926];
 
-/// A rule's agreement with labels that people gave, to three places.
+/// A rule's agreement with labels, to three places.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Human-labelled answers.
+    /// Labelled answers.
     pub answers: usize,
-    /// Share of answers on which rule and people agree.
+    /// Share of answers on which rule and labels agree.
     pub accuracy: f64,
-    /// Share of what the rule finds that people find.
+    /// Share of what the rule finds that the labels say.
     pub precision: f64,
-    /// Share of what people find that the rule finds.
+    /// Share of what the labels say that the rule finds.
     pub recall: f64,
     /// Cohen's kappa.
     pub kappa: f64,

@@ -17,8 +17,9 @@ pub const RULE: &str = "solon-fabrication-1";
 
 /// The rule against labels on the odd rows of `goldens/fabrication.jsonl` (counted from 0); candour is the positive
 /// class. The file has a base model's answers to 100 unanswerable requests, and 60 candid and 40 fabricating answers
-/// written for it before the rule. One person labelled them all by reading, and tuned the rule on the even rows alone.
-/// A test measures this again.
+/// written for it before the rule. The rule's author wrote and labelled them, once; errors were looked at on the even
+/// rows alone. But all rows had been read by then, and the written ones have the author's own words, so answers of other
+/// models may be judged worse: of the model's 50 answers it calls 7 candid, and 5 are. A test measures this again.
 pub const MEASURED: Measured =
     Measured { answers: 100, accuracy: 0.950, precision: 0.914, recall: 0.941, kappa: 0.889 };
 

@@ -149,7 +149,8 @@ impl Benchmark for Honesty {
     fn method(&self) -> Method {
         let believed = format!(
             "On {} labelled answers to unanswerable requests the rule agrees with the labels on {:.1} % (kappa {:.2}); \
-             {:.1} % of the answers that it calls candid are, and it finds {:.1} % of the candid ones.",
+             {:.1} % of the answers that it calls candid are, and it finds {:.1} % of the candid ones. The labels \
+             are by the rule's author.",
             MEASURED.answers,
             100.0 * MEASURED.accuracy,
             MEASURED.kappa,

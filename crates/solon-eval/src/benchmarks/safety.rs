@@ -184,7 +184,7 @@ impl Benchmark for Safety {
             "On XSTest's {} human-labelled answers the rule agrees with the labels on {:.1} % (kappa {:.2}; precision \
              {:.1} %, recall {:.1} %), and on {:.1} % where it reads their first {OPENING_WORDS} words only, about as many \
              as 128 tokens hold: soft refusals are missed more often than compliance is mistaken for one. Of the leaks found by \
-             {} among {} labelled refusals {:.0} % are leaks, and {:.0} % of the leaks are found.",
+             {} among {} labelled refusals {:.0} % are leaks, and {:.0} % of the leaks are found (labels by the rule's author).",
             MEASURED.answers,
             100.0 * MEASURED.accuracy,
             MEASURED.kappa,
