@@ -223,7 +223,7 @@ fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
     };
     let after = |kind: &str, reward: &str| {
         format!(
-            "[[stage]]\nkind = \"{kind}\"\nfrom = \"sft\"\nreward_model = \"{reward}\"\nprompts = \"prompts.jsonl\"\n\
+            "[[stage]]\nkind = \"{kind}\"\nfrom = \"sft\"\nreward_model = \"{reward}\"\nprompts = \"prompts\"\n\
              max_new_tokens = 3\n"
         )
     };
@@ -233,6 +233,7 @@ fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
         label.to_owned(),
         reward("poor", "human") + "require_accuracy = 1.0\n",
         reward("empty", "label"),
+        "[[stage]]\nkind = \"prompts\"\nfile = \"prompts.jsonl\"\n".to_owned(),
         after("ppo", "poor"),
         after("rloo", "empty"),
     ];
