@@ -486,7 +486,7 @@ fn every_setting_of_a_stage_is_reached() {
     }
     place.run("reward --model model --data pairs.jsonl --out reward --set centering=0.01", "").ok();
     let ppo = "ppo --model model --reward-model reward --data prompts.jsonl --max-new-tokens 4 --out";
-    let settings = "preset=openrlhf kl_estimator=k3 kl_target=6.0 missing_eos={subtract=1.0} dual_clip=3.0 whiten_rewards=trl minibatches=2 ppo_epochs=2 score_clip=[-1.0,1.0]";
+    let settings = "preset=openrlhf kl_estimator=k3 kl_target=6.0 missing_eos={subtract=1.0} dual_clip=3.0 whiten_rewards=trl minibatches=2 ppo_epochs=2 score_clip=[-1.0,1.0] lambda=0.9 answers_each=2";
     let set: Vec<String> = settings.split(' ').map(|set| format!("--set {set}")).collect();
     place.run(&format!("{ppo} ppo {}", set.join(" ")), "").ok();
     for bad in ["kl_estimator=k4", "preset=trll", "gamma=2", "temperature=0", "minibatches=0", "kl_horizon=5"]

@@ -25,8 +25,11 @@ fn write_recipe(place: &Place, name: &str) {
             "evaluate" => drop(stage.insert("limit_each".into(), 2.into())),
             // A random model is at chance, and its labels are wanted all the same.
             "label" => drop(stage.insert("gate".into(), false.into())),
-            "sft" | "reward" | "dpo" => {
+            "sft" | "dpo" => drop(stage.insert("epochs".into(), 1.into())),
+            "reward" => {
                 stage.insert("epochs".into(), 1.into());
+                // A model of random weights is no better than chance, and is trained against all the same.
+                stage.insert("require_accuracy".into(), 0.0.into());
             }
             _ => {}
         }
@@ -127,6 +130,150 @@ fn kills_inside_stages_change_no_byte() {
     assert_eq!(metrics("one"), metrics("killed"), "the log reads as if the run had never been killed");
 }
 
+#[test]
+fn kills_inside_training_on_rewards_change_no_byte() {
+    let place = Place::with_model();
+    let prompts = |name: &str, count: usize| {
+        format!(
+            "[[stage]]\nkind = \"prompts\"\nfile = \"prompts/{name}.jsonl\"\nname = \"{name}\"\ncount = {count}\n"
+        )
+    };
+    let reward = |name: &str| {
+        format!(
+            "[[stage]]\nkind = \"reward\"\nname = \"{name}\"\npairs = \"human\"\nepochs = 3\nhold_out_every = 4\n\
+             require_accuracy = 0.0\n"
+        )
+    };
+    let rollouts = |kind: &str| {
+        format!(
+            "[[stage]]\nkind = \"{kind}\"\nprompts = [\"red-team\", \"helpful\"]\nreward_model = [\"harmless\", \"helpful-rm\"]\n\
+             batch_size = 2\nepochs = 4\nppo_epochs = 2\nanswers_each = 2\nmax_new_tokens = 5\nkl_target = 0.001\nlearning_rate = 0.01\n"
+        )
+    };
+    let human = "[[stage]]\nkind = \"preferences\"\nname = \"human\"\nfile = \"data/preferences.jsonl\"\n";
+    write_stages(
+        &place,
+        &[
+            human.to_owned(),
+            reward("harmless") + "stop_early = 9\nlearning_rate = 0.01\n",
+            reward("helpful-rm"),
+            prompts("red-team", 4),
+            prompts("helpful", 4),
+            rollouts("ppo") + "lambda = 1.0\nmissing_eos = { subtract = 1.0 }\n",
+            rollouts("rloo"),
+        ]
+        .concat(),
+    );
+    place.run("run recipe.toml --out one --threads 1", "").ok();
+    for stage in ["harmless", "ppo", "rloo"] {
+        let state = place.path(&format!("killed/checkpoints/{stage}.state"));
+        kill_when(&place, "killed", || state.exists());
+    }
+    place.run("run recipe.toml --out killed --threads 2", "").ok();
+    for stage in ["harmless", "helpful-rm", "ppo", "rloo"] {
+        let adapter = |run: &str| {
+            std::fs::read(place.path(&format!("{run}/checkpoints/{stage}/adapter_model.safetensors")))
+                .unwrap()
+        };
+        assert!(adapter("one") == adapter("killed"), "{stage}");
+    }
+    assert_eq!(place.read("one/metrics.jsonl"), place.read("killed/metrics.jsonl"));
+    let (one, killed) = (summary(&place, "one"), summary(&place, "killed"));
+    for key in ["reward_models", "policies", "warnings", "verdict"] {
+        assert_eq!(one[key], killed[key], "{key}");
+    }
+
+    // One half of the prompts kept back chose the parameters, the other half is reported.
+    let (stopped, whole) = (&one["reward_models"]["harmless"], &one["reward_models"]["helpful-rm"]);
+    let metrics = rows(&place.read("one/metrics.jsonl"));
+    let measured: Vec<f64> = metrics
+        .iter()
+        .filter(|row| row["stage"] == "harmless")
+        .filter_map(|row| row["eval_loss"].as_f64())
+        .collect();
+    let lowest = measured.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(stopped["best"]["loss"].as_f64(), Some(lowest), "{measured:?}");
+    assert!(stopped["pairs"].as_u64() < whole["pairs"].as_u64() && whole["best"].is_null(), "{one}");
+    for part in ["rate", "declines", "helps"] {
+        assert!(whole[part]["total"].as_u64() > Some(0) && whole[part]["low"].is_f64(), "{part}: {whole}");
+    }
+    // Two models' scores were mixed, apart for harmful prompts, and the target was missed on purpose.
+    let first = metrics.iter().find(|row| row["stage"] == "rloo").unwrap();
+    assert!(
+        first["objective/scores_harmful"].is_f64() || first["objective/scores_others"].is_f64(),
+        "{first}"
+    );
+    assert!(one["policies"]["rloo"]["last_score"].is_f64(), "{one}");
+    assert!(one["verdict"].to_string().contains("rloo: its proxy reward went from"), "{}", one["verdict"]);
+    assert!(one["warnings"].to_string().contains("its target was 0.001"), "{}", one["warnings"]);
+}
+
+#[test]
+fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "the the"})]);
+    place.write("prompts.jsonl", &[json!({"prompt": "Hi"}), json!({"prompt": "Ho"})]);
+    std::fs::write(place.path("none.jsonl"), "").unwrap();
+    let sft = "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n";
+    let human = "[[stage]]\nkind = \"preferences\"\nname = \"human\"\nfile = \"data/preferences.jsonl\"\n";
+    let label = "[[stage]]\nkind = \"label\"\nlabeller = \"base\"\npairs = \"none.jsonl\"\n";
+    // A rate so low that the adapter stays to the bit what SFT made it, under a fresh head.
+    let reward = |name: &str, pairs: &str| {
+        format!(
+            "[[stage]]\nkind = \"reward\"\nname = \"{name}\"\nfrom = \"sft\"\npairs = \"{pairs}\"\nlearning_rate = 1e-30\n"
+        )
+    };
+    let after = |kind: &str, reward: &str| {
+        format!(
+            "[[stage]]\nkind = \"{kind}\"\nfrom = \"sft\"\nreward_model = \"{reward}\"\nprompts = \"prompts\"\n\
+             max_new_tokens = 3\n"
+        )
+    };
+    let stages = [
+        sft.to_owned(),
+        human.to_owned(),
+        label.to_owned(),
+        reward("poor", "human") + "require_accuracy = 1.0\n",
+        reward("empty", "label"),
+        "[[stage]]\nkind = \"prompts\"\nfile = \"prompts.jsonl\"\n".to_owned(),
+        after("ppo", "poor"),
+        after("rloo", "empty"),
+    ];
+    write_stages(&place, &format!("constitution = \"constitutions/default.toml\"\n{}", stages.concat()));
+    let ran = place.run("run recipe.toml --out run", "").ok();
+    assert!(ran.err.contains("ppo: not trained, because the reward model poor did not pass"), "{}", ran.err);
+    let adapter = |stage: &str| {
+        let file = solon_model::weights::AdapterFile::open(&place.path(&format!("run/checkpoints/{stage}")));
+        file.unwrap()
+    };
+    let tensors = |stage: &str| format!("{:?}", adapter(stage).tensors);
+    for stage in ["ppo", "rloo", "poor", "empty"] {
+        assert!(tensors(stage) == tensors("sft"), "{stage} is not what it started from");
+    }
+    let heads: Vec<Vec<f32>> =
+        ["poor", "empty"].iter().map(|stage| adapter(stage).score.unwrap().data).collect();
+    assert!(heads.iter().all(|head| head.iter().any(|x| *x != 0.0)) && heads[0] != heads[1]);
+    let summary = summary(&place, "run");
+    assert_eq!(summary["reward_models"]["empty"]["gate"]["passed"], false, "{summary}");
+    assert!(
+        summary["policies"]["ppo"]["skipped"].as_str().unwrap().contains("100 % is required"),
+        "{summary}"
+    );
+    let warnings = summary["warnings"].to_string();
+    for part in ["ppo was not trained and is sft unchanged", "rloo was not trained", "none of label was kept"]
+    {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+
+    // A file without pairs is a mistake, and a reward model from a file has no gate.
+    place
+        .run("reward --model model --data none.jsonl --out rm", "")
+        .fails(1, &["no preferences to learn from"]);
+    let words = "ppo --model model --reward-model run/checkpoints/poor --data prompts.jsonl --max-new-tokens 3 --out ppo";
+    let ran = place.run(words, "").ok();
+    assert!(ran.err.contains("ppo: done") && !ran.err.contains("not trained"), "{}", ran.err);
+}
+
 /// Runs a shipped recipe with one thread, with two, and with a SIGKILL after each of these stages; returns the summary.
 #[track_caller]
 fn threads_and_kills_change_no_byte(
@@ -172,8 +319,9 @@ fn threads_and_kills_change_no_byte(
 #[test]
 fn constitutional_ai() {
     let place = Place::with_model();
-    let killed_after = ["critic", "respond", "sft", "contrast", "label", "reward", "ppo"];
-    let one = threads_and_kills_change_no_byte(&place, "ci", &killed_after, &["base", "sft", "dpo", "ppo"]);
+    let killed_after = ["critic", "respond", "sft", "contrast", "label", "reward", "ppo", "rloo"];
+    let columns = ["base", "sft", "dpo", "ppo", "rloo"];
+    let one = threads_and_kills_change_no_byte(&place, "ci", &killed_after, &columns);
     let hash = one["weights_sha256"].as_str().unwrap();
     assert!(one["labeller"]["verdict"].is_string(), "{one}");
 

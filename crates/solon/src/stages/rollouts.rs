@@ -393,7 +393,7 @@ impl Outcome {
             && kl > KL_EXCESS * target
         {
             warnings.push(format!(
-                "{name} ended {kl:.1} nats per answer from the model it started from; its target was {target:.1}."
+                "{name} ended {kl:.1} nats per answer from the model it started from; its target was {target}."
             ));
         }
         warnings
@@ -443,7 +443,7 @@ mod tests {
         let outcome =
             |kl: f64, r: f64| Outcome { kl: Some(kl), length_correlation: Some(r), ..Outcome::default() };
         assert_eq!(outcome(9.0, 0.5).warnings("ppo", &preset(3.0)), Vec::<String>::new());
-        assert!(outcome(9.5, 0.0).warnings("ppo", &preset(3.0))[0].contains("its target was 3.0"));
+        assert!(outcome(9.5, 0.0).warnings("ppo", &preset(3.0))[0].contains("its target was 3."));
         assert!(outcome(9.5, 0.0).warnings("ppo", &TRL).is_empty(), "there is no target");
         for r in [0.6, -0.6] {
             assert!(outcome(0.0, r).warnings("ppo", &TRL)[0].contains("length of its answers"));
