@@ -817,8 +817,9 @@ fn a_labeller_that_is_asked_apart_and_at_chance_teaches_nothing() {
         assert!(warnings.contains(part), "{warnings}");
     }
     let greedy = |adapter: &str| {
-        let words =
-            format!("generate --model model {adapter} --temperature 0 --max-new-tokens 8 --prompt Hi");
+        let words = format!(
+            "generate --model model {adapter} --temperature 0 --max-new-tokens 8 --prompts prompts.jsonl"
+        );
         place.run(&words, "").ok().out
     };
     assert_eq!(greedy("--adapter one/checkpoints/dpo"), greedy(""), "the base model, unchanged");

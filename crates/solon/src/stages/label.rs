@@ -153,10 +153,10 @@ impl Stage for LabelStage {
             items.collect()
         };
         let reason = Some("a known pair: it measures the labeller");
-        run.in_chunks("known pairs", &known, ItemKind::Label, &id, |_, todo| label(todo, reason))?;
+        run.in_chunks("known pairs", &known, ItemKind::Label, id, |_, todo| label(todo, reason))?;
         let by_chance = self.gate && !judged(&run.read())?.report.beats_chance();
         let reason = by_chance.then_some(CHANCE);
-        run.in_chunks("labels", &pairs, ItemKind::Label, &id, |_, todo| label(todo, reason))?;
+        run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({"labels": pairs.len(), "known": known.len(), "report": report});
         if by_chance {
