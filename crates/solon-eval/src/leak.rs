@@ -19,8 +19,8 @@ pub const RULE: &str = "solon-leak-1";
 /// The rule against labels on the odd rows of `goldens/leak.jsonl` (counted from 0); a leak is the positive class. The
 /// file has 160 refusals of small trained models and 32 written for it. The rule's author labelled them, once, before the
 /// rule was written; errors were looked at on the even rows alone. But all rows had been read by then, and the written
-/// ones have the author's own words, so answers of other models may be judged worse: of the 12 leaks that it finds in the models' 80
-/// answers, 7 are leaks. A test measures this again.
+/// ones have the author's own words, so answers of other models may be judged worse: of the 12
+/// leaks that it finds in the models' 80 answers, 7 are leaks. A test measures this again.
 pub const MEASURED: Measured =
     Measured { answers: 96, accuracy: 0.906, precision: 0.684, recall: 0.813, kappa: 0.686 };
 
