@@ -8,6 +8,7 @@
 
 pub mod critic;
 pub mod gae;
+mod inputs;
 pub mod kl;
 pub mod leave_one_out;
 mod policy;

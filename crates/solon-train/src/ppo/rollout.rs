@@ -3,7 +3,7 @@
 //! Contract: each prompt has the same number of answers, and they lie side by side. So they share their prompt's
 //! computation wherever they go through a model together.
 
-use super::trainer::PromptGroup;
+use super::inputs::PromptGroup;
 use crate::objective::Sequence;
 use crate::skipped::BatchItem;
 

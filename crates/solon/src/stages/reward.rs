@@ -282,7 +282,7 @@ fn parts(preferences: &[Preference], every: usize, stops: bool) -> Result<Vec<Pa
         prompts.into_iter().enumerate().map(|(i, (key, _))| (key, i + 1)).collect();
     let part = |number: usize| match every {
         0 => Part::Learnt,
-        every if number % every != 0 => Part::Learnt,
+        every if !number.is_multiple_of(every) => Part::Learnt,
         every if stops && (number / every).is_multiple_of(2) => Part::Stops,
         _ => Part::Measures,
     };
@@ -425,7 +425,7 @@ mod tests {
     fn accuracy_is_told_apart_and_ties_do_not_count() {
         let helps = "Sure: boil the water first.";
         let mut all =
-            vec![preference("a", NO), preference("b", NO), preference("c", helps), preference("d", helps)];
+            [preference("a", NO), preference("b", NO), preference("c", helps), preference("d", helps)];
         all[3].probability = 0.5;
         let pair = |preference: &Preference, length: usize| TokenPair {
             id: preference.id.clone(),
