@@ -50,8 +50,9 @@ fn safety() -> String {
     "safety".to_owned()
 }
 
+/// Refusals are decided in an answer's first words, but whether a refusal goes on to help shows later.
 fn answer_length() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(63)
+    NonZeroUsize::MIN.saturating_add(127)
 }
 
 impl Evaluate {
