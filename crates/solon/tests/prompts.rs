@@ -1,6 +1,6 @@
 //! The repository's prompts: ids, kinds, pair links, and that no evaluation prompt is near one that training sees.
 //!
-//! Contract: reads every `prompts/**/*.jsonl`, and `constitutions/*.toml` for the worked examples, which training sees too.
+//! Contract: reads every `prompts/**/*.jsonl`, and `constitutions/*.toml` and `data/*.jsonl`, which training sees too.
 //! Files named with the word `eval`, `dev` or `test` are for evaluation, the others for training. Two prompts are near
 //! where their 3-grams of words have a Jaccard index above 0.5, or where they are equal without stop words. Each problem is
 //! one line that names both ids and files.
@@ -31,7 +31,8 @@ struct Row {
 enum Use {
     Training,
     Evaluation,
-    /// Worked examples of a constitution: training sees them, and they have no kind of ours and no pair.
+    /// Worked examples of a constitution, demonstrations and preferences: training sees them, and they have no kind of
+    /// ours and no pair.
     Examples,
 }
 
@@ -217,6 +218,21 @@ fn read_examples(name: String, text: &str) -> File {
     File { used: Use::Examples, name, rows: constitution.example }
 }
 
+/// What training sees in a file of demonstrations or preferences: the user's first message.
+fn read_data(name: String, text: &str) -> File {
+    let row = |(place, line): (usize, &str)| {
+        let row: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}:{}: {error}", place + 1));
+        let asked = row["messages"].as_array().and_then(|all| all.iter().find(|one| one["role"] == "user"));
+        let prompt = row["prompt"].as_str().or(asked.and_then(|message| message["content"].as_str()));
+        let prompt = prompt.unwrap_or_else(|| panic!("{name}:{}: no prompt", place + 1)).to_owned();
+        Row { id: row["id"].as_str().unwrap_or_default().to_owned(), prompt, kind: None, pair: None }
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let rows = lines.map(row).collect();
+    File { used: Use::Examples, name, rows }
+}
+
 #[test]
 fn the_repositorys_prompts_are_apart() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -236,6 +252,8 @@ fn the_repositorys_prompts_are_apart() {
         files.iter().any(|file| file.used == Use::Training && !file.rows.is_empty()),
         "no training prompts"
     );
+    let data = files_below(&root.join("data"), "jsonl");
+    files.extend(data.into_iter().map(|path| read(path, read_data)));
     files.extend(constitutions.into_iter().map(|path| read(path, read_examples)));
     assert!(
         files.iter().any(|file| file.used == Use::Examples && !file.rows.is_empty()),
