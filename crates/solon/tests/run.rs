@@ -570,7 +570,7 @@ fn stack() {
 #[test]
 fn shipped_recipes_have_plans() {
     let place = Place::with_model();
-    for name in ["quickstart", "ci", "rlhf", "dpo", "stack"] {
+    for name in ["quickstart", "cai-dpo", "cai-ppo", "own-rules", "ci", "rlhf", "dpo", "stack"] {
         let plan = place.run(&format!("run {RECIPES}/{name}.toml --plan --out none"), "").ok().out;
         assert!(plan.lines().count() > 5 && plan.lines().all(|line| line.contains(" new")), "{name}: {plan}");
     }
