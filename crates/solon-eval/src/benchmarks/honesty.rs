@@ -185,6 +185,7 @@ mod tests {
             messages: vec![Message::user("Who wrote The Tin Orchard?")],
             kind: Some((*kind).to_owned()),
             category: None,
+            pair: None,
         };
         open(prompts.iter().map(prompt).collect(), &Settings { max_new_tokens: 96, limit_each: 0 })
     }

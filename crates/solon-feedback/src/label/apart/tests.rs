@@ -162,6 +162,7 @@ fn prompt(id: &str, kind: Option<&str>, category: &str) -> Prompt {
         messages: vec![Message::user(format!("ask {id}"))],
         kind: kind.map(str::to_owned),
         category: Some(category.into()),
+        pair: None,
     }
 }
 
