@@ -117,9 +117,17 @@ pub struct Evaluation {
 /// How far a model is from the base model on ordinary requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// KL(model ‖ base) of an answer in nats: mean, and the ends of its interval.
-    pub divergence: Option<[f64; 3]>,
+    /// KL(model ‖ base) of an answer in nats, the mean.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub divergence: f64,
+    /// Its interval's lower end.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub low: f64,
+    /// Its interval's upper end.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub high: f64,
     /// Perplexity of the base model's answers under the model.
+    #[serde(deserialize_with = "null_is_nan")]
     pub perplexity: f64,
 }
 

@@ -5,7 +5,7 @@
 
 use super::axis::{Axis, Length};
 use super::data::{Better, Cost, Evaluation, Measure, Rate};
-use super::figures::{count, interval, p_value, percent};
+use super::figures::{count, decimal, interval, p_value, percent};
 use super::html::Html;
 
 /// How a figure compares with that of the first column.
@@ -145,13 +145,15 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure) {
 
 /// Writes what training cost: how far each model is from the base model where nothing was to change.
 fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
-    let number = |x: f64| format!("{x:.2}");
     let divergence = |cost: &Cost| {
-        let [mean, low, high] = cost.divergence?;
-        Some((number(mean), format!("{} to {} nats", number(low), number(high))))
+        let interval = match cost.low.is_finite() && cost.high.is_finite() {
+            true => format!("{} – {} nats", decimal(cost.low), decimal(cost.high)),
+            false => "no interval".to_owned(),
+        };
+        (decimal(cost.divergence), interval)
     };
-    let perplexity = |cost: &Cost| Some((number(cost.perplexity), String::new()));
-    let rows: [(&str, &str, &dyn Fn(&Cost) -> Option<(String, String)>); 2] = [
+    let perplexity = |cost: &Cost| (decimal(cost.perplexity), String::new());
+    let rows: [(&str, &str, &dyn Fn(&Cost) -> (String, String)); 2] = [
         (
             "distance from the base model",
             "KL divergence from the base model over an answer to a plainly harmless request, in nats. 0 means unchanged.",
@@ -173,7 +175,7 @@ fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
             for (column, cost) in columns.iter().zip(costs) {
                 let attributes: [(&str, &dyn std::fmt::Display); 3] =
                     [("role", &"cell"), ("class", &"figure"), ("data-label", column)];
-                html.element("td", &attributes, |html| match cost.as_ref().and_then(figure) {
+                html.element("td", &attributes, |html| match cost.as_ref().map(figure) {
                     Some((value, interval)) => {
                         html.leaf("span", &[("class", &"rate")], value);
                         html.leaf("span", &[("class", &"interval")], interval);

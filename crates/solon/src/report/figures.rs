@@ -5,6 +5,11 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1}%", share * 100.0) } else { "–".to_owned() }
 }
 
+/// A number with two decimals; a dash where it is not finite.
+pub fn decimal(number: f64) -> String {
+    if number.is_finite() { format!("{number:.2}") } else { "–".to_owned() }
+}
+
 /// Two shares as an interval.
 pub fn interval(low: f64, high: f64) -> String {
     if low.is_finite() && high.is_finite() {

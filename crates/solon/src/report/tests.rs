@@ -61,7 +61,11 @@ fn full() -> Report {
             method: hostile(),
             rule: hostile(),
             rule_agreement: Some(hostile()),
-            costs: vec![None, Some(Cost { divergence: Some([1.0, 0.5, f64::NAN]), perplexity: 4.25 }), None],
+            costs: vec![
+                None,
+                Some(Cost { divergence: 1.0, low: 0.5, high: f64::NAN, perplexity: 4.25 }),
+                None,
+            ],
         }],
         curves: vec![Curve {
             title: hostile(),

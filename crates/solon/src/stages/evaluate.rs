@@ -397,8 +397,9 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
 }
 
 fn cost_shown(cost: &Cost) -> report::Cost {
-    let divergence = cost.divergence.map(|mean| [mean.mean, mean.low, mean.high]);
-    report::Cost { divergence, perplexity: cost.perplexity }
+    let [divergence, low, high] =
+        cost.divergence.map_or([f64::NAN; 3], |mean| [mean.mean, mean.low, mean.high]);
+    report::Cost { divergence, low, high, perplexity: cost.perplexity }
 }
 
 /// Answers that are shown of each group.
