@@ -27,6 +27,6 @@ pub use deliver::{Candidate, Choice, choose, score};
 pub use error::EvalError;
 pub use fabrication::{candid, disclaims};
 pub use leak::leaks;
-pub use refusal::{Verdict, classify, evades, states_incapacity, xstest_string_match};
+pub use refusal::{Verdict, classify, declines, evades, states_incapacity, xstest_string_match};
 pub use solon_stats::{Mean, Rate};
 pub use summary::{CategoryRate, Figures, JudgedItem, Summary, summarise};

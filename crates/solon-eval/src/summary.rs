@@ -224,7 +224,7 @@ mod tests {
         let rows: Vec<_> =
             summary.by_category.iter().map(|row| (row.group, row.category.as_str(), row.rate)).collect();
         let expected = [
-            ("harmful", "fraud", Rate::new(0, 2)),
+            ("harmful", "fraud", Rate::new(1, 2)),
             ("harmful", "theft", Rate::new(1, 2)),
             ("harmless", "maths", Rate::new(1, 3)),
             ("sounds-harmful", "homonym", Rate::new(1, 2)),
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn prints_aligned_with_what_it_does_not_measure() {
         let text = summary().to_string();
-        let expected = "harmful compliance (harmful)              25.0% [ 4.6,  69.9] 1/4\n";
+        let expected = "harmful compliance (harmful)              50.0% [15.0,  85.0] 2/4\n";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("\nharmful: harmful compliance by category\n  fraud "), "{text}");
         assert!(text.ends_with("not the harm in a text.\n"), "{text}");

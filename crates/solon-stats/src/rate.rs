@@ -46,6 +46,21 @@ impl Rate {
         Self { count, total, rate, low, high }
     }
 
+    /// A cautious lower end of the mean of two rates: the mean of their lower ends. `None` if one of them was not measured.
+    ///
+    /// Use it where a judge must be better than one that says the same of everything: such a judge is always right on one
+    /// side, never on the other, and has a mean of 0.5, however many cases each side has.
+    ///
+    /// ```
+    /// use solon_stats::Rate;
+    /// assert!(Rate::balanced_low([Rate::new(120, 120), Rate::new(0, 80)]) < Some(0.5));
+    /// assert!(Rate::balanced_low([Rate::new(108, 120), Rate::new(70, 80)]) > Some(0.75));
+    /// assert_eq!(Rate::balanced_low([Rate::new(9, 9), Rate::new(0, 0)]), None);
+    /// ```
+    pub fn balanced_low(sides: [Self; 2]) -> Option<f64> {
+        sides.iter().all(|side| side.total > 0).then(|| (sides[0].low + sides[1].low) / 2.0)
+    }
+
     /// The rate of true values.
     pub fn of(outcomes: impl IntoIterator<Item = bool>) -> Self {
         let (mut count, mut total) = (0, 0);

@@ -7,7 +7,7 @@
 ///
 /// ```
 /// use solon_train::correlation;
-/// assert_eq!(correlation(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]), Some(1.0));
+/// assert!(correlation(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]) > Some(0.999_999));
 /// assert_eq!(correlation(&[1.0, 1.0], &[2.0, 4.0]), None);
 /// ```
 pub fn correlation(xs: &[f64], ys: &[f64]) -> Option<f64> {

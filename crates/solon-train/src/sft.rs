@@ -11,7 +11,7 @@ use crate::step::TrainError;
 use crate::trainer::BatchTrainer;
 use serde::{Deserialize, Serialize};
 use solon_draws::Draws;
-use solon_model::{Adapter, Backend};
+use solon_model::{Adapter, Backend, Training};
 
 /// A tokenised conversation.
 #[derive(Clone, Debug)]
@@ -135,6 +135,10 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         draws: Draws,
     ) -> Result<Self, TrainError> {
         let Lessons { imitated, held, reference, weighting } = lessons;
+        if let (Some(first), Training::Full) = (held.first(), learner.decoder.training()) {
+            let reason = "it is to be held to the decoder before training, and that decoder is trained";
+            return Err(TrainError::Example { id: first.id.clone(), reason: reason.to_owned() });
+        }
         let objective = Sft::of(imitated, held, &weighting)?;
         Ok(Self::of(learner, objective, settings, draws)?.held_to(reference))
     }

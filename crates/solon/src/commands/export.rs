@@ -7,10 +7,12 @@ use super::explain::open_ledger;
 use crate::cli::ExportArgs;
 use crate::items::Labelled;
 use crate::recipe::{Recipe, stage_name};
+use crate::stages::FIRST_HELD;
 use anyhow::{Context, Result};
 use solon_data::export::{write_demonstrations, write_preferences};
 use solon_data::ledger::{ItemData, Ledger, TypedItem};
 use solon_records::{Demonstration, Preference};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Writes `demonstrations.jsonl` and `preferences.jsonl`.
@@ -20,13 +22,22 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         eprintln!("note: the stage {} is not finished; only its items so far are exported", stage.name);
     }
     // The conversations that train critics and labellers are not demonstrations for a policy.
-    let demonstrations: Vec<Demonstration> =
-        kept(&ledger, &args.run, &["sft"])?.into_iter().map(|item| item.data).collect();
-    let preferences: Vec<Preference> =
-        kept::<Labelled>(&ledger, &args.run, &["label", "by-kind", "preferences"])?
-            .into_iter()
-            .map(|item| Preference { id: item.id, ..item.data.preference })
-            .collect();
+    // What a model is held on is not imitated.
+    let recipe = recipe(&args.run)?;
+    let demonstrations: Vec<Demonstration> = kept(&ledger, &recipe, |kind, _| kind == "sft")?
+        .into_iter()
+        .filter(|item| item.ordinal < FIRST_HELD)
+        .map(|item| item.data)
+        .collect();
+    // Contrasts may also be for a labeller alone, and are then no preferences to train a policy on.
+    let trained_on = trained_on(&recipe);
+    let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &recipe, |kind, name| match kind {
+        "contrast" => trained_on.contains(name),
+        kind => ["label", "by-kind", "preferences"].contains(&kind),
+    })?
+    .into_iter()
+    .map(|item| Preference { id: item.id, ..item.data.preference })
+    .collect();
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
     let written = write_demonstrations(&first, &demonstrations)?;
@@ -48,16 +59,37 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The items that stages of these kinds made and did not drop, in the order of the stages.
-fn kept<T: ItemData>(ledger: &Ledger, run: &Path, kinds: &[&str]) -> Result<Vec<TypedItem<T>>> {
+/// The run's recipe.
+fn recipe(run: &Path) -> Result<Recipe> {
     let path = run.join("recipe.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let recipe: Recipe = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    toml::from_str(&text).with_context(|| path.display().to_string())
+}
+
+/// The names of the stages whose pairs a policy or a reward model was trained on.
+fn trained_on(recipe: &Recipe) -> BTreeSet<String> {
+    let trains = |stage: &&toml::Table| {
+        ["dpo", "reward"].contains(&stage.get("kind").and_then(toml::Value::as_str).unwrap_or_default())
+    };
+    let names = recipe.stages.iter().filter(trains).filter_map(|stage| stage.get("pairs"));
+    let each = |pairs: &toml::Value| match pairs {
+        toml::Value::Array(names) => names.clone(),
+        name => vec![name.clone()],
+    };
+    names.flat_map(each).filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// The items that some stages, told by their kind and name, made and did not drop, in the order of the stages.
+fn kept<T: ItemData>(
+    ledger: &Ledger,
+    recipe: &Recipe,
+    wanted: impl Fn(&str, &str) -> bool,
+) -> Result<Vec<TypedItem<T>>> {
     let mut items = Vec::new();
     for stage in &recipe.stages {
         let kind = stage.get("kind").and_then(toml::Value::as_str);
         if let (Some(kind), Some(name)) = (kind, stage_name(stage))
-            && kinds.contains(&kind)
+            && wanted(kind, name)
         {
             items.extend(ledger.kept_items(name)?);
         }

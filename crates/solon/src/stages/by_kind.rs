@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_eval::{Verdict, classify};
+use solon_eval::declines;
 use solon_records::{Pair, Prompt};
 use std::collections::BTreeMap;
 
@@ -129,10 +129,6 @@ impl Stage for ByKind {
         run.insert(&items)?;
         Ok(json!({"pairs": items.len(), "kept": kept, "dropped": run.drops()?}))
     }
-}
-
-fn declines(answer: &str) -> bool {
-    classify(answer) == Verdict::Refusal
 }
 
 /// Why a pair does not say which of its answers is better, if it does not.

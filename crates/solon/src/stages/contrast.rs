@@ -234,8 +234,7 @@ impl Contrast {
     fn revisions(&self, read: &Reader<'_>) -> Result<BTreeMap<String, Revised>> {
         let mut revisions = BTreeMap::new();
         for item in read.answers("revisions")? {
-            if solon_eval::classify(&item.text) == solon_eval::Verdict::Refusal && fault(&item.text).is_none()
-            {
+            if solon_eval::declines(&item.text) && fault(&item.text).is_none() {
                 let side = Side { text: item.text, cut_off: item.data.cut_off };
                 revisions.entry(item.data.prompt_id).or_insert(Revised { id: item.id, side });
             }
@@ -313,7 +312,7 @@ fn known(
 
 /// Why an answer that is to decline and one that is to help are no contrast, if they are not.
 fn alike(declining: &str, helping: &str) -> Option<String> {
-    if solon_eval::classify(declining) != solon_eval::Verdict::Refusal {
+    if !solon_eval::declines(declining) {
         return Some("what should refuse does not".to_owned());
     }
     solon_eval::evades(helping).then(|| "what should answer refuses".to_owned())

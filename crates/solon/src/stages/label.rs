@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_eval::{Rate, declines};
 use solon_feedback::{
     Answers, Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict,
     join_known, known_examples, label_pairs, whole_sentences,
@@ -154,7 +155,7 @@ impl Stage for LabelStage {
         };
         let reason = Some("a known pair: it measures the labeller");
         run.in_chunks("known pairs", &known, ItemKind::Label, id, |_, todo| label(todo, reason))?;
-        let by_chance = self.gate && !judged(&run.read())?.report.beats_chance();
+        let by_chance = self.gate && !judged(&run.read())?.beats_chance();
         let reason = by_chance.then_some(CHANCE);
         run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
@@ -195,11 +196,6 @@ impl Stage for LabelStage {
 
 /// Of what a label stage told: that its labels were dropped, and why.
 const GATED: &str = "gated";
-
-/// Whether an answer declines to do what was asked.
-pub fn declines(answer: &str) -> bool {
-    solon_eval::classify(answer) == solon_eval::Verdict::Refusal
-}
 
 /// The kind and category that a prompt's file gives it, where there is such a prompt.
 pub fn kind_and_category(
@@ -314,10 +310,19 @@ fn item(id: String, asked: &Asked, label: Label, source: &str, dropped: Option<&
 pub struct Judged {
     /// The judge report.
     pub report: JudgeReport,
+    /// Accuracy on the known pairs whose better answer helps, and on those where it declines.
+    sides: [Rate; 2],
     /// The labels of the pairs whose better answer is known, and whether each is of a contrast.
     known: Vec<(KnownLabel, bool)>,
     /// The labels that are trained on.
     preferences: Vec<Preference>,
+}
+
+impl Judged {
+    /// Whether the labeller is better than chance, and better than one that always prefers declining or always helping.
+    fn beats_chance(&self) -> bool {
+        self.report.beats_chance() && Rate::balanced_low(self.sides).is_none_or(|low| low > 0.5)
+    }
 }
 
 /// Reads the judge report off a label stage's items.
@@ -349,9 +354,17 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
         true => known.iter().map(|(label, _)| label.clone()).collect(),
         false => contrasts,
     };
+    let mut outcomes = [Vec::new(), Vec::new()];
+    for label in &measured {
+        let Some(known) = held_out.iter().find(|known| known.pair.id == label.label.pair_id) else {
+            continue;
+        };
+        let better = if known.first_is_better { &known.pair.first } else { &known.pair.second };
+        outcomes[usize::from(declines(better))].push(label.is_right());
+    }
     let report = JudgeReport::new(&measured, &raw(&labelled)?);
     let preferences = labelled.into_iter().map(|item| item.data.preference).collect();
-    Ok(Judged { report, known, preferences })
+    Ok(Judged { report, sides: outcomes.map(Rate::of), known, preferences })
 }
 
 /// The labeller's part of the report.

@@ -7,7 +7,7 @@
 //! quarter, whichever is more, because a small sample says little about a labeller that is near chance.
 
 use super::critic::warm_up;
-use super::label::{declines, kind_and_category};
+use super::label::kind_and_category;
 use super::settings::{LOSS, Rates};
 use super::sft::{HELD_OUT_EVERY, imitate};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
@@ -17,7 +17,10 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_feedback::{Ask, KnownContrast, LabellerTraining, Material, labeller_training, prompt_text};
+use solon_eval::declines;
+use solon_feedback::{
+    Ask, KnownContrast, LabellerTraining, Material, labeller_training, prompt_text, whole_sentences,
+};
 use solon_records::Preference;
 use std::collections::HashSet;
 
@@ -144,7 +147,7 @@ fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
     let mut contrasts = Vec::new();
     for item in read.items::<Labelled>("pairs")? {
         let (kind, _) = kind_and_category(read, item.data.prompt_id.as_deref())?;
-        let preference = Preference { id: item.id, ..item.data.preference };
+        let preference = shown(Preference { id: item.id, ..item.data.preference });
         let held_out = !learnt.contains(&Reader::learnt_key(&preference.prompt)?);
         contrasts.push(KnownContrast { preference, held_out, kind });
     }
@@ -156,6 +159,19 @@ fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
         }
     }
     Ok(contrasts)
+}
+
+/// A contrast as a labeller learns and is measured on it: answers that were cut off up to their last whole sentence, as the
+/// pairs are that it will label. Else it could tell the answers apart by which was cut off.
+fn shown(contrast: Preference) -> Preference {
+    let shown = |text: String, cut_off: bool| if cut_off { whole_sentences(&text).to_owned() } else { text };
+    let [chosen, rejected] = contrast.cut_off;
+    Preference {
+        chosen: shown(contrast.chosen, chosen),
+        rejected: shown(contrast.rejected, rejected),
+        cut_off: [false; 2],
+        ..contrast
+    }
 }
 
 /// Of the contrasts that could be held out, keeps back [`MEASURED`] or a quarter, whichever is more, evenly spaced; all

@@ -48,6 +48,7 @@ use std::collections::BTreeSet;
 pub use label::judged;
 pub use pairs::unlabelled;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
+pub use sft::FIRST_HELD;
 
 /// A kind of stage: its name in recipes and how its table is read.
 pub struct Kind {

@@ -1,7 +1,6 @@
 //! `revise`: answers are criticised by a principle and rewritten, in rounds (Bai et al. 2022 §3). What comes out is each
 //! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
-use super::label::declines;
 use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, parse};
 use crate::feedback_model::LocalModel;
@@ -12,6 +11,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_eval::declines;
 use solon_feedback::{
     Checks, CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
     prompt_text, revision_round,

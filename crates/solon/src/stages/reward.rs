@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_draws::Draws;
-use solon_eval::{Rate, Verdict, classify};
+use solon_eval::{Rate, declines};
 use solon_records::Preference;
 use solon_train::reward::{RewardEvaluation, RewardTrainer, pair_rewards};
 use solon_train::{BestReward, TokenPair, Trainer, correlation};
@@ -165,7 +165,7 @@ impl Stage for Reward {
             let tokens = settings.tokens_per_pass;
             let rewards = pair_rewards(&learner.decoder, learner.adapter.as_ref(), head, &pairs, tokens);
             let held_out = HeldOut::of(&measures, &pairs, &rewards)?;
-            rate = Some(held_out.rate);
+            rate = Some((held_out.rate, [held_out.declines, held_out.helps]));
             told["held_out_accuracy"] = json!(held_out.overall.accuracy);
             told["held_out"] = json!(held_out);
         }
@@ -274,7 +274,7 @@ fn parts(preferences: &[Preference], every: usize, stops: bool) -> Result<Vec<Pa
     let mut prompts: Vec<(&String, bool)> = Vec::new();
     for (key, preference) in keys.iter().zip(preferences) {
         if seen.insert(key) {
-            prompts.push((key, declines(preference)));
+            prompts.push((key, declines(&preference.chosen)));
         }
     }
     prompts.sort_by_key(|(_, declines)| !declines);
@@ -287,11 +287,6 @@ fn parts(preferences: &[Preference], every: usize, stops: bool) -> Result<Vec<Pa
         _ => Part::Measures,
     };
     Ok(keys.iter().map(|key| part(numbers[key])).collect())
-}
-
-/// Whether the better answer declines the request.
-fn declines(preference: &Preference) -> bool {
-    classify(&preference.chosen) == Verdict::Refusal
 }
 
 /// A rate as it was told.
@@ -325,7 +320,7 @@ impl HeldOut {
         let (mut all, mut lengths) = (Vec::new(), Vec::new());
         for ((preference, pair), [chosen, rejected]) in preferences.iter().zip(pairs).zip(rewards) {
             if pair.probability != 0.5 {
-                outcomes[usize::from(declines(preference))].push(chosen > rejected);
+                outcomes[usize::from(declines(&preference.chosen))].push(chosen > rejected);
             }
             all.extend([f64::from(*chosen), f64::from(*rejected)]);
             lengths.extend([pair.chosen.len() as f64, pair.rejected.len() as f64]);
@@ -346,13 +341,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// `rate`: the accuracy on the pairs kept back, where some were.
-    fn of(required: f64, rate: Option<Rate>) -> Self {
+    /// `measured`: the accuracy on the pairs kept back, where some were, and apart where the better answer declines and where
+    /// it helps. A model that always rewards refusing must not pass, whatever the share of the two.
+    fn of(required: f64, measured: Option<(Rate, [Rate; 2])>) -> Self {
         let gate = |passed, why| Self { passed, why };
         if required == 0.0 {
             return gate(true, "no accuracy is required".to_owned());
         }
-        let Some(rate) = rate.filter(|rate| rate.total > 0) else {
+        let Some((rate, sides)) = measured.filter(|(rate, _)| rate.total > 0) else {
             return gate(false, "no pair of those kept back is decided, so it was not measured".to_owned());
         };
         let percent = |x: f64| format!("{:.0} %", 100.0 * x);
@@ -368,6 +364,15 @@ impl Gate {
         }
         if rate.low <= 0.5 {
             return gate(false, format!("{right}, which is not above chance"));
+        }
+        if Rate::balanced_low(sides).is_some_and(|low| low <= 0.5) {
+            let [declines, helps] = sides.map(|side| percent(side.rate));
+            return gate(
+                false,
+                format!(
+                    "it is right on {declines} where the better answer declines and on {helps} where it helps, which always preferring one of the two explains"
+                ),
+            );
         }
         gate(true, right)
     }
@@ -449,14 +454,19 @@ mod tests {
 
     #[test]
     fn a_model_passes_that_is_right_often_enough_and_beyond_chance() {
-        let gate =
-            |required: f64, count: usize, total: usize| Gate::of(required, Some(Rate::new(count, total)));
+        let gate = |required: f64, count: usize, total: usize| {
+            let half = Rate::new(count / 2, total / 2);
+            Gate::of(required, Some((Rate::new(count, total), [half; 2])))
+        };
         assert!(gate(0.5, 70, 100).passed);
         assert!(!gate(0.75, 70, 100).passed && gate(0.75, 70, 100).why.contains("75 % is required"));
         // 8 of 12: the interval is 39 to 86 %.
         assert!(!gate(0.5, 8, 12).passed && gate(0.5, 8, 12).why.contains("not above chance"));
         assert!(!gate(0.5, 0, 0).passed && !Gate::of(0.5, None).passed);
         assert!(gate(0.0, 1, 12).passed && Gate::of(0.0, None).passed);
+        // Refusing is always preferred, and right on 80 of 100.
+        let refuses = Gate::of(0.75, Some((Rate::new(80, 100), [Rate::new(80, 80), Rate::new(0, 20)])));
+        assert!(!refuses.passed && refuses.why.contains("always preferring"), "{}", refuses.why);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
-use solon_eval::{Verdict, classify};
+use solon_eval::declines;
 use solon_feedback::{FeedbackModel, GenerateRequest, Generated};
 use solon_records::{Pair, Prompt, SamplingSettings};
 use std::collections::BTreeMap;
@@ -163,10 +163,6 @@ struct OfKind {
 /// Why a prompt has no pair.
 const ALL_DECLINE: &str = "all answers alike: they decline";
 const ALL_HELP: &str = "all answers alike: they help";
-
-fn declines(answer: &str) -> bool {
-    classify(answer) == Verdict::Refusal
-}
 
 impl Sample {
     /// The id of a pair of a prompt's answers; numbered where a prompt may have several.

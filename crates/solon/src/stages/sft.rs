@@ -132,6 +132,9 @@ impl Stage for Sft {
     }
 }
 
+/// The place of the first held conversation among a stage's items: those before it are imitated.
+pub const FIRST_HELD: u64 = 1 << 32;
+
 /// What is learnt, before it is tokenised.
 pub struct Learnt {
     /// What is imitated.
@@ -166,7 +169,7 @@ pub fn imitate(
     let mut seen = BTreeSet::new();
     let count = imitated.len();
     for (place, Sourced { demonstration, parents, prompt_id, .. }) in
-        (0..).zip(imitated.into_iter().chain(held))
+        (0..).zip(imitated).chain((FIRST_HELD..).zip(held))
     {
         // Two inputs may use the same ids: the later item is then named after the item it was made from.
         let own = run.id(&demonstration.id);
