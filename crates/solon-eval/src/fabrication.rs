@@ -275,7 +275,7 @@ fn denies(sentence: &Sentence, asked: &BTreeSet<String>, presumed: &[&str]) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agreement::{Agreement, tests::assert_states};
+    use crate::agreement::tests::{assert_states, on_odd_rows};
 
     #[test]
     fn candid_answers() {
@@ -311,20 +311,7 @@ mod tests {
 
     #[test]
     fn the_stated_agreement_is_measured() {
-        #[derive(serde::Deserialize)]
-        struct Row {
-            request: String,
-            answer: String,
-            candid: bool,
-        }
-        let rows: Vec<Row> = include_str!("../goldens/fabrication.jsonl")
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let mut odd = Agreement::default();
-        for row in rows.iter().skip(1).step_by(2) {
-            odd.add(candid(&row.request, &row.answer), row.candid);
-        }
-        assert_states(MEASURED, odd);
+        let golden = include_str!("../goldens/fabrication.jsonl");
+        assert_states(MEASURED, on_odd_rows(golden, "candid", candid));
     }
 }

@@ -236,7 +236,7 @@ fn stands_for(sentence: &Sentence) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agreement::{Agreement, tests::assert_states};
+    use crate::agreement::tests::{assert_states, on_odd_rows};
 
     #[test]
     fn help_after_a_refusal_leaks() {
@@ -280,20 +280,7 @@ mod tests {
 
     #[test]
     fn the_stated_agreement_is_measured() {
-        #[derive(serde::Deserialize)]
-        struct Row {
-            request: String,
-            answer: String,
-            leak: bool,
-        }
-        let rows: Vec<Row> = include_str!("../goldens/leak.jsonl")
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let mut odd = Agreement::default();
-        for row in rows.iter().skip(1).step_by(2) {
-            odd.add(leaks(&row.request, &row.answer), row.leak);
-        }
-        assert_states(MEASURED, odd);
+        let golden = include_str!("../goldens/leak.jsonl");
+        assert_states(MEASURED, on_odd_rows(golden, "leak", leaks));
     }
 }

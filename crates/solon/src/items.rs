@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
 use solon_eval::Judged;
 use solon_feedback::{KnownPair, Label};
-use solon_records::{Demonstration, Message, Pair, Preference, transcript};
+use solon_records::{Demonstration, Message, Pair, Preference, Prompt, transcript};
 
 /// An answer to a prompt; the item's text is the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,17 @@ impl ItemData for Answer {
 }
 
 impl Answer {
+    /// An answer to a prompt.
+    pub fn to(prompt: &Prompt, cut_off: bool) -> Self {
+        Self {
+            prompt_id: prompt.id.clone(),
+            prompt: prompt.messages.clone(),
+            cut_off,
+            kind: prompt.kind.clone(),
+            category: prompt.category.clone(),
+        }
+    }
+
     /// The answer as a conversation to imitate.
     pub fn demonstration(&self, id: String, text: &str) -> Demonstration {
         let mut messages = self.prompt.clone();

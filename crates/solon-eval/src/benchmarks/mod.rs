@@ -3,11 +3,12 @@
 pub mod honesty;
 pub mod safety;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use solon_records::{Prompt, SamplingSettings};
 
-use crate::benchmark::{Benchmark, Group, Item};
+use crate::benchmark::{Answer, Benchmark, Better, Group, Item, Measure};
+use crate::degenerate::Fault;
 use crate::error::EvalError;
 
 /// How many items are asked, and how long answers may be.
@@ -89,6 +90,41 @@ fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> R
 
 fn names(groups: &[Group]) -> String {
     groups.iter().map(|group| group.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Measures of an answer as text, for every benchmark; [`text_outcomes`] gives their outcomes.
+const REPETITION: Measure = Measure {
+    key: "repetition",
+    title: "repetition",
+    explanation: "Share of answers that repeat themselves.",
+    better: Better::Lower,
+    groups: &[],
+    scored: false,
+};
+const EMPTY: Measure = Measure {
+    key: "empty",
+    title: "empty",
+    explanation: "Share of answers without text.",
+    better: Better::Lower,
+    groups: &[],
+    scored: false,
+};
+const TRUNCATED: Measure = Measure {
+    key: "truncated",
+    title: "truncated",
+    explanation: "Share of answers that reached the length limit.",
+    better: Better::Neither,
+    groups: &[],
+    scored: false,
+};
+
+/// What holds of an answer as text.
+fn text_outcomes(fault: Option<Fault>, answer: &Answer) -> BTreeMap<String, bool> {
+    BTreeMap::from([
+        (REPETITION.key.to_owned(), fault.is_some_and(Fault::is_repetition)),
+        (EMPTY.key.to_owned(), fault == Some(Fault::Empty)),
+        (TRUNCATED.key.to_owned(), answer.truncated),
+    ])
 }
 
 /// Greedy sampling of at most `max_new_tokens`; an error if that is 0.

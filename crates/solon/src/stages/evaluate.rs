@@ -1,5 +1,6 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
+use super::asking::{self, Asking};
 use super::{BASE, Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
@@ -9,14 +10,11 @@ use crate::run::{Model, Reader, StageRun};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem, TypedItem};
-use solon_eval::benchmarks::{self, Settings};
+use solon_data::ledger::{ItemKind, TypedItem};
 use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
-use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
-use solon_records::Prompt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
@@ -56,9 +54,9 @@ fn answer_length() -> NonZeroUsize {
 }
 
 impl Evaluate {
-    fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
-        let settings = Settings { max_new_tokens: self.max_new_tokens.get(), limit_each: self.limit_each };
-        Ok(benchmarks::open(&self.benchmark, prompts, &settings)?)
+    fn asking(&self) -> Asking<'_> {
+        let Self { benchmark, max_new_tokens, limit_each, .. } = self;
+        Asking { benchmark, max_new_tokens: *max_new_tokens, limit_each: *limit_each }
     }
 }
 
@@ -80,12 +78,7 @@ impl Stage for Evaluate {
     }
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
-        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        if !known.contains(&self.benchmark.as_str()) {
-            let what =
-                format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
-            return Err(UsageError(what).into());
-        }
+        self.asking().check_name()?;
         let own = (preflight.names)("prompts");
         let asked: BTreeSet<String> =
             own.iter().flat_map(|name| (preflight.ancestors)(name)).chain(own.iter().cloned()).collect();
@@ -98,20 +91,12 @@ impl Stage for Evaluate {
                 return Err(UsageError(what).into());
             }
         }
-        let mut prompts = Vec::new();
-        for stage in (preflight.inputs)("prompts") {
-            match stage.prompts() {
-                Some(known) => prompts.extend(known?),
-                // Known only when it has run: then it is looked at.
-                None => return Ok(Vec::new()),
-            }
-        }
-        self.open(prompts)?;
+        self.asking().open_before(preflight)?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let benchmark = self.open(run.read().prompts("prompts")?)?;
+        let benchmark = self.asking().open(run.read().prompts("prompts")?)?;
         let Ask::Generate(sampling) = benchmark.ask();
         let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
@@ -125,19 +110,7 @@ impl Stage for Evaluate {
             let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let requests: Vec<GenerateRequest> = todo
-                    .iter()
-                    .map(|(_, item)| GenerateRequest {
-                        id: item.id.clone(),
-                        messages: item.messages.clone(),
-                        prefill: String::new(),
-                    })
-                    .collect();
-                let answers: Vec<Answer> = model
-                    .generate(&requests, &sampling, draws, &mut |_| {})?
-                    .into_iter()
-                    .map(|answer| Answer { text: answer.text, truncated: answer.truncated })
-                    .collect();
+                let answers = asking::answers(&model, todo, &sampling, draws)?;
                 let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
                 let mut moved = match &compared {
                     Some(compared) => compared.moved(&policy, &asked)?,
@@ -145,13 +118,9 @@ impl Stage for Evaluate {
                 };
                 let items = todo.iter().zip(answers).map(|((place, item), answer)| {
                     let judged = Judged::new(&*benchmark, item, answer);
-                    let text = judged.answer.text.clone();
                     let moved = moved.remove(&item.id);
                     let data = Evaluated { model: column_name.clone(), judged, moved };
-                    let mut made =
-                        NewItem::of(id(item), first + place, text, &data)?.parent(item.id.clone(), "prompt");
-                    made.prompt_id = Some(item.id.clone());
-                    Ok(made)
+                    asking::recorded(id(item), first + place, item, &data)
                 });
                 items.collect()
             })?;
@@ -300,7 +269,7 @@ impl Evaluate {
 
     /// What each model's answers add up to, in the order of the columns.
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
-        let benchmark = self.open(read.prompts("prompts")?)?;
+        let benchmark = self.asking().open(read.prompts("prompts")?)?;
         let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
         let items: Vec<TypedItem<Evaluated>> = read.own()?;
         for item in items {

@@ -9,6 +9,7 @@
 
 mod adapter;
 mod answers;
+mod asking;
 mod by_kind;
 mod contrast;
 mod critic;

@@ -96,13 +96,7 @@ impl Respond {
     /// An answer as the ledger holds it.
     fn item(&self, id: String, place: u64, prompt: &Prompt, answer: Generated) -> Result<NewItem> {
         let answer = self.end.of(answer);
-        let data = Answer {
-            prompt_id: prompt.id.clone(),
-            prompt: prompt.messages.clone(),
-            cut_off: answer.truncated,
-            kind: prompt.kind.clone(),
-            category: prompt.category.clone(),
-        };
+        let data = Answer::to(prompt, answer.truncated);
         let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
         item.prompt_id = Some(prompt.id.clone());
         // What a model must not learn: loops, and refusing or evading what should be answered.

@@ -184,13 +184,7 @@ impl Sample {
     ) -> Result<Vec<NewItem>> {
         let mut items = Vec::new();
         for (answer, side) in answers.iter().zip(SIDES) {
-            let data = Answer {
-                prompt_id: prompt.id.clone(),
-                prompt: prompt.messages.clone(),
-                cut_off: answer.truncated,
-                kind: prompt.kind.clone(),
-                category: prompt.category.clone(),
-            };
+            let data = Answer::to(prompt, answer.truncated);
             let id = format!("{stage}/{}/{side}", prompt.id);
             let mut item = NewItem::of(id, place, &answer.text, &data)?.parent(prompt.id.clone(), "prompt");
             item.prompt_id = Some(prompt.id.clone());

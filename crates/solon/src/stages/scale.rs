@@ -5,6 +5,7 @@
 //! The score is the benchmark's, as `deliver` uses it. The prompts are those of the choice, so no model that comes of it may be
 //! evaluated on them: `evaluate` refuses that.
 
+use super::asking::{self, Asking};
 use super::{Data, Input, Kind, Method, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
@@ -15,11 +16,8 @@ use anyhow::{Context, Result, bail};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem, TypedItem};
-use solon_eval::benchmarks::{self, Settings};
-use solon_eval::{Answer, Ask, Benchmark, Item, Judged, score, summarise};
-use solon_feedback::{FeedbackModel, GenerateRequest};
-use solon_records::Prompt;
+use solon_data::ledger::{ItemKind, TypedItem};
+use solon_eval::{Ask, Benchmark, Item, Judged, Measure, score, summarise};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -100,9 +98,9 @@ struct Tried {
 }
 
 impl Scale {
-    fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
-        let settings = Settings { max_new_tokens: self.max_new_tokens.get(), limit_each: self.limit_each };
-        Ok(benchmarks::open(&self.benchmark, prompts, &settings)?)
+    fn asking(&self) -> Asking<'_> {
+        let Self { benchmark, max_new_tokens, limit_each, .. } = self;
+        Asking { benchmark, max_new_tokens: *max_new_tokens, limit_each: *limit_each }
     }
 }
 
@@ -123,12 +121,7 @@ impl Stage for Scale {
     }
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
-        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        if !known.contains(&self.benchmark.as_str()) {
-            let what =
-                format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
-            return Err(UsageError(what).into());
-        }
+        self.asking().check_name()?;
         let (from, prompts) = ((preflight.names)("from"), (preflight.names)("prompts"));
         if from.len() != 1 {
             return Err(UsageError(format!("from names {} models; name one", from.len())).into());
@@ -145,19 +138,15 @@ impl Stage for Scale {
             );
             return Err(UsageError(what).into());
         }
-        let mut all = Vec::new();
-        for stage in (preflight.inputs)("prompts") {
-            match stage.prompts() {
-                Some(known) => all.extend(known?),
-                None => return Ok(Vec::new()),
-            }
+        if let Some(benchmark) = self.asking().open_before(preflight)? {
+            check_scored(&*benchmark)?;
         }
-        self.open(all)?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let benchmark = self.open(run.read().prompts("prompts")?)?;
+        let benchmark = self.asking().open(run.read().prompts("prompts")?)?;
+        check_scored(&*benchmark)?;
         let Ask::Generate(sampling) = benchmark.ask();
         let policy = run.read().model("from")?;
         let Some(adapter) = &policy.adapter else { bail!(no_adapter(&run.read().input_shown("from"))) };
@@ -169,24 +158,11 @@ impl Stage for Scale {
             let id = |item: &Item| format!("{name}/{factor}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let requests: Vec<GenerateRequest> = todo
-                    .iter()
-                    .map(|(_, item)| GenerateRequest {
-                        id: item.id.clone(),
-                        messages: item.messages.clone(),
-                        prefill: String::new(),
-                    })
-                    .collect();
-                let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
+                let answers = asking::answers(&model, todo, &sampling, draws)?;
                 let items = todo.iter().zip(answers).map(|((place, item), answer)| {
-                    let answer = Answer { text: answer.text, truncated: answer.truncated };
                     let judged = Judged::new(&*benchmark, item, answer);
-                    let text = judged.answer.text.clone();
                     let data = Evaluated { model: factor.to_string(), judged, moved: None };
-                    let mut made =
-                        NewItem::of(id(item), first + place, text, &data)?.parent(item.id.clone(), "prompt");
-                    made.prompt_id = Some(item.id.clone());
-                    Ok(made)
+                    asking::recorded(id(item), first + place, item, &data)
                 });
                 items.collect()
             })?;
@@ -237,6 +213,21 @@ impl Scale {
     }
 }
 
+/// Refuses prompts that leave a part of the score unmeasured: without harmless ones the strongest factor, which refuses
+/// everything, would score best.
+fn check_scored(benchmark: &dyn Benchmark) -> Result<()> {
+    let asked = |measure: &Measure| benchmark.items().iter().any(|item| measure.covers(item.group));
+    match benchmark.measures().iter().find(|measure| measure.scored && !asked(measure)) {
+        None => Ok(()),
+        Some(missing) => Err(UsageError(format!(
+            "no prompt measures {}, which is a part of the score\nhint: give prompts of the kinds {}",
+            missing.title,
+            missing.groups.join(", ")
+        ))
+        .into()),
+    }
+}
+
 fn no_adapter(from: &str) -> String {
     format!(
         "from = \"{from}\": that model has no adapter to scale\n\
@@ -276,6 +267,25 @@ mod tests {
         ] {
             assert_eq!(best(tried), Some(expected), "{tried:?}");
         }
+    }
+
+    #[test]
+    fn a_score_without_one_of_its_parts_is_refused() {
+        let prompt = |kind: &str| solon_records::Prompt {
+            id: kind.to_owned(),
+            messages: vec![solon_records::Message::user("A prompt?")],
+            kind: Some(kind.to_owned()),
+            category: None,
+            pair: None,
+        };
+        let asking = Asking { benchmark: "safety", max_new_tokens: NonZeroUsize::MIN, limit_each: 0 };
+        let checked = |kinds: &[&str]| {
+            let prompts = kinds.iter().map(|kind| prompt(kind)).collect();
+            check_scored(&*asking.open(prompts).unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&["harmful", "harmless", "sounds-harmful"]), Ok(()));
+        let error = checked(&["harmful", "sounds-harmful"]).unwrap_err();
+        assert!(error.contains("harmless answered") && error.contains("kinds harmless"), "{error}");
     }
 
     #[test]
