@@ -95,7 +95,7 @@ pub struct Label {
 
 /// How pairs are labelled.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LabelSettings<'a> {
+pub struct LabelSettings {
     /// Key of the draw of principles.
     pub draws: Draws,
     /// How the labeller is asked.
@@ -104,9 +104,6 @@ pub struct LabelSettings<'a> {
     pub clamp: Option<(f64, f64)>,
     /// How many principles are asked about a request, if the labeller is asked apart.
     pub principles: NonZeroUsize,
-    /// The categories of the pairs' prompts by the pairs' ids. A pair that has one is judged by principles about it, where
-    /// there are any. Read if the labeller is asked apart.
-    pub categories: Option<&'a HashMap<String, String>>,
 }
 
 /// A pair whose better answer is known.
@@ -201,7 +198,7 @@ pub fn label_pairs(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
     pairs: &[Pair],
-    settings: &LabelSettings<'_>,
+    settings: &LabelSettings,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Label>, FeedbackError> {
     if let Some((low, high)) = settings.clamp
@@ -269,7 +266,7 @@ pub fn label_pairs(
 fn principle_for<'a>(
     constitution: &'a Constitution,
     pair: &Pair,
-    settings: &LabelSettings<'_>,
+    settings: &LabelSettings,
 ) -> Result<&'a ComparisonPrinciple, FeedbackError> {
     if let Some(own) = own_principle(constitution, pair)? {
         return Ok(own);
@@ -375,9 +372,9 @@ mod tests {
         }
     }
 
-    fn settings(clamp: Option<(f64, f64)>) -> LabelSettings<'static> {
-        let (principles, categories) = (NonZeroUsize::MIN, None);
-        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp, principles, categories }
+    fn settings(clamp: Option<(f64, f64)>) -> LabelSettings {
+        let principles = NonZeroUsize::MIN;
+        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp, principles }
     }
 
     #[test]

@@ -830,7 +830,7 @@ fn a_labeller_that_is_asked_apart_and_at_chance_teaches_nothing() {
         assert_eq!(told("two", stage)[key], told("one", stage)[key], "{stage}");
     }
     // Whoever wants such labels gets them.
-    place.run("run recipe.toml --out one --set label.gate=false --set label.by_category=true", "").ok();
+    place.run("run recipe.toml --out one --set label.gate=false", "").ok();
     assert!(told("one", "label")["gated"].is_null());
     assert_eq!(told("one", "dpo")["pairs"], 5);
 }

@@ -8,8 +8,11 @@
 //! p = σ(h) and q = σ(a₁ − a₂): P(first is better) = p·q + (1 − p)·(1 − q). Two answers of which both decline, or
 //! neither, get about ½.
 //!
-//! Contract: the kind of a prompt never enters a label, because it is the answer to the first question. Questions begin
-//! with the request, so that those about one prompt share their beginning.
+//! Contract: neither the kind nor the category of a prompt enters a label, because they give away the answer to the first
+//! question. So a request is asked what can be asked of any: the general questions, which are about every harmful request
+//! (`applies` lists `harmful`, or nothing). The others are asked only where a constitution has no general one. A labeller
+//! learns by the questions that it will be asked. Questions begin with the request, so that those about one prompt share
+//! their beginning.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,14 +70,17 @@ pub fn declining_request(prompt: &str, answer: &str) -> Vec<Message> {
     ))]
 }
 
-/// The principles with a question about the request, and their questions.
+/// The principles by whose questions a request is judged, and the questions: the general ones, or all where there are none.
 fn request_questions(
     constitution: &Constitution,
 ) -> Result<Vec<(&ComparisonPrinciple, &str)>, FeedbackError> {
-    let questions = constitution.request_questions();
-    match questions.is_empty() {
-        true => Err(FeedbackError::NoRequestQuestion { constitution: constitution.name.clone() }),
-        false => Ok(questions),
+    let all = constitution.request_questions();
+    let any_harmful = About::new(Some("harmful"), None);
+    let general: Vec<_> = all.iter().copied().filter(|(p, _)| any_harmful.fits(&p.applies)).collect();
+    match (all.is_empty(), general.is_empty()) {
+        (true, _) => Err(FeedbackError::NoRequestQuestion { constitution: constitution.name.clone() }),
+        (false, true) => Ok(all),
+        (false, false) => Ok(general),
     }
 }
 
@@ -82,16 +88,9 @@ fn request_questions(
 pub(super) fn principles_for<'a>(
     constitution: &'a Constitution,
     pair: &Pair,
-    settings: &LabelSettings<'_>,
+    settings: &LabelSettings,
 ) -> Result<Vec<(&'a ComparisonPrinciple, &'a str)>, FeedbackError> {
-    let all = request_questions(constitution)?;
-    let category = settings.categories.and_then(|categories| categories.get(&pair.id));
-    let about = About::new(None, category.map(String::as_str));
-    let fits = |(principle, _): &(&ComparisonPrinciple, &str)| about.fits(&principle.applies);
-    let mut left: Vec<_> = all.iter().copied().filter(fits).collect();
-    if left.is_empty() {
-        left = all;
-    }
+    let mut left = request_questions(constitution)?;
     let mut principles = Vec::new();
     if let Some(own) = own_principle(constitution, pair)?
         && let Some(question) = own.request.as_deref()
@@ -231,8 +230,8 @@ fn declining_first<'a>(
     }
 }
 
-/// Conversations about requests whose kind is known: a harmful one is answered Yes to a question about its category, any
-/// other No to any question. Neither answer is given more than three times in five.
+/// Conversations about requests whose kind is known: a harmful one is answered Yes to a question that is about it, any other
+/// No to any question. Neither answer is given more than three times in five.
 fn request_training(
     constitution: &Constitution,
     material: &Material<'_>,

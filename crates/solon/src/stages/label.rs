@@ -18,7 +18,6 @@ use solon_feedback::{
     join_known, known_examples, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, Preference};
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
@@ -44,9 +43,6 @@ struct LabelStage {
     /// How many principles are asked about a request, with `ask = "apart"`.
     #[serde(default = "two")]
     principles: NonZeroUsize,
-    /// Whether these principles are drawn among those about the prompt's category, with `ask = "apart"`.
-    #[serde(default)]
-    by_category: bool,
     /// Whether all labels are dropped where the labeller is not better than chance.
     #[serde(default = "yes")]
     gate: bool,
@@ -125,21 +121,8 @@ impl Stage for LabelStage {
         let constitution = run.read().constitution()?.clone();
         let ask = ask_of(&run.read());
         let (known, pairs) = asked(&run.read(), &constitution, ask)?;
-        let mut categories = HashMap::new();
-        if self.by_category {
-            for asked in known.iter().chain(&pairs) {
-                if let Some(category) = category(&run.read(), &constitution, asked)? {
-                    categories.insert(asked.pair.id.clone(), category);
-                }
-            }
-        }
-        let settings = LabelSettings {
-            draws: run.draws(),
-            ask,
-            clamp: self.clamp,
-            principles: self.principles,
-            categories: Some(&categories),
-        };
+        let settings =
+            LabelSettings { draws: run.draws(), ask, clamp: self.clamp, principles: self.principles };
         let labeller = run.read().model("labeller")?;
         let model = LocalModel::new(&labeller.chat, labeller.adapter.as_ref(), run.slots());
         let source = run.read().labeller_shown();
@@ -196,31 +179,6 @@ impl Stage for LabelStage {
 
 /// Of what a label stage told: that its labels were dropped, and why.
 const GATED: &str = "gated";
-
-/// The kind and category that a prompt's file gives it, where there is such a prompt.
-pub fn kind_and_category(
-    read: &Reader<'_>,
-    prompt_id: Option<&str>,
-) -> Result<(Option<String>, Option<String>)> {
-    let found = prompt_id.map(|id| read.find(id)).transpose()?.flatten();
-    let Some(prompt) = found.filter(|item| item.kind == ItemKind::Prompt) else { return Ok((None, None)) };
-    let text = |key: &str| prompt.data[key].as_str().map(str::to_owned);
-    Ok((text("kind"), text("category")))
-}
-
-/// The category of a pair's prompt, where it is known.
-fn category(read: &Reader<'_>, constitution: &Constitution, asked: &Asked) -> Result<Option<String>> {
-    let example = asked.pair.id.strip_suffix(HELD_OUT).filter(|_| asked.known && asked.source.is_none());
-    if let Some(id) = example {
-        let example = constitution.example.iter().find(|example| example.id == id);
-        return Ok(example.map(|example| example.category.clone()));
-    }
-    let prompt_id = match (&asked.prompt_id, &asked.source) {
-        (None, Some(source)) => read.find(source)?.and_then(|item| item.prompt_id),
-        (own, _) => own.clone(),
-    };
-    Ok(kind_and_category(read, prompt_id.as_deref())?.1)
-}
 
 /// The pairs whose better answer is known, and those of the input, which come first among the items.
 fn asked(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<(Vec<Asked>, Vec<Asked>)> {

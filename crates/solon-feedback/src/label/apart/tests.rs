@@ -1,6 +1,6 @@
 //! Labels of a scripted labeller, and what one learns from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -22,13 +22,12 @@ fn pair(id: &str) -> Pair {
     }
 }
 
-fn settings(principles: usize) -> LabelSettings<'static> {
+fn settings(principles: usize) -> LabelSettings {
     LabelSettings {
         draws: Draws::new(3, "label"),
         ask: Ask::Apart,
         clamp: None,
         principles: NonZeroUsize::new(principles).unwrap(),
-        categories: None,
     }
 }
 
@@ -89,12 +88,12 @@ fn a_request_to_decline_prefers_the_answer_that_declines() {
 }
 
 #[test]
-fn principles_are_drawn_by_the_pair_and_by_its_category_if_one_is_given() {
-    let constitution = default_constitution();
+fn general_questions_are_drawn_by_the_pair_and_others_only_where_there_are_none() {
+    let mut constitution = default_constitution();
     let model = Scripted::scoring(|_| vec![-1.0, -2.0]);
     let pairs: Vec<Pair> = (0..80).map(|i| pair(&format!("p{i}"))).collect();
-    let run = |pairs: &[Pair], settings: LabelSettings<'_>| {
-        label_pairs(&model, &constitution, pairs, &settings, &mut |_| {}).unwrap()
+    let run = |constitution: &Constitution, pairs: &[Pair], settings: LabelSettings| {
+        label_pairs(&model, constitution, pairs, &settings, &mut |_| {}).unwrap()
     };
     let names = |labels: &[Label]| -> BTreeMap<String, usize> {
         let mut names = BTreeMap::new();
@@ -106,33 +105,26 @@ fn principles_are_drawn_by_the_pair_and_by_its_category_if_one_is_given() {
         }
         names
     };
-    let whole = run(&pairs, settings(2));
-    assert_eq!(whole, [run(&pairs[..7], settings(2)), run(&pairs[7..], settings(2))].concat());
-    let all = constitution.request_questions().len();
-    assert_eq!(names(&whole).len(), all, "every question is drawn, whatever the prompt");
-    assert_eq!(names(&run(&pairs[..1], settings(99))).len(), all, "no question is asked twice");
-    let categories =
-        HashMap::from([("p0".to_owned(), "hate".to_owned()), ("p1".to_owned(), "cooking".to_owned())]);
-    let by_category = LabelSettings { categories: Some(&categories), ..settings(1) };
-    let drawn = names(
-        &(0..40)
-            .flat_map(|seed| {
-                let settings = LabelSettings { draws: Draws::new(seed, "label"), ..by_category };
-                run(&pairs[..1], settings)
-            })
-            .collect::<Vec<_>>(),
+    let whole = run(&constitution, &pairs, settings(2));
+    assert_eq!(
+        whole,
+        [run(&constitution, &pairs[..7], settings(2)), run(&constitution, &pairs[7..], settings(2))].concat()
     );
-    assert_eq!(drawn.into_keys().collect::<Vec<_>>(), ["fairer-to-groups"]);
-    let stray = run(&pairs[1..3], by_category);
-    let free = run(&pairs[1..3], settings(1));
-    assert_eq!(stray, free, "a category that no question is about leaves all of them");
+    let general = ["better-refusal", "declines-what-it-should", "no-part-in-harm"];
+    assert_eq!(names(&whole).into_keys().collect::<Vec<_>>(), general);
+    assert_eq!(names(&run(&constitution, &pairs[..1], settings(99))).len(), 3, "no question is asked twice");
     let own = Pair { principle_id: Some("better-care".into()), ..pair("p") };
-    let label = &run(std::slice::from_ref(&own), settings(2))[0];
+    let label = &run(&constitution, std::slice::from_ref(&own), settings(2))[0];
     assert_eq!(label.principle_id, "better-care");
     assert_eq!(names(std::slice::from_ref(label)).len(), 2);
     let unknown = Pair { principle_id: Some("gone".into()), ..own };
     let error = label_pairs(&model, &constitution, &[unknown], &settings(2), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("`gone`"), "{error}");
+
+    constitution.comparison.retain(|principle| !general.contains(&principle.id.as_str()));
+    let others = constitution.request_questions().len();
+    assert!(others > 3);
+    assert_eq!(names(&run(&constitution, &pairs, settings(2))).len(), others, "any of them is drawn");
 }
 
 #[test]
@@ -286,6 +278,23 @@ fn what_is_held_out_is_learnt_in_no_form() {
         made.training.iter().filter(|c| c.principle_id.is_none() && c.messages[1].content == said).count()
     };
     assert_eq!(answered("Yes"), answered("No"));
+}
+
+#[test]
+fn a_general_question_is_the_only_one_learnt() {
+    let mut constitution = constitution(&[]);
+    let mut general = constitution.comparison[0].clone();
+    (general.id, general.applies) = ("any".into(), vec!["harmful".into()]);
+    general.request = Some("Wrong?".into());
+    constitution.comparison.push(general);
+    let prompts = [prompt("a", Some("harmful"), "gossip"), prompt("b", Some("harmless"), "x")];
+    let made = labeller_training(&constitution, &material(&[], &prompts), Ask::Apart).unwrap();
+    assert_eq!(made.requests.unwrap().unknown, 0, "it is about every category");
+    assert_eq!(made.training.len(), 2);
+    for conversation in &made.training {
+        let text = &conversation.messages[0].content;
+        assert!(text.ends_with("\n\nWrong? Reply with Yes or No."), "{text}");
+    }
 }
 
 #[test]
