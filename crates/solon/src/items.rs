@@ -113,6 +113,8 @@ pub struct Evaluated {
 pub struct Moved {
     /// KL(model ‖ base) over the model's own answer, nats.
     pub divergence: f64,
+    /// Tokens of that answer.
+    pub own_tokens: usize,
     /// Negative log-likelihood of the base model's answer under the model, nats.
     pub base_nll: f64,
     /// Tokens of the base model's answer.

@@ -195,6 +195,7 @@ impl Plan {
                     names_of: &names_of,
                     inputs_of: &inputs_of,
                     ancestors: &|name| self.ancestors(name),
+                    stage: &|name| self.stage(name).map(|planned| &*planned.stage),
                 })
                 .with_context(|| format!("stage `{}`", planned.name))?;
             for id in own {

@@ -897,6 +897,20 @@ fn a_model_is_not_evaluated_on_what_it_was_made_from() {
     place
         .run("run recipe.toml --plan", "")
         .fails(2, &["stage `evaluate`", "`sft` was made from the prompts of `ev`"]);
+
+    // Nor on the same prompts in another file, under other ids.
+    let copy = json!({"id": "c", "prompt": "Kill", "kind": "harmful"});
+    place.write("copy.jsonl", &[json!({"id": "d", "prompt": "Hello", "kind": "harmless"}), copy]);
+    write_stages(
+        &place,
+        &respond.replace(
+            "kind = \"evaluate\"\nprompts = \"ev\"",
+            "kind = \"evaluate\"\nprompts = \"copy.jsonl\"",
+        ),
+    );
+    place
+        .run("run recipe.toml --plan", "")
+        .fails(2, &["stage `evaluate`", "`sft` was made from `ev`, which holds 1 of the prompts"]);
 }
 
 #[test]

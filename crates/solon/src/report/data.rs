@@ -126,6 +126,9 @@ pub struct Cost {
     /// Its interval's upper end.
     #[serde(deserialize_with = "null_is_nan")]
     pub high: f64,
+    /// Its mean over tokens.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub divergence_per_token: f64,
     /// Perplexity of the base model's answers under the model.
     #[serde(deserialize_with = "null_is_nan")]
     pub perplexity: f64,

@@ -150,6 +150,7 @@ fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
             true => format!("{} – {} nats", decimal(cost.low), decimal(cost.high)),
             false => "no interval".to_owned(),
         };
+        let interval = format!("{interval}; {} a token", decimal(cost.divergence_per_token));
         (decimal(cost.divergence), interval)
     };
     let perplexity = |cost: &Cost| (decimal(cost.perplexity), String::new());

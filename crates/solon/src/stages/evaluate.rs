@@ -82,13 +82,21 @@ impl Stage for Evaluate {
         let own = (preflight.names)("prompts");
         let asked: BTreeSet<String> =
             own.iter().flat_map(|name| (preflight.ancestors)(name)).chain(own.iter().cloned()).collect();
+        let texts = texts(own.iter().filter_map(|name| (preflight.stage)(name)))?;
         for model in (preflight.names)("models") {
-            if let Some(stage) = (preflight.ancestors)(&model).iter().find(|stage| asked.contains(*stage)) {
-                let what = format!(
-                    "`{model}` was made from the prompts of `{stage}`, so it cannot be evaluated on them\n\
-                     hint: evaluate on prompts that no training sees"
-                );
-                return Err(UsageError(what).into());
+            for before in (preflight.ancestors)(&model) {
+                let what = if asked.contains(&before) {
+                    format!("`{model}` was made from the prompts of `{before}`, so it cannot be evaluated on them")
+                } else {
+                    let theirs = self::texts((preflight.stage)(&before).into_iter())?;
+                    let shared = texts.intersection(&theirs).count();
+                    if shared == 0 {
+                        continue;
+                    }
+                    format!("`{model}` was made from `{before}`, which holds {shared} of the prompts it is to be evaluated on")
+                };
+                let hint = "hint: evaluate on prompts that no training sees";
+                return Err(UsageError(format!("{what}\n{hint}")).into());
             }
         }
         self.asking().open_before(preflight)?;
@@ -167,6 +175,17 @@ impl Stage for Evaluate {
     }
 }
 
+/// The prompts of stages of prompts, whatever their ids. A stage whose prompts are known only when it has run gives none.
+fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<String>> {
+    let mut texts = BTreeSet::new();
+    for prompts in stages.filter_map(Stage::prompts) {
+        for prompt in prompts? {
+            texts.insert(Reader::learnt_key(&prompt.messages)?);
+        }
+    }
+    Ok(texts)
+}
+
 /// The base model and its answers to a benchmark's ordinary requests.
 struct Compared {
     base: Model,
@@ -199,12 +218,13 @@ impl Compared {
             .map(|(prompt, answer)| ScoreItem { prompt, completions: vec![answer.clone()] })
             .collect();
         let log_probs = policy.chat.engine(policy.adapter.as_ref()).score(&scored, 1.0, &mut |_| {});
-        let moved = ids.into_iter().zip(divergences).zip(log_probs).map(|((id, divergence), log_probs)| {
+        let mut moved = BTreeMap::new();
+        for (((id, divergence), log_probs), own) in ids.into_iter().zip(divergences).zip(log_probs).zip(&own) {
             let log_probs = &log_probs[0];
             let base_nll = -log_probs.iter().map(|x| f64::from(*x)).sum::<f64>();
-            (id, Moved { divergence, base_nll, base_tokens: log_probs.len() })
-        });
-        Ok(moved.collect())
+            moved.insert(id, Moved { divergence, own_tokens: own.len(), base_nll, base_tokens: log_probs.len() });
+        }
+        Ok(moved)
     }
 }
 
@@ -222,6 +242,8 @@ fn answer_ids(chat: &ChatModel, answer: &Answer) -> Result<Vec<u32>> {
 struct Cost {
     /// KL(model ‖ base) of an answer, nats.
     divergence: Option<Mean>,
+    /// The same of a token: of two models the one with the shorter answers has the lower KL of an answer.
+    divergence_per_token: f64,
     /// Of the base model's answers under the model.
     perplexity: f64,
 }
@@ -262,7 +284,12 @@ impl Evaluate {
             let divergences: Vec<f64> = moved.iter().map(|moved| moved.divergence).collect();
             let nll: f64 = moved.iter().map(|moved| moved.base_nll).sum();
             let tokens: usize = moved.iter().map(|moved| moved.base_tokens).sum();
-            Cost { divergence: Mean::of(&divergences), perplexity: (nll / tokens as f64).exp() }
+            let own_tokens: usize = moved.iter().map(|moved| moved.own_tokens).sum();
+            Cost {
+                divergence: Mean::of(&divergences),
+                divergence_per_token: divergences.iter().sum::<f64>() / own_tokens as f64,
+                perplexity: (nll / tokens as f64).exp(),
+            }
         };
         Ok(by_column.into_iter().map(|(column, moved)| (column, cost(moved))).collect())
     }
@@ -368,7 +395,8 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
 fn cost_shown(cost: &Cost) -> report::Cost {
     let [divergence, low, high] =
         cost.divergence.map_or([f64::NAN; 3], |mean| [mean.mean, mean.low, mean.high]);
-    report::Cost { divergence, low, high, perplexity: cost.perplexity }
+    let &Cost { divergence_per_token, perplexity, .. } = cost;
+    report::Cost { divergence, low, high, divergence_per_token, perplexity }
 }
 
 /// Answers that are shown of each group.

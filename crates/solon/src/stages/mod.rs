@@ -169,6 +169,8 @@ pub struct Preflight<'a> {
     pub inputs_of: &'a dyn Fn(&str, &str) -> Vec<&'a dyn Stage>,
     /// Every stage that the inputs of the stage of this name come from, directly or not.
     pub ancestors: &'a dyn Fn(&str) -> BTreeSet<String>,
+    /// The stage of this name; none for `base`.
+    pub stage: &'a dyn Fn(&str) -> Option<&'a dyn Stage>,
 }
 
 /// What stages pass to each other.
