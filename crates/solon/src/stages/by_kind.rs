@@ -5,11 +5,11 @@ use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
-use crate::run::StageRun;
+use crate::run::{Reader, StageRun};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_data::ledger::NewItem;
+use solon_data::ledger::{ItemKind, NewItem};
 use solon_eval::declines;
 use solon_records::{Pair, Prompt};
 use std::collections::BTreeMap;
@@ -65,6 +65,15 @@ impl Better {
              hint: give its row a `kind`, one of {known}, or leave it out by `kinds`",
             prompt.id
         )
+    }
+}
+
+impl Better {
+    /// What the better answer to a prompt of the run does, if there is such a prompt and its kind says so.
+    pub fn of_id(read: &Reader<'_>, prompt_id: &str) -> Result<Option<Self>> {
+        let found = read.find(prompt_id)?.filter(|item| item.kind == ItemKind::Prompt);
+        let prompt = found.map(|item| serde_json::from_value::<Prompt>(item.data)).transpose()?;
+        Ok(prompt.and_then(|prompt| Self::of(&prompt).ok()))
     }
 }
 
