@@ -3,6 +3,9 @@
 
     python3 benchmarks/outcome/pool.py --stage test runs/cai-dpo-1 runs/cai-dpo-2 runs/cai-dpo-3
     python3 benchmarks/outcome/pool.py --stage test --answers 20 runs/cai-dpo-1
+    python3 benchmarks/outcome/pool.py --stage test --export benchmarks/outcome/cai-dpo-1.json runs/cai-dpo-1
+
+A run is its folder, or a file that --export wrote: what was found of each answer, without the answers.
 
 Needs Python 3.11 and nothing else. A rate is the mean over the seeds; its interval is a bootstrap over prompts, in which
 a prompt's answers of all seeds are drawn together, because they are not independent. The test of one model against
@@ -29,15 +32,45 @@ def answers(run: Path, stage: str):
         yield data["model"], data["judged"]
 
 
+def outcomes(run: Path, stage: str):
+    """Yields (column, prompt, measure, whether it holds) of a run's evaluation."""
+    if run.suffix == ".json":
+        exported = json.loads(run.read_text())
+        for column, measures in exported["stages"].get(stage, {}).items():
+            for measure, found in measures.items():
+                for prompt, holds in zip(exported["prompts"], found):
+                    if holds != "-":
+                        yield column, prompt, measure, holds == "1"
+    else:
+        for column, judged in answers(run, stage):
+            for measure, holds in judged["outcomes"].items():
+                yield column, judged["id"], measure, bool(holds)
+
+
+def export(run: Path, stages: list[str], file: Path):
+    """Writes what was found of each answer: a character a prompt, 1, 0, or - where the measure is not about it."""
+    prompts, found = {}, {}
+    for stage in stages:
+        found[stage] = defaultdict(lambda: defaultdict(dict))
+        for column, prompt, measure, holds in outcomes(run, stage):
+            prompts[prompt] = None
+            found[stage][column][measure][prompt] = "1" if holds else "0"
+    line = lambda by_prompt: "".join(by_prompt.get(prompt, "-") for prompt in prompts)
+    shown = {
+        stage: {column: {m: line(by) for m, by in measures.items()} for column, measures in columns.items()}
+        for stage, columns in found.items()
+    }
+    file.write_text(json.dumps({"prompts": list(prompts), "stages": shown}, indent=1) + "\n")
+
+
 def collect(runs: list[Path], stage: str):
     """measure -> column -> prompt -> [outcome of each seed], and the columns in order."""
     found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     columns = {}
     for run in runs:
-        for column, judged in answers(run, stage):
+        for column, prompt, measure, holds in outcomes(run, stage):
             columns[column] = None
-            for measure, holds in judged["outcomes"].items():
-                found[measure][column][judged["id"]].append(bool(holds))
+            found[measure][column][prompt].append(holds)
     if not columns:
         raise SystemExit(f"there are no answers of a stage `{stage}` in {', '.join(map(str, runs))}")
     return found, list(columns)
@@ -114,11 +147,14 @@ def side_by_side(run: Path, stage: str, count: int, seed: int):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--stage", default="test")
+    parser.add_argument("--stage", default="test", help="an evaluation; several with commas for --export")
+    parser.add_argument("--export", type=Path, help="write what was found of each answer of the run to this file instead")
     parser.add_argument("--answers", type=int, help="print so many answers of the first run side by side instead")
     parser.add_argument("--seed", type=int, default=0, help="which answers")
     given = parser.parse_args()
-    if given.answers:
+    if given.export:
+        export(given.runs[0], given.stage.split(","), given.export)
+    elif given.answers:
         side_by_side(given.runs[0], given.stage, given.answers, given.seed)
     else:
         tables(given.runs, given.stage)

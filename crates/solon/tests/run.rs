@@ -442,6 +442,12 @@ fn pairs_that_teach() {
         kind = 'by-kind'
         pairs = 'sample'
         [[stage]]
+        kind = 'label'
+        labeller = 'base'
+        pairs = 'sample'
+        ask = 'apart'
+        gate = false
+        [[stage]]
         kind = 'dpo'
         from = 'sft'
         pairs = ['contrast', 'by-kind']
@@ -453,7 +459,8 @@ fn pairs_that_teach() {
         factors = [0.5, 1, 2]
         max_new_tokens = 12
         ";
-    write_stages(&place, &format!("batch = 2\n{stages}"));
+    let head = "constitution = 'constitutions/default.toml'\nbatch = 2\n";
+    write_stages(&place, &format!("{head}{stages}"));
     place.run("run recipe.toml --out one --threads 1", "").ok();
     place.run("run recipe.toml --out two --threads 2", "").ok();
     for stage in ["contrast", "by-kind", "dpo"] {
@@ -488,25 +495,35 @@ fn pairs_that_teach() {
     }
 
     // Both directions: a harmful prompt's better answer declines, another's helps.
+    let right = |id: &str| {
+        let pair = ledger("one").find_item(id).unwrap().unwrap();
+        // A known pair is a worked example, without a prompt of the run.
+        let prompt = pair.prompt_id.as_deref()?;
+        let prompt = prompts.iter().find(|row| row["id"] == *prompt).unwrap();
+        let harmful = prompt["kind"] == "harmful";
+        let declines = ["chosen", "rejected"]
+            .map(|side| solon_eval::declines(pair.data["preference"][side].as_str().unwrap()));
+        let wanted = [harmful, !harmful];
+        (pair.dropped_reason.is_none()).then_some((harmful, declines == wanted, declines[0] != declines[1]))
+    };
+    let labels = |stage: &str| ledger("one").item_ids(stage, solon_data::ledger::ItemKind::Label).unwrap();
     let mut directions = std::collections::BTreeSet::new();
     for stage in ["contrast", "by-kind"] {
-        let ids = ledger("one").item_ids(stage, solon_data::ledger::ItemKind::Label).unwrap();
-        for id in ids {
-            let pair = ledger("one").find_item(&id).unwrap().unwrap();
-            if pair.dropped_reason.is_some() {
-                continue;
-            }
-            let prompt = prompts.iter().find(|row| row["id"] == *pair.prompt_id.as_deref().unwrap()).unwrap();
-            let harmful = prompt["kind"] == "harmful";
-            let declines = |side: &str| {
-                let text = pair.data["preference"][side].as_str().unwrap();
-                solon_eval::classify(text) == solon_eval::Verdict::Refusal
-            };
-            assert_eq!([declines("chosen"), declines("rejected")], [harmful, !harmful], "{id}");
+        for id in labels(stage) {
+            let Some((harmful, right, _)) = right(&id) else { continue };
+            assert!(right, "{id}");
             directions.insert((stage, harmful));
         }
     }
     assert_eq!(directions.len(), 4, "{directions:?}");
+
+    // A labeller's labels are compared with what the kinds say.
+    let agrees = &ledger("one").stage("label").unwrap().unwrap().detail["agrees_with_kinds"];
+    let sampled: Vec<_> =
+        labels("label").iter().filter_map(|id| right(id)).filter(|(.., differ)| *differ).collect();
+    assert!(!sampled.is_empty());
+    assert_eq!(agrees["total"], sampled.len());
+    assert_eq!(agrees["count"], sampled.iter().filter(|(_, right, _)| *right).count());
 
     // The scale says which factor scored best, and its adapter differs from DPO's in alpha alone.
     let scale = &one["scales"]["scale"];

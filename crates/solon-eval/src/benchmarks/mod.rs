@@ -16,7 +16,7 @@ use crate::error::EvalError;
 pub struct Settings {
     /// Largest number of new tokens in an answer.
     pub max_new_tokens: usize,
-    /// The first so many items of each group are asked; 0 asks all.
+    /// So many items of each group are asked, evenly spaced over the group; 0 asks all.
     pub limit_each: usize,
 }
 
@@ -52,14 +52,14 @@ pub fn kinds() -> Vec<&'static str> {
     kinds
 }
 
-/// Turns prompts into items. A prompt's `kind` names its group. The first `limit_each` items of each group are kept.
-/// Prompts of a kind that only other benchmarks ask are left out, so one file may serve several benchmarks.
+/// Turns prompts into items. A prompt's `kind` names its group. Of each group `limit_each` items are kept, evenly spaced:
+/// files are often sorted, and their first items are then of one sort. Prompts of a kind that only other benchmarks ask are left out, so one file may serve several benchmarks.
 ///
 /// Errors if a prompt has no kind or one that no benchmark knows, if an id appears twice, even on an item that is not
 /// kept, and if there are prompts and all of them are left out.
 fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> Result<Vec<Item>, EvalError> {
     let mut ids = HashSet::new();
-    let mut counts = vec![0; groups.len()];
+    let mut sizes = vec![0; groups.len()];
     let mut items = Vec::new();
     let mut left_out = 0;
     for prompt in prompts {
@@ -76,16 +76,20 @@ fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> R
             left_out += 1;
             continue;
         };
-        counts[place] += 1;
-        if limit_each == 0 || counts[place] <= limit_each {
-            let Prompt { id, messages, category, .. } = prompt;
-            items.push(Item { id, messages, group: groups[place].name, category });
-        }
+        let Prompt { id, messages, category, .. } = prompt;
+        let item = Item { id, messages, group: groups[place].name, category };
+        items.push((place, sizes[place], item));
+        sizes[place] += 1;
     }
     if items.is_empty() && left_out > 0 {
         return Err(EvalError::NothingToAsk { prompts: left_out, expected: names(groups) });
     }
-    Ok(items)
+    let kept = |place: usize, at: usize| {
+        let size = sizes[place];
+        limit_each == 0 || size <= limit_each || (at * limit_each) % size < limit_each
+    };
+    items.retain(|(place, at, _)| kept(*place, *at));
+    Ok(items.into_iter().map(|(_, _, item)| item).collect())
 }
 
 fn names(groups: &[Group]) -> String {
@@ -161,7 +165,7 @@ mod tests {
             ["1", "2", "3", "5", "4"]
                 .map(|id| prompt(id, Some(if id.parse::<u8>().unwrap() % 2 == 0 { "even" } else { "odd" })))
         };
-        for (limit, expected) in [(0, "1 2 3 5 4"), (1, "1 2"), (2, "1 2 3 4"), (9, "1 2 3 5 4")] {
+        for (limit, expected) in [(0, "1 2 3 5 4"), (1, "1 2"), (2, "1 2 5 4"), (9, "1 2 3 5 4")] {
             let items = items_by_kind(prompts().into(), &GROUPS, limit).unwrap();
             assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(" "), expected);
         }

@@ -63,7 +63,13 @@ fn full() -> Report {
             rule_agreement: Some(hostile()),
             costs: vec![
                 None,
-                Some(Cost { divergence: 1.0, low: 0.5, high: f64::NAN, divergence_per_token: 0.125, perplexity: 4.25 }),
+                Some(Cost {
+                    divergence: 1.0,
+                    low: 0.5,
+                    high: f64::NAN,
+                    divergence_per_token: 0.125,
+                    perplexity: 4.25,
+                }),
                 None,
             ],
         }],

@@ -19,7 +19,7 @@ pub struct Asking<'a> {
     pub benchmark: &'a str,
     /// Most new tokens of an answer.
     pub max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, from the start; 0 takes all.
+    /// Prompts of each kind, evenly spaced; 0 takes all.
     pub limit_each: usize,
 }
 

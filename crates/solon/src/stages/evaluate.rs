@@ -39,7 +39,7 @@ struct Evaluate {
     /// Most new tokens of an answer.
     #[serde(default = "answer_length")]
     max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, from the start; 0 takes all.
+    /// Prompts of each kind, evenly spaced; 0 takes all.
     #[serde(default)]
     limit_each: usize,
 }
@@ -86,14 +86,18 @@ impl Stage for Evaluate {
         for model in (preflight.names)("models") {
             for before in (preflight.ancestors)(&model) {
                 let what = if asked.contains(&before) {
-                    format!("`{model}` was made from the prompts of `{before}`, so it cannot be evaluated on them")
+                    format!(
+                        "`{model}` was made from the prompts of `{before}`, so it cannot be evaluated on them"
+                    )
                 } else {
                     let theirs = self::texts((preflight.stage)(&before).into_iter())?;
                     let shared = texts.intersection(&theirs).count();
                     if shared == 0 {
                         continue;
                     }
-                    format!("`{model}` was made from `{before}`, which holds {shared} of the prompts it is to be evaluated on")
+                    format!(
+                        "`{model}` was made from `{before}`, which holds {shared} of the prompts it is to be evaluated on"
+                    )
                 };
                 let hint = "hint: evaluate on prompts that no training sees";
                 return Err(UsageError(format!("{what}\n{hint}")).into());
@@ -219,10 +223,14 @@ impl Compared {
             .collect();
         let log_probs = policy.chat.engine(policy.adapter.as_ref()).score(&scored, 1.0, &mut |_| {});
         let mut moved = BTreeMap::new();
-        for (((id, divergence), log_probs), own) in ids.into_iter().zip(divergences).zip(log_probs).zip(&own) {
+        for (((id, divergence), log_probs), own) in ids.into_iter().zip(divergences).zip(log_probs).zip(&own)
+        {
             let log_probs = &log_probs[0];
             let base_nll = -log_probs.iter().map(|x| f64::from(*x)).sum::<f64>();
-            moved.insert(id, Moved { divergence, own_tokens: own.len(), base_nll, base_tokens: log_probs.len() });
+            moved.insert(
+                id,
+                Moved { divergence, own_tokens: own.len(), base_nll, base_tokens: log_probs.len() },
+            );
         }
         Ok(moved)
     }

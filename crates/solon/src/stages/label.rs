@@ -44,32 +44,13 @@ struct LabelStage {
     /// How many principles are asked about a request, with `ask = "apart"`.
     #[serde(default = "two")]
     principles: NonZeroUsize,
-    /// Labels of which the labeller is less sure than this are dropped: it is right less often there.
-    #[serde(default = "half", deserialize_with = "confidence")]
-    least_confidence: f64,
     /// Whether all labels are dropped where the labeller is not better than chance.
     #[serde(default = "yes")]
     gate: bool,
 }
 
-/// Why all labels are dropped.
+/// Why labels are dropped.
 const CHANCE: &str = "the labeller is not better than chance";
-/// Why one is dropped.
-const UNSURE: &str = "the labeller is not sure enough";
-
-fn half() -> f64 {
-    0.5
-}
-
-fn confidence<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let confidence = f64::deserialize(deserializer)?;
-    match (0.5..1.0).contains(&confidence) {
-        true => Ok(confidence),
-        false => Err(serde::de::Error::custom(format!(
-            "least_confidence is {confidence}; give a probability from 0.5, which drops nothing, to below 1"
-        ))),
-    }
-}
 
 fn two() -> NonZeroUsize {
     NonZeroUsize::MIN.saturating_add(1)
@@ -152,8 +133,6 @@ impl Stage for LabelStage {
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&model, &constitution, &shown, &settings, &mut |_| {})?;
             let items = todo.iter().zip(labels).map(|((_, asked), label)| {
-                let sure = label.probability.max(1.0 - label.probability) >= self.least_confidence;
-                let dropped = dropped.or((!sure).then_some(UNSURE));
                 item(format!("{name}/{}", asked.pair.id), asked, label, &source, dropped)
             });
             items.collect()
@@ -165,8 +144,8 @@ impl Stage for LabelStage {
         run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({
-            "labels": pairs.len(), "known": known.len(), "report": report, "dropped": run.drops()?,
-            "agrees_with_kinds": agreement(&run.read(), false)?,
+            "labels": pairs.len(), "known": known.len(), "report": report,
+            "agrees_with_kinds": agreement(&run.read())?,
         });
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
@@ -189,11 +168,10 @@ impl Stage for LabelStage {
             report.trail.push(read.trail(&label.id)?);
         }
         let mut section = section(&judged);
-        for (name, kept) in [("all of them", false), ("those that are kept", true)] {
-            if let Some(rate) = agreement(read, kept)? {
-                let row = (format!("labels that agree with the kind of their prompt, of {name}"), rate_shown(&rate));
-                section.rows.push(row);
-            }
+        if let Some(rate) = agreement(read)? {
+            section
+                .rows
+                .push(("labels that agree with the kind of their prompt".to_owned(), rate_shown(&rate)));
         }
         report.labeller = Some(section);
         Ok(())
@@ -214,13 +192,10 @@ const GATED: &str = "gated";
 
 /// How often a label says what the kind of its prompt says, where that is known and exactly one of the answers declines.
 /// The pairs that measure the labeller are mostly easier than those it labels, and this is of those it labels.
-fn agreement(read: &Reader<'_>, kept: bool) -> Result<Option<Rate>> {
+fn agreement(read: &Reader<'_>) -> Result<Option<Rate>> {
     let mut outcomes = Vec::new();
     for item in read.own_with_dropped::<Labelled>()? {
         let Labelled { prompt_id: Some(prompt), preference, known: false, .. } = &item.data else { continue };
-        if kept && item.dropped_reason.is_some() {
-            continue;
-        }
         let declining = [&preference.chosen, &preference.rejected].map(|answer| declines(answer));
         if let (Some(better), [chosen, rejected]) = (Better::of_id(read, prompt)?, declining)
             && chosen != rejected

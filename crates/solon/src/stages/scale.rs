@@ -45,7 +45,7 @@ struct Scale {
     /// Most new tokens of an answer: whether it declines shows early.
     #[serde(default = "answer_length")]
     max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, from the start; 0 takes all.
+    /// Prompts of each kind, evenly spaced; 0 takes all.
     #[serde(default)]
     limit_each: usize,
 }
