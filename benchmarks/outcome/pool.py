@@ -55,6 +55,8 @@ def export(run: Path, stages: list[str], file: Path):
         for column, prompt, measure, holds in outcomes(run, stage):
             prompts[prompt] = None
             found[stage][column][measure][prompt] = "1" if holds else "0"
+        if not found[stage]:
+            raise SystemExit(f"there are no answers of a stage `{stage}` in {run}")
     line = lambda by_prompt: "".join(by_prompt.get(prompt, "-") for prompt in prompts)
     shown = {
         stage: {column: {m: line(by) for m, by in measures.items()} for column, measures in columns.items()}
@@ -131,11 +133,15 @@ def tables(runs: list[Path], stage: str):
 
 
 def side_by_side(run: Path, stage: str, count: int, seed: int):
+    if run.suffix == ".json":
+        raise SystemExit(f"{run} was exported and holds no answers; give --answers the run's folder")
     by_prompt = defaultdict(dict)
     for column, judged in answers(run, stage):
         by_prompt[judged["id"]][column] = judged
+    if not by_prompt:
+        raise SystemExit(f"there are no answers of a stage `{stage}` in {run}")
     ledger = sqlite3.connect(f"file:{run / 'ledger.sqlite'}?mode=ro", uri=True)
-    for prompt in random.Random(seed).sample(sorted(by_prompt), count):
+    for prompt in random.Random(seed).sample(sorted(by_prompt), min(count, len(by_prompt))):
         (text,) = ledger.execute("SELECT text FROM items WHERE id = ?", (prompt,)).fetchone()
         print(f"**{prompt}** {text}\n")
         for column, judged in by_prompt[prompt].items():
@@ -153,6 +159,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="which answers")
     given = parser.parse_args()
     if given.export:
+        if len(given.runs) > 1:
+            raise SystemExit(f"--export writes one run to one file, and {len(given.runs)} runs are given")
         export(given.runs[0], given.stage.split(","), given.export)
     elif given.answers:
         side_by_side(given.runs[0], given.stage, given.answers, given.seed)

@@ -1,4 +1,6 @@
-//! Direct preference optimisation (Rafailov et al. 2023) with soft labels, LoRA or full.
+//! Direct preference optimisation (Rafailov et al. 2023) with soft labels, LoRA or full; and, where answers are to be held,
+//! the divergence from the decoder without an adapter on them. DPO alone holds a model to nothing but the difference of two
+//! answers' log-probs: the likelihood of both may fall, and what it writes elsewhere may fall apart.
 //!
 //! The reference's log-probs are computed once, before the first step ([`reference_sums`]); no second model is kept.
 
@@ -9,6 +11,7 @@ use crate::losses::{LossError, check_lengths};
 use crate::objective::{Head, Objective, Sequence};
 use crate::pair::TokenPair;
 use crate::settings::TrainSettings;
+use crate::sft::{Average, LessonMetrics, Sft, SftExample, Weighting, check_held};
 use crate::step::TrainError;
 use crate::trainer::BatchTrainer;
 use solon_draws::Draws;
@@ -36,72 +39,130 @@ pub fn reference_sums<B: Backend>(
     scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 
-/// The objective: make chosen answers more likely than under the reference, and rejected ones less likely.
+/// Conversations at whose trained tokens the learner is to predict what the decoder without an adapter predicts.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold<'a> {
+    /// The conversations.
+    pub examples: &'a [SftExample],
+    /// A conversation's mean divergence counts so many times what a pair's loss counts; positive.
+    pub weight: f32,
+}
+
+impl Hold<'_> {
+    /// Holds nothing.
+    pub const NOTHING: Self = Hold { examples: &[], weight: 1.0 };
+}
+
+/// The objective: make chosen answers more likely than under the reference, and rejected ones less likely. Its items are the
+/// pairs, then the held conversations.
 pub struct Dpo<'a> {
     pairs: &'a [TokenPair],
     references: Vec<[f64; 2]>,
     loss: DpoSettings,
+    held: Sft<'a>,
+}
+
+/// Metrics of a step.
+#[derive(Default)]
+pub struct PreferenceMetrics {
+    pairs: DpoMetrics,
+    held: LessonMetrics,
 }
 
 /// DPO over a set of pairs.
 pub type DpoTrainer<'a, B> = BatchTrainer<'a, B, Dpo<'a>>;
 
 impl<'a, B: Backend> DpoTrainer<'a, B> {
-    /// `references[i]` are pair i's sums from [`reference_sums`].
+    /// `references[i]` are pair i's sums from [`reference_sums`]. To hold conversations the decoder must not be trained itself.
     ///
     /// # Errors
-    /// Settings out of range, an empty set, a pair that is not oriented, or a number of references other than the
-    /// number of pairs.
+    /// Settings out of range, an empty set, a pair that is not oriented, a number of references other than the number of
+    /// pairs, or a held conversation without tokens to train on.
     pub fn new(
         learner: &'a mut Learner<B>,
         pairs: &'a [TokenPair],
         references: Vec<[f64; 2]>,
         settings: TrainSettings,
         loss: DpoSettings,
+        hold: Hold<'a>,
         draws: Draws,
     ) -> Result<Self, TrainError> {
         TokenPair::check_all(pairs)?;
         loss.validate()?;
         check_lengths(&[("pairs", pairs.len()), ("references", references.len())])?;
-        Self::of(learner, Dpo { pairs, references, loss }, settings, draws)
+        check_held(learner, hold.examples)?;
+        let weighting = Weighting { average: Average::Sequence, hold_weight: hold.weight, ..Weighting::EVEN };
+        let held = Sft::of(&[], hold.examples, &weighting)?;
+        Ok(Self::of(learner, Dpo { pairs, references, loss, held }, settings, draws)?.held_to(None))
+    }
+}
+
+impl Dpo<'_> {
+    /// The item's place among the held conversations, if it is one.
+    fn held(&self, item: usize) -> Option<usize> {
+        item.checked_sub(self.pairs.len())
+    }
+
+    /// The same of items that all have one head.
+    fn all_held(&self, items: &[usize]) -> Option<Vec<usize>> {
+        items.iter().map(|item| self.held(*item)).collect()
     }
 }
 
 impl Objective for Dpo<'_> {
-    type Metrics = DpoMetrics;
+    type Metrics = PreferenceMetrics;
 
     fn count(&self) -> usize {
-        self.pairs.len()
+        self.pairs.len() + self.held.count()
     }
 
     fn id(&self, item: usize) -> &str {
-        &self.pairs[item].id
+        match self.held(item) {
+            Some(held) => self.held.id(held),
+            None => &self.pairs[item].id,
+        }
     }
 
     fn sequences(&self, item: usize) -> Vec<Sequence> {
-        self.pairs[item].sequences(Sequence::of_answer)
+        match self.held(item) {
+            Some(held) => self.held.sequences(held),
+            None => self.pairs[item].sequences(Sequence::of_answer),
+        }
     }
 
     fn tokens(&self, item: usize) -> usize {
-        self.pairs[item].tokens()
+        match self.held(item) {
+            Some(held) => self.held.tokens(held),
+            None => self.pairs[item].tokens(),
+        }
     }
 
-    fn head(&self, _: usize) -> Head {
-        Head::LogProbs { temperature: 1.0 }
+    fn head(&self, item: usize) -> Head {
+        match self.held(item) {
+            Some(held) => self.held.head(held),
+            None => Head::LogProbs { temperature: 1.0 },
+        }
     }
 
-    /// Pairs.
+    /// Pairs and held conversations.
     fn normaliser(&self, batch: &[usize]) -> f64 {
         batch.len() as f64
+    }
+
+    fn known_gradient(&self, items: &[usize], normaliser: f64) -> Option<Vec<f32>> {
+        self.held.known_gradient(&self.all_held(items)?, normaliser)
     }
 
     fn loss(
         &self,
         items: &[usize],
-        logprobs: &[f32],
+        read: &[f32],
         normaliser: f64,
-        metrics: &mut DpoMetrics,
+        metrics: &mut PreferenceMetrics,
     ) -> Result<Vec<f32>, LossError> {
+        if let Some(held) = self.all_held(items) {
+            return self.held.loss(&held, read, normaliser, &mut metrics.held);
+        }
         let pairs: Vec<&TokenPair> = items.iter().map(|i| &self.pairs[*i]).collect();
         let chosen_tokens: Vec<usize> = pairs.iter().map(|pair| pair.chosen.len()).collect();
         let rejected_tokens: Vec<usize> = pairs.iter().map(|pair| pair.rejected.len()).collect();
@@ -110,7 +171,7 @@ impl Objective for Dpo<'_> {
         let probability: Vec<f32> = pairs.iter().map(|pair| pair.probability).collect();
         let references: Vec<[f64; 2]> = items.iter().map(|i| self.references[*i]).collect();
         let (reference_chosen, reference_rejected) = sides(&references);
-        let sums = sum_by_sequence(logprobs, &lengths)?;
+        let sums = sum_by_sequence(read, &lengths)?;
         let (policy_chosen, policy_rejected) = sides(sums.as_chunks::<2>().0);
         let inputs = DpoPairs {
             policy_chosen: &policy_chosen,
@@ -122,22 +183,28 @@ impl Objective for Dpo<'_> {
             probability: &probability,
         };
         let output = dpo_loss(&inputs, &self.loss, normaliser)?;
-        metrics.merge(&output.metrics);
+        metrics.pairs.merge(&output.metrics);
         let d_sums: Vec<f32> =
             output.d_chosen.iter().zip(&output.d_rejected).flat_map(|(c, r)| [*c, *r]).collect();
         spread_over_tokens(&d_sums, &lengths)
     }
 
-    fn report(&self, metrics: &DpoMetrics) -> Vec<(&'static str, f64)> {
-        let mut report = vec![
-            ("loss", metrics.mean_loss()),
-            ("rewards/chosen", metrics.rewards_chosen()),
-            ("rewards/rejected", metrics.rewards_rejected()),
-            ("rewards/margins", metrics.rewards_margins()),
-            ("logps/chosen", metrics.logps_chosen()),
-            ("logps/rejected", metrics.logps_rejected()),
-        ];
-        report.extend(metrics.rewards_accuracies().map(|accuracy| ("rewards/accuracies", accuracy)));
+    /// TRL's names, of the pairs alone; `divergence` is the mean KL of the held tokens. A batch may lack either.
+    fn report(&self, metrics: &PreferenceMetrics) -> Vec<(&'static str, f64)> {
+        let PreferenceMetrics { pairs, held } = metrics;
+        let mut report = Vec::new();
+        if pairs.pairs > 0 {
+            report.extend([
+                ("loss", pairs.mean_loss()),
+                ("rewards/chosen", pairs.rewards_chosen()),
+                ("rewards/rejected", pairs.rewards_rejected()),
+                ("rewards/margins", pairs.rewards_margins()),
+                ("logps/chosen", pairs.logps_chosen()),
+                ("logps/rejected", pairs.logps_rejected()),
+            ]);
+            report.extend(pairs.rewards_accuracies().map(|accuracy| ("rewards/accuracies", accuracy)));
+        }
+        report.extend(held.divergence().map(|mean| ("divergence", mean)));
         report
     }
 }
@@ -145,4 +212,66 @@ impl Objective for Dpo<'_> {
 /// Splits sums into those of chosen and of rejected answers.
 fn sides(sums: &[[f64; 2]]) -> (Vec<f64>, Vec<f64>) {
     sums.iter().map(|[chosen, rejected]| (*chosen, *rejected)).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::losses::dpo::DpoLoss;
+    use crate::pass::check::check_adapter_gradient;
+    use crate::step::Trainer;
+    use crate::tiny;
+    use solon_kernels::Precision;
+    use solon_model::Training;
+
+    const LOSS: DpoSettings = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.5, label_smoothing: 0.0 };
+
+    #[test]
+    fn gradients_of_preferring_and_holding_match_finite_differences() {
+        let (pairs, examples) = (tiny::pairs(), tiny::examples());
+        let weighting = Weighting { average: Average::Sequence, hold_weight: 2.0, ..Weighting::EVEN };
+        let held = Sft::of(&[], &examples[..2], &weighting).unwrap();
+        let references = vec![[-20.0, -21.0]; pairs.len()];
+        let count = pairs.len();
+        let objective = Dpo { pairs: &pairs, references, loss: LOSS, held };
+        assert_eq!(objective.count(), count + 2);
+        let loss = |metrics: &PreferenceMetrics| {
+            assert!(metrics.held.divergence().unwrap() > 0.001);
+            (metrics.pairs.mean_loss() * 2.0 + metrics.held.held_sum()) / 4.0
+        };
+        check_adapter_gradient(&objective, &[0, count, 1, count + 1], loss);
+    }
+
+    #[test]
+    fn a_held_model_moves_less_from_the_decoder() {
+        let (pairs, examples) = (tiny::pairs(), tiny::examples());
+        let divergence = |weight: f32| {
+            let mut learner = tiny::learner(false);
+            let references = reference_sums(&learner.decoder, None, &pairs, &mut |_| {});
+            let hold = Hold { examples: &examples, weight };
+            let settings =
+                TrainSettings { batch_size: pairs.len() + examples.len(), epochs: 12, ..tiny::settings() };
+            let draws = tiny::seed();
+            let mut trainer =
+                DpoTrainer::new(&mut learner, &pairs, references, settings, LOSS, hold, draws).unwrap();
+            let steps: Vec<_> = (0..trainer.total_steps()).map(|step| trainer.step(step).unwrap()).collect();
+            assert!(steps[0].metrics["divergence"].abs() < 1e-4, "{:?}", steps[0].metrics);
+            let last = &steps[steps.len() - 1].metrics;
+            assert!(last["loss"] < steps[0].metrics["loss"], "{last:?}");
+            last["divergence"]
+        };
+        let (loose, tight) = (divergence(1e-3), divergence(10.0));
+        assert!(tight < 0.5 * loose, "{loose} {tight}");
+    }
+
+    #[test]
+    fn a_decoder_that_is_trained_cannot_hold() {
+        let (pairs, examples) = (tiny::pairs(), tiny::examples());
+        let mut learner = Learner::new(tiny::decoder(Training::Full, Precision::auto()), None, None);
+        let hold = Hold { examples: &examples, weight: 1.0 };
+        let references = vec![[0.0; 2]; pairs.len()];
+        let made =
+            DpoTrainer::new(&mut learner, &pairs, references, tiny::settings(), LOSS, hold, tiny::seed());
+        assert!(made.err().unwrap().to_string().contains("that decoder is trained"));
+    }
 }

@@ -160,3 +160,63 @@ pub(crate) fn pack(sequences: &[Sequence]) -> (PackedBatch, Scored) {
     }
     (pack, scored)
 }
+
+/// A check that tests of several objectives share.
+#[cfg(test)]
+pub(crate) mod check {
+    use super::add_gradient;
+    use crate::objective::Objective;
+    use crate::{Learner, tiny};
+    use solon_kernels::Precision;
+    use solon_model::{Backend, Cpu};
+
+    /// Compares the gradient of an adapter's parameters with finite differences of the batch's loss, which `loss` reads from
+    /// its metrics. The reference is the decoder without an adapter.
+    pub fn check_adapter_gradient<O: Objective>(
+        objective: &O,
+        batch: &[usize],
+        loss: impl Fn(&O::Metrics) -> f64,
+    ) {
+        let mut learner = tiny::learner_in(Precision::F32, false);
+        let backend = *learner.decoder.backend();
+        // A fresh adapter changes nothing, and where nothing diverges the gradient of a divergence is 0.
+        for values in learner.adapter.as_mut().unwrap().values.all_mut() {
+            for (place, value) in values.iter_mut().enumerate() {
+                *value += 0.4 * ((place * 7) as f32).sin();
+            }
+        }
+        let measure = |learner: &mut Learner<Cpu>| {
+            learner.adapter.as_mut().unwrap().repack(&backend);
+            let made = add_gradient(learner, None, objective, batch, &tiny::settings(), &mut 0).unwrap();
+            let adapter = learner.gradients.lora.as_ref().unwrap();
+            let gradient: Vec<f32> = adapter
+                .named()
+                .iter()
+                .flat_map(|(_, values)| backend.download(values).into_owned())
+                .collect();
+            learner.discard_gradients();
+            (loss(&made.metrics), gradient)
+        };
+        let (_, gradient) = measure(&mut learner);
+        let mut value = |place: usize, by: f32| {
+            let mut at = place;
+            for values in learner.adapter.as_mut().unwrap().values.all_mut() {
+                if at < values.len() {
+                    values[at] += by;
+                    break;
+                }
+                at -= values.len();
+            }
+            measure(&mut learner).0
+        };
+        let count = gradient.len();
+        for place in (0..count).step_by(count / 23) {
+            let up = value(place, 0.01);
+            let down = value(place, -0.02);
+            value(place, 0.01);
+            let numeric = (up - down) / 0.02;
+            let error = (numeric - f64::from(gradient[place])).abs();
+            assert!(error < 2e-3 * numeric.abs().max(0.05), "[{place}]: {} {numeric}", gradient[place]);
+        }
+    }
+}

@@ -135,25 +135,37 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         draws: Draws,
     ) -> Result<Self, TrainError> {
         let Lessons { imitated, held, reference, weighting } = lessons;
-        if let (Some(first), Training::Full) = (held.first(), learner.decoder.training()) {
-            let reason = "it is to be held to the decoder before training, and that decoder is trained";
-            return Err(TrainError::Example { id: first.id.clone(), reason: reason.to_owned() });
+        if imitated.is_empty() {
+            return Err(TrainError::Empty { what: "the set of demonstrations" });
         }
+        check_held(learner, held)?;
         let objective = Sft::of(imitated, held, &weighting)?;
         Ok(Self::of(learner, objective, settings, draws)?.held_to(reference))
     }
 }
 
+/// Refuses to hold a learner to a decoder that it trains itself.
+pub(crate) fn check_held<B: Backend>(learner: &Learner<B>, held: &[SftExample]) -> Result<(), TrainError> {
+    match (held.first(), learner.decoder.training()) {
+        (Some(first), Training::Full) => {
+            let reason = "it is to be held to the decoder before training, and that decoder is trained";
+            Err(TrainError::Example { id: first.id.clone(), reason: reason.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Sft<'a> {
-    fn of(
+    /// Either set may be empty.
+    ///
+    /// # Errors
+    /// Settings out of range, or an example without tokens to train on.
+    pub(crate) fn of(
         imitated: &'a [SftExample],
         held: &'a [SftExample],
         weighting: &Weighting,
     ) -> Result<Self, TrainError> {
         weighting.validate()?;
-        if imitated.is_empty() {
-            return Err(TrainError::Empty { what: "the set of demonstrations" });
-        }
         for example in imitated.iter().chain(held) {
             let fault = if example.mask.len() != example.tokens.len() {
                 "its loss mask is not as long as its tokens"
@@ -197,6 +209,18 @@ impl<'a> Sft<'a> {
 pub struct LessonMetrics {
     imitated: SftMetrics,
     held: HoldMetrics,
+}
+
+impl LessonMetrics {
+    /// Mean KL of the held tokens, nats; `None` if there were none.
+    pub(crate) fn divergence(&self) -> Option<f64> {
+        self.held.mean()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held_sum(&self) -> f64 {
+        self.held.weighted_sum()
+    }
 }
 
 impl Objective for Sft<'_> {
@@ -269,19 +293,13 @@ impl Objective for Sft<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pass::add_gradient;
+    use crate::pass::check::check_adapter_gradient;
     use crate::step::Trainer;
     use crate::tiny;
     use solon_kernels::Precision;
-    use solon_model::Cpu;
 
     const HELD: Weighting =
         Weighting { average: Average::Sequence, first_tokens: 2, first_weight: 3.0, hold_weight: 0.5 };
-
-    fn repack(learner: &mut Learner<Cpu>) {
-        let backend = *learner.decoder.backend();
-        learner.adapter.as_mut().unwrap().repack(&backend);
-    }
 
     #[test]
     fn the_first_tokens_of_every_turn_weigh_more() {
@@ -306,47 +324,11 @@ mod tests {
     fn gradients_of_imitating_and_holding_match_finite_differences() {
         let examples = tiny::examples();
         let objective = Sft::of(&examples[..2], &examples[2..4], &HELD).unwrap();
-        let mut learner = tiny::learner_in(Precision::F32, false);
-        let backend = *learner.decoder.backend();
-        // A fresh adapter changes nothing, and where nothing diverges the gradient of a divergence is 0.
-        for values in learner.adapter.as_mut().unwrap().values.all_mut() {
-            for (place, value) in values.iter_mut().enumerate() {
-                *value += 0.4 * ((place * 7) as f32).sin();
-            }
-        }
-        repack(&mut learner);
-        let batch = [0, 2, 1, 3];
-        let loss = add_gradient(&mut learner, None, &objective, &batch, &tiny::settings(), &mut 0).unwrap();
-        assert!(loss.metrics.held.mean().unwrap() > 0.001);
-        let gradient: Vec<f32> = {
-            let adapter = learner.gradients.lora.as_ref().unwrap();
-            adapter.named().iter().flat_map(|(_, values)| backend.download(values).into_owned()).collect()
+        let total = |metrics: &LessonMetrics| {
+            assert!(metrics.held.mean().unwrap() > 0.001);
+            (metrics.imitated.weighted_sum() + metrics.held.weighted_sum()) / 4.0
         };
-        learner.discard_gradients();
-        let count = gradient.len();
-        let mut value = |place: usize, by: f32| {
-            let mut at = place;
-            for values in learner.adapter.as_mut().unwrap().values.all_mut() {
-                if at < values.len() {
-                    values[at] += by;
-                    break;
-                }
-                at -= values.len();
-            }
-            repack(&mut learner);
-            let made =
-                add_gradient(&mut learner, None, &objective, &batch, &tiny::settings(), &mut 0).unwrap();
-            learner.discard_gradients();
-            (made.metrics.imitated.weighted_sum() + made.metrics.held.weighted_sum()) / 4.0
-        };
-        for place in (0..count).step_by(count / 23) {
-            let up = value(place, 0.01);
-            let down = value(place, -0.02);
-            value(place, 0.01);
-            let numeric = (up - down) / 0.02;
-            let error = (numeric - f64::from(gradient[place])).abs();
-            assert!(error < 2e-3 * numeric.abs().max(0.05), "[{place}]: {} {numeric}", gradient[place]);
-        }
+        check_adapter_gradient(&objective, &[0, 2, 1, 3], total);
     }
 
     #[test]

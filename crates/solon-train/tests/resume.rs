@@ -2,7 +2,7 @@
 
 use solon_kernels::Precision;
 use solon_model::{Cpu, Training};
-use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::kl::KlControl;
 use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
@@ -110,7 +110,10 @@ fn dpo() {
         let mut learner = learner(false);
         let references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
         let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
-        each(&mut DpoTrainer::new(&mut learner, &pairs, references, settings(), loss, seed()).unwrap());
+        each(
+            &mut DpoTrainer::new(&mut learner, &pairs, references, settings(), loss, Hold::NOTHING, seed())
+                .unwrap(),
+        );
     });
 }
 

@@ -1,7 +1,7 @@
 //! A step whose loss or gradient is not finite is not applied and is recorded; too many of them end the run.
 
 use solon_model::Cpu;
-use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::TRL;
 use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
@@ -96,7 +96,8 @@ fn reward_model() {
 fn dpo() {
     let (pairs, mut learner) = (pairs(), learner(false));
     let references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
-    let mut trainer = DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, seed()).unwrap();
+    let mut trainer =
+        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Hold::NOTHING, seed()).unwrap();
     check(&mut trainer, 1, "learner.value.", 2);
 }
 
@@ -189,7 +190,8 @@ fn one_bad_item_skips_its_own_steps_only() {
     let (pairs, mut learner) = (pairs(), learner(false));
     let mut references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
     references[4][1] = f64::NAN;
-    let mut trainer = DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, seed()).unwrap();
+    let mut trainer =
+        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Hold::NOTHING, seed()).unwrap();
     for step in 0..trainer.total_steps() {
         let record = trainer.step(step).unwrap();
         assert_eq!(record.skipped.is_some(), record.items.iter().any(|id| id == "pair 4"), "step {step}");
@@ -209,6 +211,7 @@ fn trainers_refuse_unoriented_pairs_and_learners_without_the_head_they_read() {
     let mut scalar = learner(true);
     let reward = RewardTrainer::new(&mut scalar, &pairs, settings(), 0.0, seed());
     assert!(matches!(reward, Err(TrainError::Example { id, .. }) if id == "pair 3"));
-    let dpo = DpoTrainer::new(&mut headless, &pairs, vec![[0.0; 2]; 7], settings(), DPO, seed());
+    let dpo =
+        DpoTrainer::new(&mut headless, &pairs, vec![[0.0; 2]; 7], settings(), DPO, Hold::NOTHING, seed());
     assert!(matches!(dpo, Err(TrainError::Example { id, .. }) if id == "pair 3"));
 }

@@ -10,9 +10,9 @@
 //!
 //! Contract: neither the kind nor the category of a prompt enters a label, because they give away the answer to the first
 //! question. So a request is asked what can be asked of any: the general questions, which are about every harmful request
-//! (`applies` lists `harmful`, or nothing). The others are asked only where a constitution has no general one. A labeller
-//! learns by the questions that it will be asked. Questions begin with the request, so that those about one prompt share
-//! their beginning.
+//! (`applies` lists `harmful`, or nothing). The others are asked only where a constitution has no general one, with one
+//! exception: a pair's own principle, where it has one with a request question, is asked first. A labeller learns by the
+//! questions that it will be asked. Questions begin with the request, so that those about one prompt share their beginning.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ pub struct RequestCounts {
     pub left_out: usize,
     /// Prompts left out because they are kept back to measure the labeller.
     pub held_out: usize,
-    /// Prompts left out because their kind is not known, or no question is about their category.
+    /// Prompts left out because their kind is not known, or no question is about them.
     pub unknown: usize,
 }
 

@@ -124,6 +124,12 @@ impl<'a> Reader<'a> {
         Ok(self.ledger().find_item(id)?)
     }
 
+    /// The prompt of an id, where the run has one.
+    pub fn prompt(&self, id: &str) -> Result<Option<Prompt>> {
+        let found = self.find(id)?.filter(|item| item.kind == ItemKind::Prompt);
+        Ok(found.map(|item| serde_json::from_value(item.data)).transpose()?)
+    }
+
     /// Kept items of all stages that an input names, stage by stage.
     pub fn items<T: ItemData>(&self, key: &str) -> Result<Vec<TypedItem<T>>> {
         let mut items = Vec::new();
@@ -203,6 +209,9 @@ impl<'a> Reader<'a> {
             }
             for preference in reader.preferences("pairs")? {
                 learnt.insert(Self::learnt_key(&preference.prompt)?);
+            }
+            for Sourced { demonstration, .. } in reader.demonstrations("hold")? {
+                learnt.insert(Self::learnt_key(&demonstration.messages[..demonstration.prompt_len])?);
             }
             if reader.planned.stage.trains().is_some() {
                 for prompt in reader.prompts("prompts")? {

@@ -9,7 +9,7 @@ use crate::run::{Reader, StageRun};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::ledger::NewItem;
 use solon_eval::declines;
 use solon_records::{Pair, Prompt};
 use std::collections::BTreeMap;
@@ -66,14 +66,10 @@ impl Better {
             prompt.id
         )
     }
-}
 
-impl Better {
     /// What the better answer to a prompt of the run does, if there is such a prompt and its kind says so.
     pub fn of_id(read: &Reader<'_>, prompt_id: &str) -> Result<Option<Self>> {
-        let found = read.find(prompt_id)?.filter(|item| item.kind == ItemKind::Prompt);
-        let prompt = found.map(|item| serde_json::from_value::<Prompt>(item.data)).transpose()?;
-        Ok(prompt.and_then(|prompt| Self::of(&prompt).ok()))
+        Ok(read.prompt(prompt_id)?.and_then(|prompt| Self::of(&prompt).ok()))
     }
 }
 
@@ -115,9 +111,8 @@ impl Stage for ByKind {
         let mut items = Vec::new();
         let mut kept: BTreeMap<String, usize> = BTreeMap::new();
         for (place, pair) in (0..).zip(pairs) {
-            let prompt = pair.prompt_id.as_deref().map(|id| read.find(id)).transpose()?.flatten();
+            let prompt = pair.prompt_id.as_deref().map(|id| read.prompt(id)).transpose()?.flatten();
             let prompt = prompt.with_context(|| format!("the prompt of `{}` is not in the run", pair.id))?;
-            let prompt: Prompt = serde_json::from_value(prompt.data)?;
             let better = Better::of(&prompt)?;
             let dropped = undecided(&pair.data, better);
             // Two stages may have sampled answers to the same prompts.

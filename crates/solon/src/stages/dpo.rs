@@ -3,6 +3,7 @@
 //! nothing: it saves the model it starts from, so that the run goes on.
 
 use super::settings::{Rates, positive};
+use super::sft::{DIVERGENCE, check_hold};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
 use crate::report::Report;
@@ -11,8 +12,9 @@ use crate::tokenise;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use solon_records::Demonstration;
 use solon_train::Trainer;
-use solon_train::dpo::{DpoTrainer, reference_sums};
+use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use std::time::Instant;
 
@@ -32,6 +34,13 @@ struct Own {
     /// Preferences.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
+    /// Answers on which the model is held to what it predicts without its adapter: the KL divergence of its whole
+    /// next-token distribution, at every token.
+    #[serde(default, skip_serializing)]
+    hold: OneOrMany,
+    /// Weight of the divergence beside the preferences.
+    #[serde(default = "one", deserialize_with = "positive")]
+    hold_weight: f64,
     /// Strength of the pull towards the reference.
     #[serde(default = "tenth", deserialize_with = "positive")]
     beta: f64,
@@ -41,6 +50,10 @@ struct Own {
     /// How often labels are taken to be flipped: cDPO with `sigmoid`, and `robust`'s rate.
     #[serde(default)]
     label_smoothing: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn tenth() -> f64 {
@@ -82,6 +95,7 @@ fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 5e-5, full: 1e-6 })?;
     let own: Own = keys.rest()?;
     own.loss().validate().map_err(|error| error.to_string())?;
+    check_hold(&own.hold, training.method)?;
     Ok(Box::new(Dpo { training, own }))
 }
 
@@ -90,6 +104,7 @@ impl Stage for Dpo {
         vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("pairs", &self.own.pairs, &[Data::Preferences]),
+            Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
         ]
     }
 
@@ -118,16 +133,23 @@ impl Stage for Dpo {
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
+        let held: Vec<Demonstration> =
+            run.read().demonstrations("hold")?.into_iter().map(|held| held.demonstration).collect();
+        let held = tokenise::examples(start.chat(), &held)?;
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
+        let (loss, hold) = (self.own.loss(), Hold { examples: &held, weight: self.own.hold_weight as f32 });
         let mut trainer =
-            DpoTrainer::new(&mut student.learner, &pairs, references, settings, self.own.loss(), draws)?;
+            DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, hold, draws)?;
         let mut told = run.train(&mut trainer, started)?;
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
+        if !held.is_empty() {
+            told["held"] = json!(held.len());
+        }
         Ok(told)
     }
 
@@ -142,7 +164,7 @@ impl Stage for Dpo {
     }
 
     fn curves(&self) -> Vec<Curve> {
-        vec![
+        let mut curves = vec![
             Curve { title: "loss", y_label: "loss", series: &[("loss", "loss")] },
             Curve {
                 title: "implicit rewards",
@@ -154,6 +176,10 @@ impl Stage for Dpo {
                 y_label: "accuracy",
                 series: &[("rewards/accuracies", "accuracy")],
             },
-        ]
+        ];
+        if self.own.hold != OneOrMany::None {
+            curves.push(DIVERGENCE);
+        }
+        curves
     }
 }

@@ -145,7 +145,7 @@ impl Stage for LabelStage {
         let report = judged(&run.read())?.report;
         let mut told = json!({
             "labels": pairs.len(), "known": known.len(), "report": report,
-            "agrees_with_kinds": agreement(&run.read())?,
+            AGREES: agreement(&run.read())?,
         });
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
@@ -168,10 +168,9 @@ impl Stage for LabelStage {
             report.trail.push(read.trail(&label.id)?);
         }
         let mut section = section(&judged);
-        if let Some(rate) = agreement(read)? {
-            section
-                .rows
-                .push(("labels that agree with the kind of their prompt".to_owned(), rate_shown(&rate)));
+        if let Some(rate) = agreement_told(read)? {
+            let name = "labels that agree with the kind of their prompt";
+            section.rows.push((name.to_owned(), rate_shown(&rate)));
         }
         report.labeller = Some(section);
         Ok(())
@@ -179,8 +178,9 @@ impl Stage for LabelStage {
 
     fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
         // Of several label stages the first is `labeller`; each stands under its own name.
-        let report = json!(judged(read)?.report);
+        let mut report = json!(judged(read)?.report);
         summary.entry("labeller").or_insert_with(|| report.clone());
+        report[AGREES] = read.detail()?[AGREES].clone();
         let labellers = summary.entry("labellers").or_insert_with(|| json!({}));
         labellers[read.name()] = report;
         Ok(())
@@ -189,6 +189,9 @@ impl Stage for LabelStage {
 
 /// Of what a label stage told: that its labels were dropped, and why.
 const GATED: &str = "gated";
+
+/// Of what a label stage told: [`agreement`], or null.
+const AGREES: &str = "agrees_with_kinds";
 
 /// How often a label says what the kind of its prompt says, where that is known and exactly one of the answers declines.
 /// The pairs that measure the labeller are mostly easier than those it labels, and this is of those it labels.
@@ -206,10 +209,20 @@ fn agreement(read: &Reader<'_>) -> Result<Option<Rate>> {
     Ok((!outcomes.is_empty()).then(|| Rate::of(outcomes)))
 }
 
+/// [`agreement`] as the finished stage told it.
+fn agreement_told(read: &Reader<'_>) -> Result<Option<Rate>> {
+    let told = &read.detail()?[AGREES];
+    let number = |key: &str| told[key].as_u64().and_then(|number| usize::try_from(number).ok());
+    Ok(number("count").zip(number("total")).map(|(count, total)| Rate::new(count, total)))
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.1} %", 100.0 * x)
+}
+
 fn rate_shown(rate: &Rate) -> String {
-    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
-    let Rate { rate, low, high, count, total, .. } = rate;
-    let [rate, low, high] = [rate, low, high].map(|x| percent(*x));
+    let &Rate { count, total, rate, low, high } = rate;
+    let [rate, low, high] = [rate, low, high].map(percent);
     format!("{count} of {total} ({rate}; 95 % interval {low} to {high})")
 }
 
@@ -361,7 +374,6 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
 /// The labeller's part of the report.
 fn section(judged: &Judged) -> report::Labeller {
     let report = &judged.report;
-    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let mut rows = Vec::new();
     let examples: Vec<&KnownLabel> =
         judged.known.iter().filter(|(_, c)| !c).map(|(label, _)| label).collect();
@@ -372,17 +384,7 @@ fn section(judged: &Judged) -> report::Labeller {
         } else {
             "examples of the constitution"
         };
-        rows.push((
-            format!("accuracy on held-out {of}"),
-            format!(
-                "{} of {} ({}; 95 % interval {} to {})",
-                known.correct,
-                known.pairs,
-                percent(known.accuracy),
-                percent(known.accuracy_interval[0]),
-                percent(known.accuracy_interval[1])
-            ),
-        ));
+        rows.push((format!("accuracy on held-out {of}"), rate_shown(&Rate::new(known.correct, known.pairs))));
         if !examples.is_empty() && has_contrasts {
             let right = examples.iter().filter(|known| known.is_right()).count();
             rows.push((

@@ -15,7 +15,7 @@ use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::ledger::NewItem;
 use solon_eval::declines;
 use solon_feedback::{
     Ask, KnownContrast, LabellerTraining, Material, labeller_training, prompt_text, whole_sentences,
@@ -145,7 +145,8 @@ fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
     let learnt = read.learnt_prompts(&read.input_shown("from"))?;
     let mut contrasts = Vec::new();
     for item in read.items::<Labelled>("pairs")? {
-        let kind = prompt_kind(read, item.data.prompt_id.as_deref())?;
+        let prompt = item.data.prompt_id.as_deref().map(|id| read.prompt(id)).transpose()?.flatten();
+        let kind = prompt.and_then(|prompt| prompt.kind);
         let preference = shown(Preference { id: item.id, ..item.data.preference });
         let held_out = !learnt.contains(&Reader::learnt_key(&preference.prompt)?);
         contrasts.push(KnownContrast { preference, held_out, kind });
@@ -158,13 +159,6 @@ fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
         }
     }
     Ok(contrasts)
-}
-
-/// The kind that a prompt's file gives it, where there is such a prompt.
-fn prompt_kind(read: &Reader<'_>, prompt_id: Option<&str>) -> Result<Option<String>> {
-    let found = prompt_id.map(|id| read.find(id)).transpose()?.flatten();
-    let prompt = found.filter(|item| item.kind == ItemKind::Prompt);
-    Ok(prompt.and_then(|prompt| Some(prompt.data["kind"].as_str()?.to_owned())))
 }
 
 /// A contrast as a labeller learns and is measured on it: answers that were cut off up to their last whole sentence, as the

@@ -59,6 +59,18 @@ fn one() -> f64 {
     1.0
 }
 
+/// Refuses to hold a model whose every weight is trained.
+pub fn check_hold(hold: &OneOrMany, method: Method) -> Result<(), String> {
+    match (hold, method) {
+        (OneOrMany::None, _) | (_, Method::Lora) => Ok(()),
+        (_, Method::Full) => {
+            Err("`hold` compares with the model before training, which shares its weights with the adapter; \
+             leave out method = \"full\" or `hold`"
+                .to_owned())
+        }
+    }
+}
+
 impl Own {
     fn weighting(&self) -> Weighting {
         Weighting {
@@ -74,13 +86,7 @@ fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 3e-4, full: 2e-5 })?;
     let own: Own = keys.rest()?;
     own.weighting().validate().map_err(|error| error.to_string())?;
-    if training.method == Method::Full && own.hold != OneOrMany::None {
-        return Err(
-            "`hold` compares with the model before training, which shares its weights with the adapter; \
-                    leave out method = \"full\" or `hold`"
-                .to_owned(),
-        );
-    }
+    check_hold(&own.hold, training.method)?;
     Ok(Box::new(Sft { training, own }))
 }
 
@@ -123,14 +129,16 @@ impl Stage for Sft {
     }
 
     fn curves(&self) -> Vec<Curve> {
-        let divergence = Curve {
-            title: "divergence from the model before training, on held answers",
-            y_label: "nats per token",
-            series: &[("divergence", "divergence")],
-        };
-        if self.own.hold == OneOrMany::None { vec![LOSS] } else { vec![LOSS, divergence] }
+        if self.own.hold == OneOrMany::None { vec![LOSS] } else { vec![LOSS, DIVERGENCE] }
     }
 }
+
+/// How far a model moves where it is held.
+pub const DIVERGENCE: Curve = Curve {
+    title: "divergence on held answers",
+    y_label: "nats per token",
+    series: &[("divergence", "divergence")],
+};
 
 /// The place of the first held conversation among a stage's items: those before it are imitated.
 pub const FIRST_HELD: u64 = 1 << 32;
