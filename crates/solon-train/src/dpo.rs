@@ -1,6 +1,6 @@
-//! Direct preference optimisation (Rafailov et al. 2023) with soft labels, LoRA or full; and, where answers are to be held,
-//! the divergence from the decoder without an adapter on them. DPO alone holds a model to nothing but the difference of two
-//! answers' log-probs: the likelihood of both may fall, and what it writes elsewhere may fall apart.
+//! Direct preference optimisation (Rafailov et al. 2023) with soft labels, LoRA or full; and lessons beside the pairs: answers
+//! to imitate and answers to hold. DPO alone holds a model to nothing but the difference of two answers' log-probs: the
+//! likelihood of both may fall, and what it writes elsewhere may fall apart.
 //!
 //! The reference's log-probs are computed once, before the first step ([`reference_sums`]); no second model is kept.
 
@@ -11,7 +11,7 @@ use crate::losses::{LossError, check_lengths};
 use crate::objective::{Head, Objective, Sequence};
 use crate::pair::TokenPair;
 use crate::settings::TrainSettings;
-use crate::sft::{Average, LessonMetrics, Sft, SftExample, Weighting, check_held};
+use crate::sft::{Average, LessonMetrics, Lessons, Sft, Weighting, check_held};
 use crate::step::TrainError;
 use crate::trainer::BatchTrainer;
 use solon_draws::Draws;
@@ -39,130 +39,74 @@ pub fn reference_sums<B: Backend>(
     scores.iter().map(|both| [sum(&both[0]), sum(&both[1])]).collect()
 }
 
-/// Conversations at whose trained tokens the learner is to predict what the decoder without an adapter predicts.
-#[derive(Clone, Copy, Debug)]
-pub struct Hold<'a> {
-    /// The conversations.
-    pub examples: &'a [SftExample],
-    /// A conversation's mean divergence counts so many times what a pair's loss counts; positive.
-    pub weight: f32,
-}
-
-impl Hold<'_> {
-    /// Holds nothing.
-    pub const NOTHING: Self = Hold { examples: &[], weight: 1.0 };
-}
-
 /// The objective: make chosen answers more likely than under the reference, and rejected ones less likely. Its items are the
-/// pairs, then the held conversations.
+/// pairs, then the lessons.
 pub struct Dpo<'a> {
     pairs: &'a [TokenPair],
     references: Vec<[f64; 2]>,
     loss: DpoSettings,
-    held: Sft<'a>,
+    lessons: Sft<'a>,
 }
 
 /// Metrics of a step.
 #[derive(Default)]
 pub struct PreferenceMetrics {
     pairs: DpoMetrics,
-    held: LessonMetrics,
+    lessons: LessonMetrics,
 }
 
 /// DPO over a set of pairs.
 pub type DpoTrainer<'a, B> = BatchTrainer<'a, B, Dpo<'a>>;
 
 impl<'a, B: Backend> DpoTrainer<'a, B> {
-    /// `references[i]` are pair i's sums from [`reference_sums`]. To hold conversations the decoder must not be trained itself.
+    /// `references[i]` are pair i's sums from [`reference_sums`]. A lesson counts as much as a pair, `lessons.weighting` says how
+    /// its tokens do. Held conversations need a decoder that is not trained itself.
     ///
     /// # Errors
     /// Settings out of range, an empty set, a pair that is not oriented, a number of references other than the number of
-    /// pairs, or a held conversation without tokens to train on.
+    /// pairs, or a lesson without tokens to train on.
     pub fn new(
         learner: &'a mut Learner<B>,
         pairs: &'a [TokenPair],
         references: Vec<[f64; 2]>,
         settings: TrainSettings,
         loss: DpoSettings,
-        hold: Hold<'a>,
+        lessons: Lessons<'a, B>,
         draws: Draws,
     ) -> Result<Self, TrainError> {
         TokenPair::check_all(pairs)?;
         loss.validate()?;
         check_lengths(&[("pairs", pairs.len()), ("references", references.len())])?;
-        check_held(learner, hold.examples)?;
-        let weighting = Weighting { average: Average::Sequence, hold_weight: hold.weight, ..Weighting::EVEN };
-        let held = Sft::of(&[], hold.examples, &weighting)?;
-        Ok(Self::of(learner, Dpo { pairs, references, loss, held }, settings, draws)?.held_to(None))
+        let Lessons { imitated, held, reference, weighting } = lessons;
+        check_held(learner, held)?;
+        let weighting = Weighting { average: Average::Sequence, ..weighting };
+        let lessons = Sft::of(imitated, held, &weighting)?;
+        Ok(Self::of(learner, Dpo { pairs, references, loss, lessons }, settings, draws)?.held_to(reference))
     }
 }
 
 impl Dpo<'_> {
-    /// The item's place among the held conversations, if it is one.
-    fn held(&self, item: usize) -> Option<usize> {
+    /// The item's place among the lessons, if it is one.
+    fn lesson(&self, item: usize) -> Option<usize> {
         item.checked_sub(self.pairs.len())
     }
 
-    /// The same of items that all have one head.
-    fn all_held(&self, items: &[usize]) -> Option<Vec<usize>> {
-        items.iter().map(|item| self.held(*item)).collect()
-    }
-}
-
-impl Objective for Dpo<'_> {
-    type Metrics = PreferenceMetrics;
-
-    fn count(&self) -> usize {
-        self.pairs.len() + self.held.count()
-    }
-
-    fn id(&self, item: usize) -> &str {
-        match self.held(item) {
-            Some(held) => self.held.id(held),
-            None => &self.pairs[item].id,
+    /// How many numbers are read of an item.
+    fn reads(&self, item: usize) -> usize {
+        match self.lesson(item) {
+            Some(lesson) => self.lessons.reads(lesson),
+            None => self.pairs[item].chosen.len() + self.pairs[item].rejected.len(),
         }
     }
 
-    fn sequences(&self, item: usize) -> Vec<Sequence> {
-        match self.held(item) {
-            Some(held) => self.held.sequences(held),
-            None => self.pairs[item].sequences(Sequence::of_answer),
-        }
-    }
-
-    fn tokens(&self, item: usize) -> usize {
-        match self.held(item) {
-            Some(held) => self.held.tokens(held),
-            None => self.pairs[item].tokens(),
-        }
-    }
-
-    fn head(&self, item: usize) -> Head {
-        match self.held(item) {
-            Some(held) => self.held.head(held),
-            None => Head::LogProbs { temperature: 1.0 },
-        }
-    }
-
-    /// Pairs and held conversations.
-    fn normaliser(&self, batch: &[usize]) -> f64 {
-        batch.len() as f64
-    }
-
-    fn known_gradient(&self, items: &[usize], normaliser: f64) -> Option<Vec<f32>> {
-        self.held.known_gradient(&self.all_held(items)?, normaliser)
-    }
-
-    fn loss(
+    /// The loss of pairs; see [`Objective::loss`].
+    fn prefer(
         &self,
         items: &[usize],
-        read: &[f32],
+        logprobs: &[f32],
         normaliser: f64,
-        metrics: &mut PreferenceMetrics,
+        metrics: &mut DpoMetrics,
     ) -> Result<Vec<f32>, LossError> {
-        if let Some(held) = self.all_held(items) {
-            return self.held.loss(&held, read, normaliser, &mut metrics.held);
-        }
         let pairs: Vec<&TokenPair> = items.iter().map(|i| &self.pairs[*i]).collect();
         let chosen_tokens: Vec<usize> = pairs.iter().map(|pair| pair.chosen.len()).collect();
         let rejected_tokens: Vec<usize> = pairs.iter().map(|pair| pair.rejected.len()).collect();
@@ -171,7 +115,7 @@ impl Objective for Dpo<'_> {
         let probability: Vec<f32> = pairs.iter().map(|pair| pair.probability).collect();
         let references: Vec<[f64; 2]> = items.iter().map(|i| self.references[*i]).collect();
         let (reference_chosen, reference_rejected) = sides(&references);
-        let sums = sum_by_sequence(read, &lengths)?;
+        let sums = sum_by_sequence(logprobs, &lengths)?;
         let (policy_chosen, policy_rejected) = sides(sums.as_chunks::<2>().0);
         let inputs = DpoPairs {
             policy_chosen: &policy_chosen,
@@ -183,15 +127,99 @@ impl Objective for Dpo<'_> {
             probability: &probability,
         };
         let output = dpo_loss(&inputs, &self.loss, normaliser)?;
-        metrics.pairs.merge(&output.metrics);
+        metrics.merge(&output.metrics);
         let d_sums: Vec<f32> =
             output.d_chosen.iter().zip(&output.d_rejected).flat_map(|(c, r)| [*c, *r]).collect();
         spread_over_tokens(&d_sums, &lengths)
     }
+}
 
-    /// TRL's names, of the pairs alone; `divergence` is the mean KL of the held tokens. A batch may lack either.
+impl Objective for Dpo<'_> {
+    type Metrics = PreferenceMetrics;
+
+    fn count(&self) -> usize {
+        self.pairs.len() + self.lessons.count()
+    }
+
+    fn id(&self, item: usize) -> &str {
+        match self.lesson(item) {
+            Some(lesson) => self.lessons.id(lesson),
+            None => &self.pairs[item].id,
+        }
+    }
+
+    fn sequences(&self, item: usize) -> Vec<Sequence> {
+        match self.lesson(item) {
+            Some(lesson) => self.lessons.sequences(lesson),
+            None => self.pairs[item].sequences(Sequence::of_answer),
+        }
+    }
+
+    fn tokens(&self, item: usize) -> usize {
+        match self.lesson(item) {
+            Some(lesson) => self.lessons.tokens(lesson),
+            None => self.pairs[item].tokens(),
+        }
+    }
+
+    fn head(&self, item: usize) -> Head {
+        match self.lesson(item) {
+            Some(lesson) => self.lessons.head(lesson),
+            None => Head::LogProbs { temperature: 1.0 },
+        }
+    }
+
+    /// Pairs and lessons.
+    fn normaliser(&self, batch: &[usize]) -> f64 {
+        batch.len() as f64
+    }
+
+    fn known_gradient(&self, items: &[usize], normaliser: f64) -> Option<Vec<f32>> {
+        let lessons: Option<Vec<usize>> = items.iter().map(|item| self.lesson(*item)).collect();
+        self.lessons.known_gradient(&lessons?, normaliser)
+    }
+
+    fn loss(
+        &self,
+        items: &[usize],
+        read: &[f32],
+        normaliser: f64,
+        metrics: &mut PreferenceMetrics,
+    ) -> Result<Vec<f32>, LossError> {
+        // Pairs and imitated answers have one head, so a pass may hold both.
+        let (mut pairs, mut lessons) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        let mut at = 0;
+        for item in items {
+            let own = &read[at..at + self.reads(*item)];
+            at += own.len();
+            let (place, (items, reads)) = match self.lesson(*item) {
+                Some(lesson) => (lesson, &mut lessons),
+                None => (*item, &mut pairs),
+            };
+            items.push(place);
+            reads.extend_from_slice(own);
+        }
+        let mut of_pairs = Vec::new();
+        if !pairs.0.is_empty() {
+            of_pairs = self.prefer(&pairs.0, &pairs.1, normaliser, &mut metrics.pairs)?;
+        }
+        let mut of_lessons = Vec::new();
+        if !lessons.0.is_empty() {
+            of_lessons = self.lessons.loss(&lessons.0, &lessons.1, normaliser, &mut metrics.lessons)?;
+        }
+        let (mut of_pairs, mut of_lessons) = (of_pairs.into_iter(), of_lessons.into_iter());
+        let mut gradient = Vec::with_capacity(read.len());
+        for item in items {
+            let from = if self.lesson(*item).is_some() { &mut of_lessons } else { &mut of_pairs };
+            gradient.extend(from.take(self.reads(*item)));
+        }
+        Ok(gradient)
+    }
+
+    /// TRL's names, of the pairs alone; `imitation` is the mean negative log-likelihood of the imitated tokens, `divergence` the
+    /// mean KL of the held ones. A batch may lack any.
     fn report(&self, metrics: &PreferenceMetrics) -> Vec<(&'static str, f64)> {
-        let PreferenceMetrics { pairs, held } = metrics;
+        let PreferenceMetrics { pairs, lessons } = metrics;
         let mut report = Vec::new();
         if pairs.pairs > 0 {
             report.extend([
@@ -204,7 +232,8 @@ impl Objective for Dpo<'_> {
             ]);
             report.extend(pairs.rewards_accuracies().map(|accuracy| ("rewards/accuracies", accuracy)));
         }
-        report.extend(held.divergence().map(|mean| ("divergence", mean)));
+        report.extend(lessons.nll().map(|mean| ("imitation", mean)));
+        report.extend(lessons.divergence().map(|mean| ("divergence", mean)));
         report
     }
 }
@@ -226,20 +255,22 @@ mod tests {
 
     const LOSS: DpoSettings = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.5, label_smoothing: 0.0 };
 
+    const EVENLY: Weighting = Weighting { average: Average::Sequence, hold_weight: 2.0, ..Weighting::EVEN };
+
     #[test]
-    fn gradients_of_preferring_and_holding_match_finite_differences() {
+    fn gradients_of_pairs_and_lessons_match_finite_differences() {
         let (pairs, examples) = (tiny::pairs(), tiny::examples());
-        let weighting = Weighting { average: Average::Sequence, hold_weight: 2.0, ..Weighting::EVEN };
-        let held = Sft::of(&[], &examples[..2], &weighting).unwrap();
+        let lessons = Sft::of(&examples[..2], &examples[2..4], &EVENLY).unwrap();
         let references = vec![[-20.0, -21.0]; pairs.len()];
         let count = pairs.len();
-        let objective = Dpo { pairs: &pairs, references, loss: LOSS, held };
-        assert_eq!(objective.count(), count + 2);
+        let objective = Dpo { pairs: &pairs, references, loss: LOSS, lessons };
+        assert_eq!(objective.count(), count + 4);
         let loss = |metrics: &PreferenceMetrics| {
-            assert!(metrics.held.divergence().unwrap() > 0.001);
-            (metrics.pairs.mean_loss() * 2.0 + metrics.held.held_sum()) / 4.0
+            assert!(metrics.lessons.divergence().unwrap() > 0.001);
+            (metrics.pairs.mean_loss() * 2.0 + metrics.lessons.weighted_sum()) / 6.0
         };
-        check_adapter_gradient(&objective, &[0, count, 1, count + 1], loss);
+        // Pairs and imitated answers in turn.
+        check_adapter_gradient(&objective, &[count, 0, count + 2, 1, count + 1, count + 3], loss);
     }
 
     #[test]
@@ -248,7 +279,8 @@ mod tests {
         let divergence = |weight: f32| {
             let mut learner = tiny::learner(false);
             let references = reference_sums(&learner.decoder, None, &pairs, &mut |_| {});
-            let hold = Hold { examples: &examples, weight };
+            let weighting = Weighting { hold_weight: weight, ..EVENLY };
+            let hold = Lessons { imitated: &[], held: &examples, reference: None, weighting };
             let settings =
                 TrainSettings { batch_size: pairs.len() + examples.len(), epochs: 12, ..tiny::settings() };
             let draws = tiny::seed();
@@ -268,7 +300,7 @@ mod tests {
     fn a_decoder_that_is_trained_cannot_hold() {
         let (pairs, examples) = (tiny::pairs(), tiny::examples());
         let mut learner = Learner::new(tiny::decoder(Training::Full, Precision::auto()), None, None);
-        let hold = Hold { examples: &examples, weight: 1.0 };
+        let hold = Lessons { imitated: &[], held: &examples, reference: None, weighting: EVENLY };
         let references = vec![[0.0; 2]; pairs.len()];
         let made =
             DpoTrainer::new(&mut learner, &pairs, references, tiny::settings(), LOSS, hold, tiny::seed());

@@ -109,6 +109,11 @@ pub struct Sft<'a> {
 /// SFT over a set of examples.
 pub type SftTrainer<'a, B> = BatchTrainer<'a, B, Sft<'a>>;
 
+impl<B: Backend> Lessons<'_, B> {
+    /// Nothing is learnt.
+    pub const NONE: Self = Self { imitated: &[], held: &[], reference: None, weighting: Weighting::EVEN };
+}
+
 impl<'a, B: Backend> SftTrainer<'a, B> {
     /// Trains on `examples`, every token alike.
     ///
@@ -199,6 +204,11 @@ impl<'a> Sft<'a> {
         item >= self.imitated.len()
     }
 
+    /// How many numbers are read of an item.
+    pub(crate) fn reads(&self, item: usize) -> usize {
+        self.weights[item].len()
+    }
+
     fn weights(&self, items: &[usize]) -> Vec<f32> {
         items.iter().flat_map(|item| &self.weights[*item]).copied().collect()
     }
@@ -217,9 +227,14 @@ impl LessonMetrics {
         self.held.mean()
     }
 
+    /// Mean negative log-likelihood of the imitated tokens, nats; `None` if there were none.
+    pub(crate) fn nll(&self) -> Option<f64> {
+        (self.imitated.tokens > 0).then(|| self.imitated.mean_nll())
+    }
+
     #[cfg(test)]
-    pub(crate) fn held_sum(&self) -> f64 {
-        self.held.weighted_sum()
+    pub(crate) fn weighted_sum(&self) -> f64 {
+        self.imitated.weighted_sum() + self.held.weighted_sum()
     }
 }
 
@@ -282,10 +297,8 @@ impl Objective for Sft<'_> {
     fn report(&self, metrics: &LessonMetrics) -> Vec<(&'static str, f64)> {
         let LessonMetrics { imitated, held } = metrics;
         let mut report = vec![("tokens", (imitated.tokens + held.positions) as f64)];
-        if imitated.tokens > 0 {
-            report.push(("loss", imitated.mean_nll()));
-        }
-        report.extend(held.mean().map(|mean| ("divergence", mean)));
+        report.extend(metrics.nll().map(|mean| ("loss", mean)));
+        report.extend(metrics.divergence().map(|mean| ("divergence", mean)));
         report
     }
 }
@@ -326,7 +339,7 @@ mod tests {
         let objective = Sft::of(&examples[..2], &examples[2..4], &HELD).unwrap();
         let total = |metrics: &LessonMetrics| {
             assert!(metrics.held.mean().unwrap() > 0.001);
-            (metrics.imitated.weighted_sum() + metrics.held.weighted_sum()) / 4.0
+            metrics.weighted_sum() / 4.0
         };
         check_adapter_gradient(&objective, &[0, 2, 1, 3], total);
     }

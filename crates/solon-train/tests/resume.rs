@@ -2,13 +2,13 @@
 
 use solon_kernels::Precision;
 use solon_model::{Cpu, Training};
-use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
+use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::kl::KlControl;
 use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::RewardTrainer;
-use solon_train::sft::SftTrainer;
+use solon_train::sft::{Lessons, SftTrainer};
 use solon_train::*;
 
 mod tiny;
@@ -111,7 +111,7 @@ fn dpo() {
         let references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
         let loss = DpoSettings { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
         each(
-            &mut DpoTrainer::new(&mut learner, &pairs, references, settings(), loss, Hold::NOTHING, seed())
+            &mut DpoTrainer::new(&mut learner, &pairs, references, settings(), loss, Lessons::NONE, seed())
                 .unwrap(),
         );
     });

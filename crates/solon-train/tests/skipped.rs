@@ -1,12 +1,12 @@
 //! A step whose loss or gradient is not finite is not applied and is recorded; too many of them end the run.
 
 use solon_model::Cpu;
-use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
+use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use solon_train::ppo::TRL;
 use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::reward::RewardTrainer;
-use solon_train::sft::SftTrainer;
+use solon_train::sft::{Lessons, SftTrainer};
 use solon_train::*;
 
 mod tiny;
@@ -97,7 +97,7 @@ fn dpo() {
     let (pairs, mut learner) = (pairs(), learner(false));
     let references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
     let mut trainer =
-        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Hold::NOTHING, seed()).unwrap();
+        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Lessons::NONE, seed()).unwrap();
     check(&mut trainer, 1, "learner.value.", 2);
 }
 
@@ -191,7 +191,7 @@ fn one_bad_item_skips_its_own_steps_only() {
     let mut references = reference_sums(&learner.decoder, learner.adapter.as_ref(), &pairs, &mut |_| {});
     references[4][1] = f64::NAN;
     let mut trainer =
-        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Hold::NOTHING, seed()).unwrap();
+        DpoTrainer::new(&mut learner, &pairs, references, settings(), DPO, Lessons::NONE, seed()).unwrap();
     for step in 0..trainer.total_steps() {
         let record = trainer.step(step).unwrap();
         assert_eq!(record.skipped.is_some(), record.items.iter().any(|id| id == "pair 4"), "step {step}");
@@ -212,6 +212,6 @@ fn trainers_refuse_unoriented_pairs_and_learners_without_the_head_they_read() {
     let reward = RewardTrainer::new(&mut scalar, &pairs, settings(), 0.0, seed());
     assert!(matches!(reward, Err(TrainError::Example { id, .. }) if id == "pair 3"));
     let dpo =
-        DpoTrainer::new(&mut headless, &pairs, vec![[0.0; 2]; 7], settings(), DPO, Hold::NOTHING, seed());
+        DpoTrainer::new(&mut headless, &pairs, vec![[0.0; 2]; 7], settings(), DPO, Lessons::NONE, seed());
     assert!(matches!(dpo, Err(TrainError::Example { id, .. }) if id == "pair 3"));
 }

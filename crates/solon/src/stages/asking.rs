@@ -1,9 +1,10 @@
 //! What stages that put a benchmark to models share: opening it, checking it before anything runs, asking its items, and
 //! recording an answer.
 
-use super::Preflight;
+use super::{Preflight, Stage};
 use crate::cli::UsageError;
 use crate::items::Evaluated;
+use crate::run::Reader;
 use anyhow::Result;
 use solon_data::ledger::NewItem;
 use solon_draws::Draws;
@@ -11,6 +12,7 @@ use solon_eval::benchmarks::{self, Settings};
 use solon_eval::{Answer, Benchmark, Item};
 use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_records::{Prompt, SamplingSettings};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 /// A benchmark as a recipe describes it.
@@ -52,6 +54,41 @@ impl Asking<'_> {
         }
         self.open(prompts).map(Some)
     }
+}
+
+/// Refuses a model that was made from the prompts of the input, or from a stage of prompts that holds some of them under
+/// whatever ids. Prompts of other files, such as demonstrations, are not compared.
+pub fn check_unseen(preflight: &Preflight<'_>, model: &str) -> Result<()> {
+    let own = (preflight.names)("prompts");
+    let mut asked: BTreeSet<String> = own.iter().flat_map(|name| (preflight.ancestors)(name)).collect();
+    asked.extend(own.iter().cloned());
+    let wanted = texts(own.iter().filter_map(|name| (preflight.stage)(name)))?;
+    for before in (preflight.ancestors)(model) {
+        let what = if asked.contains(&before) {
+            format!("`{model}` was made from the prompts of `{before}`, so it cannot be measured on them")
+        } else {
+            match wanted.intersection(&texts((preflight.stage)(&before).into_iter())?).count() {
+                0 => continue,
+                shared => format!(
+                    "`{model}` was made from `{before}`, which holds {shared} of the prompts it is to be measured on"
+                ),
+            }
+        };
+        let hint = "hint: measure on prompts that no training sees";
+        return Err(UsageError(format!("{what}\n{hint}")).into());
+    }
+    Ok(())
+}
+
+/// What is asked in stages of prompts. A stage whose prompts are known only when it has run gives none.
+fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<String>> {
+    let mut texts = BTreeSet::new();
+    for prompts in stages.filter_map(Stage::prompts) {
+        for prompt in prompts? {
+            texts.insert(Reader::learnt_key(&prompt.messages)?);
+        }
+    }
+    Ok(texts)
 }
 
 /// A model's answers to some items.

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_records::Demonstration;
 use solon_train::Trainer;
-use solon_train::dpo::{DpoTrainer, Hold, reference_sums};
+use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
+use solon_train::sft::{Lessons, Weighting};
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
@@ -34,6 +35,9 @@ struct Own {
     /// Preferences.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
+    /// Answers that are imitated beside the preferences, each counting as a pair.
+    #[serde(default, skip_serializing)]
+    imitate: OneOrMany,
     /// Answers on which the model is held to what it predicts without its adapter: the KL divergence of its whole
     /// next-token distribution, at every token.
     #[serde(default, skip_serializing)]
@@ -104,6 +108,7 @@ impl Stage for Dpo {
         vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("pairs", &self.own.pairs, &[Data::Preferences]),
+            Input::optional("imitate", &self.own.imitate, &[Data::Demonstrations, Data::Answers]),
             Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
         ]
     }
@@ -133,22 +138,29 @@ impl Stage for Dpo {
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
-        let held: Vec<Demonstration> =
-            run.read().demonstrations("hold")?.into_iter().map(|held| held.demonstration).collect();
-        let held = tokenise::examples(start.chat(), &held)?;
+        let lessons = |key| {
+            let sourced = run.read().demonstrations(key)?.into_iter();
+            let demonstrations: Vec<Demonstration> = sourced.map(|sourced| sourced.demonstration).collect();
+            tokenise::examples(start.chat(), &demonstrations)
+        };
+        let (imitated, held) = (lessons("imitate")?, lessons("hold")?);
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
-        let (loss, hold) = (self.own.loss(), Hold { examples: &held, weight: self.own.hold_weight as f32 });
+        let weighting = Weighting { hold_weight: self.own.hold_weight as f32, ..Weighting::EVEN };
+        let lessons = Lessons { imitated: &imitated, held: &held, reference: None, weighting };
+        let loss = self.own.loss();
         let mut trainer =
-            DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, hold, draws)?;
+            DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, lessons, draws)?;
         let mut told = run.train(&mut trainer, started)?;
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
-        if !held.is_empty() {
-            told["held"] = json!(held.len());
+        for (name, lessons) in [("imitated", &imitated), ("held", &held)] {
+            if !lessons.is_empty() {
+                told[name] = json!(lessons.len());
+            }
         }
         Ok(told)
     }

@@ -2,7 +2,6 @@
 
 use super::asking::{self, Asking};
 use super::{BASE, Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
-use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::{Evaluated, Moved};
 use crate::report::{self, Report};
@@ -15,7 +14,7 @@ use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Mean, Summary
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
@@ -79,29 +78,8 @@ impl Stage for Evaluate {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         self.asking().check_name()?;
-        let own = (preflight.names)("prompts");
-        let asked: BTreeSet<String> =
-            own.iter().flat_map(|name| (preflight.ancestors)(name)).chain(own.iter().cloned()).collect();
-        let texts = texts(own.iter().filter_map(|name| (preflight.stage)(name)))?;
         for model in (preflight.names)("models") {
-            for before in (preflight.ancestors)(&model) {
-                let what = if asked.contains(&before) {
-                    format!(
-                        "`{model}` was made from the prompts of `{before}`, so it cannot be evaluated on them"
-                    )
-                } else {
-                    let theirs = self::texts((preflight.stage)(&before).into_iter())?;
-                    let shared = texts.intersection(&theirs).count();
-                    if shared == 0 {
-                        continue;
-                    }
-                    format!(
-                        "`{model}` was made from `{before}`, which holds {shared} of the prompts it is to be evaluated on"
-                    )
-                };
-                let hint = "hint: evaluate on prompts that no training sees";
-                return Err(UsageError(format!("{what}\n{hint}")).into());
-            }
+            asking::check_unseen(preflight, &model)?;
         }
         self.asking().open_before(preflight)?;
         Ok(Vec::new())
@@ -177,17 +155,6 @@ impl Stage for Evaluate {
     fn summaries(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
         self.columns(read)
     }
-}
-
-/// The prompts of stages of prompts, whatever their ids. A stage whose prompts are known only when it has run gives none.
-fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<String>> {
-    let mut texts = BTreeSet::new();
-    for prompts in stages.filter_map(Stage::prompts) {
-        for prompt in prompts? {
-            texts.insert(Reader::learnt_key(&prompt.messages)?);
-        }
-    }
-    Ok(texts)
 }
 
 /// The base model and its answers to a benchmark's ordinary requests.

@@ -122,22 +122,14 @@ impl Stage for Scale {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         self.asking().check_name()?;
-        let (from, prompts) = ((preflight.names)("from"), (preflight.names)("prompts"));
+        let from = (preflight.names)("from");
         if from.len() != 1 {
             return Err(UsageError(format!("from names {} models; name one", from.len())).into());
         }
         if (preflight.inputs)("from").iter().any(|stage| stage.trains() == Some(Method::Full)) {
             return Err(UsageError(no_adapter(&from[0])).into());
         }
-        let seen = (preflight.ancestors)(&from[0]);
-        if let Some(stage) = prompts.iter().find(|prompts| seen.contains(*prompts)) {
-            let what = format!(
-                "`{}` was made from the prompts of `{stage}`, so it cannot be measured on them\n\
-                 hint: choose on prompts that no training sees",
-                from[0]
-            );
-            return Err(UsageError(what).into());
-        }
+        asking::check_unseen(preflight, &from[0])?;
         if let Some(benchmark) = self.asking().open_before(preflight)? {
             check_scored(&*benchmark)?;
         }
