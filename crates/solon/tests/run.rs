@@ -410,6 +410,7 @@ fn pairs_that_teach() {
         .map(|(row, text)| json!({"prompt": row["prompt"], "completion": text}))
         .collect();
     place.write("demos.jsonl", &demonstrations);
+    place.write("held.jsonl", &[json!({"prompt": "Hello", "completion": "Hello there."})]);
     place.write("prompts.jsonl", &prompts[..9]);
     place.write("dev.jsonl", &prompts[9..]);
     let stages = "
@@ -451,6 +452,8 @@ fn pairs_that_teach() {
         kind = 'dpo'
         from = 'sft'
         pairs = ['contrast', 'by-kind']
+        imitate = 'demos.jsonl'
+        hold = 'held.jsonl'
         batch_size = 4
         [[stage]]
         kind = 'scale'
@@ -516,6 +519,11 @@ fn pairs_that_teach() {
         }
     }
     assert_eq!(directions.len(), 4, "{directions:?}");
+
+    let dpo = ledger("one").stage("dpo").unwrap().unwrap().detail;
+    assert_eq!((dpo["imitated"].as_u64(), dpo["held"].as_u64()), (Some(24), Some(1)), "{dpo}");
+    let full = place.run("run recipe.toml --plan --set dpo.method=full", "");
+    full.fails(2, &["stage `dpo`", "`hold` compares with the model before training"]);
 
     // A labeller's labels are compared with what the kinds say.
     let agrees = &ledger("one").stage("label").unwrap().unwrap().detail["agrees_with_kinds"];
