@@ -563,7 +563,7 @@ fn pairs_that_teach() {
         ("kind = 'by-kind'\nname = 'b'\npairs = 'pairs.jsonl'", &["kinds of its prompts are not known"]),
     ] {
         place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a", "rejected": "b"})]);
-        write_stages(&place, &format!("{stages}\n[[stage]]\n{more}\n"));
+        write_stages(&place, &format!("{head}{stages}\n[[stage]]\n{more}\n"));
         place.run("run recipe.toml --plan", "").fails(2, parts);
     }
     write_stages(&place, "[[stage]]\nkind = 'scale'\nfrom = 'base'\nprompts = 'dev.jsonl'\n");

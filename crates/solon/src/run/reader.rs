@@ -210,10 +210,6 @@ impl<'a> Reader<'a> {
             for preference in reader.preferences("pairs")? {
                 learnt.insert(Self::learnt_key(&preference.prompt)?);
             }
-            let lessons = reader.demonstrations("imitate")?.into_iter().chain(reader.demonstrations("hold")?);
-            for Sourced { demonstration, .. } in lessons {
-                learnt.insert(Self::learnt_key(&demonstration.messages[..demonstration.prompt_len])?);
-            }
             if reader.planned.stage.trains().is_some() {
                 for prompt in reader.prompts("prompts")? {
                     learnt.insert(Self::learnt_key(&prompt.messages)?);

@@ -3,7 +3,7 @@
 //! nothing: it saves the model it starts from, so that the run goes on.
 
 use super::settings::{Rates, positive};
-use super::sft::{DIVERGENCE, check_hold};
+use super::sft::{DIVERGENCE, check_hold, lessons};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
 use crate::report::Report;
@@ -12,7 +12,6 @@ use crate::tokenise;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_records::Demonstration;
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
@@ -138,18 +137,16 @@ impl Stage for Dpo {
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
-        let lessons = |key| {
-            let sourced = run.read().demonstrations(key)?.into_iter();
-            let demonstrations: Vec<Demonstration> = sourced.map(|sourced| sourced.demonstration).collect();
-            tokenise::examples(start.chat(), &demonstrations)
-        };
-        let (imitated, held) = (lessons("imitate")?, lessons("hold")?);
+        let (imitated, held) = (run.read().demonstrations("imitate")?, run.read().demonstrations("hold")?);
+        let count = imitated.len();
+        let lessons = lessons(run, start.chat(), imitated, held)?;
+        let (imitated, held) = lessons.split_at(count);
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
         let weighting = Weighting { hold_weight: self.own.hold_weight as f32, ..Weighting::EVEN };
-        let lessons = Lessons { imitated: &imitated, held: &held, reference: None, weighting };
+        let lessons = Lessons { imitated, held, reference: None, weighting };
         let loss = self.own.loss();
         let mut trainer =
             DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, lessons, draws)?;
@@ -157,7 +154,7 @@ impl Stage for Dpo {
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
-        for (name, lessons) in [("imitated", &imitated), ("held", &held)] {
+        for (name, lessons) in [("imitated", imitated), ("held", held)] {
             if !lessons.is_empty() {
                 told[name] = json!(lessons.len());
             }

@@ -8,9 +8,10 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
+use solon_infer::chat::ChatModel;
 use solon_records::{Demonstration, transcript};
 use solon_train::Trainer;
-use solon_train::sft::{Average, Lessons, SftTrainer, Weighting};
+use solon_train::sft::{Average, Lessons, SftExample, SftTrainer, Weighting};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -172,10 +173,35 @@ pub fn imitate(
     }
     let started = Instant::now();
     let start = run.start(from, training.method)?;
+    let count = imitated.len();
+    let examples = lessons(run, start.chat(), imitated, held)?;
+    let settings = run.train_settings(training, &start)?;
+    let reference = start.adapter().map(|adapter| adapter.duplicate(start.chat().decoder.backend()));
+    let mut student = run.student(start, None)?;
+    let (imitated, held) = examples.split_at(count);
+    let lessons = Lessons { imitated, held, reference, weighting };
+    let mut trainer = SftTrainer::on(&mut student.learner, lessons, settings, run.draws().item("order"))?;
+    let mut told = run.train(&mut trainer, started)?;
+    let steps = trainer.total_steps();
+    run.save(&student, steps)?;
+    told["examples"] = json!(count);
+    if examples.len() > count {
+        told["held"] = json!(examples.len() - count);
+    }
+    Ok(told)
+}
+
+/// Records conversations to imitate and to hold as items of the stage, with what they were made from, and tokenises them: the
+/// imitated ones, then the held ones.
+pub fn lessons(
+    run: &mut StageRun<'_>,
+    chat: &ChatModel,
+    imitated: Vec<Sourced>,
+    held: Vec<Sourced>,
+) -> Result<Vec<SftExample>> {
     let mut items = Vec::new();
     let mut demonstrations = Vec::new();
     let mut seen = BTreeSet::new();
-    let count = imitated.len();
     for (place, Sourced { demonstration, parents, prompt_id, .. }) in
         (0..).zip(imitated).chain((FIRST_HELD..).zip(held))
     {
@@ -195,20 +221,7 @@ pub fn imitate(
         items.push(item);
         demonstrations.push(demonstration);
     }
-    let examples = tokenise::examples(start.chat(), &demonstrations)?;
+    let examples = tokenise::examples(chat, &demonstrations)?;
     run.insert(&items)?;
-    let settings = run.train_settings(training, &start)?;
-    let reference = start.adapter().map(|adapter| adapter.duplicate(start.chat().decoder.backend()));
-    let mut student = run.student(start, None)?;
-    let (imitated, held) = examples.split_at(count);
-    let lessons = Lessons { imitated, held, reference, weighting };
-    let mut trainer = SftTrainer::on(&mut student.learner, lessons, settings, run.draws().item("order"))?;
-    let mut told = run.train(&mut trainer, started)?;
-    let steps = trainer.total_steps();
-    run.save(&student, steps)?;
-    told["examples"] = json!(count);
-    if examples.len() > count {
-        told["held"] = json!(examples.len() - count);
-    }
-    Ok(told)
+    Ok(examples)
 }
