@@ -11,7 +11,7 @@ use crate::losses::{LossError, check_lengths};
 use crate::objective::{Head, Objective, Sequence};
 use crate::pair::TokenPair;
 use crate::settings::TrainSettings;
-use crate::sft::{Average, LessonMetrics, Lessons, Sft, Weighting, check_held};
+use crate::sft::{LessonMetrics, Lessons, Sft, check_held};
 use crate::step::TrainError;
 use crate::trainer::BatchTrainer;
 use solon_draws::Draws;
@@ -59,8 +59,8 @@ pub struct PreferenceMetrics {
 pub type DpoTrainer<'a, B> = BatchTrainer<'a, B, Dpo<'a>>;
 
 impl<'a, B: Backend> DpoTrainer<'a, B> {
-    /// `references[i]` are pair i's sums from [`reference_sums`]. A lesson counts as much as a pair, `lessons.weighting` says how
-    /// its tokens do. Held conversations need a decoder that is not trained itself.
+    /// `references[i]` are pair i's sums from [`reference_sums`]. `lessons.weighting` says how much
+    /// lessons count beside pairs, which count 1 each. Held conversations need a decoder that is not trained itself.
     ///
     /// # Errors
     /// Settings out of range, an empty set, a pair that is not oriented, a number of references other than the number of
@@ -79,7 +79,6 @@ impl<'a, B: Backend> DpoTrainer<'a, B> {
         check_lengths(&[("pairs", pairs.len()), ("references", references.len())])?;
         let Lessons { imitated, held, reference, weighting } = lessons;
         check_held(learner, held)?;
-        let weighting = Weighting { average: Average::Sequence, ..weighting };
         let lessons = Sft::of(imitated, held, &weighting)?;
         Ok(Self::of(learner, Dpo { pairs, references, loss, lessons }, settings, draws)?.held_to(reference))
     }
@@ -169,9 +168,11 @@ impl Objective for Dpo<'_> {
         }
     }
 
-    /// Pairs and lessons.
+    /// The number of pairs, and what the lessons add: each 1 where their tokens are averaged by conversation.
     fn normaliser(&self, batch: &[usize]) -> f64 {
-        batch.len() as f64
+        let share =
+            |item: &usize| self.lesson(*item).map_or(1.0, |lesson| self.lessons.normaliser(&[lesson]));
+        batch.iter().map(share).sum()
     }
 
     fn known_gradient(&self, items: &[usize], normaliser: f64) -> Option<Vec<f32>> {
@@ -248,6 +249,7 @@ mod tests {
     use super::*;
     use crate::losses::dpo::DpoLoss;
     use crate::pass::check::check_adapter_gradient;
+    use crate::sft::{Average, Weighting};
     use crate::step::Trainer;
     use crate::tiny;
     use solon_kernels::Precision;

@@ -53,7 +53,8 @@ pub fn kinds() -> Vec<&'static str> {
 }
 
 /// Turns prompts into items. A prompt's `kind` names its group. Of each group `limit_each` items are kept, evenly spaced:
-/// files are often sorted, and their first items are then of one sort. Prompts of a kind that only other benchmarks ask are left out, so one file may serve several benchmarks.
+/// files are often sorted, and their first items are then of one sort. Prompts of a kind that only other benchmarks ask
+/// are left out, so one file may serve several benchmarks.
 ///
 /// Errors if a prompt has no kind or one that no benchmark knows, if an id appears twice, even on an item that is not
 /// kept, and if there are prompts and all of them are left out.

@@ -1,5 +1,5 @@
 //! `dpo`: direct preference optimisation (Rafailov et al. 2023) on preferences with soft labels; the model it starts from
-//! is the reference. Where all pairs were dropped, as those of a labeller that is not better than chance are, it learns
+//! is the reference. Beside the pairs it may imitate answers and be held on others. Where all pairs were dropped, as those of a labeller that is not better than chance are, it learns
 //! nothing: it saves the model it starts from, so that the run goes on.
 
 use super::settings::{Rates, positive};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::sft::{Lessons, Weighting};
+use solon_train::sft::{Average, Lessons, Weighting};
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
@@ -28,7 +28,7 @@ struct Dpo {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Own {
-    /// The model to start from, and to be held to.
+    /// The model to start from, which is the reference.
     #[serde(default = "base", skip_serializing)]
     from: String,
     /// Preferences.
@@ -145,7 +145,8 @@ impl Stage for Dpo {
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
-        let weighting = Weighting { hold_weight: self.own.hold_weight as f32, ..Weighting::EVEN };
+        let hold_weight = self.own.hold_weight as f32;
+        let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
         let lessons = Lessons { imitated, held, reference: None, weighting };
         let loss = self.own.loss();
         let mut trainer =
