@@ -14,7 +14,7 @@ use solon_draws::Draws;
 use solon_model::{Adapter, Backend, Training};
 
 /// A tokenised conversation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SftExample {
     /// The conversation's id.
     pub id: String,
@@ -30,17 +30,29 @@ impl SftExample {
         (1..self.tokens.len()).filter(|at| self.mask[*at]).map(|at| at - 1)
     }
 
+    /// Each trained token that has one before it, and its place in its turn of the assistant, from 0.
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let mut place = 0;
+        (1..self.tokens.len()).filter_map(move |at| {
+            // A turn begins where a trained token follows one that is not.
+            place = if self.mask[at - 1] && at > 1 { place + 1 } else { 0 };
+            self.mask[at].then_some((at, place))
+        })
+    }
+
     /// The weight of each position of [`SftExample::read`], before averaging.
     fn weights(&self, weighting: &Weighting) -> Vec<f32> {
-        let mut place = 0;
-        (1..self.tokens.len())
-            .filter_map(|at| {
-                // A turn of the assistant begins where a trained token follows one that is not.
-                place = if self.mask[at - 1] && at > 1 { place + 1 } else { 0 };
-                let first = place < weighting.first_tokens;
-                self.mask[at].then_some(if first { weighting.first_weight } else { 1.0 })
-            })
-            .collect()
+        let weight = |place| if place < weighting.first_tokens { weighting.first_weight } else { 1.0 };
+        self.places().map(|(_, place)| weight(place)).collect()
+    }
+
+    /// The example without training on the first `count` tokens of each turn; `None` where no token is left.
+    pub fn after(&self, count: usize) -> Option<Self> {
+        let mut mask = vec![false; self.mask.len()];
+        for (at, place) in self.places() {
+            mask[at] = place >= count;
+        }
+        mask.contains(&true).then(|| Self { mask, ..self.clone() })
     }
 }
 
@@ -321,6 +333,9 @@ mod tests {
         assert_eq!(example.weights(&HELD), [3.0, 3.0, 1.0, 3.0, 3.0, 1.0]);
         assert_eq!(example.weights(&Weighting::EVEN), [1.0; 6]);
         assert_eq!(example.read().count(), 6);
+        let after = example.after(2).unwrap();
+        assert_eq!(after.read().collect::<Vec<_>>(), [2, 7]);
+        assert_eq!((example.after(0).unwrap().mask, example.after(3)), (example.mask, None));
     }
 
     #[test]

@@ -1,25 +1,25 @@
 //! `contrast`: pairs whose better answer is known by how they were made (RLCD, Yang et al. 2023; Open Character Training, Maiya
 //! et al. 2025). Each prompt gets an answer that helps, which is the model's own, and one that declines, which the model writes
 //! when its first words are put into its mouth, or which is the prompt's revision. To a harmful prompt the one that declines is
-//! better, to any other the one that helps. A revision of another prompt stands beside the answer it revises. Pairs that do
-//! not differ in declining are dropped: two answers that do the same thing teach nothing.
+//! better, to any other the one that helps. Pairs that do not differ in declining are dropped: two answers that do the same
+//! thing teach nothing.
 
 use super::by_kind::Better;
 use super::respond::{End, fault, request};
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, base, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
-use crate::items::{Answer, Labelled, preference_text};
+use crate::items::{Labelled, preference_text};
 use crate::run::{Reader, StageRun};
 use anyhow::{Result, bail};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
-use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
-use solon_feedback::{FeedbackModel, GenerateRequest, RevisionRecord};
+use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_records::{Message, Pair, Prompt, SamplingSettings};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
@@ -44,12 +44,12 @@ struct Contrast {
     /// Prompts whose kind says which answer is better.
     #[serde(default, skip_serializing)]
     prompts: OneOrMany,
-    /// Revised answers to harmful prompts; what they revised is found in the ledger.
+    /// Revised answers: where one that declines was made of a prompt, it is the prompt's answer that declines.
     #[serde(default, skip_serializing)]
     revisions: OneOrMany,
     /// Only prompts of these kinds; all where it is not given.
     kinds: Option<Vec<String>>,
-    /// Prompts and revisions that are used, from the start; all where it is not given.
+    /// Prompts that are used, from the start; all where it is not given.
     count: Option<NonZeroUsize>,
     /// What an answer that declines is made to begin with: one of these, drawn for each prompt.
     #[serde(default = "openings", deserialize_with = "some_openings")]
@@ -127,9 +127,6 @@ impl Stage for Contrast {
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let name = run.name().to_owned();
         let all = run.read().prompts("prompts")?;
-        let asked: HashSet<&str> = all.iter().map(|prompt| prompt.id.as_str()).collect();
-        let elsewhere = self.revised_elsewhere(&run.read(), &name, &asked)?;
-        run.insert(&elsewhere)?;
         let revisions = self.revisions(&run.read())?;
         let mut prompts = Vec::new();
         for prompt in all.iter().filter(|prompt| self.takes(prompt)).take(self.count()) {
@@ -149,8 +146,6 @@ impl Stage for Contrast {
         let helping = LocalModel::new(&helping.chat, helping.adapter.as_ref(), run.slots());
         let draws = run.draws();
         let id = |(prompt, _): &(&Prompt, Better)| format!("{name}/{}", prompt.id);
-        // Their places come after those of the revisions.
-        let first = self.count.map_or(elsewhere.len(), NonZeroUsize::get) as u64;
         run.in_chunks("pairs", &prompts, ItemKind::Label, id, |_, todo| {
             let todo: Vec<(u64, &Prompt, Better)> =
                 todo.iter().map(|(place, (prompt, better))| (*place, *prompt, *better)).collect();
@@ -177,7 +172,7 @@ impl Stage for Contrast {
                     Better::Declines => (decline, help),
                     Better::Helps => (help, decline),
                 };
-                let mut item = known(&name, first + place, &prompt.id, &prompt.messages, chosen, rejected)?
+                let mut item = known(&name, *place, &prompt.id, &prompt.messages, chosen, rejected)?
                     .parent(prompt.id.clone(), "prompt");
                 if let Some(revised) = revised {
                     item = item.parent(revised.id.clone(), "declines");
@@ -191,8 +186,8 @@ impl Stage for Contrast {
         })?;
         let kinds = |better| prompts.iter().filter(|(_, wanted)| *wanted == better).count();
         Ok(json!({
-            "pairs": elsewhere.len() + prompts.len(),
-            "declining_better": elsewhere.len() + kinds(Better::Declines),
+            "pairs": prompts.len(),
+            "declining_better": kinds(Better::Declines),
             "helping_better": kinds(Better::Helps),
             "dropped": run.drops()?,
         }))
@@ -241,48 +236,6 @@ impl Contrast {
         }
         Ok(revisions)
     }
-
-    /// Revisions of answers to prompts that are not asked here, beside what they revised, of the first answers of the input.
-    fn revised_elsewhere(
-        &self,
-        read: &Reader<'_>,
-        name: &str,
-        asked: &HashSet<&str>,
-    ) -> Result<Vec<NewItem>> {
-        let mut pairs = Vec::new();
-        for stage in read.input("revisions") {
-            let Some(source) = read.reader_of(stage) else { continue };
-            let before: BTreeMap<String, TypedItem<Answer>> = source
-                .answers("answers")?
-                .into_iter()
-                .take(self.count())
-                .map(|answer| (answer.data.prompt_id.clone(), answer))
-                .collect();
-            let revisions: Vec<TypedItem<RevisionRecord>> = source.own()?;
-            for revised in source.own::<Answer>()? {
-                let prompt_id = &revised.data.prompt_id;
-                if asked.contains(prompt_id.as_str()) {
-                    continue;
-                }
-                let Some(worse) = before.get(prompt_id) else { continue };
-                let place = pairs.len() as u64;
-                let side = |answer: &TypedItem<Answer>| Side {
-                    text: answer.text.clone(),
-                    cut_off: answer.data.cut_off,
-                };
-                let mut item =
-                    known(name, place, prompt_id, &revised.data.prompt, &side(&revised), &side(worse))?
-                        .parent(revised.id.clone(), "better")
-                        .parent(worse.id.clone(), "worse");
-                item.dropped_reason = alike(&revised.text, &worse.text);
-                if !revisions.iter().any(|revision| &revision.data.item_id == prompt_id) {
-                    item.dropped_reason = Some("not revised".to_owned());
-                }
-                pairs.push(item);
-            }
-        }
-        Ok(pairs)
-    }
 }
 
 /// A pair whose better answer is known, as the ledger holds it.
@@ -321,6 +274,7 @@ fn alike(declining: &str, helping: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn contrast(keys: &str) -> Result<Contrast, String> {
         toml::from_str(&format!("sampling = {{ max_new_tokens = 4 }}\n{keys}")).map_err(|e| e.to_string())

@@ -1,6 +1,7 @@
 //! `dpo`: direct preference optimisation (Rafailov et al. 2023) on preferences with soft labels; the model it starts from
-//! is the reference. Beside the pairs it may imitate answers and be held on others. Where all pairs were dropped, as those of a labeller that is not better than chance are, it learns
-//! nothing: it saves the model it starts from, so that the run goes on.
+//! is the reference. Beside the pairs it may imitate answers and be held on others. Where all pairs were dropped, as those
+//! of a labeller that is not better than chance are, it learns nothing: it saves the model it starts from, so that the run
+//! goes on.
 
 use super::settings::{Rates, positive};
 use super::sft::{DIVERGENCE, check_hold, lessons};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::sft::{Average, Lessons, Weighting};
+use solon_train::sft::{Average, Lessons, SftExample, Weighting};
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
@@ -37,6 +38,9 @@ struct Own {
     /// Answers that are imitated beside the preferences, each counting as a pair.
     #[serde(default, skip_serializing)]
     imitate: OneOrMany,
+    /// How many tokens at the start of each imitated answer are left to the preferences.
+    #[serde(default)]
+    imitate_after: usize,
     /// Answers on which the model is held to what it predicts without its adapter: the KL divergence of its whole
     /// next-token distribution, at every token.
     #[serde(default, skip_serializing)]
@@ -141,13 +145,15 @@ impl Stage for Dpo {
         let count = imitated.len();
         let lessons = lessons(run, start.chat(), imitated, held)?;
         let (imitated, held) = lessons.split_at(count);
+        let imitated: Vec<SftExample> =
+            imitated.iter().filter_map(|example| example.after(self.own.imitate_after)).collect();
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
         let hold_weight = self.own.hold_weight as f32;
         let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
-        let lessons = Lessons { imitated, held, reference: None, weighting };
+        let lessons = Lessons { imitated: &imitated, held, reference: None, weighting };
         let loss = self.own.loss();
         let mut trainer =
             DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, lessons, draws)?;
@@ -155,7 +161,7 @@ impl Stage for Dpo {
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
-        for (name, lessons) in [("imitated", imitated), ("held", held)] {
+        for (name, lessons) in [("imitated", &imitated[..]), ("held", held)] {
             if !lessons.is_empty() {
                 told[name] = json!(lessons.len());
             }

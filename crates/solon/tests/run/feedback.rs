@@ -46,6 +46,7 @@ const PAIRS: &str = "
         from = 'sft'
         pairs = ['contrast', 'by-kind']
         imitate = 'demos.jsonl'
+        imitate_after = 2
         hold = 'held.jsonl'
         batch_size = 4
         [[stage]]
