@@ -132,7 +132,7 @@ def tables(runs: list[Path], stage: str):
             print(f"| {column} against {other} | {100 * difference:+.1f} | {p:.4f} |")
 
 
-def side_by_side(run: Path, stage: str, count: int, seed: int):
+def side_by_side(run: Path, stage: str, count: int, seed: int, characters: int):
     if run.suffix == ".json":
         raise SystemExit(f"{run} was exported and holds no answers; give --answers the run's folder")
     by_prompt = defaultdict(dict)
@@ -146,6 +146,7 @@ def side_by_side(run: Path, stage: str, count: int, seed: int):
         print(f"**{prompt}** {text}\n")
         for column, judged in by_prompt[prompt].items():
             answer = " ".join(judged["answer"].split())
+            answer = answer[:characters] + ("…" if len(answer) > characters else "")
             print(f"- `{column}` ({judged['verdict']}): {answer}")
         print()
 
@@ -157,13 +158,14 @@ def main():
     parser.add_argument("--export", type=Path, help="write what was found of each answer of the run to this file instead")
     parser.add_argument("--answers", type=int, help="print so many answers of the first run side by side instead")
     parser.add_argument("--seed", type=int, default=0, help="which answers")
+    parser.add_argument("--characters", type=int, default=10_000, help="how much of each answer")
     given = parser.parse_args()
     if given.export:
         if len(given.runs) > 1:
             raise SystemExit(f"--export writes one run to one file, and {len(given.runs)} runs are given")
         export(given.runs[0], given.stage.split(","), given.export)
     elif given.answers:
-        side_by_side(given.runs[0], given.stage, given.answers, given.seed)
+        side_by_side(given.runs[0], given.stage, given.answers, given.seed, given.characters)
     else:
         tables(given.runs, given.stage)
 

@@ -217,8 +217,7 @@ impl Objective for Dpo<'_> {
         Ok(gradient)
     }
 
-    /// TRL's names, of the pairs alone; `imitation` is the mean negative log-likelihood of the imitated tokens, `divergence` the
-    /// mean KL of the held ones. A batch may lack any.
+    /// TRL's names, of the pairs alone, and those of the lessons. A batch may lack any.
     fn report(&self, metrics: &PreferenceMetrics) -> Vec<(&'static str, f64)> {
         let PreferenceMetrics { pairs, lessons } = metrics;
         let mut report = Vec::new();
@@ -233,8 +232,7 @@ impl Objective for Dpo<'_> {
             ]);
             report.extend(pairs.rewards_accuracies().map(|accuracy| ("rewards/accuracies", accuracy)));
         }
-        report.extend(lessons.nll().map(|mean| ("imitation", mean)));
-        report.extend(lessons.divergence().map(|mean| ("divergence", mean)));
+        report.extend(lessons.report());
         report
     }
 }

@@ -234,6 +234,19 @@ pub struct LessonMetrics {
 }
 
 impl LessonMetrics {
+    /// Adds another batch.
+    pub(crate) fn merge(&mut self, other: &LessonMetrics) {
+        self.imitated.merge(&other.imitated);
+        self.held.merge(&other.held);
+    }
+
+    /// Of lessons beside another objective: `imitation` is the mean negative log-likelihood of the imitated tokens,
+    /// `divergence` the mean KL of the held ones. There may be none of either.
+    pub(crate) fn report(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let imitation = self.nll().map(|mean| ("imitation", mean));
+        imitation.into_iter().chain(self.divergence().map(|mean| ("divergence", mean)))
+    }
+
     /// Mean KL of the held tokens, nats; `None` if there were none.
     pub(crate) fn divergence(&self) -> Option<f64> {
         self.held.mean()

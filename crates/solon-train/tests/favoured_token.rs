@@ -4,6 +4,7 @@ use solon_model::{Cpu, PackedBatch, Scored};
 use solon_train::ppo::trainer::{Estimator, PpoPrompt, PpoSettings, PpoTrainer, PromptGroup, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::rewards;
+use solon_train::sft::{Average, Lessons, Weighting};
 use solon_train::*;
 
 mod tiny;
@@ -99,4 +100,54 @@ fn rloo_needs_two_answers_to_a_prompt_and_a_reward_model() {
     assert!(error(1, 1).contains("answers_each is 1"), "{}", error(1, 1));
     assert!(error(2, 0).contains("reward models is empty"), "{}", error(2, 0));
     assert_eq!(error(2, 1), "");
+}
+
+/// Trains PPO with lessons of this weight; gives the last iteration's metrics.
+fn train_held(hold_weight: f32) -> std::collections::BTreeMap<&'static str, f64> {
+    let (mut policy, mut critic, reward) = (learner(false), learner(true), learner(true));
+    let (prompts, examples) = (prompts(), examples());
+    let head = reward.scalar.as_ref().unwrap();
+    let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+    let settings = PpoSettings {
+        policy: TrainSettings { epochs: 12, warmup: 0.0, ..settings() },
+        answers_each: 2,
+        max_new_tokens: 3,
+        slots: 8,
+        preset: PpoPreset { temperature: 1.0, ..TRL },
+    };
+    let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
+    let lessons = Lessons { imitated: &examples[..1], held: &examples[1..], reference: None, weighting };
+    let estimator = Estimator::Gae { critic: &mut critic, learning_rate: 1e-2 };
+    let trainer =
+        PpoTrainer::new(&mut policy, estimator, None, vec![model], &prompts, &[0], settings, seed());
+    let mut trainer = trainer.unwrap().with_lessons(lessons, 7).unwrap();
+    let steps = trainer.total_steps();
+    (0..steps).map(|step| trainer.step(step).unwrap().metrics).last().unwrap()
+}
+
+#[test]
+fn a_held_policy_moves_less_from_the_decoder() {
+    let (loose, tight) = (train_held(1e-3), train_held(10.0));
+    assert!(tight["divergence"] < 0.5 * loose["divergence"], "{loose:?} {tight:?}");
+    assert!(tight["imitation"] > 0.0);
+}
+
+#[test]
+fn an_update_with_lessons_has_one() {
+    let (mut policy, reward, prompts, examples) = (learner(false), learner(true), prompts(), examples());
+    let head = reward.scalar.as_ref().unwrap();
+    let mut error = |count: usize, each: usize| {
+        let settings =
+            PpoSettings { policy: settings(), answers_each: 2, max_new_tokens: 2, slots: 2, preset: TRL };
+        let model = RewardModel { adapter: None, head, scale: RewardScale::RAW };
+        let (estimator, draws) = (Estimator::LeaveOneOut, seed());
+        let trainer =
+            PpoTrainer::new(&mut policy, estimator, None, vec![model], &prompts, &[0], settings, draws);
+        let lessons =
+            Lessons { imitated: &examples[..count], held: &[], reference: None, weighting: Weighting::EVEN };
+        trainer.unwrap().with_lessons(lessons, each).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(error(1, 0).contains("lessons_each is 0"), "{}", error(1, 0));
+    assert!(error(0, 1).contains("the set of lessons is empty"), "{}", error(0, 1));
+    assert_eq!(error(1, 1), "");
 }

@@ -6,6 +6,7 @@
 //! model. [`trainer`] alone runs models. What the peers do differently under the same names is in [`PpoPreset`].
 //! Source: PPO (1707.06347), "The N Implementation Details of RLHF with PPO", TRL and OpenRLHF.
 
+mod beside;
 pub mod critic;
 pub mod gae;
 mod inputs;

@@ -16,6 +16,7 @@
 //! Source: Schulman et al. 2017; Ouyang et al. 2022 App. C; "The N Implementation Details of RLHF with PPO"; Ahmadian et
 //! al. 2024 for RLOO.
 
+use super::beside::Beside;
 use super::critic::{ValueObjective, values};
 use super::gae::gae;
 use super::inputs::check;
@@ -36,6 +37,7 @@ use crate::pass::{Failure, add_gradient};
 use crate::reward::rewards;
 use crate::scale::RewardScale;
 use crate::schedule::Batches;
+use crate::sft::{LessonMetrics, Lessons};
 use crate::skipped::{Skipped, Skips};
 use crate::step::{StepRecord, TrainError, Trainer};
 use solon_draws::Draws;
@@ -69,6 +71,7 @@ pub struct PpoTrainer<'a, B: Backend> {
     estimator: Estimator<'a, B>,
     reference: Option<&'a Adapter<B>>,
     rewards: Vec<RewardModel<'a, B>>,
+    lessons: Option<Beside<'a, B>>,
     prompts: &'a [PpoPrompt],
     settings: PpoSettings,
     controller: KlController,
@@ -103,6 +106,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             estimator,
             reference,
             rewards,
+            lessons: None,
             prompts,
             settings,
             controller,
@@ -111,6 +115,16 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             skips,
             draws,
         })
+    }
+
+    /// In every update the policy also learns from `each` of these lessons: their mean loss is added to the surrogate's.
+    ///
+    /// # Errors
+    /// No lesson in an update, no lessons, one without tokens to train on, weights out of range, or a decoder that is trained
+    /// itself.
+    pub fn with_lessons(mut self, lessons: Lessons<'a, B>, each: usize) -> Result<Self, TrainError> {
+        self.lessons = Some(Beside::of(self.policy, lessons, each, self.draws.item("lessons"))?);
+        Ok(self)
     }
 
     /// Samples answers with the current policy. The draws of an answer are keyed by its prompt and its number among the
@@ -283,7 +297,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
         record: &mut StepRecord,
     ) -> Result<(), Failure> {
         let scale = self.critic_scale();
-        let Self { policy, estimator, settings, .. } = self;
+        let Self { policy, estimator, lessons, settings, .. } = self;
         let PpoSettings { preset, policy: train, .. } = &*settings;
         let surrogate = PolicyObjective {
             rollout,
@@ -301,6 +315,7 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
             _ => None,
         };
         let (mut policy_metrics, mut value_metrics) = (PolicyMetrics::default(), ValueMetrics::default());
+        let mut lesson_metrics = LessonMetrics::default();
         let (mut policy_norm, mut critic_norm) = (0.0, 0.0);
         let count = rollout.prompts.len();
         for epoch in 0..preset.epochs {
@@ -322,13 +337,22 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
                     value_metrics.merge(&value_loss.metrics);
                     critic_norm = value_loss.norm;
                 }
-                policy.update(rate, policy_loss.norm, &train.optimizer);
-                policy_metrics.merge(&policy_loss.metrics);
                 policy_norm = policy_loss.norm;
+                if let Some(beside) = lessons {
+                    let batch =
+                        beside.batch((record.step * preset.epochs + epoch) * preset.minibatches + number);
+                    let (reference, objective) = (beside.reference.as_ref(), &beside.objective);
+                    let loss = add_gradient(policy, reference, objective, &batch, train, &mut record.tokens)?;
+                    lesson_metrics.merge(&loss.metrics);
+                    policy_norm = loss.norm;
+                }
+                policy.update(rate, policy_norm, &train.optimizer);
+                policy_metrics.merge(&policy_loss.metrics);
             }
         }
         record.metrics.insert("grad_norm", policy_norm);
         record.metrics.extend(surrogate.report(&policy_metrics));
+        record.metrics.extend(lesson_metrics.report());
         if let Some((_, regression, _)) = critic {
             record.metrics.insert("critic_grad_norm", critic_norm);
             record.metrics.extend(regression.report(&value_metrics));

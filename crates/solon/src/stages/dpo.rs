@@ -4,7 +4,7 @@
 //! goes on.
 
 use super::settings::{Rates, positive};
-use super::sft::{DIVERGENCE, check_hold, lessons};
+use super::sft::{Beside, DIVERGENCE, check_hold};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
 use crate::report::Report;
@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use solon_train::Trainer;
 use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
-use solon_train::sft::{Average, Lessons, SftExample, Weighting};
 use std::time::Instant;
 
 pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
@@ -141,19 +140,12 @@ impl Stage for Dpo {
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
-        let (imitated, held) = (run.read().demonstrations("imitate")?, run.read().demonstrations("hold")?);
-        let count = imitated.len();
-        let lessons = lessons(run, start.chat(), imitated, held)?;
-        let (imitated, held) = lessons.split_at(count);
-        let imitated: Vec<SftExample> =
-            imitated.iter().filter_map(|example| example.after(self.own.imitate_after)).collect();
+        let beside = Beside::read(run, start.chat(), self.own.imitate_after)?;
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
-        let hold_weight = self.own.hold_weight as f32;
-        let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
-        let lessons = Lessons { imitated: &imitated, held, reference: None, weighting };
+        let lessons = beside.lessons(self.own.hold_weight);
         let loss = self.own.loss();
         let mut trainer =
             DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, lessons, draws)?;
@@ -161,11 +153,7 @@ impl Stage for Dpo {
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["pairs"] = json!(pairs.len());
-        for (name, lessons) in [("imitated", &imitated[..]), ("held", held)] {
-            if !lessons.is_empty() {
-                told[name] = json!(lessons.len());
-            }
-        }
+        beside.tell(&mut told);
         Ok(told)
     }
 

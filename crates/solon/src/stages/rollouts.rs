@@ -5,7 +5,8 @@
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
 use super::reward::Gate;
-use super::settings::Rates;
+use super::settings::{Rates, positive};
+use super::sft::{Beside, DIVERGENCE};
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
 use crate::report::Report;
 use crate::run::{Model, Reader, SLOTS, StageRun, Start};
@@ -45,6 +46,21 @@ struct Own {
     /// What is answered; of several inputs one prompt of each in turn.
     #[serde(default, skip_serializing)]
     prompts: OneOrMany,
+    /// Answers that are imitated in every update.
+    #[serde(default, skip_serializing)]
+    imitate: OneOrMany,
+    /// How many tokens at the start of each imitated answer are left to the reward.
+    #[serde(default)]
+    imitate_after: usize,
+    /// Answers on which the policy is held, in every update, to what the model predicts without its adapter.
+    #[serde(default, skip_serializing)]
+    hold: OneOrMany,
+    /// Weight of the divergence beside the imitation.
+    #[serde(default = "one", deserialize_with = "positive")]
+    hold_weight: f64,
+    /// How many of these answers an update sees.
+    #[serde(default = "eight")]
+    lessons_each: NonZeroUsize,
     /// Whose defaults: `trl` or `openrlhf`.
     #[serde(default = "trl")]
     preset: PresetName,
@@ -58,8 +74,20 @@ struct Own {
     statistics_prompts: NonZeroUsize,
 }
 
-const OWN_KEYS: [&str; 7] =
-    ["from", "reward_model", "prompts", "preset", "answers_each", "max_new_tokens", "statistics_prompts"];
+const OWN_KEYS: [&str; 12] = [
+    "from",
+    "reward_model",
+    "prompts",
+    "imitate",
+    "imitate_after",
+    "hold",
+    "hold_weight",
+    "lessons_each",
+    "preset",
+    "answers_each",
+    "max_new_tokens",
+    "statistics_prompts",
+];
 
 /// The preset's settings that a recipe may change, whatever estimates the advantages. `epochs` of the stage are passes over
 /// the prompts, `ppo_epochs` passes over one rollout.
@@ -88,6 +116,14 @@ const KL_EXCESS: f64 = 3.0;
 
 fn trl() -> PresetName {
     PresetName::Trl
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn eight() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(7)
 }
 
 fn sixty_four() -> NonZeroUsize {
@@ -136,6 +172,8 @@ impl Rollouts {
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("reward_model", &self.own.reward_model, &[Data::RewardModel]),
             Input::required("prompts", &self.own.prompts, &[Data::Prompts]),
+            Input::optional("imitate", &self.own.imitate, &[Data::Demonstrations, Data::Answers]),
+            Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
         ]
     }
 
@@ -181,6 +219,7 @@ impl Rollouts {
             let group = group(&prompt);
             prompts.push(PpoPrompt { id: prompt.id, tokens, group });
         }
+        let beside = Beside::read(run, &chat, self.own.imitate_after)?;
         let stop_ids = chat.text.stop_ids().to_vec();
         let reference = start.adapter().map(|adapter| adapter.duplicate(backend));
         let draws = run.draws().item("statistics");
@@ -226,10 +265,15 @@ impl Rollouts {
             settings,
             draws,
         )?;
+        if !beside.is_empty() {
+            let lessons = beside.lessons(self.own.hold_weight);
+            trainer = trainer.with_lessons(lessons, self.own.lessons_each.get())?;
+        }
         let mut told = run.train(&mut trainer, started)?;
         let steps = trainer.total_steps();
         run.save(&student, steps)?;
         told["prompts"] = json!(prompts.len());
+        beside.tell(&mut told);
         told["reward_scales"] = names.iter().cloned().zip(scales.iter().map(|scale| json!(scale))).collect();
         Ok(told)
     }
@@ -278,7 +322,7 @@ impl Rollouts {
 
     /// What the report draws.
     pub fn curves(&self) -> Vec<Curve> {
-        vec![
+        let mut curves = vec![
             Curve {
                 title: "proxy reward",
                 y_label: "score",
@@ -307,7 +351,11 @@ impl Rollouts {
                     ("completions/clipped_ratio", "answers without an end"),
                 ],
             },
-        ]
+        ];
+        if self.own.hold != OneOrMany::None {
+            curves.push(DIVERGENCE);
+        }
+        curves
     }
 
     /// Adds what came of the training, or why there was none.

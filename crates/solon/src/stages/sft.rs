@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
 use solon_infer::chat::ChatModel;
+use solon_model::Backend;
 use solon_records::{Demonstration, transcript};
 use solon_train::Trainer;
 use solon_train::sft::{Average, Lessons, SftExample, SftTrainer, Weighting};
@@ -193,7 +194,7 @@ pub fn imitate(
 
 /// Records conversations to imitate and to hold as items of the stage, with what they were made from, and tokenises them: the
 /// imitated ones, then the held ones.
-pub fn lessons(
+fn lessons(
     run: &mut StageRun<'_>,
     chat: &ChatModel,
     imitated: Vec<Sourced>,
@@ -224,4 +225,44 @@ pub fn lessons(
     let examples = tokenise::examples(chat, &demonstrations)?;
     run.insert(&items)?;
     Ok(examples)
+}
+
+/// Lessons beside preferences or rewards, each answer counting the same.
+pub struct Beside {
+    imitated: Vec<SftExample>,
+    held: Vec<SftExample>,
+}
+
+impl Beside {
+    /// The answers of the inputs `imitate` and `hold`, recorded as items of the stage. Of the imitated ones the first `after`
+    /// tokens are left out.
+    pub fn read(run: &mut StageRun<'_>, chat: &ChatModel, after: usize) -> Result<Self> {
+        let (imitated, held) = (run.read().demonstrations("imitate")?, run.read().demonstrations("hold")?);
+        let count = imitated.len();
+        let examples = lessons(run, chat, imitated, held)?;
+        let (imitated, held) = examples.split_at(count);
+        let imitated = imitated.iter().filter_map(|example| example.after(after)).collect();
+        Ok(Self { imitated, held: held.to_vec() })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.imitated.is_empty() && self.held.is_empty()
+    }
+
+    /// For the trainer. The model is held to the one without an adapter.
+    pub fn lessons<B: Backend>(&self, hold_weight: f64) -> Lessons<'_, B> {
+        let hold_weight = hold_weight as f32;
+        let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
+        Lessons { imitated: &self.imitated, held: &self.held, reference: None, weighting }
+    }
+
+    /// Adds how many there are to what the stage tells.
+    pub fn tell(&self, told: &mut Value) {
+        for (name, lessons) in [("imitated", &self.imitated), ("held", &self.held)] {
+            if !lessons.is_empty() {
+                told[name] = json!(lessons.len());
+            }
+        }
+    }
 }
