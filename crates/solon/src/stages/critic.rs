@@ -1,8 +1,8 @@
 //! `critic`: an adapter warmed up on the constitution's worked examples, to criticise and revise. Unaided critiques of a
 //! small model are noise; the examples make it a usable critic.
 
+use super::lessons::imitate;
 use super::settings::{LOSS, Rates};
-use super::sft::imitate;
 use super::{Curve, Data, Input, Keys, Kind, Method, Stage, Training, base};
 use crate::run::{Sourced, StageRun};
 use anyhow::Result;

@@ -3,8 +3,8 @@
 //! of a labeller that is not better than chance are, it learns nothing: it saves the model it starts from, so that the run
 //! goes on.
 
+use super::lessons::{Beside, DIVERGENCE, check_hold};
 use super::settings::{Rates, positive};
-use super::sft::{Beside, DIVERGENCE, check_hold};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
 use crate::report::Report;

@@ -7,8 +7,9 @@
 //! quarter, whichever is more, because a small sample says little about a labeller that is near chance.
 
 use super::critic::warm_up;
+use super::lessons::imitate;
 use super::settings::{LOSS, Rates};
-use super::sft::{HELD_OUT_EVERY, imitate};
+use super::sft::HELD_OUT_EVERY;
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::{Known, Labelled, pair_text};
 use crate::run::{Reader, StageRun};

@@ -20,6 +20,7 @@ mod evaluate;
 mod examples;
 mod label;
 mod labeller;
+mod lessons;
 mod pairs;
 mod ppo;
 mod preferences;
@@ -47,9 +48,9 @@ use solon_records::Prompt;
 use std::collections::BTreeSet;
 
 pub use label::judged;
+pub use lessons::FIRST_HELD;
 pub use pairs::unlabelled;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
-pub use sft::FIRST_HELD;
 
 /// A kind of stage: its name in recipes and how its table is read.
 pub struct Kind {

@@ -4,9 +4,9 @@
 //! Policy, reference, reward models and critic are adapters on one frozen model. Nothing is trained against a reward model
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
+use super::lessons::{Beside, DIVERGENCE};
 use super::reward::Gate;
 use super::settings::{Rates, positive};
-use super::sft::{Beside, DIVERGENCE};
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
 use crate::report::Report;
 use crate::run::{Model, Reader, SLOTS, StageRun, Start};
