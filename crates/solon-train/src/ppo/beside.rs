@@ -2,7 +2,8 @@
 //! nothing of what follows the sampled tokens and of prompts that are not sampled; there a policy may fall apart.
 //!
 //! Contract: the lessons' mean loss is added to the surrogate's. Which lessons an update sees is a function of the draws and
-//! the update's number: each once in a pass, in a new order each pass.
+//! the update's number: in a pass each at most once, in a new order each pass. (A short last rollout has fewer minibatches, whose
+//! lessons are then passed over.)
 //! Source: PPO-ptx, Ouyang et al. 2022 §3.5, eq. 2, with lessons in the place of pretraining text.
 
 use crate::learner::Learner;

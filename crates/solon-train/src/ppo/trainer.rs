@@ -331,12 +331,6 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
                 if epoch == 0 && number == 0 && difference != 0.0 {
                     return Err(TrainError::OneEngine { step: record.step, difference }.into());
                 }
-                if let Some((critic, regression, critic_rate)) = &mut critic {
-                    let value_loss = add_gradient(critic, None, regression, &minibatch, train, tokens)?;
-                    critic.update(*critic_rate, value_loss.norm, &train.optimizer);
-                    value_metrics.merge(&value_loss.metrics);
-                    critic_norm = value_loss.norm;
-                }
                 policy_norm = policy_loss.norm;
                 if let Some(beside) = lessons {
                     let batch =
@@ -345,6 +339,12 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
                     let loss = add_gradient(policy, reference, objective, &batch, train, &mut record.tokens)?;
                     lesson_metrics.merge(&loss.metrics);
                     policy_norm = loss.norm;
+                }
+                if let Some((critic, regression, critic_rate)) = &mut critic {
+                    let value_loss = add_gradient(critic, None, regression, &minibatch, train, tokens)?;
+                    critic.update(*critic_rate, value_loss.norm, &train.optimizer);
+                    value_metrics.merge(&value_loss.metrics);
+                    critic_norm = value_loss.norm;
                 }
                 policy.update(rate, policy_norm, &train.optimizer);
                 policy_metrics.merge(&policy_loss.metrics);

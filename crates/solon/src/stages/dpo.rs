@@ -3,7 +3,7 @@
 //! of a labeller that is not better than chance are, it learns nothing: it saves the model it starts from, so that the run
 //! goes on.
 
-use super::lessons::{Beside, DIVERGENCE, check_hold};
+use super::lessons::{Beside, DIVERGENCE, check_hold, check_imitate};
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
@@ -102,6 +102,7 @@ fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let own: Own = keys.rest()?;
     own.loss().validate().map_err(|error| error.to_string())?;
     check_hold(&own.hold, training.method)?;
+    check_imitate(&own.imitate, own.imitate_after)?;
     Ok(Box::new(Dpo { training, own }))
 }
 

@@ -122,6 +122,17 @@ fn lessons(
 pub struct Beside {
     imitated: Vec<SftExample>,
     held: Vec<SftExample>,
+    /// Answers with nothing left to imitate.
+    too_short: usize,
+}
+
+/// Refuses to leave out the first tokens of nothing.
+pub fn check_imitate(imitate: &OneOrMany, after: usize) -> Result<(), String> {
+    if after > 0 && Vec::<String>::from(imitate).is_empty() {
+        let why = "`imitate_after` says what is left out of the answers of `imitate`, and there is no `imitate`";
+        return Err(why.to_owned());
+    }
+    Ok(())
 }
 
 impl Beside {
@@ -132,8 +143,12 @@ impl Beside {
         let count = imitated.len();
         let examples = lessons(run, chat, imitated, held)?;
         let (imitated, held) = examples.split_at(count);
-        let imitated = imitated.iter().filter_map(|example| example.after(after)).collect();
-        Ok(Self { imitated, held: held.to_vec() })
+        let imitated: Vec<SftExample> = imitated.iter().filter_map(|example| example.after(after)).collect();
+        let too_short = count - imitated.len();
+        if too_short > 0 && imitated.is_empty() {
+            bail!("no answer of `imitate` has more than {after} tokens\nhint: lower `imitate_after`");
+        }
+        Ok(Self { imitated, held: held.to_vec(), too_short })
     }
 
     /// Whether there are none.
@@ -154,6 +169,9 @@ impl Beside {
             if !lessons.is_empty() {
                 told[name] = json!(lessons.len());
             }
+        }
+        if self.too_short > 0 {
+            told["too_short_to_imitate"] = json!(self.too_short);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Policy, reference, reward models and critic are adapters on one frozen model. Nothing is trained against a reward model
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
-use super::lessons::{Beside, DIVERGENCE};
+use super::lessons::{Beside, DIVERGENCE, check_imitate};
 use super::reward::Gate;
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
@@ -153,6 +153,7 @@ impl Rollouts {
             ));
         }
         let mut own: Own = keys.take(&OWN_KEYS)?;
+        check_imitate(&own.imitate, own.imitate_after)?;
         let known: Vec<&'static str> = OVERRIDES.iter().chain(differences.overrides).copied().collect();
         let overrides: PpoOverrides = keys.take(&known)?;
         own.answers_each.get_or_insert(differences.answers_each);

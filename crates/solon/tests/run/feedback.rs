@@ -142,6 +142,8 @@ fn pairs_that_teach() {
     let dpo = ledger("one").stage("dpo").unwrap().unwrap().detail;
     assert_eq!((dpo["imitated"].as_u64(), dpo["held"].as_u64()), (Some(24), Some(1)), "{dpo}");
     let full = place.run("run recipe.toml --plan --set dpo.method=full", "");
+    let after = place.run("run recipe.toml --plan --set dpo.imitate=[] --set dpo.imitate_after=2", "");
+    after.fails(2, &["stage `dpo`", "there is no `imitate`"]);
     full.fails(2, &["stage `dpo`", "`hold` compares with the model before training"]);
 
     // A labeller's labels are compared with what the kinds say.
