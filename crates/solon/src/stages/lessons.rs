@@ -129,7 +129,8 @@ pub struct Beside {
 /// Refuses to leave out the first tokens of nothing.
 pub fn check_imitate(imitate: &OneOrMany, after: usize) -> Result<(), String> {
     if after > 0 && Vec::<String>::from(imitate).is_empty() {
-        let why = "`imitate_after` says what is left out of the answers of `imitate`, and there is no `imitate`";
+        let why =
+            "`imitate_after` says what is left out of the answers of `imitate`, and there is no `imitate`";
         return Err(why.to_owned());
     }
     Ok(())
