@@ -8,7 +8,7 @@ use solon_train::ppo::kl::KlControl;
 use solon_train::ppo::trainer::{Estimator, PpoSettings, PpoTrainer, RewardModel};
 use solon_train::ppo::{PpoPreset, TRL};
 use solon_train::reward::RewardTrainer;
-use solon_train::sft::{Lessons, SftTrainer};
+use solon_train::sft::{Lessons, SftTrainer, Weighting};
 use solon_train::*;
 
 mod tiny;
@@ -117,13 +117,13 @@ fn dpo() {
     });
 }
 
-/// Runs [`check`] on a trainer over rollouts, with an adaptive coefficient and the mean of two reward models. Also the
+/// Runs [`check`] on a trainer over rollouts, with an adaptive coefficient, the mean of two reward models and lessons. Also the
 /// run-time check that one engine samples and trains: a first ratio other than 1 would be an error.
 fn check_rollouts(
     answers_each: usize,
     estimator: impl for<'a> Fn(&'a mut Learner<Cpu>) -> Estimator<'a, Cpu>,
 ) {
-    let prompts = prompts();
+    let (prompts, examples) = (prompts(), examples());
     check(|each| {
         let (mut policy, mut critic) = (learner(false), learner(true));
         let reference = adapter(&policy.decoder);
@@ -152,7 +152,9 @@ fn check_rollouts(
             settings,
             seed(),
         );
-        each(&mut trainer.unwrap());
+        let (imitated, held) = examples.split_at(3);
+        let lessons = Lessons { imitated, held, reference: None, weighting: Weighting::EVEN };
+        each(&mut trainer.unwrap().with_lessons(lessons, 2).unwrap());
     });
 }
 

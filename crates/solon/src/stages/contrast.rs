@@ -185,12 +185,17 @@ impl Stage for Contrast {
             Ok(items)
         })?;
         let kinds = |better| prompts.iter().filter(|(_, wanted)| *wanted == better).count();
-        Ok(json!({
+        let mut told = json!({
             "pairs": prompts.len(),
             "declining_better": kinds(Better::Declines),
             "helping_better": kinds(Better::Helps),
             "dropped": run.drops()?,
-        }))
+        });
+        if !self.revisions.is_empty() {
+            let revised = prompts.iter().filter(|(prompt, _)| revisions.contains_key(&prompt.id));
+            told["revised"] = json!(revised.count());
+        }
+        Ok(told)
     }
 }
 

@@ -3,7 +3,7 @@
 //! of a labeller that is not better than chance are, it learns nothing: it saves the model it starts from, so that the run
 //! goes on.
 
-use super::lessons::{Beside, DIVERGENCE, check_hold, check_imitate};
+use super::beside::Beside;
 use super::settings::{Rates, positive};
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::Labelled;
@@ -22,6 +22,7 @@ pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferen
 
 struct Dpo {
     own: Own,
+    beside: Beside,
     training: Training,
 }
 
@@ -34,19 +35,6 @@ struct Own {
     /// Preferences.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
-    /// Answers that are imitated beside the preferences, each counting as a pair.
-    #[serde(default, skip_serializing)]
-    imitate: OneOrMany,
-    /// How many tokens at the start of each imitated answer are left to the preferences.
-    #[serde(default)]
-    imitate_after: usize,
-    /// Answers on which the model is held to what it predicts without its adapter: the KL divergence of its whole
-    /// next-token distribution, at every token.
-    #[serde(default, skip_serializing)]
-    hold: OneOrMany,
-    /// Weight of the divergence beside the preferences.
-    #[serde(default = "one", deserialize_with = "positive")]
-    hold_weight: f64,
     /// Strength of the pull towards the reference.
     #[serde(default = "tenth", deserialize_with = "positive")]
     beta: f64,
@@ -56,10 +44,6 @@ struct Own {
     /// How often labels are taken to be flipped: cDPO with `sigmoid`, and `robust`'s rate.
     #[serde(default)]
     label_smoothing: f64,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 fn tenth() -> f64 {
@@ -99,21 +83,20 @@ fn why_empty(read: &Reader<'_>) -> Result<String> {
 
 fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
     let training = Training::take(&mut keys, &Rates { lora: 5e-5, full: 1e-6 })?;
+    let beside = Beside::take(&mut keys, training.method)?;
     let own: Own = keys.rest()?;
     own.loss().validate().map_err(|error| error.to_string())?;
-    check_hold(&own.hold, training.method)?;
-    check_imitate(&own.imitate, own.imitate_after)?;
-    Ok(Box::new(Dpo { training, own }))
+    Ok(Box::new(Dpo { own, beside, training }))
 }
 
 impl Stage for Dpo {
     fn inputs(&self) -> Vec<Input> {
-        vec![
+        let mut inputs = vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("pairs", &self.own.pairs, &[Data::Preferences]),
-            Input::optional("imitate", &self.own.imitate, &[Data::Demonstrations, Data::Answers]),
-            Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
-        ]
+        ];
+        inputs.extend(self.beside.inputs());
+        inputs
     }
 
     fn output(&self) -> Data {
@@ -121,7 +104,7 @@ impl Stage for Dpo {
     }
 
     fn settings(&self) -> Value {
-        json!([self.own, self.training])
+        json!([self.own, self.beside, self.training])
     }
 
     fn trains(&self) -> Option<Method> {
@@ -141,12 +124,12 @@ impl Stage for Dpo {
         }
         let start = run.start("from", self.training.method)?;
         let pairs = tokenise::pairs(start.chat(), &preferences)?;
-        let beside = Beside::read(run, start.chat(), self.own.imitate_after)?;
+        let beside = self.beside.tokenise(run, start.chat())?;
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;
         let mut student = run.student(start, None)?;
         let draws = run.draws().item("order");
-        let lessons = beside.lessons(self.own.hold_weight);
+        let lessons = beside.lessons();
         let loss = self.own.loss();
         let mut trainer =
             DpoTrainer::new(&mut student.learner, &pairs, references, settings, loss, lessons, draws)?;
@@ -182,9 +165,7 @@ impl Stage for Dpo {
                 series: &[("rewards/accuracies", "accuracy")],
             },
         ];
-        if self.own.hold != OneOrMany::None {
-            curves.push(DIVERGENCE);
-        }
+        curves.extend(self.beside.curves());
         curves
     }
 }

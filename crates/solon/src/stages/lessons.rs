@@ -1,4 +1,4 @@
-//! Lessons: conversations that a stage imitates or holds its model on, alone or beside preferences and rewards.
+//! Lessons: conversations that a stage imitates or holds its model on.
 
 use super::{Curve, Method, OneOrMany, Training};
 use crate::run::{Sourced, StageRun};
@@ -7,10 +7,9 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
 use solon_infer::chat::ChatModel;
-use solon_model::Backend;
 use solon_records::{Demonstration, transcript};
 use solon_train::Trainer;
-use solon_train::sft::{Average, Lessons, SftExample, SftTrainer, Weighting};
+use solon_train::sft::{Lessons, SftExample, SftTrainer, Weighting};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -85,7 +84,7 @@ pub fn imitate(
 
 /// Records conversations to imitate and to hold as items of the stage, with what they were made from, and tokenises them: the
 /// imitated ones, then the held ones.
-fn lessons(
+pub fn lessons(
     run: &mut StageRun<'_>,
     chat: &ChatModel,
     imitated: Vec<Sourced>,
@@ -116,63 +115,4 @@ fn lessons(
     let examples = tokenise::examples(chat, &demonstrations)?;
     run.insert(&items)?;
     Ok(examples)
-}
-
-/// Lessons beside preferences or rewards, each answer counting the same.
-pub struct Beside {
-    imitated: Vec<SftExample>,
-    held: Vec<SftExample>,
-    /// Answers with nothing left to imitate.
-    too_short: usize,
-}
-
-/// Refuses to leave out the first tokens of nothing.
-pub fn check_imitate(imitate: &OneOrMany, after: usize) -> Result<(), String> {
-    if after > 0 && Vec::<String>::from(imitate).is_empty() {
-        let why =
-            "`imitate_after` says what is left out of the answers of `imitate`, and there is no `imitate`";
-        return Err(why.to_owned());
-    }
-    Ok(())
-}
-
-impl Beside {
-    /// The answers of the inputs `imitate` and `hold`, recorded as items of the stage. Of the imitated ones the first `after`
-    /// tokens are left out.
-    pub fn read(run: &mut StageRun<'_>, chat: &ChatModel, after: usize) -> Result<Self> {
-        let (imitated, held) = (run.read().demonstrations("imitate")?, run.read().demonstrations("hold")?);
-        let count = imitated.len();
-        let examples = lessons(run, chat, imitated, held)?;
-        let (imitated, held) = examples.split_at(count);
-        let imitated: Vec<SftExample> = imitated.iter().filter_map(|example| example.after(after)).collect();
-        let too_short = count - imitated.len();
-        if too_short > 0 && imitated.is_empty() {
-            bail!("no answer of `imitate` has more than {after} tokens\nhint: lower `imitate_after`");
-        }
-        Ok(Self { imitated, held: held.to_vec(), too_short })
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.imitated.is_empty() && self.held.is_empty()
-    }
-
-    /// For the trainer. The model is held to the one without an adapter.
-    pub fn lessons<B: Backend>(&self, hold_weight: f64) -> Lessons<'_, B> {
-        let hold_weight = hold_weight as f32;
-        let weighting = Weighting { average: Average::Sequence, hold_weight, ..Weighting::EVEN };
-        Lessons { imitated: &self.imitated, held: &self.held, reference: None, weighting }
-    }
-
-    /// Adds how many there are to what the stage tells.
-    pub fn tell(&self, told: &mut Value) {
-        for (name, lessons) in [("imitated", &self.imitated), ("held", &self.held)] {
-            if !lessons.is_empty() {
-                told[name] = json!(lessons.len());
-            }
-        }
-        if self.too_short > 0 {
-            told["too_short_to_imitate"] = json!(self.too_short);
-        }
-    }
 }

@@ -10,6 +10,7 @@
 mod adapter;
 mod answers;
 mod asking;
+mod beside;
 mod by_kind;
 mod contrast;
 mod critic;

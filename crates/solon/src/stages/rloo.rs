@@ -82,13 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_a_critic_needs_is_refused() {
+    fn what_would_change_nothing_is_refused() {
         let error = |text: &str| parse(Keys::new(text.parse().unwrap())).err().unwrap_or_default();
         assert_eq!(error("kl_coefficient = 0.1\nwhiten_advantages = \"trl\""), "");
         assert!(error("answers_each = 1").contains("answers_each is 1"));
         for key in ["lambda = 1.0", "gamma = 1.0", "value_clip = 0.2", "critic_learning_rate = 1e-4"] {
             assert!(error(key).contains("unknown field"), "{key}: {}", error(key));
         }
+        for key in ["imitate_after = 4", "hold_weight = 2.0", "lessons_each = 4"] {
+            assert!(error(key).contains("is about the answers of"), "{key}: {}", error(key));
+        }
+        assert_eq!(error("hold = \"rehearse\"\nhold_weight = 2.0\nlessons_each = 4"), "");
         assert!(error("method = \"full\"").contains("RLOO trains adapters"));
     }
 }

@@ -4,9 +4,9 @@
 //! Policy, reference, reward models and critic are adapters on one frozen model. Nothing is trained against a reward model
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
-use super::lessons::{Beside, DIVERGENCE, check_imitate};
+use super::beside::Beside;
 use super::reward::Gate;
-use super::settings::{Rates, positive};
+use super::settings::Rates;
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
 use crate::report::Report;
 use crate::run::{Model, Reader, SLOTS, StageRun, Start};
@@ -31,6 +31,7 @@ use std::time::Instant;
 /// A training on rollouts, as a recipe describes it.
 pub struct Rollouts {
     own: Own,
+    beside: Beside,
     training: Training,
     preset: PpoPreset,
 }
@@ -46,21 +47,8 @@ struct Own {
     /// What is answered; of several inputs one prompt of each in turn.
     #[serde(default, skip_serializing)]
     prompts: OneOrMany,
-    /// Answers that are imitated in every update.
-    #[serde(default, skip_serializing)]
-    imitate: OneOrMany,
-    /// How many tokens at the start of each imitated answer are left to the reward.
-    #[serde(default)]
-    imitate_after: usize,
-    /// Answers on which the policy is held, in every update, to what the model predicts without its adapter.
-    #[serde(default, skip_serializing)]
-    hold: OneOrMany,
-    /// Weight of the divergence beside the imitation.
-    #[serde(default = "one", deserialize_with = "positive")]
-    hold_weight: f64,
-    /// How many of these answers an update sees.
-    #[serde(default = "eight")]
-    lessons_each: NonZeroUsize,
+    /// How many of the answers to imitate and to hold an update sees; [`LESSONS_EACH`] where it is not given.
+    lessons_each: Option<NonZeroUsize>,
     /// Whose defaults: `trl` or `openrlhf`.
     #[serde(default = "trl")]
     preset: PresetName,
@@ -74,14 +62,10 @@ struct Own {
     statistics_prompts: NonZeroUsize,
 }
 
-const OWN_KEYS: [&str; 12] = [
+const OWN_KEYS: [&str; 8] = [
     "from",
     "reward_model",
     "prompts",
-    "imitate",
-    "imitate_after",
-    "hold",
-    "hold_weight",
     "lessons_each",
     "preset",
     "answers_each",
@@ -108,6 +92,9 @@ const OVERRIDES: [&str; 14] = [
     "temperature",
 ];
 
+/// How many lessons an update sees where the recipe does not say.
+const LESSONS_EACH: usize = 8;
+
 /// The report warns where the scores' correlation with the answers' length is above this, in either direction.
 const LENGTH_BIAS: f64 = 0.5;
 
@@ -116,14 +103,6 @@ const KL_EXCESS: f64 = 3.0;
 
 fn trl() -> PresetName {
     PresetName::Trl
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn eight() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(7)
 }
 
 fn sixty_four() -> NonZeroUsize {
@@ -153,13 +132,17 @@ impl Rollouts {
             ));
         }
         let mut own: Own = keys.take(&OWN_KEYS)?;
-        check_imitate(&own.imitate, own.imitate_after)?;
+        let beside = Beside::take(keys, training.method)?;
+        if own.lessons_each.is_some() && beside.is_empty() {
+            return Err("`lessons_each` is about the answers of `imitate` and `hold`; give one of them too"
+                .to_owned());
+        }
         let known: Vec<&'static str> = OVERRIDES.iter().chain(differences.overrides).copied().collect();
         let overrides: PpoOverrides = keys.take(&known)?;
         own.answers_each.get_or_insert(differences.answers_each);
         let preset = (differences.preset)(own.preset.preset());
         let preset = preset.with(&overrides).map_err(|error| error.to_string())?;
-        Ok(Self { own, training, preset })
+        Ok(Self { own, beside, training, preset })
     }
 
     /// Answers to each prompt in an iteration.
@@ -169,18 +152,18 @@ impl Rollouts {
 
     /// What both read.
     pub fn inputs(&self) -> Vec<Input> {
-        vec![
+        let mut inputs = vec![
             Input::required("from", [self.own.from.clone()], &[Data::Model]),
             Input::required("reward_model", &self.own.reward_model, &[Data::RewardModel]),
             Input::required("prompts", &self.own.prompts, &[Data::Prompts]),
-            Input::optional("imitate", &self.own.imitate, &[Data::Demonstrations, Data::Answers]),
-            Input::optional("hold", &self.own.hold, &[Data::Demonstrations, Data::Answers]),
-        ]
+        ];
+        inputs.extend(self.beside.inputs());
+        inputs
     }
 
     /// What both depend on.
     pub fn settings(&self) -> Value {
-        json!([self.own, self.training, self.preset])
+        json!([self.own, self.beside, self.training, self.preset])
     }
 
     /// How the weights are trained.
@@ -220,7 +203,7 @@ impl Rollouts {
             let group = group(&prompt);
             prompts.push(PpoPrompt { id: prompt.id, tokens, group });
         }
-        let beside = Beside::read(run, &chat, self.own.imitate_after)?;
+        let beside = self.beside.tokenise(run, &chat)?;
         let stop_ids = chat.text.stop_ids().to_vec();
         let reference = start.adapter().map(|adapter| adapter.duplicate(backend));
         let draws = run.draws().item("statistics");
@@ -267,8 +250,8 @@ impl Rollouts {
             draws,
         )?;
         if !beside.is_empty() {
-            let lessons = beside.lessons(self.own.hold_weight);
-            trainer = trainer.with_lessons(lessons, self.own.lessons_each.get())?;
+            let each = self.own.lessons_each.map_or(LESSONS_EACH, NonZeroUsize::get);
+            trainer = trainer.with_lessons(beside.lessons(), each)?;
         }
         let mut told = run.train(&mut trainer, started)?;
         let steps = trainer.total_steps();
@@ -353,9 +336,7 @@ impl Rollouts {
                 ],
             },
         ];
-        if self.own.hold != OneOrMany::None {
-            curves.push(DIVERGENCE);
-        }
+        curves.extend(self.beside.curves());
         curves
     }
 

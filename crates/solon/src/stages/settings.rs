@@ -108,6 +108,17 @@ pub enum OneOrMany {
     Many(Vec<String>),
 }
 
+impl OneOrMany {
+    /// Whether no name is given.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::One(_) => false,
+            Self::Many(names) => names.is_empty(),
+        }
+    }
+}
+
 impl From<&OneOrMany> for Vec<String> {
     fn from(names: &OneOrMany) -> Self {
         match names {

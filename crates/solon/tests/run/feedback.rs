@@ -143,7 +143,7 @@ fn pairs_that_teach() {
     assert_eq!((dpo["imitated"].as_u64(), dpo["held"].as_u64()), (Some(24), Some(1)), "{dpo}");
     let full = place.run("run recipe.toml --plan --set dpo.method=full", "");
     let after = place.run("run recipe.toml --plan --set dpo.imitate=[] --set dpo.imitate_after=2", "");
-    after.fails(2, &["stage `dpo`", "there is no `imitate`"]);
+    after.fails(2, &["stage `dpo`", "`imitate_after` is about the answers of `imitate`"]);
     full.fails(2, &["stage `dpo`", "`hold` compares with the model before training"]);
 
     // A labeller's labels are compared with what the kinds say.
