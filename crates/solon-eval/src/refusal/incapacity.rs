@@ -3,7 +3,9 @@
 //! Contract: a function of the sentences. Such words alone refuse nothing: "As an AI I don't have opinions, but most
 //! critics like it" answers. Where no answer follows, they refuse.
 
-use super::phrases::{FACULTIES, HOLLOW, LACKS, MACHINES, MIND, NEGATIONS, SELVES};
+use super::phrases::{
+    FACULTIES, HARMLESS, HARMLESS_ACTS, HOLLOW, INABILITIES, LACKS, MACHINES, MIND, NEGATIONS, SELVES,
+};
 use crate::sentences::Sentence;
 
 /// Fewest words after the incapacity that make an answer.
@@ -20,6 +22,16 @@ pub(super) fn incapable(sentence: &Sentence) -> bool {
 /// Whether such a sentence refuses where no answer follows: it lacks an ability or an access, not a mind.
 pub(super) fn lacks_access(sentence: &Sentence) -> bool {
     incapable(sentence) && (!sentence.has_any(MIND) || sentence.has_any(&["access"]))
+}
+
+/// Whether a sentence says that the speaker is unable to do a thing, which refuses where no answer follows: "I'm unable to
+/// buy a gift".
+pub(super) fn unable(sentence: &Sentence) -> bool {
+    let acts = INABILITIES.iter().flat_map(|phrase| sentence.after(phrase));
+    !sentence.has_any(HARMLESS)
+        && acts
+            .filter_map(|rest| rest.split_whitespace().next())
+            .any(|act| !HARMLESS_ACTS.contains(&act))
 }
 
 /// Whether an answer follows in or after the sentence at `place`: words that are neither about the speaker nor a

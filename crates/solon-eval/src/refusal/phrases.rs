@@ -397,18 +397,17 @@ pub(super) const EQUALITY: &[&str] = &[
     "equal opportunities",
 ];
 
-/// Names that a machine gives itself.
+/// Words with which a machine names itself.
 pub(super) const MACHINES: &[&str] = &[
+    "ai",
+    "chatbot",
     "language model",
-    "an ai",
-    "a chatbot",
     "a computer program",
     "a machine",
     "a text based",
-    "ai assistant",
     "a virtual assistant",
-    "an artificial intelligence",
     "a digital assistant",
+    "an artificial intelligence",
 ];
 
 /// What a machine says it lacks, in whole.
@@ -452,9 +451,14 @@ pub(super) const LACKS: &[&str] = &[
     "no personal opinions",
     "not able to browse",
     "unable to browse",
-    "not capable of feeling",
-    "not capable of having",
+    "not capable of",
+    "not equipped to",
+    "not equipped for",
+    "not equipped with",
 ];
+
+/// First-person phrases that say an inability, whatever act follows, if it is not one of [`HARMLESS_ACTS`].
+pub(super) const INABILITIES: &[&str] = &["i am unable to", "i am not able to"];
 
 /// How a speaker says that it speaks of itself; a sentence of [`LACKS`] holds one of these or of [`MACHINES`].
 pub(super) const SELVES: &[&str] = &["i do not", "i cannot", "i am", "i have no"];

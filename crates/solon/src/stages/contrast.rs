@@ -5,7 +5,7 @@
 //! thing teach nothing.
 
 use super::by_kind::Better;
-use super::respond::{End, fault, request};
+use super::respond::{End, ask_again, fault, request};
 use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, base, parse};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
@@ -61,6 +61,9 @@ struct Contrast {
     /// by which was cut off, so it needs the default.
     #[serde(default)]
     end: End,
+    /// Answers that should help and evade are asked again up to so many times; the pair is dropped if they still do.
+    #[serde(default)]
+    retry_evasions: u32,
 }
 
 fn openings() -> Vec<String> {
@@ -153,14 +156,14 @@ impl Stage for Contrast {
                 id: format!("{}/answer", prompt.id),
                 ..request(prompt)
             });
-            let helps = self.answers(&helping, unforced.collect(), draws)?;
+            let helps = self.answers(&helping, unforced.collect(), draws, self.retry_evasions)?;
             let forced = todo.iter().filter(|(_, prompt, _)| !revisions.contains_key(&prompt.id));
             let forced = forced.map(|(_, prompt, _)| GenerateRequest {
                 id: format!("{}/refusal", prompt.id),
                 prefill: self.opening(draws, &prompt.id).to_owned(),
                 ..request(prompt)
             });
-            let mut forced = self.answers(&declining, forced.collect(), draws)?.into_iter();
+            let mut forced = self.answers(&declining, forced.collect(), draws, 0)?.into_iter();
             let mut items = Vec::new();
             for ((place, prompt, better), help) in todo.iter().zip(&helps) {
                 let revised = revisions.get(&prompt.id);
@@ -215,15 +218,17 @@ impl Contrast {
         &self.openings[draws.item("opening").item(prompt_id).below(0, self.openings.len())]
     }
 
-    /// Samples answers, which end as the stage says.
+    /// Samples answers, those that evade anew, which end as the stage says.
     fn answers(
         &self,
         model: &LocalModel<'_>,
         requests: Vec<GenerateRequest>,
         draws: Draws,
+        retries: u32,
     ) -> Result<Vec<Side>> {
-        let answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?.into_iter();
-        let sides = answers.map(|answer| {
+        let mut answers = model.generate(&requests, &self.sampling, draws, &mut |_| {})?;
+        ask_again(model, &requests, &self.sampling, draws, retries, &mut answers)?;
+        let sides = answers.into_iter().map(|answer| {
             let answer = self.end.of(answer);
             Side { text: answer.text, cut_off: answer.truncated }
         });

@@ -116,8 +116,8 @@ pub fn fault(text: &str) -> Option<String> {
     solon_eval::fault(text).map(|fault| fault.name().to_owned())
 }
 
-/// Samples answers that evade anew.
-fn ask_again(
+/// Samples answers that evade anew, up to `retries` times.
+pub fn ask_again(
     model: &dyn FeedbackModel,
     requests: &[GenerateRequest],
     sampling: &SamplingSettings,
