@@ -59,14 +59,21 @@ impl Change {
     }
 }
 
-/// Writes each benchmark under its own heading; a single benchmark needs no heading.
-pub fn evaluations(html: &mut Html, evaluations: &[Evaluation]) {
+/// Writes each benchmark under its own heading; a single benchmark needs no heading. Then what one seed cannot say.
+pub fn evaluations(html: &mut Html, evaluations: &[Evaluation], seed: u64) {
     for one in evaluations {
         if evaluations.len() > 1 {
             html.leaf("h3", &[], &one.name);
         }
         evaluation(html, one);
     }
+    html.element("p", &[("class", &"note")], |html| {
+        html.leaf("b", &[], "One seed.");
+        html.text(format!(
+            " These are the figures of one run, with seed {seed}. The intervals are over prompts; another seed moves the \
+             figures further. Before you quote them, run other seeds (--set seed=2) and quote the mean."
+        ));
+    });
 }
 
 /// Writes a benchmark's table and how it was judged.

@@ -43,7 +43,7 @@ fn sections(report: &Report) -> Vec<Section> {
             heading: "Before and after",
             about: "",
             present: report.evaluations.iter().any(|evaluation| !evaluation.rows.is_empty()),
-            write: |html, report| evaluation::evaluations(html, &report.evaluations),
+            write: |html, report| evaluation::evaluations(html, &report.evaluations, report.setting.seed),
         },
         Section {
             id: "curves",
