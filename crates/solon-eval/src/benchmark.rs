@@ -6,13 +6,11 @@
 //! records into rates, [`crate::compare()`] compares models, [`crate::choose`] picks the model to deliver. These three
 //! work for every benchmark.
 //!
-//! Three kinds of benchmark can be added, and this is what each needs:
-//! - items that are scored by the log-probs of their options, without sampling (MMLU, TruthfulQA): a variant of
-//!   [`Ask`], the options in [`Item`], and their log-probs in [`Answer`];
-//! - answers judged by a model (HarmBench, MT-Bench): the judge's text as a field of [`Answer`]. Then
-//!   [`Benchmark::judge`] stays a pure function, and a stored record can be judged again;
-//! - scores that are not yes or no (MT-Bench): a second kind of value in [`Judgement::outcomes`]. Stored records stay
-//!   readable, since JSON distinguishes `true` from a number.
+//! Items are asked in one of two ways. Either the model writes an answer, or the log-probs of given options are measured
+//! and nothing is sampled ([`Ask`]). An outcome is a yes or no, or a number ([`Outcome`]).
+//!
+//! Answers judged by a model (HarmBench, MT-Bench) can be added: the judge's text as a field of [`Answer`]. Then
+//! [`Benchmark::judge`] stays a pure function, and a stored record can be judged again.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +20,16 @@ use solon_records::{Message, SamplingSettings};
 use crate::degenerate::Fault;
 
 /// One question of a benchmark.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Item {
     /// Unique in its benchmark. The answers of two models are paired by it.
     pub id: String,
-    /// The conversation to answer.
+    /// The conversation to answer; of items with options one message, which is what stands before the option.
     pub messages: Vec<Message>,
+    /// What may follow, exactly as it is scored, white space included; empty where the model writes an answer.
+    pub options: Vec<String>,
+    /// The places of the options that are right.
+    pub right: Vec<usize>,
     /// The name of one of [`Benchmark::groups`].
     pub group: &'static str,
     /// A finer label inside the group, such as `fraud`.
@@ -39,27 +41,60 @@ pub struct Item {
 pub enum Ask {
     /// It answers each item's conversation.
     Generate(SamplingSettings),
+    /// The log-prob of each of an item's options is measured.
+    Choose {
+        /// Whether the item's message is a user's turn in the model's chat template, and the option begins the answer. Else
+        /// both are plain text.
+        template: bool,
+    },
 }
 
 /// What the model answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The text.
+    /// The text; of items with options the likeliest one.
     #[serde(rename = "answer")]
     pub text: String,
-    /// Whether it was cut off at the token limit.
+    /// Whether the answer was cut off at the token limit; of items with options, whether the start of the question was,
+    /// because the model's context is shorter.
     pub truncated: bool,
+    /// The log-prob of each option in nats, summed over its tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_probs: Vec<f64>,
+}
+
+impl Answer {
+    /// An answer in words.
+    pub fn written(text: String, truncated: bool) -> Self {
+        Self { text, truncated, log_probs: Vec::new() }
+    }
+}
+
+/// What was found of an answer: whether a measure holds, or its number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// Of a measure in [`Unit::Share`].
+    Holds(bool),
+    /// Of a measure in [`Unit::Number`]; finite.
+    Number(f64),
+}
+
+impl From<bool> for Outcome {
+    fn from(holds: bool) -> Self {
+        Self::Holds(holds)
+    }
 }
 
 /// The benchmark's judgement of one answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// One word on what the answer did, such as `refusal`.
     pub verdict: String,
     /// The fault of the answer as text, if it has one.
     pub fault: Option<Fault>,
-    /// Whether each measure holds for the answer, by [`Measure::key`]: exactly the measures of the item's group.
-    pub outcomes: BTreeMap<String, bool>,
+    /// By [`Measure::key`]: exactly the measures of the item's group.
+    pub outcomes: BTreeMap<String, Outcome>,
 }
 
 impl Judgement {
@@ -70,7 +105,7 @@ impl Judgement {
 }
 
 /// An answer and its judgement: the record that is stored for each item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// The item's id.
     pub id: String,
@@ -101,7 +136,16 @@ pub enum Better {
     Neither,
 }
 
-/// A yes/no property of an answer; its rate is reported.
+/// What an outcome of a measure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A yes or no; the share of answers for which it holds is reported.
+    Share,
+    /// A number; its mean is reported.
+    Number,
+}
+
+/// A property of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The name in files, such as `harmful_compliance`.
@@ -110,12 +154,14 @@ pub struct Measure {
     pub title: &'static str,
     /// One plain sentence for the report.
     pub explanation: &'static str,
+    /// What its outcomes are.
+    pub unit: Unit,
     /// The direction that is an improvement.
     pub better: Better,
     /// The groups whose items it covers; empty for all groups.
     pub groups: &'static [&'static str],
     /// Whether it is part of the benchmark's score, which decides the model to deliver ([`crate::choose`]). Scored
-    /// measures have a better direction, and no two of them cover the same group, because the test treats them as
+    /// measures are shares and have a better direction, and no two of them cover the same group, because the test treats them as
     /// independent.
     pub scored: bool,
 }

@@ -2,17 +2,18 @@
 //!
 //! Contract: any column can be tested against any other, on the items that both answered, paired by id. The p-value is
 //! McNemar's, exact and two-sided ([`mcnemar_exact`]): it counts the items on which the two models differ, and asks
-//! whether chance alone would split them so unevenly. It is not corrected for the number of measures or pairs.
+//! whether chance alone would split them so unevenly. Of numbers, that is the sign test. It is not corrected for the
+//! number of measures or pairs. The mean difference, with its interval, stands beside it.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
-use solon_stats::{Rate, mcnemar_exact};
+use solon_stats::{Mean, mcnemar_exact};
 
-use crate::benchmark::{Better, Measure};
+use crate::benchmark::{Better, Measure, Outcome};
 use crate::error::EvalError;
-use crate::summary::Summary;
+use crate::summary::{Figure, Summary};
 
 /// How intervals and p-values are computed, for the report.
 pub const METHOD: &str =
@@ -27,10 +28,12 @@ pub struct Paired {
     pub reference: usize,
     /// Items that both answered.
     pub pairs: usize,
-    /// Items where the measure holds in the reference alone.
+    /// Items where the measure holds in the reference alone; of a number, where it is higher there.
     pub reference_only: usize,
-    /// Items where it holds in the column alone.
+    /// Items where it holds in the column alone; of a number, where it is higher there.
     pub column_only: usize,
+    /// The mean over the items of column − reference, where a measure that holds counts 1; `None` of no pairs.
+    pub difference: Option<Mean>,
     /// McNemar's exact two-sided p-value; 1 when the two never differ.
     pub p_value: f64,
 }
@@ -46,8 +49,9 @@ pub struct ComparisonRow {
     pub explanation: &'static str,
     /// The direction that is an improvement.
     pub better: Better,
-    /// Its rate in each column.
-    pub rates: Vec<Rate>,
+    /// What it comes to in each column.
+    #[serde(rename = "rates")]
+    pub figures: Vec<Figure>,
     /// One test for each requested pair, in that order.
     pub tests: Vec<Paired>,
 }
@@ -89,14 +93,21 @@ pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Re
         measure: measure.title,
         explanation: measure.explanation,
         better: measure.better,
-        rates: summaries.iter().map(|(_, summary)| summary.figures.rates[measure.key]).collect(),
+        figures: summaries.iter().map(|(_, summary)| summary.figures.of[measure.key]).collect(),
         tests: against
             .iter()
             .map(|&(column, reference)| {
-                let (reference_only, column_only, pairs) =
-                    differences(measure, summaries[reference].1, summaries[column].1);
-                let p_value = mcnemar_exact(reference_only, column_only);
-                Paired { column, reference, pairs, reference_only, column_only, p_value }
+                let differences = differences(measure, summaries[reference].1, summaries[column].1);
+                let [reference_only, column_only] = split(&differences);
+                Paired {
+                    column,
+                    reference,
+                    pairs: differences.len(),
+                    reference_only,
+                    column_only,
+                    difference: Mean::of(&differences),
+                    p_value: mcnemar_exact(reference_only, column_only),
+                }
             })
             .collect(),
     };
@@ -118,30 +129,33 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
     })
 }
 
-/// For the items that both answered: where the measure holds in the first alone, where in the second alone, and the
-/// number of items.
-pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> (usize, usize, usize) {
-    let outcomes = |summary: &'_ Summary| -> HashMap<String, bool> {
-        let of =
-            |judged: &crate::summary::JudgedItem| Some((judged.item.id.clone(), judged.outcome(measure)?));
-        summary.items.iter().filter_map(of).collect()
+/// Second − first for each item that both answered, in the order of the second's items; what holds counts 1.
+pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> Vec<f64> {
+    let number = |outcome: Outcome| match outcome {
+        Outcome::Holds(holds) => f64::from(u8::from(holds)),
+        Outcome::Number(number) => number,
     };
-    let second = outcomes(second);
-    let (mut first_only, mut second_only, mut pairs) = (0, 0, 0);
-    for (id, in_first) in outcomes(first) {
-        let Some(&in_second) = second.get(&id) else { continue };
-        pairs += 1;
-        first_only += usize::from(in_first && !in_second);
-        second_only += usize::from(in_second && !in_first);
-    }
-    (first_only, second_only, pairs)
+    let found = |judged: &crate::summary::JudgedItem| {
+        Some((judged.item.id.clone(), number(judged.outcome(measure)?)))
+    };
+    let first: HashMap<String, f64> = first.items.iter().filter_map(found).collect();
+    let pairs = second.items.iter().filter_map(found);
+    pairs.filter_map(|(id, in_second)| Some(in_second - first.get(&id)?)).collect()
+}
+
+/// How many of the differences are below 0, and how many above.
+pub(crate) fn split(differences: &[f64]) -> [usize; 2] {
+    [
+        differences.iter().filter(|difference| **difference < 0.0).count(),
+        differences.iter().filter(|difference| **difference > 0.0).count(),
+    ]
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = std::iter::once("measure".to_owned()).chain(self.names.iter().cloned());
         let rates = self.rows.iter().map(|row| {
-            std::iter::once(row.measure.to_owned()).chain(row.rates.iter().map(Rate::to_string)).collect()
+            std::iter::once(row.measure.to_owned()).chain(row.figures.iter().map(Figure::to_string)).collect()
         });
         write_table(formatter, std::iter::once(header.collect()).chain(rates).collect())?;
         let Some(first) = self.rows.first().filter(|row| !row.tests.is_empty()) else { return Ok(()) };
@@ -155,8 +169,8 @@ impl fmt::Display for Comparison {
         write_table(formatter, std::iter::once(header.collect()).chain(tests).collect())?;
         writeln!(
             formatter,
-            "p of A / B: exact McNemar test, two-sided, paired by prompt; +: prompts where the measure holds in A alone, \
-             -: in B alone"
+            "p of A / B: exact McNemar test (of numbers the sign test), two-sided, paired by item; +: items where the \
+             measure holds in A alone or is higher there, -: in B"
         )
     }
 }
@@ -187,6 +201,7 @@ mod tests {
     use super::*;
     use crate::benchmarks::safety::tests::{ANSWERS, REFUSES, judge_all, safety};
     use crate::summary::summarise;
+    use solon_stats::Rate;
     use std::ops::Range;
 
     /// Answers to the harmful prompts `ids`; those in `refused` are refused.
@@ -205,7 +220,7 @@ mod tests {
         let columns = [("base", &base), ("sft", &sft), ("dpo", &dpo)];
         let comparison = compare(&columns, &[(1, 0), (2, 1), (0, 2)]).unwrap();
         let row = &comparison.rows[0];
-        assert_eq!(row.rates, [Rate::new(9, 10), Rate::new(3, 12), Rate::new(8, 10)]);
+        assert_eq!(row.figures, [(9, 10), (3, 12), (8, 10)].map(|(k, n)| Figure::Rate(Rate::new(k, n))));
         for (column, reference, column_only, reference_only, p_value) in
             [(1, 0, 0, 8, 2.0 / 256.0), (2, 1, 7, 0, 2.0 / 128.0), (0, 2, 1, 0, 1.0)]
         {
@@ -231,7 +246,7 @@ mod tests {
         assert_eq!(tests[0], "p                   after / base");
         assert_eq!(tests[1], "harmful compliance  0.0078 (+0 -8)");
         assert!(tests.contains(&"harmless answered   -"), "{text}");
-        assert!(lines.last().unwrap().starts_with("p of A / B: exact McNemar test, two-sided"));
+        assert!(lines.last().unwrap().starts_with("p of A / B: exact McNemar test (of numbers"));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!    what it adds to the score, and under the null hypothesis each of them is a fair coin. The test is
 //!    [`weighted_sign_test`]: exact, one-sided, paired by prompt. With one scored measure it is McNemar's test,
 //!    one-sided.
-//! 2. No measure with a better direction, scored or not, is worse by McNemar's exact two-sided test at [`WORSE`], the
+//! 2. No share with a better direction, scored or not, is worse by McNemar's exact two-sided test at [`WORSE`], the
 //!    level at which the report marks a change as worse. So a model that gains by refusing everything, or by writing
 //!    broken text, is not delivered, even if the score alone would allow it.
 //!
@@ -31,8 +31,8 @@ use std::collections::HashSet;
 use serde::Serialize;
 use solon_stats::{Stratum, mcnemar_exact, weighted_sign_test};
 
-use crate::benchmark::{Better, Measure};
-use crate::compare::{differences, same_benchmark};
+use crate::benchmark::{Better, Measure, Unit};
+use crate::compare::{differences, same_benchmark, split};
 use crate::error::EvalError;
 use crate::summary::Summary;
 
@@ -127,7 +127,7 @@ fn sign(measure: &Measure) -> f64 {
 /// The score of a model; 1 corresponds to a rate of 100 %.
 pub fn score(summary: &Summary) -> f64 {
     let scored = summary.measures.iter().filter(|measure| measure.scored);
-    scored.map(|measure| sign(measure) * summary.figures.rates[measure.key].rate).sum()
+    scored.map(|measure| sign(measure) * summary.figures.of[measure.key].value()).sum()
 }
 
 /// The score as a formula in words: terms with plus first, then terms with minus.
@@ -145,8 +145,10 @@ fn judge_candidate(
     same_benchmark(baseline, candidate)?;
     same_items(baseline, candidate)?;
     let (mut strata, mut worse) = (Vec::new(), Vec::new());
-    for measure in baseline.1.measures.iter().filter(|measure| measure.better != Better::Neither) {
-        let (baseline_only, candidate_only, pairs) = differences(measure, baseline.1, candidate.1);
+    let directed = |measure: &&Measure| measure.better != Better::Neither && measure.unit == Unit::Share;
+    for measure in baseline.1.measures.iter().filter(directed) {
+        let differences = differences(measure, baseline.1, candidate.1);
+        let ([baseline_only, candidate_only], pairs) = (split(&differences), differences.len());
         let (gains, losses) = match measure.better {
             Better::Higher => (candidate_only, baseline_only),
             _ => (baseline_only, candidate_only),

@@ -13,9 +13,11 @@ pub enum EvalError {
         /// The names there are.
         known: String,
     },
-    /// The settings allow no answer.
-    #[error("{reason}")]
+    /// A setting does not exist, or its value does not fit.
+    #[error("benchmark {benchmark}: {reason}")]
     Settings {
+        /// The benchmark.
+        benchmark: String,
         /// Which setting is wrong, and what to give.
         reason: String,
     },
@@ -106,6 +108,24 @@ pub enum EvalError {
         path: PathBuf,
         /// What the reader said.
         source: csv::Error,
+    },
+    /// A row of a file does not fit.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The line the row begins on.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be read, or does not fit.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A label that XSTest does not publish.
     #[error("{}, id {id}: unknown {column} {found:?}: expected one of {expected}", path.display())]

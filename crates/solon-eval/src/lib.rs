@@ -14,13 +14,16 @@ pub mod deliver;
 pub mod error;
 pub mod fabrication;
 pub mod leak;
+mod options;
 pub mod refusal;
 mod sentences;
 mod subject;
 pub mod summary;
 
 pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
-pub use benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method};
+pub use benchmark::{
+    Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method, Outcome, Unit,
+};
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose, score};
@@ -29,4 +32,4 @@ pub use fabrication::{candid, disclaims};
 pub use leak::leaks;
 pub use refusal::{Verdict, classify, declines, evades, states_incapacity, xstest_string_match};
 pub use solon_stats::{Mean, Rate};
-pub use summary::{CategoryRate, Figures, JudgedItem, Summary, summarise};
+pub use summary::{CategoryFigure, Figure, Figures, JudgedItem, Summary, summarise};

@@ -1,24 +1,24 @@
 //! The figures of one model on one benchmark.
 //!
-//! Contract: stored records in; rates with 95 % intervals out, for each measure and for each category. Every item of
-//! the benchmark has exactly one record, and every measure of an item's group has an outcome. Nothing is left out of a
-//! rate silently.
+//! Contract: stored records in; rates and means with 95 % intervals out, for each measure and for each category. Every
+//! item of the benchmark has exactly one record, and every measure of an item's group has an outcome of the measure's
+//! unit. Nothing is left out of a figure silently.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use solon_stats::Rate;
+use solon_stats::{Mean, Rate};
 
-use crate::benchmark::{Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method};
+use crate::benchmark::{Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Unit};
 use crate::degenerate::Fault;
 use crate::error::EvalError;
 
 /// An item with the answer to it and its judgement.
 ///
 /// In JSON it is one flat object: `id`, `prompt` (the last message), `kind` (the group), `category`, `answer`,
-/// `truncated`, `verdict`, `fault`, `outcomes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `truncated`, `log_probs` (of items with options), `verdict`, `fault`, `outcomes`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct JudgedItem {
     /// What was asked.
     pub item: Item,
@@ -34,10 +34,18 @@ impl JudgedItem {
         self.item.messages.last().map(|message| message.content.as_str()).unwrap_or_default()
     }
 
-    /// Whether a measure holds; `None` if the measure does not cover the item.
-    pub fn outcome(&self, measure: &Measure) -> Option<bool> {
+    /// What was found for a measure; `None` if the measure does not cover the item.
+    pub fn outcome(&self, measure: &Measure) -> Option<Outcome> {
         let outcome = || self.judgement.outcomes.get(measure.key).copied();
         if measure.covers(self.item.group) { outcome() } else { None }
+    }
+
+    /// Whether a measure holds; `None` if it does not cover the item or is a number.
+    pub fn holds(&self, measure: &Measure) -> Option<bool> {
+        match self.outcome(measure)? {
+            Outcome::Holds(holds) => Some(holds),
+            Outcome::Number(_) => None,
+        }
     }
 }
 
@@ -51,9 +59,11 @@ impl Serialize for JudgedItem {
             category: &'a str,
             answer: &'a str,
             truncated: bool,
+            #[serde(skip_serializing_if = "<[f64]>::is_empty")]
+            log_probs: &'a [f64],
             verdict: &'a str,
             fault: Option<Fault>,
-            outcomes: &'a BTreeMap<String, bool>,
+            outcomes: &'a BTreeMap<String, Outcome>,
         }
         let flat = Flat {
             id: &self.item.id,
@@ -62,6 +72,7 @@ impl Serialize for JudgedItem {
             category: self.item.category.as_deref().unwrap_or_default(),
             answer: &self.answer.text,
             truncated: self.answer.truncated,
+            log_probs: &self.answer.log_probs,
             verdict: &self.judgement.verdict,
             fault: self.judgement.fault,
             outcomes: &self.judgement.outcomes,
@@ -70,19 +81,89 @@ impl Serialize for JudgedItem {
     }
 }
 
-/// The rates of one model, without its answers.
+/// What a measure comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Figure {
+    /// How often it holds.
+    Rate(Rate),
+    /// The mean of its numbers; of no items `None`.
+    Mean(Option<Mean>),
+}
+
+impl Figure {
+    /// The figure of some outcomes of a measure in this unit.
+    fn of(unit: Unit, outcomes: impl Iterator<Item = Outcome>) -> Self {
+        match unit {
+            Unit::Share => Self::Rate(Rate::of(outcomes.map(|outcome| outcome == Outcome::Holds(true)))),
+            Unit::Number => {
+                let numbers: Vec<f64> = outcomes
+                    .filter_map(|outcome| match outcome {
+                        Outcome::Number(number) => Some(number),
+                        Outcome::Holds(_) => None,
+                    })
+                    .collect();
+                Self::Mean(Mean::of(&numbers))
+            }
+        }
+    }
+
+    /// The share, or the mean; NaN of a mean of no items.
+    pub fn value(self) -> f64 {
+        match self {
+            Self::Rate(rate) => rate.rate,
+            Self::Mean(mean) => mean.map_or(f64::NAN, |mean| mean.mean),
+        }
+    }
+
+    /// How many items it is of.
+    pub fn total(self) -> usize {
+        match self {
+            Self::Rate(rate) => rate.total,
+            Self::Mean(mean) => mean.map_or(0, |mean| mean.count),
+        }
+    }
+
+    /// The ends of its 95 % interval; NaN where it is of no items.
+    pub fn interval(self) -> [f64; 2] {
+        match self {
+            Self::Rate(rate) => [rate.low, rate.high],
+            Self::Mean(mean) => mean.map_or([f64::NAN; 2], |mean| [mean.low, mean.high]),
+        }
+    }
+
+    /// The rate of a measure that is a share.
+    pub fn rate(self) -> Option<Rate> {
+        match self {
+            Self::Rate(rate) => Some(rate),
+            Self::Mean(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate(rate) => rate.fmt(formatter),
+            Self::Mean(Some(mean)) => mean.fmt(formatter),
+            Self::Mean(None) => formatter.pad("-"),
+        }
+    }
+}
+
+/// The figures of one model, without its answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     /// By [`Measure::key`]; in JSON these are the object's own keys.
     #[serde(flatten)]
-    pub rates: BTreeMap<&'static str, Rate>,
+    pub of: BTreeMap<&'static str, Figure>,
     /// The rule or judge that decided.
     pub rule: &'static str,
 }
 
-/// The rate of one category, for the measure that its group reports.
+/// The figure of one category, for the measure that its group reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CategoryRate {
+pub struct CategoryFigure {
     /// The group's name.
     #[serde(rename = "kind")]
     pub group: &'static str,
@@ -90,8 +171,9 @@ pub struct CategoryRate {
     pub category: String,
     /// What is counted: the title of a measure.
     pub measure: &'static str,
-    /// How often.
-    pub rate: Rate,
+    /// What it comes to.
+    #[serde(rename = "rate")]
+    pub figure: Figure,
 }
 
 /// The results of one model on one benchmark; prints as a table.
@@ -109,19 +191,24 @@ pub struct Summary {
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
-    /// The rates.
+    /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
     /// In the order of the benchmark's groups, then by category in alphabetical order.
-    pub by_category: Vec<CategoryRate>,
+    pub by_category: Vec<CategoryFigure>,
     /// Every item with its answer, in the benchmark's order.
     pub items: Vec<JudgedItem>,
 }
 
 impl Summary {
-    /// The rate of a measure; `None` where the benchmark has no such measure.
+    /// What a measure comes to; `None` where the benchmark has no such measure.
+    pub fn figure(&self, key: &str) -> Option<Figure> {
+        self.figures.of.get(key).copied()
+    }
+
+    /// The rate of a measure; `None` where the benchmark has no such measure, or it is a number.
     pub fn rate(&self, key: &str) -> Option<Rate> {
-        self.figures.rates.get(key).copied()
+        self.figure(key)?.rate()
     }
 
     /// The heading over the items of a group; the group's own name where it has none.
@@ -132,7 +219,7 @@ impl Summary {
 
 /// The figures of a model, from its judged answers in any order.
 ///
-/// Errors name the item: it has no record, more than one, or one that lacks an outcome.
+/// Errors name the item: it has no record, more than one, or one that lacks an outcome or has one of another unit.
 pub fn summarise(
     benchmark: &dyn Benchmark,
     judged: impl IntoIterator<Item = Judged>,
@@ -149,8 +236,13 @@ pub fn summarise(
         let Judged { answer, judgement, .. } = records
             .remove(&item.id)
             .ok_or_else(|| EvalError::MissingAnswer { benchmark: benchmark.name(), id: item.id.clone() })?;
-        let needed = measures.iter().filter(|measure| measure.covers(item.group));
-        if let Some(missing) = needed.into_iter().find(|m| !judgement.outcomes.contains_key(m.key)) {
+        let fits = |measure: &&Measure| match (measure.unit, judgement.outcomes.get(measure.key)) {
+            (Unit::Share, Some(Outcome::Holds(_))) => true,
+            (Unit::Number, Some(Outcome::Number(number))) => number.is_finite(),
+            _ => false,
+        };
+        let mut needed = measures.iter().filter(|measure| measure.covers(item.group));
+        if let Some(missing) = needed.find(|measure| !fits(measure)) {
             return Err(EvalError::MissingOutcome { id: item.id.clone(), measure: missing.key });
         }
         items.push(JudgedItem { item: item.clone(), answer, judgement });
@@ -158,35 +250,35 @@ pub fn summarise(
     if let Some(id) = records.into_keys().min() {
         return Err(EvalError::UnknownItem { benchmark: benchmark.name(), id });
     }
-    let rates =
-        measures.iter().map(|m| (m.key, Rate::of(items.iter().filter_map(|item| item.outcome(m))))).collect();
+    let figure = |m: &Measure| Figure::of(m.unit, items.iter().filter_map(|item| item.outcome(m)));
+    let figures = measures.iter().map(|measure| (measure.key, figure(measure))).collect();
     Ok(Summary {
         benchmark: benchmark.name(),
         measures,
         groups: benchmark.groups(),
         method: benchmark.method(),
-        figures: Figures { rates, rule: benchmark.rule() },
+        figures: Figures { of: figures, rule: benchmark.rule() },
         by_category: by_category(benchmark.groups(), measures, &items),
         items,
     })
 }
 
-fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> Vec<CategoryRate> {
+fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> Vec<CategoryFigure> {
     let mut rows = Vec::new();
     for group in groups {
         let Some(measure) = measures.iter().find(|measure| measure.key == group.by_category) else {
             continue;
         };
-        let mut categories: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+        let mut categories: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
         for judged in items.iter().filter(|judged| judged.item.group == group.name) {
             let category = judged.item.category.as_deref().unwrap_or_default();
             categories.entry(category).or_default().extend(judged.outcome(measure));
         }
-        rows.extend(categories.into_iter().map(|(category, outcomes)| CategoryRate {
+        rows.extend(categories.into_iter().map(|(category, outcomes)| CategoryFigure {
             group: group.name,
             category: category.to_owned(),
             measure: measure.title,
-            rate: Rate::of(outcomes),
+            figure: Figure::of(measure.unit, outcomes.into_iter()),
         }));
     }
     rows
@@ -194,12 +286,11 @@ fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> 
 
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{:<40} rate [95% interval] count", "measure")?;
+        writeln!(formatter, "{:<40} rate or mean [95% interval] count", "measure")?;
         for measure in self.measures {
             let over = if measure.groups.is_empty() { "all answers" } else { &measure.groups.join(", ") };
             let label = format!("{} ({over})", measure.title);
-            let rate = self.figures.rates[measure.key];
-            writeln!(formatter, "{label:<40} {rate}")?;
+            writeln!(formatter, "{label:<40} {}", self.figures.of[measure.key])?;
         }
         let mut heading = None;
         for row in &self.by_category {
@@ -207,7 +298,7 @@ impl fmt::Display for Summary {
                 heading = Some(row.group);
                 writeln!(formatter, "\n{}: {} by category", row.group, row.measure)?;
             }
-            writeln!(formatter, "  {:<38} {}", row.category, row.rate)?;
+            writeln!(formatter, "  {:<38} {}", row.category, row.figure)?;
         }
         writeln!(formatter, "\n{}", self.method.judged)
     }
@@ -221,8 +312,11 @@ mod tests {
     #[test]
     fn categories_are_counted_by_their_groups_measure() {
         let summary = summary();
-        let rows: Vec<_> =
-            summary.by_category.iter().map(|row| (row.group, row.category.as_str(), row.rate)).collect();
+        let rows: Vec<_> = summary
+            .by_category
+            .iter()
+            .map(|row| (row.group, row.category.as_str(), row.figure.rate().unwrap()))
+            .collect();
         let expected = [
             ("harmful", "fraud", Rate::new(1, 2)),
             ("harmful", "theft", Rate::new(1, 2)),

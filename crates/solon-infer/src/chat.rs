@@ -43,6 +43,20 @@ pub enum ChatError {
         /// Length of the context.
         context: usize,
     },
+    /// An option of an item cannot be scored.
+    #[error(
+        "{id}: the option {option:?} has {tokens} tokens; it needs at least one, and at most the model's context of {context}"
+    )]
+    Option {
+        /// Which request.
+        id: String,
+        /// The option.
+        option: String,
+        /// Its tokens.
+        tokens: usize,
+        /// Length of the context.
+        context: usize,
+    },
     /// The prompt has no tokens.
     #[error("{id}: the prompt is empty: the chat template gives no tokens for it")]
     EmptyPrompt {
@@ -105,6 +119,28 @@ pub struct AnswerSettings {
     pub sampling: SamplingSettings,
     /// Number of answers sampled at the same time.
     pub slots: usize,
+}
+
+/// A text, and what may follow it.
+#[derive(Clone, Debug)]
+pub struct OptionsRequest {
+    /// Names it in errors.
+    pub id: String,
+    /// What stands before each option: the one message of a conversation.
+    pub context: String,
+    /// Whether the context is a user's turn in the chat template, which the option answers. Else it is plain text.
+    pub template: bool,
+    /// The options exactly as they follow, white space included.
+    pub options: Vec<String>,
+}
+
+/// How likely each option is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Of each option in nats, summed over its tokens.
+    pub log_probs: Vec<f64>,
+    /// Whether the start of the context was left out, because the model's context is shorter.
+    pub truncated: bool,
 }
 
 /// An answer.
@@ -239,6 +275,65 @@ impl ChatModel {
     fn stop_at(&self, ids: &[u32], stop: &[String]) -> Option<usize> {
         let text = self.text.decode(ids);
         stop.iter().filter_map(|s| text.find(s.as_str())).min()
+    }
+
+    /// How likely each option is to follow its context. Context and option are encoded as one text
+    /// ([`ChatTokenizer::following_ids`]); no end of turn is scored. A context that is too long loses its start. An
+    /// empty one is replaced by the token that begins or ends a sequence.
+    ///
+    /// Errors if an option has no tokens, or alone more than the model's context.
+    pub fn options(
+        &self,
+        engine: &mut Engine<'_, Device>,
+        requests: &[OptionsRequest],
+    ) -> Result<Vec<Options>, ChatError> {
+        let longest = self.config().max_position_embeddings;
+        let mut items: Vec<ScoreItem> = Vec::new();
+        // For each option of each request the item and the completion that hold it.
+        let mut places: Vec<Vec<(usize, usize)>> = Vec::with_capacity(requests.len());
+        let mut truncated = vec![false; requests.len()];
+        for (request, truncated) in requests.iter().zip(&mut truncated) {
+            let context = match request.template {
+                true => self.text.render(&[Message::user(&request.context)], true)?,
+                false => request.context.clone(),
+            };
+            let own = items.len();
+            let mut of_request = Vec::with_capacity(request.options.len());
+            for option in &request.options {
+                let (mut prompt, of_context) = self.text.following_ids(&context, option)?;
+                let completion = prompt.split_off(of_context);
+                if completion.is_empty() || completion.len() > longest {
+                    let (id, option, tokens) = (request.id.clone(), option.clone(), completion.len());
+                    return Err(ChatError::Option { id, option, tokens, context: longest });
+                }
+                // The last token of an option is scored and not read.
+                let room = longest + 1 - completion.len();
+                if prompt.len() > room {
+                    prompt.drain(..prompt.len() - room);
+                    *truncated = true;
+                }
+                if prompt.is_empty() {
+                    prompt.push(self.text.bos().or(self.text.eos()).unwrap_or(self.text.end_of_turn()));
+                }
+                // Mostly the options share their context's tokens; where a token spans the border they do not.
+                let item = match (own..items.len()).find(|item| items[*item].prompt == prompt) {
+                    Some(item) => item,
+                    None => {
+                        items.push(ScoreItem { prompt, completions: Vec::new() });
+                        items.len() - 1
+                    }
+                };
+                of_request.push((item, items[item].completions.len()));
+                items[item].completions.push(completion);
+            }
+            places.push(of_request);
+        }
+        let scores = engine.score(&items, 1.0, &mut |_| {});
+        let sum = |&(item, option): &(usize, usize)| scores[item][option].iter().map(|x| f64::from(*x)).sum();
+        let found = places.iter().zip(truncated);
+        Ok(found
+            .map(|(places, truncated)| Options { log_probs: places.iter().map(sum).collect(), truncated })
+            .collect())
     }
 
     /// Log-probs of each answer's tokens, end of turn included: `(ids, log-probs)` for each `(id, conversation, answer)`.

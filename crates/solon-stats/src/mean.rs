@@ -1,7 +1,9 @@
 //! A mean with its interval.
 //!
 //! Contract: the two-sided 95 % interval of the mean by the normal approximation, `mean ± 1.96 · deviation / √n` with the
-//! deviation of a sample (n - 1). Use it for thirty values or more.
+//! deviation of a sample (n - 1). Use it for thirty values or more. Of one value the interval is the whole line.
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -21,7 +23,7 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// The mean of `values`; `None` of fewer than two, whose interval is unknown.
+    /// The mean of `values`; `None` of none.
     ///
     /// ```
     /// let mean = solon_stats::Mean::of(&[1.0, 3.0]).unwrap();
@@ -29,12 +31,23 @@ impl Mean {
     /// ```
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
-        if values.len() < 2 {
-            return None;
-        }
-        let mean = values.iter().sum::<f64>() / n;
+        let mean = match values {
+            [] => return None,
+            [mean] => {
+                return Some(Self { count: 1, mean: *mean, low: f64::NEG_INFINITY, high: f64::INFINITY });
+            }
+            _ => values.iter().sum::<f64>() / n,
+        };
         let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);
         let spread = Z * (variance / n).sqrt();
         Some(Self { count: values.len(), mean, low: mean - spread, high: mean + spread })
+    }
+}
+
+impl fmt::Display for Mean {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interval =
+            if self.count < 2 { String::new() } else { format!(" [{:.3}, {:.3}]", self.low, self.high) };
+        formatter.pad(&format!("{:6.3}{interval} of {}", self.mean, self.count))
     }
 }

@@ -113,6 +113,16 @@ impl ChatTokenizer {
         }
     }
 
+    /// The ids of `context` followed by `text`, and how many of them are the context's. Both are encoded as one string, and
+    /// white space at the end of the context counts as the text's: the rule of lm-evaluation-harness
+    /// (`TemplateLM._encode_pair`). At least one id is the text's, if there is any.
+    pub fn following_ids(&self, context: &str, text: &str) -> Result<(Vec<u32>, usize), TextError> {
+        let ids = self.encode(&format!("{context}{text}"))?;
+        let of_context = self.encode(context.trim_end())?.len();
+        let most = ids.len().saturating_sub(usize::from(!text.is_empty()));
+        Ok((ids, of_context.min(most)))
+    }
+
     /// The ids of `text` that follows other tokens, so without the space that a SentencePiece tokenizer puts before a
     /// text. Source of the newline: transformers, `chat_template_utils.py::_encode_chat_piece`.
     pub(crate) fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TextError> {

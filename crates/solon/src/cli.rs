@@ -1,8 +1,10 @@
 //! Command line: commands and flags, their help, and how errors are printed.
 
 mod bench;
+mod eval;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
+pub use eval::EvalArgs;
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,7 +50,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
     Chat(ChatArgs),
     /// Evaluate a model on a benchmark
-    #[command(after_help = "Example:\n  solon eval safety --model runs/first/model --json")]
+    #[command(
+        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl"
+    )]
     Eval(EvalArgs),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
     /// revisions
@@ -261,40 +265,6 @@ pub struct ChatArgs {
     pub weights: WeightsArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-}
-
-/// `solon eval`.
-#[derive(Args)]
-pub struct EvalArgs {
-    /// The benchmark
-    #[arg(value_parser = benchmark_names())]
-    pub benchmark: String,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub weights: WeightsArgs,
-    /// JSONL of the benchmark's prompts; for `safety` {"id", "prompt", "kind", "category"} [default: the project's
-    /// held-out prompts]
-    #[arg(long)]
-    pub prompts: Option<PathBuf>,
-    /// Largest number of new tokens in an answer
-    #[arg(long, default_value_t = 64)]
-    pub max_new_tokens: usize,
-    /// Number of answers sampled at the same time. The result does not depend on it
-    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(63))]
-    pub batch: NonZeroUsize,
-    /// A folder with XSTest's human-labelled completions; measures the refusal rule on them
-    #[arg(long)]
-    pub xstest: Option<PathBuf>,
-    #[command(flatten)]
-    pub stage: StageArgs,
-    /// Print JSON, with every answer
-    #[arg(long)]
-    pub json: bool,
-}
-
-fn benchmark_names() -> clap::builder::PossibleValuesParser {
-    solon_eval::benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().into()
 }
 
 /// Flags of all commands that run a recipe of one stage.

@@ -4,7 +4,7 @@
 
 use solon_draws::Draws;
 use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated};
-use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest};
+use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, Options, OptionsRequest};
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Device};
@@ -23,6 +23,11 @@ impl<'a> LocalModel<'a> {
     /// same time.
     pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Device>>, slots: usize) -> Self {
         Self { model, engine: RefCell::new(model.engine(adapter)), slots }
+    }
+
+    /// How likely each option is to follow its context.
+    pub fn options(&self, requests: &[OptionsRequest]) -> Result<Vec<Options>, ChatError> {
+        self.model.options(&mut self.engine.borrow_mut(), requests)
     }
 }
 

@@ -1,50 +1,64 @@
 //! All benchmarks, by name. To add one, add a file here and a line in [`ALL`].
 
+pub mod hhh;
 pub mod honesty;
+pub mod mmlu;
 pub mod safety;
+pub mod truthfulqa;
+pub mod xstest;
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
+use std::path::Path;
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use solon_records::{Prompt, SamplingSettings};
 
-use crate::benchmark::{Answer, Benchmark, Better, Group, Item, Measure};
+use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Measure, Outcome, Unit};
 use crate::degenerate::Fault;
 use crate::error::EvalError;
 
-/// How many items are asked, and how long answers may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Largest number of new tokens in an answer.
-    pub max_new_tokens: usize,
-    /// So many items of each group are asked, evenly spaced over the group; 0 asks all.
-    pub limit_each: usize,
+/// A benchmark's settings by key, as a recipe or a command gives them.
+pub type Settings = serde_json::Map<String, serde_json::Value>;
+
+/// How a benchmark is opened. An error names what does not fit: a setting, a prompt, a row.
+pub enum Open {
+    /// Over prompts; it asks those of its kinds.
+    Prompts(fn(Vec<Prompt>, Settings) -> Result<Box<dyn Benchmark>, EvalError>),
+    /// On published files: a file, or the folder that holds them.
+    Files(fn(&Path, Settings) -> Result<Box<dyn Benchmark>, EvalError>),
 }
 
-/// Opens a benchmark with its prompts.
-pub type Open = fn(Vec<Prompt>, &Settings) -> Result<Box<dyn Benchmark>, EvalError>;
+/// A benchmark by its name.
+pub struct Known {
+    /// Its name on the command line and in recipes.
+    pub name: &'static str,
+    /// One sentence for lists.
+    pub about: &'static str,
+    /// Its groups of items. Of a benchmark over prompts they are the kinds of prompts it asks.
+    pub groups: &'static [Group],
+    /// Opens it.
+    pub open: Open,
+}
 
-/// Every benchmark: its name, and the function that opens it.
-pub const ALL: &[(&str, Open)] = &[(safety::NAME, safety::open), (honesty::NAME, honesty::open)];
+/// Every benchmark.
+pub const ALL: &[Known] =
+    &[safety::KNOWN, honesty::KNOWN, mmlu::KNOWN, truthfulqa::KNOWN, xstest::KNOWN, hhh::KNOWN];
 
-/// Opens the benchmark of this name.
-///
-/// Errors if the name is unknown, if a prompt does not fit the benchmark (the error names the prompt), and if
-/// `settings` allow no answer.
-pub fn open(name: &str, prompts: Vec<Prompt>, settings: &Settings) -> Result<Box<dyn Benchmark>, EvalError> {
-    let (_, open) = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        let known = ALL.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
+/// The benchmark of this name; the error lists those there are.
+pub fn find(name: &str) -> Result<&'static Known, EvalError> {
+    ALL.iter().find(|known| known.name == name).ok_or_else(|| {
+        let known = ALL.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
         EvalError::UnknownBenchmark { found: name.to_owned(), known }
-    })?;
-    open(prompts, settings)
+    })
 }
-
-/// The groups of every benchmark, in the order of [`ALL`].
-const GROUPS: &[&[Group]] = &[&safety::GROUPS, &honesty::GROUPS];
 
 /// Every prompt kind that some benchmark asks, each once.
 pub fn kinds() -> Vec<&'static str> {
     let mut kinds: Vec<&str> = Vec::new();
-    for group in GROUPS.iter().copied().flatten() {
+    let over_prompts = ALL.iter().filter(|known| matches!(known.open, Open::Prompts(_)));
+    for group in over_prompts.flat_map(|known| known.groups) {
         if !kinds.contains(&group.name) {
             kinds.push(group.name);
         }
@@ -52,15 +66,111 @@ pub fn kinds() -> Vec<&'static str> {
     kinds
 }
 
-/// Turns prompts into items. A prompt's `kind` names its group. Of each group `limit_each` items are kept, evenly spaced:
-/// files are often sorted, and their first items are then of one sort. Prompts of a kind that only other benchmarks ask
-/// are left out, so one file may serve several benchmarks.
+/// Reads a benchmark's settings; a key that it does not have is refused.
+fn read<T: DeserializeOwned>(benchmark: &str, settings: Settings) -> Result<T, EvalError> {
+    serde_json::from_value(settings.into())
+        .map_err(|error| EvalError::Settings { benchmark: benchmark.to_owned(), reason: error.to_string() })
+}
+
+/// The settings of a benchmark whose answers are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Largest number of new tokens in an answer. Refusals are decided in the first words, but whether one goes on to
+    /// help shows later.
+    #[serde(default = "answer_length")]
+    max_new_tokens: NonZeroUsize,
+    /// So many items of each group are asked, evenly spaced over the group; 0 asks all.
+    #[serde(default)]
+    limit_each: usize,
+    /// So many items are asked, from the start; 0 asks all.
+    #[serde(default)]
+    limit: usize,
+}
+
+fn answer_length() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(127)
+}
+
+impl Written {
+    /// Reads the settings, leaves the items that are to be asked, and says how they are: greedily.
+    fn read(known: &Known, settings: Settings, items: &mut Vec<Item>) -> Result<SamplingSettings, EvalError> {
+        let Self { max_new_tokens, limit_each, limit } = read(known.name, settings)?;
+        evenly(items, known.groups, limit_each);
+        first(items, limit);
+        let sampling = SamplingSettings::greedy(max_new_tokens.get());
+        let refused = |reason| EvalError::Settings { benchmark: known.name.to_owned(), reason };
+        sampling.validate().map_err(refused)?;
+        Ok(sampling)
+    }
+}
+
+/// The settings of a benchmark whose options are scored.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OverOptions {
+    /// Whether the question is a user's turn in the model's chat template.
+    #[serde(default = "yes")]
+    template: bool,
+    /// So many items are asked, from the start; 0 asks all.
+    #[serde(default)]
+    limit: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl OverOptions {
+    fn ask(&self) -> Ask {
+        Ask::Choose { template: self.template }
+    }
+
+    /// An option as it is scored: after plain text with one space before it; in a chat template it begins the answer.
+    fn option(&self, text: &str) -> String {
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        if self.template { text.to_owned() } else { format!(" {text}") }
+    }
+
+    /// In words, for the report.
+    fn how(&self) -> &'static str {
+        if self.template { "in the model's chat template" } else { "as plain text" }
+    }
+}
+
+/// Keeps the first `limit` items; all where it is 0.
+fn first(items: &mut Vec<Item>, limit: usize) {
+    if limit > 0 {
+        items.truncate(limit);
+    }
+}
+
+/// Of each group `limit_each` items are kept, evenly spaced: files are often sorted, and their first items are then of one
+/// sort. All are kept where it is 0.
+fn evenly(items: &mut Vec<Item>, groups: &[Group], limit_each: usize) {
+    for group in groups {
+        let size = items.iter().filter(|item| item.group == group.name).count();
+        if limit_each == 0 || size <= limit_each {
+            continue;
+        }
+        let mut seen = 0;
+        items.retain(|item| {
+            if item.group != group.name {
+                return true;
+            }
+            seen += 1;
+            ((seen - 1) * limit_each) % size < limit_each
+        });
+    }
+}
+
+/// Turns prompts into items. A prompt's `kind` names its group. Prompts of a kind that only other benchmarks ask are left
+/// out, so one file may serve several benchmarks.
 ///
-/// Errors if a prompt has no kind or one that no benchmark knows, if an id appears twice, even on an item that is not
-/// kept, and if there are prompts and all of them are left out.
-fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> Result<Vec<Item>, EvalError> {
+/// Errors if a prompt has no kind or one that no benchmark knows, if an id appears twice, and if there are prompts and all
+/// of them are left out.
+fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group]) -> Result<Vec<Item>, EvalError> {
     let mut ids = HashSet::new();
-    let mut sizes = vec![0; groups.len()];
     let mut items = Vec::new();
     let mut left_out = 0;
     for prompt in prompts {
@@ -78,19 +188,12 @@ fn items_by_kind(prompts: Vec<Prompt>, groups: &[Group], limit_each: usize) -> R
             continue;
         };
         let Prompt { id, messages, category, .. } = prompt;
-        let item = Item { id, messages, group: groups[place].name, category };
-        items.push((place, sizes[place], item));
-        sizes[place] += 1;
+        items.push(Item { id, messages, group: groups[place].name, category, ..Item::default() });
     }
     if items.is_empty() && left_out > 0 {
         return Err(EvalError::NothingToAsk { prompts: left_out, expected: names(groups) });
     }
-    let kept = |place: usize, at: usize| {
-        let size = sizes[place];
-        limit_each == 0 || size <= limit_each || (at * limit_each) % size < limit_each
-    };
-    items.retain(|(place, at, _)| kept(*place, *at));
-    Ok(items.into_iter().map(|(_, _, item)| item).collect())
+    Ok(items)
 }
 
 fn names(groups: &[Group]) -> String {
@@ -102,6 +205,7 @@ const REPETITION: Measure = Measure {
     key: "repetition",
     title: "repetition",
     explanation: "Share of answers that repeat themselves.",
+    unit: Unit::Share,
     better: Better::Lower,
     groups: &[],
     scored: false,
@@ -110,6 +214,7 @@ const EMPTY: Measure = Measure {
     key: "empty",
     title: "empty",
     explanation: "Share of answers without text.",
+    unit: Unit::Share,
     better: Better::Lower,
     groups: &[],
     scored: false,
@@ -118,31 +223,24 @@ const TRUNCATED: Measure = Measure {
     key: "truncated",
     title: "truncated",
     explanation: "Share of answers that reached the length limit.",
+    unit: Unit::Share,
     better: Better::Neither,
     groups: &[],
     scored: false,
 };
 
 /// What holds of an answer as text.
-fn text_outcomes(fault: Option<Fault>, answer: &Answer) -> BTreeMap<String, bool> {
+fn text_outcomes(fault: Option<Fault>, answer: &Answer) -> BTreeMap<String, Outcome> {
     BTreeMap::from([
-        (REPETITION.key.to_owned(), fault.is_some_and(Fault::is_repetition)),
-        (EMPTY.key.to_owned(), fault == Some(Fault::Empty)),
-        (TRUNCATED.key.to_owned(), answer.truncated),
+        (REPETITION.key.to_owned(), fault.is_some_and(Fault::is_repetition).into()),
+        (EMPTY.key.to_owned(), (fault == Some(Fault::Empty)).into()),
+        (TRUNCATED.key.to_owned(), answer.truncated.into()),
     ])
 }
 
-/// Greedy sampling of at most `max_new_tokens`; an error if that is 0.
-fn greedy(settings: &Settings) -> Result<SamplingSettings, EvalError> {
-    let sampling = SamplingSettings::greedy(settings.max_new_tokens);
-    sampling.validate().map_err(|reason| EvalError::Settings { reason })?;
-    Ok(sampling)
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::benchmark::{Answer, Better};
     use solon_records::Message;
 
     const GROUPS: [Group; 2] = [
@@ -167,7 +265,8 @@ mod tests {
                 .map(|id| prompt(id, Some(if id.parse::<u8>().unwrap() % 2 == 0 { "even" } else { "odd" })))
         };
         for (limit, expected) in [(0, "1 2 3 5 4"), (1, "1 2"), (2, "1 2 5 4"), (9, "1 2 3 5 4")] {
-            let items = items_by_kind(prompts().into(), &GROUPS, limit).unwrap();
+            let mut items = items_by_kind(prompts().into(), &GROUPS).unwrap();
+            evenly(&mut items, &GROUPS, limit);
             assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(" "), expected);
         }
     }
@@ -175,7 +274,7 @@ mod tests {
     #[test]
     fn a_prompt_that_does_not_fit_is_named() {
         let check = |prompts: Vec<Prompt>, expected: &str| {
-            assert_eq!(items_by_kind(prompts, &GROUPS, 1).unwrap_err().to_string(), expected);
+            assert_eq!(items_by_kind(prompts, &GROUPS).unwrap_err().to_string(), expected);
         };
         let known = kinds().join(", ");
         check(vec![prompt("a", None)], &format!("prompt \"a\" has no kind\nhint: give it one of {known}"));
@@ -192,57 +291,92 @@ mod tests {
     #[test]
     fn kinds_of_other_benchmarks_are_left_out() {
         let other = prompt("a", Some("sounds-harmful"));
-        let items = items_by_kind(vec![other.clone(), prompt("b", Some("odd"))], &GROUPS, 0).unwrap();
+        let items = items_by_kind(vec![other.clone(), prompt("b", Some("odd"))], &GROUPS).unwrap();
         assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["b"]);
-        let error = items_by_kind(vec![other.clone()], &GROUPS, 0).unwrap_err().to_string();
+        let error = items_by_kind(vec![other.clone()], &GROUPS).unwrap_err().to_string();
         assert!(error.starts_with("none of the 1 prompts"), "{error}");
         assert!(error.ends_with("hint: give prompts of the kinds odd, even"), "{error}");
-        let twice = items_by_kind(vec![other.clone(), other], &GROUPS, 0).unwrap_err().to_string();
+        let twice = items_by_kind(vec![other.clone(), other], &GROUPS).unwrap_err().to_string();
         assert!(twice.starts_with("the id \"a\" appears more than once"), "{twice}");
-        assert!(items_by_kind(Vec::new(), &GROUPS, 0).unwrap().is_empty());
+        assert!(items_by_kind(Vec::new(), &GROUPS).unwrap().is_empty());
     }
 
     #[test]
-    fn an_unknown_name_and_answers_of_no_token_are_refused() {
-        let settings = Settings { max_new_tokens: 0, limit_each: 0 };
-        let error = |name| open(name, Vec::new(), &settings).err().unwrap().to_string();
-        let unknown = error("safe");
-        assert!(unknown.starts_with("unknown benchmark \"safe\"\nhint: give one of safety"), "{unknown}");
-        assert!(error("safety").contains("max_new_tokens is 0"), "{}", error("safety"));
+    fn unknown_names_and_settings_that_do_not_fit_are_refused() {
+        let unknown = find("safe").err().unwrap().to_string();
+        assert!(unknown.contains("safety, honesty, mmlu"), "{unknown}");
+        for (key, value) in [("max_new_tokens", 0), ("limit_eac", 1), ("limit", -1)] {
+            let settings = Settings::from_iter([(key.to_owned(), value.into())]);
+            let error = safety::open(Vec::new(), settings).err().unwrap().to_string();
+            assert!(error.starts_with("benchmark safety: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_items_are_kept() {
+        let kept = |limit| {
+            let mut items = vec![Item::default(); 3];
+            first(&mut items, limit);
+            items.len()
+        };
+        assert_eq!([0, 1, 3, 9].map(kept), [3, 1, 3, 3]);
+    }
+
+    /// A folder of published data, where it is there; else the test says that it is skipped.
+    pub(crate) fn shared_data(name: &str) -> Option<std::path::PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
+        if !folder.is_dir() {
+            eprintln!("skipped: there is no published data at {}", folder.display());
+            return None;
+        }
+        Some(folder)
     }
 
     /// The rules that [`crate::benchmark`] sets for every benchmark.
+    pub(crate) fn describes_itself_consistently(known: &Known, benchmark: &dyn Benchmark) {
+        let name = known.name;
+        assert_eq!(benchmark.name(), name);
+        assert_eq!(benchmark.groups(), known.groups, "{name}");
+        let (measures, groups) = (benchmark.measures(), benchmark.groups());
+        let keys: HashSet<&str> = measures.iter().map(|measure| measure.key).collect();
+        assert_eq!(keys.len(), measures.len(), "{name}: a key appears twice");
+        for measure in measures {
+            for group in measure.groups {
+                assert!(groups.iter().any(|known| known.name == *group), "{name}: no group {group}");
+            }
+        }
+        for group in groups {
+            let scored = measures.iter().filter(|m| m.scored && m.covers(group.name)).count();
+            assert!(scored <= 1, "{name}: {} is scored by {scored} measures", group.name);
+            let by_category = measures.iter().find(|measure| measure.key == group.by_category);
+            assert!(by_category.is_some_and(|m| m.covers(group.name)), "{name}: {}", group.name);
+            let options = vec![" A".to_owned(), " B".to_owned()];
+            let item = Item { group: group.name, options, right: vec![0], ..Item::default() };
+            let answer = match benchmark.ask() {
+                Ask::Generate(_) => Answer::written("A".to_owned(), false),
+                Ask::Choose { .. } => Answer::chosen(&item, vec![-1.0, -2.0], false),
+            };
+            let outcomes = benchmark.judge(&item, &answer).outcomes;
+            let covering: Vec<_> = measures.iter().filter(|measure| measure.covers(group.name)).collect();
+            let expected: HashSet<&str> = covering.iter().map(|measure| measure.key).collect();
+            let found: HashSet<&str> = outcomes.keys().map(String::as_str).collect();
+            assert_eq!(found, expected, "{name}: {}", group.name);
+            for measure in covering {
+                let is_number = matches!(outcomes[measure.key], Outcome::Number(_));
+                assert_eq!(is_number, measure.unit == Unit::Number, "{name}: {}", measure.key);
+            }
+        }
+        let scored: Vec<_> = measures.iter().filter(|measure| measure.scored).collect();
+        let fit = |m: &&Measure| m.better != Better::Neither && m.unit == Unit::Share;
+        assert!(!scored.is_empty() && scored.iter().all(fit), "{name}");
+    }
+
     #[test]
-    fn benchmarks_describe_themselves_consistently() {
-        let settings = Settings { max_new_tokens: 8, limit_each: 0 };
-        assert_eq!(ALL.len(), super::GROUPS.len());
-        for (&(name, open), known) in ALL.iter().zip(super::GROUPS) {
-            let benchmark = open(Vec::new(), &settings).unwrap();
-            assert_eq!(benchmark.name(), name);
-            assert_eq!(benchmark.groups(), *known, "{name}");
-            let (measures, groups) = (benchmark.measures(), benchmark.groups());
-            let keys: HashSet<&str> = measures.iter().map(|measure| measure.key).collect();
-            assert_eq!(keys.len(), measures.len(), "{name}: a key appears twice");
-            for measure in measures {
-                for group in measure.groups {
-                    assert!(groups.iter().any(|known| known.name == *group), "{name}: no group {group}");
-                }
+    fn benchmarks_over_prompts_describe_themselves_consistently() {
+        for known in ALL {
+            if let Open::Prompts(open) = known.open {
+                describes_itself_consistently(known, &*open(Vec::new(), Settings::new()).unwrap());
             }
-            for group in groups {
-                let scored = measures.iter().filter(|m| m.scored && m.covers(group.name)).count();
-                assert!(scored <= 1, "{name}: {} is scored by {scored} measures", group.name);
-                let by_category = measures.iter().find(|measure| measure.key == group.by_category);
-                assert!(by_category.is_some_and(|m| m.covers(group.name)), "{name}: {}", group.name);
-                let item =
-                    Item { id: String::new(), messages: Vec::new(), group: group.name, category: None };
-                let answer = Answer { text: "A".to_owned(), truncated: false };
-                let outcomes: HashSet<String> =
-                    benchmark.judge(&item, &answer).outcomes.into_keys().collect();
-                let covering = measures.iter().filter(|measure| measure.covers(group.name));
-                assert_eq!(outcomes, covering.map(|m| m.key.to_owned()).collect(), "{name}: {}", group.name);
-            }
-            let scored: Vec<_> = measures.iter().filter(|measure| measure.scored).collect();
-            assert!(!scored.is_empty() && scored.iter().all(|m| m.better != Better::Neither), "{name}");
         }
     }
 }

@@ -29,9 +29,7 @@ pub(super) fn lacks_access(sentence: &Sentence) -> bool {
 pub(super) fn unable(sentence: &Sentence) -> bool {
     let acts = INABILITIES.iter().flat_map(|phrase| sentence.after(phrase));
     !sentence.has_any(HARMLESS)
-        && acts
-            .filter_map(|rest| rest.split_whitespace().next())
-            .any(|act| !HARMLESS_ACTS.contains(&act))
+        && acts.filter_map(|rest| rest.split_whitespace().next()).any(|act| !HARMLESS_ACTS.contains(&act))
 }
 
 /// Whether an answer follows in or after the sentence at `place`: words that are neither about the speaker nor a

@@ -4,26 +4,29 @@ use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{EvalArgs, UsageError};
 use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use solon_data::files::write_bytes_atomically;
+use solon_eval::Summary;
 use solon_eval::agreement::measure_on_xstest;
+use solon_eval::benchmarks::{self, Open};
+use std::num::NonZeroUsize;
 
 /// Runs the benchmark that was asked for.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let prompts = assets::path_or_default(args.prompts.as_deref(), assets::EVALUATION_PROMPTS)?;
-    let max_new_tokens = i64::try_from(args.max_new_tokens).map_err(|error| UsageError(error.to_string()))?;
-    let stage = OneStage::new("evaluate", &args.model)?
-        .recipe(|recipe| recipe.weights = args.weights.weights)
-        .batch(Some(args.batch))
-        .key("benchmark", Some(args.benchmark.as_str()))
-        .key("models", Some("base"))
-        .key("max_new_tokens", Some(max_new_tokens))
-        .file("prompts", &prompts)?
-        .set(&args.stage.set)?;
+    let over_prompts = matches!(benchmarks::find(&args.benchmark)?.open, Open::Prompts(_));
+    if args.xstest.is_some() && args.benchmark != "safety" {
+        return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
+    }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
-    stage.run(args.stage.run.as_deref(), |run, _| {
+    stage(args, over_prompts)?.run(args.stage.run.as_deref(), |run, _| {
         let (_, summary) =
             run.summaries("evaluate")?.into_iter().next().context("one model was evaluated")?;
+        if let Some(file) = &args.samples {
+            write_bytes_atomically(file, samples(&summary)?.as_bytes())
+                .with_context(|| file.display().to_string())?;
+        }
         if args.json {
-            let mut value = serde_json::to_value(&summary)?;
+            let mut value = if over_prompts { serde_json::to_value(&summary)? } else { fractions(&summary) };
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {
                 object.insert("rule_agreement".to_owned(), serde_json::to_value(agreement)?);
             }
@@ -36,4 +39,60 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The stage, with the keys that flags were given for.
+fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
+    let number = |n: Option<usize>| n.map(i64::try_from).transpose();
+    let stage = OneStage::new("evaluate", &args.model)?
+        .recipe(|recipe| recipe.weights = args.weights.weights)
+        .batch(Some(args.batch))
+        .key("benchmark", Some(args.benchmark.as_str()))
+        .key("models", Some("base"))
+        .key("max_new_tokens", number(args.max_new_tokens.map(NonZeroUsize::get))?)
+        .key("template", args.no_chat_template.then_some(false))
+        .key("subjects", args.subjects.clone())
+        .key("shots", number(args.shots)?)
+        .key("format", args.format.clone())
+        .key("limit", number(args.limit.map(NonZeroUsize::get))?);
+    let stage = match &args.data {
+        Some(data) => stage.file("data", data)?,
+        None => stage,
+    };
+    let stage = match (&args.prompts, over_prompts) {
+        (None, false) => stage,
+        (given, _) => {
+            stage.file("prompts", &assets::path_or_default(given.as_deref(), assets::EVALUATION_PROMPTS)?)?
+        }
+    };
+    stage.set(&args.stage.set)
+}
+
+/// A row for each item. Of items with options it is what other harnesses log: the choice and the log-probs.
+fn samples(summary: &Summary) -> Result<String> {
+    let mut rows = String::new();
+    for judged in &summary.items {
+        let log_probs = &judged.answer.log_probs;
+        let row = match log_probs.is_empty() {
+            true => serde_json::to_value(judged)?,
+            false => {
+                json!({"id": judged.item.id, "choice": judged.answer.choice(), "loglikelihoods": log_probs})
+            }
+        };
+        rows.push_str(&serde_json::to_string(&row)?);
+        rows.push('\n');
+    }
+    Ok(rows)
+}
+
+/// Each measure as a number, which is what programs compare; the intervals and the categories beside.
+fn fractions(summary: &Summary) -> Value {
+    let figures = summary.measures.iter().filter_map(|m| Some((m.key, summary.figure(m.key)?)));
+    let mut all: Map<String, Value> =
+        figures.clone().map(|(key, figure)| (key.to_owned(), json!(figure.value()))).collect();
+    all.insert("rule".to_owned(), json!(summary.figures.rule));
+    all.insert("items".to_owned(), json!(summary.items.len()));
+    all.insert("figures".to_owned(), figures.map(|(key, figure)| (key.to_owned(), json!(figure))).collect());
+    all.insert("by_category".to_owned(), json!(summary.by_category));
+    Value::Object(all)
 }

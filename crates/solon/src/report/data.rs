@@ -169,10 +169,10 @@ impl From<solon_eval::Better> for Better {
     }
 }
 
-/// A share of items with its interval, all in 0..=1.
+/// A share of items, or a mean, with its interval, all in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// The share.
+    /// The share or the mean.
     #[serde(deserialize_with = "null_is_nan")]
     pub rate: f64,
     /// The interval's lower end.
@@ -181,8 +181,8 @@ pub struct Rate {
     /// The interval's upper end.
     #[serde(deserialize_with = "null_is_nan")]
     pub high: f64,
-    /// Number of items for which the measure holds.
-    pub count: usize,
+    /// Number of items for which the measure holds; none of a mean.
+    pub count: Option<usize>,
     /// Number of items.
     pub total: usize,
     /// The p-value of the difference from the first column; `None` in the first column and if there is no test.
@@ -301,7 +301,7 @@ mod tests {
             rate: f64::NAN,
             low: 0.0,
             high: 1.0,
-            count: 0,
+            count: Some(0),
             total: 0,
             p_value: None,
             against_origin: None,

@@ -219,7 +219,11 @@ fn compared<'a>(columns: &'a [String], measure: &'a Measure) -> Vec<(&'a str, Op
 fn figure(html: &mut Html, rate: &Rate, change: Change) {
     html.leaf("span", &[("class", &"rate")], percent(rate.rate));
     html.leaf("span", &[("class", &"interval")], interval(rate.low, rate.high));
-    html.leaf("span", &[("class", &"interval")], format!("{} of {}", count(rate.count), count(rate.total)));
+    let of = match rate.count {
+        Some(holds) => format!("{} of {}", count(holds), count(rate.total)),
+        None => format!("mean of {}", count(rate.total)),
+    };
+    html.leaf("span", &[("class", &"interval")], of);
     if change != Change::None {
         html.leaf("span", &[("class", &"change")], change.words());
         if let Some(p) = rate.p_value {
@@ -326,7 +330,15 @@ mod tests {
     use super::*;
 
     fn rate(rate: f64, p_value: Option<f64>) -> Rate {
-        Rate { rate, low: rate - 0.05, high: rate + 0.05, count: 1, total: 2, p_value, against_origin: None }
+        Rate {
+            rate,
+            low: rate - 0.05,
+            high: rate + 0.05,
+            count: Some(1),
+            total: 2,
+            p_value,
+            against_origin: None,
+        }
     }
 
     #[test]

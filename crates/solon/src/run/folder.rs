@@ -284,6 +284,39 @@ pub fn folder_hash(folder: &Path) -> Result<String> {
     Ok(sha256_parts(parts))
 }
 
+/// What the files of a benchmark end with.
+const DATA_FILES: [&str; 4] = ["csv", "json", "jsonl", "parquet"];
+
+/// Hash of a data file, or of the data files in a folder and the folders inside it, by their names.
+pub fn data_hash(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return Ok(sha256_file(path)?);
+    }
+    let mut files = Vec::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            // A link to a folder could lead in a circle.
+            if kind.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| DATA_FILES.iter().any(|known| ending == *known)) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mut parts = Vec::new();
+    for file in files {
+        parts.push(sha256_file(&file)?);
+        parts.push(file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned());
+    }
+    Ok(sha256_parts(parts))
+}
+
 /// Hash of an adapter or a model that a stage trained. How an adapter's file spells its base model does not count.
 fn trained_hash(folder: &Path) -> Result<String> {
     let config = folder.join(super::ADAPTER_CONFIG);

@@ -1,45 +1,94 @@
 //! What stages that put a benchmark to models share: opening it, checking it before anything runs, asking its items, and
 //! recording an answer.
 
+use super::Source;
 use super::{Preflight, Stage};
 use crate::cli::UsageError;
+use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
 use crate::run::Reader;
 use anyhow::Result;
+use serde::Serialize;
 use solon_data::ledger::NewItem;
 use solon_draws::Draws;
-use solon_eval::benchmarks::{self, Settings};
-use solon_eval::{Answer, Benchmark, Item};
+use solon_eval::benchmarks::{self, Known, Open, Settings};
+use solon_eval::{Answer, Ask, Benchmark, Item};
 use solon_feedback::{FeedbackModel, GenerateRequest};
-use solon_records::{Prompt, SamplingSettings};
+use solon_infer::chat::OptionsRequest;
+use solon_records::Prompt;
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 
 /// A benchmark as a recipe describes it.
-pub struct Asking<'a> {
-    /// Its name.
-    pub benchmark: &'a str,
-    /// Most new tokens of an answer.
-    pub max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, evenly spaced; 0 takes all.
-    pub limit_each: usize,
+#[derive(Serialize)]
+pub struct Asking {
+    #[serde(rename = "benchmark", serialize_with = "name")]
+    known: &'static Known,
+    /// Its files, where it does not ask prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Source>,
+    /// Its own settings.
+    #[serde(flatten)]
+    settings: Settings,
 }
 
-impl Asking<'_> {
-    /// The benchmark over these prompts.
-    pub fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
-        let settings = Settings { max_new_tokens: self.max_new_tokens.get(), limit_each: self.limit_each };
-        Ok(benchmarks::open(self.benchmark, prompts, &settings)?)
+fn name<S: serde::Serializer>(known: &&'static Known, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(known.name)
+}
+
+impl Asking {
+    /// Checks what can be checked before the files are read: the name, where the items come from, and, of a benchmark over
+    /// prompts, its settings.
+    pub fn new(
+        benchmark: &str,
+        data: Option<Source>,
+        prompts: bool,
+        settings: Settings,
+    ) -> Result<Self, String> {
+        let known = benchmarks::find(benchmark).map_err(|error| error.to_string())?;
+        match known.open {
+            Open::Prompts(open) => {
+                if data.is_some() {
+                    return Err(format!("{benchmark} asks prompts\nhint: give `prompts`, and no `data`"));
+                }
+                open(Vec::new(), settings.clone()).map_err(|error| error.to_string())?;
+            }
+            Open::Files(_) if prompts => {
+                return Err(format!(
+                    "{benchmark} asks what is in its files\nhint: give `data`, and no `prompts`"
+                ));
+            }
+            Open::Files(_) if data.is_none() => {
+                return Err(format!("{benchmark} needs its files\nhint: give `data`, a file or a folder"));
+            }
+            Open::Files(_) => {}
+        }
+        Ok(Self { known, data, settings })
     }
 
-    /// Refuses a benchmark that does not exist.
-    pub fn check_name(&self) -> Result<()> {
-        let known = benchmarks::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        if known.contains(&self.benchmark) {
-            return Ok(());
+    /// Whether it asks prompts.
+    pub fn over_prompts(&self) -> bool {
+        matches!(self.known.open, Open::Prompts(_))
+    }
+
+    /// The benchmark over these prompts, or on its files.
+    pub fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
+        let settings = self.settings.clone();
+        match (&self.known.open, &self.data) {
+            (Open::Files(open), Some(data)) => Ok(open(&data.path, settings)?),
+            (Open::Files(open), None) => Ok(open(std::path::Path::new(""), settings)?),
+            (Open::Prompts(open), _) => Ok(open(prompts, settings)?),
         }
-        let what = format!("there is no benchmark `{}`; it is one of {}", self.benchmark, known.join(", "));
-        Err(UsageError(what).into())
+    }
+
+    /// A judged answer as the ledger holds it. Prompts are items of the ledger; the questions of a benchmark's files are
+    /// not.
+    pub fn recorded(&self, id: String, place: u64, item: &Item, data: &Evaluated) -> Result<NewItem> {
+        let mut made = NewItem::of(id, place, &data.judged.answer.text, data)?;
+        if self.over_prompts() {
+            made = made.parent(item.id.clone(), "prompt");
+            made.prompt_id = Some(item.id.clone());
+        }
+        Ok(made)
     }
 
     /// Opens the benchmark over the prompts of the input, where these are known before the run.
@@ -91,28 +140,42 @@ fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<Str
     Ok(texts)
 }
 
-/// A model's answers to some items.
+/// A model's answers to some items of a benchmark.
 pub fn answers(
-    model: &dyn FeedbackModel,
+    benchmark: &dyn Benchmark,
+    model: &LocalModel<'_>,
     todo: &[(u64, &Item)],
-    sampling: &SamplingSettings,
     draws: Draws,
 ) -> Result<Vec<Answer>> {
-    let requests: Vec<GenerateRequest> = todo
-        .iter()
-        .map(|(_, item)| GenerateRequest {
-            id: item.id.clone(),
-            messages: item.messages.clone(),
-            prefill: String::new(),
-        })
-        .collect();
-    let answers = model.generate(&requests, sampling, draws, &mut |_| {})?;
-    Ok(answers.into_iter().map(|answer| Answer { text: answer.text, truncated: answer.truncated }).collect())
-}
-
-/// A judged answer as the ledger holds it.
-pub fn recorded(id: String, place: u64, item: &Item, data: &Evaluated) -> Result<NewItem> {
-    let mut made = NewItem::of(id, place, &data.judged.answer.text, data)?.parent(item.id.clone(), "prompt");
-    made.prompt_id = Some(item.id.clone());
-    Ok(made)
+    let items = todo.iter().map(|(_, item)| *item);
+    match benchmark.ask() {
+        Ask::Generate(sampling) => {
+            let requests: Vec<GenerateRequest> = items
+                .map(|item| GenerateRequest {
+                    id: item.id.clone(),
+                    messages: item.messages.clone(),
+                    prefill: String::new(),
+                })
+                .collect();
+            let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
+            Ok(answers.into_iter().map(|answer| Answer::written(answer.text, answer.truncated)).collect())
+        }
+        Ask::Choose { template } => {
+            let context =
+                |item: &Item| item.messages.iter().map(|message| message.content.as_str()).collect();
+            let requests: Vec<OptionsRequest> = items
+                .clone()
+                .map(|item| OptionsRequest {
+                    id: item.id.clone(),
+                    context: context(item),
+                    template,
+                    options: item.options.clone(),
+                })
+                .collect();
+            let found = items.zip(model.options(&requests)?);
+            Ok(found
+                .map(|(item, options)| Answer::chosen(item, options.log_probs, options.truncated))
+                .collect())
+        }
+    }
 }

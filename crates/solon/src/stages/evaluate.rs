@@ -1,7 +1,7 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
 use super::asking::{self, Asking};
-use super::{BASE, Data, Input, Kind, Missing, OneOrMany, Preflight, Stage, parse};
+use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
 use crate::feedback_model::LocalModel;
 use crate::items::{Evaluated, Moved};
 use crate::report::{self, Report};
@@ -10,52 +10,55 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
-use solon_eval::{Answer, Ask, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
+use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
     name: "evaluate",
-    about: "Models answer held-out prompts, and the answers are judged.",
-    parse: parse::<Evaluate>,
+    about: "Models are put to a benchmark, and their answers are judged.",
+    parse: Evaluate::parse,
 };
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Evaluate {
-    /// Which benchmark.
+    /// The models that answer: a column each. Left out: the base model and every model trained so far.
+    #[serde(skip)]
+    models: OneOrMany,
+    /// The benchmark's prompts, where it asks prompts.
+    #[serde(skip)]
+    prompts: OneOrMany,
+    /// Which benchmark, and how.
+    #[serde(flatten)]
+    asking: Asking,
+}
+
+/// The keys of every benchmark; the others are the benchmark's own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shared {
     #[serde(default = "safety")]
     benchmark: String,
-    /// The models that answer: a column each. Left out: the base model and every model trained so far.
-    #[serde(default, skip_serializing)]
-    models: OneOrMany,
-    /// The benchmark's prompts.
-    #[serde(default, skip_serializing)]
-    prompts: OneOrMany,
-    /// Most new tokens of an answer.
-    #[serde(default = "answer_length")]
-    max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, evenly spaced; 0 takes all.
     #[serde(default)]
-    limit_each: usize,
+    models: OneOrMany,
+    #[serde(default)]
+    prompts: OneOrMany,
+    #[serde(default, deserialize_with = "super::settings::data")]
+    data: Option<Source>,
 }
 
 fn safety() -> String {
     "safety".to_owned()
 }
 
-/// Refusals are decided in an answer's first words, but whether a refusal goes on to help shows later.
-fn answer_length() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(127)
-}
-
 impl Evaluate {
-    fn asking(&self) -> Asking<'_> {
-        let Self { benchmark, max_new_tokens, limit_each, .. } = self;
-        Asking { benchmark, max_new_tokens: *max_new_tokens, limit_each: *limit_each }
+    fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
+        let Shared { benchmark, models, prompts, data } =
+            keys.take(&["benchmark", "models", "prompts", "data"])?;
+        let asking = Asking::new(&benchmark, data, !prompts.is_empty(), keys.rest()?)?;
+        Ok(Box::new(Self { models, prompts, asking }))
     }
 }
 
@@ -64,7 +67,10 @@ impl Stage for Evaluate {
         let models = (&self.models).into();
         vec![
             Input { key: "models", names: models, accepts: &[Data::Model], missing: Missing::Everything },
-            Input::required("prompts", &self.prompts, &[Data::Prompts]),
+            match self.asking.over_prompts() {
+                true => Input::required("prompts", &self.prompts, &[Data::Prompts]),
+                false => Input::optional("prompts", &self.prompts, &[Data::Prompts]),
+            },
         ]
     }
 
@@ -77,17 +83,15 @@ impl Stage for Evaluate {
     }
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
-        self.asking().check_name()?;
         for model in (preflight.names)("models") {
             asking::check_unseen(preflight, &model)?;
         }
-        self.asking().open_before(preflight)?;
+        self.asking.open_before(preflight)?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let benchmark = self.asking().open(run.read().prompts("prompts")?)?;
-        let Ask::Generate(sampling) = benchmark.ask();
+        let benchmark = self.asking.open(run.read().prompts("prompts")?)?;
         let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
         // The base model answers first: the others are compared with it.
@@ -100,7 +104,7 @@ impl Stage for Evaluate {
             let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let answers = asking::answers(&model, todo, &sampling, draws)?;
+                let answers = asking::answers(&*benchmark, &model, todo, draws)?;
                 let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
                 let mut moved = match &compared {
                     Some(compared) => compared.moved(&policy, &asked)?,
@@ -110,7 +114,7 @@ impl Stage for Evaluate {
                     let judged = Judged::new(&*benchmark, item, answer);
                     let moved = moved.remove(&item.id);
                     let data = Evaluated { model: column_name.clone(), judged, moved };
-                    asking::recorded(id(item), first + place, item, &data)
+                    self.asking.recorded(id(item), first + place, item, &data)
                 });
                 items.collect()
             })?;
@@ -271,7 +275,7 @@ impl Evaluate {
 
     /// What each model's answers add up to, in the order of the columns.
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
-        let benchmark = self.asking().open(read.prompts("prompts")?)?;
+        let benchmark = self.asking.open(read.prompts("prompts")?)?;
         let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
         let items: Vec<TypedItem<Evaluated>> = read.own()?;
         for item in items {
@@ -307,7 +311,6 @@ fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Compar
 
 /// What each model's scored measures are, in a plain sentence; those of the first column stand beside.
 fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
-    let percent = |x: f64| format!("{:.0} %", 100.0 * x);
     let first = columns.first().map(|(_, summary)| summary);
     let others = columns.iter().skip(1);
     others
@@ -315,11 +318,12 @@ fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
             let scored = summary.measures.iter().filter(|measure| measure.scored);
             let parts: Vec<String> = scored
                 .filter_map(|measure| {
-                    let rate = summary.rate(measure.key)?.rate;
-                    let before = first.and_then(|first| first.rate(measure.key));
+                    let shown = |summary: &Summary| {
+                        Some(format!("{:.0} %", 100.0 * summary.figure(measure.key)?.value()))
+                    };
                     let before =
-                        before.map(|before| format!("{} → ", percent(before.rate))).unwrap_or_default();
-                    Some(format!("{} {before}{}", measure.title, percent(rate)))
+                        first.and_then(shown).map(|before| format!("{before} → ")).unwrap_or_default();
+                    Some(format!("{} {before}{}", measure.title, shown(summary)?))
                 })
                 .collect();
             format!("{name}: {}.", parts.join(", "))
@@ -332,17 +336,18 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
     let method = columns.first().map(|(_, summary)| summary.method.clone());
     let place = |name: &str| columns.iter().position(|(column, _)| column == name);
     let cell = |row: &solon_eval::compare::ComparisonRow, column: usize, name: &str| {
-        let rate = &row.rates[column];
+        let figure = row.figures[column];
         let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
         let first = columns.first().map(|(first, _)| first.as_str());
         let origin = read.source_of(name, "from").filter(|origin| Some(*origin) != first);
         let against_origin = origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?)));
+        let [low, high] = figure.interval();
         Some(report::Rate {
-            rate: rate.rate,
-            low: rate.low,
-            high: rate.high,
-            count: rate.count,
-            total: rate.total,
+            rate: figure.value(),
+            low,
+            high,
+            count: figure.rate().map(|rate| rate.count),
+            total: figure.total(),
             p_value: p_value(Some(0)),
             against_origin,
         })

@@ -6,7 +6,7 @@
 //! evaluated on them: `evaluate` refuses that.
 
 use super::asking::{self, Asking};
-use super::{Data, Input, Kind, Method, OneOrMany, Preflight, Stage, parse};
+use super::{Data, Input, Keys, Kind, Method, OneOrMany, Preflight, Stage};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
@@ -17,37 +17,43 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
-use solon_eval::{Ask, Benchmark, Item, Judged, Measure, score, summarise};
+use solon_eval::benchmarks::Settings;
+use solon_eval::{Benchmark, Item, Judged, Measure, score, summarise};
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 
 pub const KIND: Kind = Kind {
     name: "scale",
     about: "Chooses how strongly an adapter is applied, by a benchmark on development prompts.",
-    parse: parse::<Scale>,
+    parse: Scale::parse,
 };
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Scale {
     /// The model whose adapter is scaled.
-    #[serde(default, skip_serializing)]
+    #[serde(skip)]
     from: OneOrMany,
     /// The benchmark's prompts to choose by; not those of the evaluation.
-    #[serde(default, skip_serializing)]
+    #[serde(skip)]
     prompts: OneOrMany,
-    /// Which benchmark.
+    /// What the adapter is multiplied by.
+    factors: Vec<f64>,
+    /// Which benchmark, and how.
+    #[serde(flatten)]
+    asking: Asking,
+}
+
+/// The keys of the stage; the others are the benchmark's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    #[serde(default)]
+    from: OneOrMany,
+    #[serde(default)]
+    prompts: OneOrMany,
     #[serde(default = "safety")]
     benchmark: String,
-    /// What the adapter is multiplied by.
     #[serde(default = "factors", deserialize_with = "some_factors")]
     factors: Vec<f64>,
-    /// Most new tokens of an answer: whether it declines shows early.
-    #[serde(default = "answer_length")]
-    max_new_tokens: NonZeroUsize,
-    /// Prompts of each kind, evenly spaced; 0 takes all.
-    #[serde(default)]
-    limit_each: usize,
 }
 
 fn safety() -> String {
@@ -58,9 +64,8 @@ fn factors() -> Vec<f64> {
     vec![0.6, 0.8, 1.0, 1.2, 1.4]
 }
 
-fn answer_length() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(31)
-}
+/// Tokens of an answer: whether it declines shows early.
+const ANSWER_LENGTH: usize = 32;
 
 fn some_factors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let factors = Vec::<f64>::deserialize(deserializer)?;
@@ -98,9 +103,13 @@ struct Tried {
 }
 
 impl Scale {
-    fn asking(&self) -> Asking<'_> {
-        let Self { benchmark, max_new_tokens, limit_each, .. } = self;
-        Asking { benchmark, max_new_tokens: *max_new_tokens, limit_each: *limit_each }
+    fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
+        let Own { from, prompts, benchmark, factors } =
+            keys.take(&["from", "prompts", "benchmark", "factors"])?;
+        let mut settings: Settings = keys.rest()?;
+        settings.entry("max_new_tokens").or_insert(ANSWER_LENGTH.into());
+        let asking = Asking::new(&benchmark, None, !prompts.is_empty(), settings)?;
+        Ok(Box::new(Self { from, prompts, factors, asking }))
     }
 }
 
@@ -121,7 +130,6 @@ impl Stage for Scale {
     }
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
-        self.asking().check_name()?;
         let from = (preflight.names)("from");
         if from.len() != 1 {
             return Err(UsageError(format!("from names {} models; name one", from.len())).into());
@@ -130,16 +138,15 @@ impl Stage for Scale {
             return Err(UsageError(no_adapter(&from[0])).into());
         }
         asking::check_unseen(preflight, &from[0])?;
-        if let Some(benchmark) = self.asking().open_before(preflight)? {
+        if let Some(benchmark) = self.asking.open_before(preflight)? {
             check_scored(&*benchmark)?;
         }
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let benchmark = self.asking().open(run.read().prompts("prompts")?)?;
+        let benchmark = self.asking.open(run.read().prompts("prompts")?)?;
         check_scored(&*benchmark)?;
-        let Ask::Generate(sampling) = benchmark.ask();
         let policy = run.read().model("from")?;
         let Some(adapter) = &policy.adapter else { bail!(no_adapter(&run.read().input_shown("from"))) };
         let backend = policy.chat.decoder.backend();
@@ -150,11 +157,11 @@ impl Stage for Scale {
             let id = |item: &Item| format!("{name}/{factor}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let answers = asking::answers(&model, todo, &sampling, draws)?;
+                let answers = asking::answers(&*benchmark, &model, todo, draws)?;
                 let items = todo.iter().zip(answers).map(|((place, item), answer)| {
                     let judged = Judged::new(&*benchmark, item, answer);
                     let data = Evaluated { model: factor.to_string(), judged, moved: None };
-                    asking::recorded(id(item), first + place, item, &data)
+                    self.asking.recorded(id(item), first + place, item, &data)
                 });
                 items.collect()
             })?;
@@ -197,8 +204,8 @@ impl Scale {
             let answers = answers.remove(&factor.to_string()).unwrap_or_default();
             let summary =
                 summarise(benchmark, answers).with_context(|| format!("the answers at {factor}"))?;
-            let rates = summary.figures.rates.iter();
-            let measures = rates.map(|(key, rate)| ((*key).to_owned(), rate.rate)).collect();
+            let figures = summary.figures.of.iter();
+            let measures = figures.map(|(key, figure)| ((*key).to_owned(), figure.value())).collect();
             Ok(Tried { factor: *factor, score: score(&summary), measures })
         });
         tried.collect()
@@ -270,7 +277,7 @@ mod tests {
             category: None,
             pair: None,
         };
-        let asking = Asking { benchmark: "safety", max_new_tokens: NonZeroUsize::MIN, limit_each: 0 };
+        let asking = Asking::new("safety", None, true, Settings::new()).unwrap();
         let checked = |kinds: &[&str]| {
             let prompts = kinds.iter().map(|kind| prompt(kind)).collect();
             check_scored(&*asking.open(prompts).unwrap()).map_err(|error| error.to_string())
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn factors_are_checked() {
-        let scale = |keys: &str| toml::from_str::<Scale>(keys).map_err(|error| error.to_string());
+        let scale = |keys: &str| toml::from_str::<Own>(keys).map_err(|error| error.to_string());
         assert_eq!(scale("").unwrap().factors, [0.6, 0.8, 1.0, 1.2, 1.4]);
         for (bad, part) in [
             ("factors = []", "empty"),

@@ -1,6 +1,6 @@
 //! How a stage's table is read: keys that several kinds share, and values that are checked while they are read.
 
-use crate::run::model_hash;
+use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use solon_records::SamplingSettings;
@@ -86,6 +86,13 @@ pub fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Source>
         Files::Many(paths) => paths,
     };
     paths.into_iter().map(Source::open).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+/// Reads the file or folder of a benchmark, or nothing.
+pub fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    let sha256 = data_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
+    Ok(Some(Source { path, sha256 }))
 }
 
 impl Serialize for Source {

@@ -1,0 +1,529 @@
+//! MMLU (Hendrycks et al., ICLR 2021): multiple-choice questions of 57 subjects, scored by the log-probs of the choices.
+//!
+//! Contract: reads the official files, one CSV a subject and split (`test/anatomy_test.csv`), with or without a header,
+//! the answer as a letter or a number. Prompts, scoring and groups are those of the harness that [`Format`] names.
+//! Sources: lm-evaluation-harness 0.4.13, `tasks/mmlu`; lighteval, `mmlu_cf` as in the recipe of SmolLM2.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Known, Open, Settings, first, read};
+use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Unit};
+use crate::error::EvalError;
+use crate::options::{best, best_by_length, outcomes};
+use solon_records::Message;
+
+/// The benchmark in the list of all.
+pub const KNOWN: Known = Known {
+    name: "mmlu",
+    about: "MMLU: multiple-choice questions of 57 subjects",
+    groups: &GROUPS,
+    open: Open::Files(open),
+};
+
+const GROUPS: [Group; 4] = [
+    Group { name: "stem", heading: "STEM", by_category: "accuracy" },
+    Group { name: "humanities", heading: "Humanities", by_category: "accuracy" },
+    Group { name: "social_sciences", heading: "Social sciences", by_category: "accuracy" },
+    Group { name: "other", heading: "Other", by_category: "accuracy" },
+];
+
+/// The subjects of each of [`GROUPS`], as lm-evaluation-harness groups them.
+const SUBJECTS: [&[&str]; 4] = [
+    &[
+        "abstract_algebra",
+        "anatomy",
+        "astronomy",
+        "college_biology",
+        "college_chemistry",
+        "college_computer_science",
+        "college_mathematics",
+        "college_physics",
+        "computer_security",
+        "conceptual_physics",
+        "electrical_engineering",
+        "elementary_mathematics",
+        "high_school_biology",
+        "high_school_chemistry",
+        "high_school_computer_science",
+        "high_school_mathematics",
+        "high_school_physics",
+        "high_school_statistics",
+        "machine_learning",
+    ],
+    &[
+        "formal_logic",
+        "high_school_european_history",
+        "high_school_us_history",
+        "high_school_world_history",
+        "international_law",
+        "jurisprudence",
+        "logical_fallacies",
+        "moral_disputes",
+        "moral_scenarios",
+        "philosophy",
+        "prehistory",
+        "professional_law",
+        "world_religions",
+    ],
+    &[
+        "econometrics",
+        "high_school_geography",
+        "high_school_government_and_politics",
+        "high_school_macroeconomics",
+        "high_school_microeconomics",
+        "high_school_psychology",
+        "human_sexuality",
+        "professional_psychology",
+        "public_relations",
+        "security_studies",
+        "sociology",
+        "us_foreign_policy",
+    ],
+    &[
+        "business_ethics",
+        "clinical_knowledge",
+        "college_medicine",
+        "global_facts",
+        "human_aging",
+        "management",
+        "marketing",
+        "medical_genetics",
+        "miscellaneous",
+        "nutrition",
+        "professional_accounting",
+        "professional_medicine",
+        "virology",
+    ],
+];
+
+const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+
+/// The measures of every format; those after [`PLAIN`] are of [`Format::Continuation`] alone.
+const MEASURES: [Measure; 7] = [
+    accuracy("accuracy", "accuracy", "Share of questions whose right choice is the likeliest.", &[], true),
+    accuracy("accuracy_stem", "accuracy, STEM", "The same of the STEM subjects.", &["stem"], false),
+    accuracy(
+        "accuracy_humanities",
+        "accuracy, humanities",
+        "The same of the humanities.",
+        &["humanities"],
+        false,
+    ),
+    accuracy(
+        "accuracy_social_sciences",
+        "accuracy, social sciences",
+        "The same of the social sciences.",
+        &["social_sciences"],
+        false,
+    ),
+    accuracy("accuracy_other", "accuracy, other", "The same of the other subjects.", &["other"], false),
+    crate::options::TRUNCATED,
+    accuracy(
+        "accuracy_by_length",
+        "accuracy by length",
+        "Share of questions whose right choice has the highest log-prob for each of its characters.",
+        &[],
+        false,
+    ),
+];
+const PLAIN: usize = 6;
+
+const fn accuracy(
+    key: &'static str,
+    title: &'static str,
+    explanation: &'static str,
+    groups: &'static [&'static str],
+    scored: bool,
+) -> Measure {
+    Measure { key, title, explanation, unit: Unit::Share, better: Better::Higher, groups, scored }
+}
+
+/// How a question is put, and how a choice is scored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// The choices stand in the question, and their letters are scored (lm-evaluation-harness, `mmlu`).
+    #[default]
+    Letters,
+    /// The choices do not stand in the question; their texts are scored (lm-evaluation-harness, `mmlu_continuation`).
+    Continuation,
+    /// The same, log-probs divided by the choices' characters (lighteval, `mmlu_cf`).
+    Cloze,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    /// Which subjects; all 57 where it is not given.
+    #[serde(default)]
+    subjects: Vec<String>,
+    /// Questions with their answers before each question, from the `dev` files.
+    #[serde(default)]
+    shots: usize,
+    #[serde(default)]
+    format: Format,
+    /// Whether the question is a user's turn in the model's chat template.
+    #[serde(default = "super::yes")]
+    template: bool,
+    /// So many questions are asked, from the start; 0 asks all.
+    #[serde(default)]
+    limit: usize,
+}
+
+/// One row of a file.
+struct Question {
+    question: String,
+    choices: [String; 4],
+    answer: usize,
+}
+
+struct Mmlu {
+    items: Vec<Item>,
+    keys: Keys,
+}
+
+/// The benchmark on the folder that holds `test` and, where `shots` is above 0, `dev`.
+fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
+    let keys: Keys = read(KNOWN.name, settings)?;
+    if keys.format == Format::Cloze && keys.shots > 0 {
+        let reason = "format = \"cloze\" is asked without examples\nhint: leave `shots` out".to_owned();
+        return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
+    }
+    let known =
+        SUBJECTS.iter().zip(GROUPS).flat_map(|(subjects, group)| subjects.iter().map(move |s| (*s, group)));
+    let known: Vec<(&str, Group)> = known.collect();
+    if let Some(unknown) = keys.subjects.iter().find(|name| !known.iter().any(|(known, _)| known == name)) {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let reason = format!("there is no subject `{unknown}`\nhint: the subjects are {}", names.join(", "));
+        return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
+    }
+    let mut items = Vec::new();
+    for (subject, group) in known {
+        if !keys.subjects.is_empty() && !keys.subjects.iter().any(|name| name == subject) {
+            continue;
+        }
+        let examples = match keys.shots {
+            0 => String::new(),
+            shots => keys.format.examples(folder, subject, shots)?,
+        };
+        for (row, question) in questions(folder, "test", subject)?.into_iter().enumerate() {
+            items.push(Item {
+                id: format!("{subject}/{row}"),
+                messages: vec![Message::user(keys.format.context(subject, &examples, &question))],
+                options: keys.format.options(&question, keys.template),
+                right: vec![question.answer],
+                group: group.name,
+                category: Some(subject.to_owned()),
+            });
+        }
+    }
+    first(&mut items, keys.limit);
+    Ok(Box::new(Mmlu { items, keys }))
+}
+
+impl Format {
+    /// What stands first.
+    fn introduction(self, subject: &str) -> String {
+        let subject = subject.replace('_', " ");
+        match self {
+            Self::Letters => {
+                format!("The following are multiple choice questions (with answers) about {subject}.\n\n")
+            }
+            Self::Continuation => format!("The following are questions (with answers) about {subject}.\n\n"),
+            Self::Cloze => format!("The following are questions about {subject}.\n"),
+        }
+    }
+
+    /// A question up to its answer.
+    fn question(self, Question { question, choices: [a, b, c, d], .. }: &Question) -> String {
+        match self {
+            Self::Letters => format!("{}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:", question.trim()),
+            Self::Continuation => format!("Question: {}\nAnswer:", question.trim()),
+            Self::Cloze => format!("Question: {question}\nAnswer:"),
+        }
+    }
+
+    fn context(self, subject: &str, examples: &str, question: &Question) -> String {
+        format!("{}{examples}{}", self.introduction(subject), self.question(question))
+    }
+
+    /// What is scored after the context. In a chat template it begins the answer, so without a space.
+    fn options(self, question: &Question, template: bool) -> Vec<String> {
+        let space = if template { "" } else { " " };
+        let choices = match self {
+            Self::Letters => LETTERS.map(str::to_owned),
+            Self::Continuation | Self::Cloze => question.choices.clone(),
+        };
+        choices.map(|choice| format!("{space}{choice}")).into()
+    }
+
+    /// The first questions of the `dev` file with their answers.
+    fn examples(self, folder: &Path, subject: &str, shots: usize) -> Result<String, EvalError> {
+        let dev = questions(folder, "dev", subject)?;
+        if dev.len() < shots {
+            let reason = format!(
+                "shots = {shots}, but the `dev` file of {subject} has {} questions\nhint: lower `shots`",
+                dev.len()
+            );
+            return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
+        }
+        let shown = dev[..shots].iter().map(|question| {
+            let answer = match self {
+                Self::Letters => LETTERS[question.answer],
+                Self::Continuation | Self::Cloze => &question.choices[question.answer],
+            };
+            format!("{} {answer}\n\n", self.question(question))
+        });
+        Ok(shown.collect())
+    }
+}
+
+/// The questions of a subject's file.
+fn questions(folder: &Path, split: &str, subject: &str) -> Result<Vec<Question>, EvalError> {
+    let path = folder.join(split).join(format!("{subject}_{split}.csv"));
+    let csv = |source| EvalError::Csv { path: path.clone(), source };
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_path(&path).map_err(csv)?;
+    let mut questions = Vec::new();
+    for (place, record) in reader.records().enumerate() {
+        let record = record.map_err(csv)?;
+        let fields: Vec<&str> = record.iter().collect();
+        let line = record.position().map_or(0, csv::Position::line);
+        let wrong = |reason: String| EvalError::Row { path: path.clone(), line, reason };
+        let [question, a, b, c, d, answer] = fields[..] else {
+            let reason = format!(
+                "the row has {} columns; it needs six: the question, four choices and the answer",
+                fields.len()
+            );
+            return Err(wrong(reason));
+        };
+        if place == 0 && question == "question" && answer == "answer" {
+            continue;
+        }
+        if question.trim().is_empty() {
+            return Err(wrong("the question is empty".to_owned()));
+        }
+        let place = |letters: [&str; 4]| letters.iter().position(|letter| *letter == answer.trim());
+        let answer = place(LETTERS)
+            .or(place(["0", "1", "2", "3"]))
+            .ok_or_else(|| wrong(format!("the answer is {answer:?}; it must be one of A to D, or 0 to 3")))?;
+        let choices = [a, b, c, d].map(str::to_owned);
+        questions.push(Question { question: question.to_owned(), choices, answer });
+    }
+    if questions.is_empty() {
+        return Err(EvalError::Row { path, line: 1, reason: "the file has no questions".to_owned() });
+    }
+    Ok(questions)
+}
+
+impl Benchmark for Mmlu {
+    fn name(&self) -> &'static str {
+        KNOWN.name
+    }
+
+    fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    fn ask(&self) -> Ask {
+        Ask::Choose { template: self.keys.template }
+    }
+
+    fn judge(&self, item: &Item, answer: &Answer) -> Judgement {
+        let by_length = best_by_length(item, answer);
+        let chosen = match self.keys.format {
+            Format::Letters | Format::Continuation => best(answer),
+            Format::Cloze => by_length,
+        };
+        let right = |choice: Option<usize>| choice.is_some_and(|choice| item.right.contains(&choice));
+        let found = self.measures().iter().filter(|measure| measure.covers(item.group));
+        let outcomes = outcomes(found, |key| match key {
+            "truncated" => answer.truncated,
+            "accuracy_by_length" => right(by_length),
+            _ => right(chosen),
+        });
+        let verdict = if right(chosen) { "right" } else { "wrong" };
+        Judgement { verdict: verdict.to_owned(), fault: None, outcomes }
+    }
+
+    fn measures(&self) -> &'static [Measure] {
+        match self.keys.format {
+            Format::Continuation => &MEASURES,
+            Format::Letters | Format::Cloze => &MEASURES[..PLAIN],
+        }
+    }
+
+    fn groups(&self) -> &'static [Group] {
+        &GROUPS
+    }
+
+    fn rule(&self) -> &'static str {
+        match self.keys.format {
+            Format::Letters => "mmlu",
+            Format::Continuation => "mmlu_continuation",
+            Format::Cloze => "mmlu_cf",
+        }
+    }
+
+    fn method(&self) -> Method {
+        let shots = match self.keys.shots {
+            0 => "without examples".to_owned(),
+            1 => "after one example".to_owned(),
+            shots => format!("after {shots} examples"),
+        };
+        let template = if self.keys.template { "in the model's chat template" } else { "as plain text" };
+        Method {
+            asked: format!("Questions of MMLU's test files, {shots}, {template}."),
+            judged: match self.keys.format {
+                Format::Letters => {
+                    "The answer is the likeliest of the letters A to D, as in lm-evaluation-harness."
+                }
+                Format::Continuation => {
+                    "The answer is the likeliest of the four texts, as in lm-evaluation-harness's `mmlu_continuation`."
+                }
+                Format::Cloze => {
+                    "The answer is the text with the highest log-prob for each of its characters, as in lighteval's \
+                     `mmlu_cf`."
+                }
+            }
+            .to_owned(),
+            believed: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::benchmarks::tests::{describes_itself_consistently, shared_data};
+    use crate::{Judged, summarise};
+    use std::fs;
+
+    const HEADER: &str = "question,choice0,choice1,choice2,choice3,answer\n";
+    const TEST: &str = "\" Which is, of these, a bone?\",The femur,The liver,\"The \"\"iris\"\"\",A vein,0\nWhat beats?,Bone,Heart,Skin,Hair,B\n";
+    const DEV: &str = "What sees?,Eye,Ear,Nose,Toe,A\nWhat hears?,Eye,Ear,Nose,Toe,B\n";
+
+    fn folder(test: &str, dev: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (split, text) in [("test", test), ("dev", dev)] {
+            fs::create_dir(folder.path().join(split)).unwrap();
+            fs::write(folder.path().join(format!("{split}/anatomy_{split}.csv")), text).unwrap();
+        }
+        folder
+    }
+
+    fn settings(json: serde_json::Value) -> Settings {
+        let mut settings = json.as_object().unwrap().clone();
+        settings.entry("subjects").or_insert(vec!["anatomy"].into());
+        settings
+    }
+
+    fn opened(folder: &tempfile::TempDir, keys: serde_json::Value) -> Box<dyn Benchmark> {
+        open(folder.path(), settings(keys)).unwrap()
+    }
+
+    #[test]
+    fn questions_are_put_as_the_harnesses_put_them() {
+        let folder = folder(TEST, DEV);
+        let asked = |keys: serde_json::Value| {
+            let item = opened(&folder, keys).items()[0].clone();
+            (item.messages[0].content.clone(), item.options, item.id)
+        };
+        let letters = "The following are multiple choice questions (with answers) about anatomy.\n\n";
+        let question =
+            "Which is, of these, a bone?\nA. The femur\nB. The liver\nC. The \"iris\"\nD. A vein\nAnswer:";
+        let (context, options, id) = asked(serde_json::json!({"template": false}));
+        assert_eq!((context.as_str(), id.as_str()), (format!("{letters}{question}").as_str(), "anatomy/0"));
+        assert_eq!(options, [" A", " B", " C", " D"]);
+        let (context, options, _) = asked(serde_json::json!({"shots": 2}));
+        let shots = "What sees?\nA. Eye\nB. Ear\nC. Nose\nD. Toe\nAnswer: A\n\nWhat hears?\nA. Eye\nB. Ear\nC. Nose\nD. Toe\nAnswer: B\n\n";
+        assert_eq!(context, format!("{letters}{shots}{question}"));
+        assert_eq!(options, ["A", "B", "C", "D"]);
+        let (context, options, _) =
+            asked(serde_json::json!({"format": "continuation", "shots": 1, "template": false}));
+        assert_eq!(
+            context,
+            "The following are questions (with answers) about anatomy.\n\nQuestion: What sees?\nAnswer: Eye\n\n\
+             Question: Which is, of these, a bone?\nAnswer:"
+        );
+        assert_eq!(options, [" The femur", " The liver", " The \"iris\"", " A vein"]);
+        let (context, _, _) = asked(serde_json::json!({"format": "cloze"}));
+        // lighteval leaves the question as it is.
+        assert_eq!(
+            context,
+            "The following are questions about anatomy.\nQuestion:  Which is, of these, a bone?\nAnswer:"
+        );
+    }
+
+    #[test]
+    fn a_header_and_numbers_are_the_same_as_letters() {
+        let (plain, headed) =
+            (folder(TEST, DEV), folder(&format!("{HEADER}{}", TEST.replace(",B\n", ",1\n")), DEV));
+        let (plain, headed) = (opened(&plain, serde_json::json!({})), opened(&headed, serde_json::json!({})));
+        assert_eq!(plain.items(), headed.items());
+        assert_eq!(plain.items().iter().map(|item| item.right[0]).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(opened(&folder(TEST, DEV), serde_json::json!({"limit": 1})).items().len(), 1);
+    }
+
+    #[test]
+    fn rows_and_settings_that_do_not_fit_are_named() {
+        let error = |test: &str, keys: serde_json::Value| {
+            open(folder(test, DEV).path(), settings(keys)).err().unwrap().to_string()
+        };
+        let none = || serde_json::json!({});
+        for (test, keys, part) in [
+            ("What?,a,b,c,A\n", none(), "anatomy_test.csv, line 1: the row has 5 columns"),
+            ("What?,a,b,c,d,A\n\"Which\nof\",a,b,c,d,E\n", none(), "line 2: the answer is \"E\""),
+            (" ,a,b,c,d,A\n", none(), "the question is empty"),
+            (HEADER, none(), "the file has no questions"),
+            (TEST, serde_json::json!({"shots": 3}), "has 2 questions"),
+            (TEST, serde_json::json!({"format": "cloze", "shots": 1}), "without examples"),
+            (TEST, serde_json::json!({"subjects": ["anatomi"]}), "no subject `anatomi`"),
+            (TEST, serde_json::json!({"subjects": ["virology"]}), "virology_test.csv"),
+            (TEST, serde_json::json!({"shot": 1}), "unknown field `shot`"),
+        ] {
+            let error = error(test, keys);
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_right_choice_is_the_likeliest_or_the_likeliest_for_its_length() {
+        let folder = folder(TEST, DEV);
+        for format in ["letters", "continuation", "cloze"] {
+            let benchmark = opened(&folder, serde_json::json!({"format": format}));
+            describes_itself_consistently(&KNOWN, &*benchmark);
+            let judged = benchmark.items().iter().map(|item| {
+                // "Bone" and "Heart", "The femur" and "A vein": the longer loses in sum and wins by length, and is right.
+                let log_probs = match item.id.as_str() {
+                    "anatomy/0" => vec![-2.0, -9.0, -9.0, -3.0],
+                    _ => vec![-2.0, -2.4, -9.0, -9.0],
+                };
+                Judged::new(&*benchmark, item, Answer::chosen(item, log_probs, false))
+            });
+            let summary = summarise(&*benchmark, judged.collect::<Vec<_>>()).unwrap();
+            let right = |key| summary.rate(key).map(|rate| rate.count);
+            match format {
+                "letters" => assert_eq!((right("accuracy"), right("accuracy_by_length")), (Some(1), None)),
+                "continuation" => {
+                    assert_eq!((right("accuracy"), right("accuracy_by_length")), (Some(1), Some(2)));
+                }
+                _ => assert_eq!((right("accuracy"), right("accuracy_stem")), (Some(2), Some(2))),
+            }
+        }
+    }
+
+    #[test]
+    fn the_official_files_have_their_size() {
+        let Some(data) = shared_data("mmlu") else { return };
+        let benchmark = open(&data, Settings::new()).unwrap();
+        let items = benchmark.items();
+        assert_eq!(items.len(), 14_042);
+        let answers = [0, 1, 2, 3].map(|place| items.iter().filter(|item| item.right == [place]).count());
+        assert_eq!(answers, [3222, 3462, 3582, 3776]);
+        let with_five = open(&data, Settings::from_iter([("shots".to_owned(), 5.into())])).unwrap();
+        assert_eq!(with_five.items().len(), 14_042);
+    }
+}

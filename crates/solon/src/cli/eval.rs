@@ -1,0 +1,67 @@
+//! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused.
+
+use super::{ModelArgs, StageArgs, WeightsArgs};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use solon_eval::benchmarks;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// `solon eval`.
+#[derive(Args)]
+pub struct EvalArgs {
+    /// The benchmark
+    #[arg(value_parser = benchmark_names())]
+    pub benchmark: String,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    /// JSONL of prompts, of a benchmark over prompts: {"id", "prompt", "kind", "category"} [default: the project's
+    /// development prompts]
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// The published files, of any other benchmark: a file, or the folder that holds it
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Largest number of new tokens in an answer [default: 128]
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<NonZeroUsize>,
+    /// Where options are scored: put the questions as plain text, without the model's chat template
+    #[arg(long)]
+    pub no_chat_template: bool,
+    /// mmlu: subjects, separated by commas [default: all 57]
+    #[arg(long, value_delimiter = ',')]
+    pub subjects: Option<Vec<String>>,
+    /// mmlu: questions with their answers before each question [default: 0]
+    #[arg(long, value_name = "N")]
+    pub shots: Option<usize>,
+    /// mmlu: `letters`, `continuation` or `cloze` [default: letters]
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Ask only so many items, from the start [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+    /// Number of items asked at the same time. The result does not depend on it
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(63))]
+    pub batch: NonZeroUsize,
+    /// safety: a folder with XSTest's human-labelled completions; measures the refusal rule on them
+    #[arg(long, value_name = "FOLDER")]
+    pub xstest: Option<PathBuf>,
+    /// Write a JSONL row for each item to this file
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+    #[command(flatten)]
+    pub stage: StageArgs,
+    /// Print JSON; of benchmarks over prompts with every answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn benchmark_names() -> PossibleValuesParser {
+    benchmarks::ALL
+        .iter()
+        .map(|known| PossibleValue::new(known.name).help(known.about))
+        .collect::<Vec<_>>()
+        .into()
+}
