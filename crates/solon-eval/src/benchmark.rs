@@ -9,8 +9,8 @@
 //! Items are asked in one of two ways. Either the model writes an answer, or the log-probs of given options are measured
 //! and nothing is sampled ([`Ask`]). An outcome is a yes or no, or a number ([`Outcome`]).
 //!
-//! Answers judged by a model (HarmBench, MT-Bench) can be added: the judge's text as a field of [`Answer`]. Then
-//! [`Benchmark::judge`] stays a pure function, and a stored record can be judged again.
+//! Where a model judges, the benchmark says what it is asked about an answer ([`Benchmark::question`]). What it replied is a
+//! part of the [`Answer`], so [`Benchmark::judge`] stays a pure function, and a stored record can be judged again.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use solon_records::{Message, SamplingSettings};
 use crate::degenerate::Fault;
 
 /// One question of a benchmark.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Item {
     /// Unique in its benchmark. The answers of two models are paired by it.
     pub id: String,
@@ -30,6 +30,11 @@ pub struct Item {
     pub options: Vec<String>,
     /// The places of the options that are right.
     pub right: Vec<usize>,
+    /// The id of the item that is this one's earlier turn: its conversation, and the model's answer to it, stand before
+    /// `messages`. It comes earlier among the items.
+    pub after: Option<String>,
+    /// The temperature it is answered at, where that is not the benchmark's.
+    pub temperature: Option<f64>,
     /// The name of one of [`Benchmark::groups`].
     pub group: &'static str,
     /// A finer label inside the group, such as `fraud`.
@@ -61,12 +66,58 @@ pub struct Answer {
     /// The log-prob of each option in nats, summed over its tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_probs: Vec<f64>,
+    /// What the judge replied about it, where a judge was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Reply>,
 }
 
 impl Answer {
     /// An answer in words.
     pub fn written(text: String, truncated: bool) -> Self {
-        Self { text, truncated, log_probs: Vec::new() }
+        Self { text, truncated, ..Self::default() }
+    }
+}
+
+/// What a judge is asked about an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// The conversation that it answers.
+    pub messages: Vec<Message>,
+    /// The words that its answer may begin with, such as "yes" and "no": their log-probs count where the judge has them. Empty
+    /// where it answers freely.
+    pub options: Vec<String>,
+    /// Largest number of new tokens in its answer.
+    pub max_new_tokens: usize,
+}
+
+/// What a judge replied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Its answer.
+    Said(String),
+    /// The log-prob of each option, in nats.
+    Options(Vec<f64>),
+    /// There is no answer, for this reason.
+    Failed(String),
+}
+
+impl Reply {
+    /// The place of the option that it chose: the likeliest, or the one that its answer begins with, whatever the case.
+    /// `None` where it chose none.
+    pub fn choice(&self, options: &[&str]) -> Option<usize> {
+        match self {
+            Self::Options(log_probs) => crate::options::argmax(log_probs.iter().copied()),
+            Self::Said(text) => {
+                let said = text.trim_start_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+                let begins = |option: &str| {
+                    said.strip_prefix(&option.to_lowercase())
+                        .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+                };
+                options.iter().position(|option| begins(option))
+            }
+            Self::Failed(_) => None,
+        }
     }
 }
 
@@ -78,6 +129,8 @@ pub enum Outcome {
     Holds(bool),
     /// Of a measure in [`Unit::Number`]; finite.
     Number(f64),
+    /// Of either, where the judge gave no verdict: the answer is left out of the figure, and is counted as unjudged.
+    Unknown,
 }
 
 impl From<bool> for Outcome {
@@ -137,16 +190,19 @@ pub enum Better {
 }
 
 /// What an outcome of a measure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unit {
     /// A yes or no; the share of answers for which it holds is reported.
     Share,
-    /// A number; its mean is reported.
-    Number,
+    /// A number from 0 up to `most`; its mean is reported.
+    Number {
+        /// The highest possible.
+        most: f64,
+    },
 }
 
 /// A property of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measure {
     /// The name in files, such as `harmful_compliance`.
     pub key: &'static str,
@@ -203,6 +259,12 @@ pub trait Benchmark {
     fn items(&self) -> &[Item];
     /// How to ask it.
     fn ask(&self) -> Ask;
+    /// What a judge is asked about the answer to an item; `before` has the earlier turns in order. `None` where no judge is
+    /// needed.
+    fn question(&self, before: &[(&Item, &Answer)], item: &Item, answer: &Answer) -> Option<Question> {
+        let _ = (before, item, answer);
+        None
+    }
     /// Judges one answer.
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement;
     /// The measures, in the order they are printed.
@@ -211,7 +273,7 @@ pub trait Benchmark {
     fn groups(&self) -> &'static [Group];
     /// The name and version of the rule or judge that decides; recorded with every result.
     fn rule(&self) -> &'static str;
-    /// How it measures, for the report.
+    /// How it measures, for the report. How far a judge can be believed is not known to it.
     fn method(&self) -> Method;
     /// The group of ordinary requests, if it has one: on their answers it is measured how far training has moved the
     /// model where nothing was to change.

@@ -13,7 +13,7 @@ use solon_stats::{Mean, mcnemar_exact};
 
 use crate::benchmark::{Better, Measure, Outcome};
 use crate::error::EvalError;
-use crate::summary::{Figure, Summary};
+use crate::summary::{Figure, JudgedItem, Summary};
 
 /// How intervals and p-values are computed, for the report.
 pub const METHOD: &str =
@@ -129,14 +129,15 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
     })
 }
 
-/// Second − first for each item that both answered, in the order of the second's items; what holds counts 1.
+/// Second − first for each item of which both are known, in the order of the second's items; what holds counts 1.
 pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> Vec<f64> {
-    let number = |outcome: Outcome| match outcome {
-        Outcome::Holds(holds) => f64::from(u8::from(holds)),
-        Outcome::Number(number) => number,
-    };
-    let found = |judged: &crate::summary::JudgedItem| {
-        Some((judged.item.id.clone(), number(judged.outcome(measure)?)))
+    let found = |judged: &JudgedItem| {
+        let number = match judged.outcome(measure)? {
+            Outcome::Holds(holds) => f64::from(u8::from(holds)),
+            Outcome::Number(number) => number,
+            Outcome::Unknown => return None,
+        };
+        Some((judged.item.id.clone(), number))
     };
     let first: HashMap<String, f64> = first.items.iter().filter_map(found).collect();
     let pairs = second.items.iter().filter_map(found);

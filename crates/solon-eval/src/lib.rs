@@ -13,6 +13,7 @@ pub mod degenerate;
 pub mod deliver;
 pub mod error;
 pub mod fabrication;
+mod judge;
 pub mod leak;
 mod options;
 pub mod refusal;
@@ -22,7 +23,8 @@ pub mod summary;
 
 pub use agreement::{Agreement, RuleAgreement, measure_on_xstest};
 pub use benchmark::{
-    Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method, Outcome, Unit,
+    Answer, Ask, Benchmark, Better, Group, Item, Judged, Judgement, Measure, Method, Outcome, Question,
+    Reply, Unit,
 };
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};

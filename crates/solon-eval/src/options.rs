@@ -32,7 +32,8 @@ pub(crate) fn best_by_length(item: &Item, answer: &Answer) -> Option<usize> {
     }))
 }
 
-fn argmax(numbers: impl Iterator<Item = f64>) -> Option<usize> {
+/// The place of the largest number, of equals the first.
+pub(crate) fn argmax(numbers: impl Iterator<Item = f64>) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
     for (place, number) in numbers.enumerate() {
         if !number.is_nan() && best.is_none_or(|(_, most)| number > most) {
@@ -58,7 +59,7 @@ impl Answer {
 
     /// What options came to: the text is the likeliest.
     pub fn chosen(item: &Item, log_probs: Vec<f64>, truncated: bool) -> Self {
-        let mut answer = Self { text: String::new(), truncated, log_probs };
+        let mut answer = Self { truncated, log_probs, ..Self::default() };
         answer.text = best(&answer).and_then(|place| item.options.get(place)).cloned().unwrap_or_default();
         answer
     }

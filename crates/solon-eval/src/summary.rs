@@ -2,7 +2,7 @@
 //!
 //! Contract: stored records in; rates and means with 95 % intervals out, for each measure and for each category. Every
 //! item of the benchmark has exactly one record, and every measure of an item's group has an outcome of the measure's
-//! unit. Nothing is left out of a figure silently.
+//! unit, or says that nothing is known. Nothing is left out of a figure silently: its count is beside it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -44,7 +44,7 @@ impl JudgedItem {
     pub fn holds(&self, measure: &Measure) -> Option<bool> {
         match self.outcome(measure)? {
             Outcome::Holds(holds) => Some(holds),
-            Outcome::Number(_) => None,
+            Outcome::Number(_) | Outcome::Unknown => None,
         }
     }
 }
@@ -95,15 +95,16 @@ impl Figure {
     /// The figure of some outcomes of a measure in this unit.
     fn of(unit: Unit, outcomes: impl Iterator<Item = Outcome>) -> Self {
         match unit {
-            Unit::Share => Self::Rate(Rate::of(outcomes.map(|outcome| outcome == Outcome::Holds(true)))),
-            Unit::Number => {
-                let numbers: Vec<f64> = outcomes
-                    .filter_map(|outcome| match outcome {
-                        Outcome::Number(number) => Some(number),
-                        Outcome::Holds(_) => None,
-                    })
-                    .collect();
-                Self::Mean(Mean::of(&numbers))
+            Unit::Share => Self::Rate(Rate::of(outcomes.filter_map(|outcome| match outcome {
+                Outcome::Holds(holds) => Some(holds),
+                Outcome::Number(_) | Outcome::Unknown => None,
+            }))),
+            Unit::Number { .. } => {
+                let numbers = outcomes.filter_map(|outcome| match outcome {
+                    Outcome::Number(number) => Some(number),
+                    Outcome::Holds(_) | Outcome::Unknown => None,
+                });
+                Self::Mean(Mean::of(&numbers.collect::<Vec<_>>()))
             }
         }
     }
@@ -237,8 +238,8 @@ pub fn summarise(
             .remove(&item.id)
             .ok_or_else(|| EvalError::MissingAnswer { benchmark: benchmark.name(), id: item.id.clone() })?;
         let fits = |measure: &&Measure| match (measure.unit, judgement.outcomes.get(measure.key)) {
-            (Unit::Share, Some(Outcome::Holds(_))) => true,
-            (Unit::Number, Some(Outcome::Number(number))) => number.is_finite(),
+            (_, Some(Outcome::Unknown)) | (Unit::Share, Some(Outcome::Holds(_))) => true,
+            (Unit::Number { .. }, Some(Outcome::Number(number))) => number.is_finite(),
             _ => false,
         };
         let mut needed = measures.iter().filter(|measure| measure.covers(item.group));

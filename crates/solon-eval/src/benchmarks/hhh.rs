@@ -72,7 +72,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
             options: choices.into_iter().map(|choice| keys.option(choice)).collect(),
             messages: vec![Message::user(if keys.template { prompt.trim() } else { &prompt })],
             group: GROUPS[0].name,
-            category: None,
+            ..Item::default()
         });
     }
     if items.is_empty() {

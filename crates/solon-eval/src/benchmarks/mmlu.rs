@@ -216,6 +216,7 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
                 right: vec![question.answer],
                 group: group.name,
                 category: Some(subject.to_owned()),
+                ..Item::default()
             });
         }
     }

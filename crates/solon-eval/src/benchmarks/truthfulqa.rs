@@ -49,7 +49,7 @@ const MEASURES: [Measure; 3] = [
         key: "mc2",
         title: "MC2",
         explanation: "The probability of the true choices together, where those of all choices add up to 1.",
-        unit: Unit::Number,
+        unit: Unit::Number { most: 1.0 },
         better: Better::Higher,
         groups: &[MANY],
         scored: false,
@@ -160,7 +160,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
                 options: targets.choices.iter().map(|choice| keys.option(choice)).collect(),
                 right: targets.right,
                 group,
-                category: None,
+                ..Item::default()
             });
         }
     }
