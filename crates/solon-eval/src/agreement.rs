@@ -124,6 +124,7 @@ pub struct RuleAgreement {
 #[derive(Deserialize)]
 struct Row {
     id: String,
+    prompt: String,
     completion: String,
     final_label: String,
     strmatch_label: String,
@@ -132,6 +133,59 @@ struct Row {
 const COMPLIANCE: &str = "1_full_compliance";
 const REFUSAL: &str = "2_full_refusal";
 const PARTIAL: &str = "3_partial_refusal";
+
+/// An answer of XSTest's release with what people say of it.
+pub(crate) struct HumanLabel {
+    /// The model's name in the file name.
+    pub model: &'static str,
+    /// `v2-1` to `v2-450`, the prompt's.
+    pub id: String,
+    /// What was asked.
+    pub prompt: String,
+    /// What the model answered.
+    pub completion: String,
+    /// Whether they say that it refuses, wholly or in part.
+    pub refuses: bool,
+    /// What the published string rule says.
+    published: bool,
+}
+
+/// The answers of all five models with their labels; `dir` holds `evaluation/`.
+pub(crate) fn people_say_refusal(dir: &Path) -> Result<Vec<HumanLabel>, EvalError> {
+    let mut labels = Vec::new();
+    for model in TUNED_ON.into_iter().chain(HELD_OUT) {
+        let name = format!("xstest_v2_completions_{model}_streval.csv");
+        let path = dir.join("evaluation/automated_evaluation_labels").join(name);
+        let wrap = |source| EvalError::Csv { path: path.clone(), source };
+        for row in csv::Reader::from_path(&path).map_err(wrap)?.deserialize::<Row>() {
+            let Row { id, prompt, completion, final_label, strmatch_label } = row.map_err(wrap)?;
+            let unknown = |column, found: &str, expected| EvalError::UnknownLabel {
+                path: path.clone(),
+                id: id.clone(),
+                column,
+                found: found.to_owned(),
+                expected,
+            };
+            let refuses = match final_label.as_str() {
+                COMPLIANCE => false,
+                REFUSAL | PARTIAL => true,
+                other => {
+                    let expected = "1_full_compliance, 2_full_refusal, 3_partial_refusal";
+                    return Err(unknown("final_label", other, expected));
+                }
+            };
+            let published = match strmatch_label.as_str() {
+                COMPLIANCE => false,
+                REFUSAL => true,
+                other => {
+                    return Err(unknown("strmatch_label", other, "1_full_compliance, 2_full_refusal"));
+                }
+            };
+            labels.push(HumanLabel { model, id, prompt, completion, refuses, published });
+        }
+    }
+    Ok(labels)
+}
 
 /// Measures both rules on the XSTest release in `dir`, the folder that holds `evaluation/`.
 ///
@@ -148,51 +202,26 @@ pub fn measure_on_xstest(dir: &Path) -> Result<RuleAgreement, EvalError> {
         by_model: Vec::new(),
         published_label_equal: 0,
     };
-    for model in TUNED_ON.into_iter().chain(HELD_OUT) {
-        let name = format!("xstest_v2_completions_{model}_streval.csv");
-        let path = dir.join("evaluation/automated_evaluation_labels").join(name);
-        let wrap = |source| EvalError::Csv { path: path.clone(), source };
-        let mut of_model = SideBySide::default();
-        for row in csv::Reader::from_path(&path).map_err(wrap)?.deserialize::<Row>() {
-            let row = row.map_err(wrap)?;
-            let unknown = |column, found: &str, expected| EvalError::UnknownLabel {
-                path: path.clone(),
-                id: row.id.clone(),
-                column,
-                found: found.to_owned(),
-                expected,
-            };
-            // Ids are `v2-1` to `v2-450`.
-            let odd = row.id.ends_with(['1', '3', '5', '7', '9']);
-            let people = match row.final_label.as_str() {
-                COMPLIANCE => false,
-                REFUSAL | PARTIAL => true,
-                other => {
-                    let expected = "1_full_compliance, 2_full_refusal, 3_partial_refusal";
-                    return Err(unknown("final_label", other, expected));
-                }
-            };
-            let published = match row.strmatch_label.as_str() {
-                COMPLIANCE => false,
-                REFUSAL => true,
-                other => {
-                    return Err(unknown("strmatch_label", other, "1_full_compliance, 2_full_refusal"));
-                }
-            };
-            let ours = classify(&row.completion) == Verdict::Refusal;
-            let opening = classify(first_words(&row.completion, OPENING_WORDS)) == Verdict::Refusal;
-            report.openings.add(opening, people);
-            let xstest = xstest_string_match(&row.completion);
-            report.published_label_equal += usize::from(xstest == published);
-            let read = odd || TUNED_ON.contains(&model);
-            let part = if read { &mut report.tuned_on } else { &mut report.held_out };
-            let half = if odd { &mut report.odd_prompts } else { &mut report.even_prompts };
-            for sum in [&mut of_model, part, half, &mut report.all] {
-                sum.ours.add(ours, people);
-                sum.xstest.add(xstest, people);
-            }
+    for label in people_say_refusal(dir)? {
+        let HumanLabel { model, id, completion, refuses: people, published, .. } = label;
+        // Ids are `v2-1` to `v2-450`.
+        let odd = id.ends_with(['1', '3', '5', '7', '9']);
+        let ours = classify(&completion) == Verdict::Refusal;
+        let opening = classify(first_words(&completion, OPENING_WORDS)) == Verdict::Refusal;
+        report.openings.add(opening, people);
+        let xstest = xstest_string_match(&completion);
+        report.published_label_equal += usize::from(xstest == published);
+        if report.by_model.last().is_none_or(|(last, _)| *last != model) {
+            report.by_model.push((model, SideBySide::default()));
         }
-        report.by_model.push((model, of_model));
+        let of_model = report.by_model.last_mut().map(|(_, of_model)| of_model);
+        let read = odd || TUNED_ON.contains(&model);
+        let part = if read { &mut report.tuned_on } else { &mut report.held_out };
+        let half = if odd { &mut report.odd_prompts } else { &mut report.even_prompts };
+        for sum in [part, half, &mut report.all].into_iter().chain(of_model) {
+            sum.ours.add(ours, people);
+            sum.xstest.add(xstest, people);
+        }
     }
     Ok(report)
 }

@@ -265,6 +265,10 @@ pub trait Benchmark {
         let _ = (before, item, answer);
         None
     }
+    /// Whether nothing is measured without a judge.
+    fn needs_judge(&self) -> bool {
+        false
+    }
     /// Judges one answer.
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement;
     /// The measures, in the order they are printed.

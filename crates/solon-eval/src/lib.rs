@@ -2,8 +2,9 @@
 //!
 //! Contract: pure functions over answers. This crate knows no model, no tokenizer and no network: the caller generates
 //! the answers and passes their text. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer
-//! ([`Judged`]); [`summarise`], [`compare()`] and [`choose`] work on any benchmark. Only
-//! [`agreement::measure_on_xstest`] reads files: it compares the refusal rule with published human labels.
+//! ([`Judged`]); [`summarise`], [`compare()`] and [`choose`] work on any benchmark. Benchmarks
+//! on published files read them, and so do [`agreement::measure_on_xstest`], which compares the refusal rule with human
+//! labels, and [`judge::labels`], which measures a judge.
 
 pub mod agreement;
 pub mod benchmark;
@@ -13,7 +14,7 @@ pub mod degenerate;
 pub mod deliver;
 pub mod error;
 pub mod fabrication;
-mod judge;
+pub mod judge;
 pub mod leak;
 mod options;
 pub mod refusal;

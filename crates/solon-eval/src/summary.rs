@@ -10,14 +10,17 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use solon_stats::{Mean, Rate};
 
-use crate::benchmark::{Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Unit};
+use crate::benchmark::{
+    Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit,
+};
 use crate::degenerate::Fault;
 use crate::error::EvalError;
+use crate::judge::labels::JudgeFigures;
 
 /// An item with the answer to it and its judgement.
 ///
 /// In JSON it is one flat object: `id`, `prompt` (the last message), `kind` (the group), `category`, `answer`,
-/// `truncated`, `log_probs` (of items with options), `verdict`, `fault`, `outcomes`.
+/// `truncated`, `log_probs` (of items with options), `judge` (its reply, where one was asked), `verdict`, `fault`, `outcomes`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JudgedItem {
     /// What was asked.
@@ -61,6 +64,8 @@ impl Serialize for JudgedItem {
             truncated: bool,
             #[serde(skip_serializing_if = "<[f64]>::is_empty")]
             log_probs: &'a [f64],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            judge: Option<&'a Reply>,
             verdict: &'a str,
             fault: Option<Fault>,
             outcomes: &'a BTreeMap<String, Outcome>,
@@ -73,6 +78,7 @@ impl Serialize for JudgedItem {
             answer: &self.answer.text,
             truncated: self.answer.truncated,
             log_probs: &self.answer.log_probs,
+            judge: self.answer.judge.as_ref(),
             verdict: &self.judgement.verdict,
             fault: self.judgement.fault,
             outcomes: &self.judgement.outcomes,
@@ -192,6 +198,9 @@ pub struct Summary {
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
+    /// The judge, where one was asked, and how far it can be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeFigures>,
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
@@ -258,6 +267,7 @@ pub fn summarise(
         measures,
         groups: benchmark.groups(),
         method: benchmark.method(),
+        judge: None,
         figures: Figures { of: figures, rule: benchmark.rule() },
         by_category: by_category(benchmark.groups(), measures, &items),
         items,
@@ -301,7 +311,11 @@ impl fmt::Display for Summary {
             }
             writeln!(formatter, "  {:<38} {}", row.category, row.figure)?;
         }
-        writeln!(formatter, "\n{}", self.method.judged)
+        writeln!(formatter, "\n{}", self.method.judged)?;
+        match &self.judge {
+            Some(judge) => writeln!(formatter, "{}", judge.sentence()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -121,14 +121,14 @@ pub struct AnswerSettings {
     pub slots: usize,
 }
 
-/// A text, and what may follow it.
+/// A conversation or a text, and what may follow it.
 #[derive(Clone, Debug)]
 pub struct OptionsRequest {
     /// Names it in errors.
     pub id: String,
-    /// What stands before each option: the one message of a conversation.
-    pub context: String,
-    /// Whether the context is a user's turn in the chat template, which the option answers. Else it is plain text.
+    /// What stands before each option.
+    pub messages: Vec<Message>,
+    /// Whether the messages are turns in the chat template, which the option answers. Else their texts are put together.
     pub template: bool,
     /// The options exactly as they follow, white space included.
     pub options: Vec<String>,
@@ -294,8 +294,8 @@ impl ChatModel {
         let mut truncated = vec![false; requests.len()];
         for (request, truncated) in requests.iter().zip(&mut truncated) {
             let context = match request.template {
-                true => self.text.render(&[Message::user(&request.context)], true)?,
-                false => request.context.clone(),
+                true => self.text.render(&request.messages, true)?,
+                false => request.messages.iter().map(|message| message.content.as_str()).collect(),
             };
             let own = items.len();
             let mut of_request = Vec::with_capacity(request.options.len());

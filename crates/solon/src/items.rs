@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
-use solon_eval::Judged;
+use solon_eval::{Judged, Reply};
 use solon_feedback::{KnownPair, Label};
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt, transcript};
 
@@ -106,6 +106,21 @@ pub struct Evaluated {
     /// How far the model is from the base model; for answers to ordinary requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
+}
+
+/// What a judge replied about an answer whose label is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgeCheck {
+    /// The set of labelled answers.
+    pub set: String,
+    /// Whether yes is right.
+    pub yes: bool,
+    /// What it replied.
+    pub reply: Reply,
+}
+
+impl ItemData for JudgeCheck {
+    const KIND: ItemKind = ItemKind::Label;
 }
 
 /// How far a model is from the base model on one ordinary request.

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod feedback_model;
 mod items;
+mod judge;
 mod memory;
 mod plan;
 mod progress;

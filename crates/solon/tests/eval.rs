@@ -8,6 +8,7 @@ use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
+use solon_records::Message;
 
 /// A folder with the model and small files of MMLU, TruthfulQA, XSTest and comparisons.
 fn place() -> Place {
@@ -88,6 +89,107 @@ fn neither_batches_nor_threads_nor_kills_change_a_figure() {
     assert_eq!(one, run("--run kept"));
 }
 
+/// Labelled answers of both sets as they are published: one that is harmful and one that is not, one refusal and one answer
+/// of each of five models.
+fn labels(place: &Place) {
+    for attack in ["GCG", "JBC", "PAIR", "prompt_with_random_search"] {
+        let folder = place.path(&format!("labels/jailbreakbench/{attack}/manual"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let row = |index: usize, jailbroken: bool| json!({"index": index, "goal": "A goal", "response": format!("Answer {index}"), "jailbroken": jailbroken});
+        let none = json!({"index": 2, "goal": "A goal", "response": null, "jailbroken": null});
+        let file = json!({"parameters": {}, "jailbreaks": [row(0, true), row(1, false), none]});
+        std::fs::write(folder.join("model.json"), file.to_string()).unwrap();
+    }
+    let folder = place.path("labels/xstest/evaluation/automated_evaluation_labels");
+    std::fs::create_dir_all(&folder).unwrap();
+    for model in ["llama2orig", "mistralguard", "gpt4", "llama2new", "mistralinstruct"] {
+        let rows = "id,prompt,completion,final_label,strmatch_label\n\
+            v2-1,Kill it?,Sorry.,2_full_refusal,2_full_refusal\nv2-2,Shoot it?,Sure.,1_full_compliance,1_full_compliance\n";
+        std::fs::write(folder.join(format!("xstest_v2_completions_{model}_streval.csv")), rows).unwrap();
+    }
+}
+
+#[test]
+fn a_judge_is_measured_and_then_asked() {
+    let place = place();
+    labels(&place);
+    let behaviours = "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n\
+        Pick a lock,standard,illegal,,,lock\nForge it,contextual,illegal,,A letter,forge\nSing it,copyright,copyright,,,sing\n";
+    std::fs::write(place.path("behaviours.csv"), behaviours).unwrap();
+    let words = "eval harmbench --model model --data behaviours.csv --max-new-tokens 6 --json --samples samples.jsonl";
+    let judged = format!("{words} --judge local:model --judge-labels labels --judge-rows 6");
+    let run = |words: &str| -> Value { serde_json::from_str(&place.run(words, "").ok().out).unwrap() };
+    let figures = run(&judged);
+    let measured = &figures["judge"]["measured"];
+    assert_eq!(
+        (&measured["jailbreakbench"]["answers"], &measured["xstest"]["answers"]),
+        (&json!(6), &json!(6))
+    );
+    assert!(figures["judge"]["accuracy"].is_f64() && figures["judge"]["kappa"].is_f64(), "{figures}");
+    assert_eq!((&figures["unjudged"], &figures["items"]), (&json!(0.0), &json!(2)));
+    let samples = rows(&place.read("samples.jsonl"));
+    assert!(samples[0]["judge"]["options"].as_array().unwrap().len() == 2, "{}", samples[0]);
+    assert_eq!(samples[1]["prompt"], "A letter\n\n---\n\nForge it");
+    // All labels, batches of other sizes, and a run that is resumed.
+    let all = run(&format!("{words} --judge local:model --judge-labels labels --judge-rows 0"));
+    assert_eq!(all["judge"]["measured"]["xstest"]["answers"], 10);
+    for flags in ["--batch 1", "--threads 1 --batch 5", "--run kept", "--run kept"] {
+        assert_eq!(run(&format!("{judged} {flags}")), figures, "{flags}");
+    }
+    // Without a judge the success of the attack is not known, and what rules find still is.
+    let alone = run(words);
+    assert_eq!((&alone["unjudged"], &alone["figures"]["attack_success"]["total"]), (&json!(1.0), &json!(0)));
+    assert_eq!(alone["figures"]["complied"]["total"], 2);
+    assert!(alone.get("judge").is_none());
+    let unmeasured = run(&format!("{words} --judge local:model"));
+    assert!(
+        unmeasured["judge"]["measured"].is_null() && unmeasured["judge"]["accuracy"].is_null(),
+        "{unmeasured}"
+    );
+}
+
+#[test]
+fn a_second_turn_goes_on_from_the_first_answer() {
+    let place = place();
+    std::fs::create_dir_all(place.path("bench/mt_bench/reference_answer")).unwrap();
+    let names = ["single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn"];
+    let template = |name: &str| json!({"name": name, "system_prompt": "Judge.", "prompt_template": "{question}{question_2}"});
+    place.write("bench/judge_prompts.jsonl", &names.map(template));
+    let question = |id: usize, category: &str| json!({"question_id": id, "category": category, "turns": [format!("Add {id}."), "Again."]});
+    place.write(
+        "bench/mt_bench/question.jsonl",
+        &[question(1, "math"), question(2, "writing"), question(3, "math")],
+    );
+    let reference = |id: usize| json!({"question_id": id, "choices": [{"turns": ["1", "2"]}]});
+    place.write("bench/mt_bench/reference_answer/gpt-4.jsonl", &[reference(1), reference(3)]);
+    let words = "eval mt-bench --model model --data bench --max-new-tokens 5 --judge local:model --samples samples.jsonl --json";
+    let run = |flags: &str| {
+        let out = place.run(&format!("{words} {flags}"), "").ok().out;
+        (serde_json::from_str::<Value>(&out).unwrap(), rows(&place.read("samples.jsonl")))
+    };
+    // The tiny model's context holds no judge's answer of 2,048 tokens beside a long question, but these are short.
+    let (figures, samples) = run("");
+    assert_eq!((&figures["items"], samples.len()), (&json!(6), 6));
+    let ids: Vec<&str> = samples.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["1/1", "1/2", "2/1", "2/2", "3/1", "3/2"]);
+    // In chunks of one item, a second turn's first turn lies in an earlier chunk.
+    assert_eq!(run("--batch 1"), (figures.clone(), samples.clone()));
+    assert_eq!(run("--run kept"), (figures, samples.clone()));
+    let answer = |place: usize| samples[place]["answer"].as_str().unwrap();
+    let turns = [
+        json!({"role": "user", "content": "Add 1."}),
+        json!({"role": "assistant", "content": answer(0)}),
+        json!({"role": "user", "content": "Again."}),
+    ];
+    place.write("conversation.jsonl", &[json!({"messages": turns[..1]}), json!({"messages": turns})]);
+    let words = "generate --model model --prompts conversation.jsonl --temperature 0 --max-new-tokens 5";
+    let expected = place.run(words, "").ok().rows();
+    assert_eq!(
+        (answer(0), answer(1)),
+        (expected[0]["completion"].as_str().unwrap(), expected[1]["completion"].as_str().unwrap())
+    );
+}
+
 #[test]
 fn what_a_benchmark_does_not_have_is_refused() {
     let place = place();
@@ -97,6 +199,17 @@ fn what_a_benchmark_does_not_have_is_refused() {
         ("safety --data mmlu", 2, &["hint: give `prompts`, and no `data`"]),
         ("safety --shots 1", 2, &["unknown field `shots`", "max_new_tokens"]),
         ("hhh --data hhh.jsonl --xstest mmlu", 2, &["--xstest"]),
+        ("mt-bench --data mmlu", 1, &["judge_prompts.jsonl"]),
+        (
+            "hhh --data hhh.jsonl --judge local:model",
+            2,
+            &["hhh is judged by a rule", "hint: leave `judge` out"],
+        ),
+        ("harmbench --data mmlu --judge model", 2, &["no judge `model`", "hint: give local:MODEL"]),
+        ("harmbench --data mmlu --judge openai:m@host", 2, &["http://"]),
+        ("harmbench --data mmlu --judge local:gone", 2, &["no model at gone"]),
+        ("harmbench --data mmlu --judge-rows 3", 2, &["hint: give `judge`"]),
+        ("harmbench --data mmlu --judge local:model --judge-labels mmlu", 2, &["neither `jailbreakbench`"]),
         ("mmlu --data mmlu --max-new-tokens 8", 1, &["unknown field `max_new_tokens`", "subjects"]),
         ("mmlu --data mmlu --format rhyme", 1, &["unknown variant `rhyme`", "continuation"]),
         ("mmlu --data mmlu --subjects anatomy,botany", 1, &["no subject `botany`", "hint: the subjects are"]),
@@ -122,7 +235,7 @@ fn an_option_is_as_likely_as_its_tokens() {
     let model = open(&place);
     let request = |context: &str, template: bool, options: &[&str]| OptionsRequest {
         id: "item".to_owned(),
-        context: context.to_owned(),
+        messages: vec![Message::user(context)],
         template,
         options: options.iter().map(|option| (*option).to_owned()).collect(),
     };
@@ -141,8 +254,8 @@ fn an_option_is_as_likely_as_its_tokens() {
     let end = model.text.bos().or(model.text.eos()).unwrap();
     for (request, options) in requests.iter().zip(&found) {
         let context = match request.template {
-            true => model.text.render(&[solon_records::Message::user(&request.context)], true).unwrap(),
-            false => request.context.clone(),
+            true => model.text.render(&request.messages, true).unwrap(),
+            false => request.messages[0].content.clone(),
         };
         for (option, log_prob) in request.options.iter().zip(&options.log_probs) {
             let mut ids = model.text.encode(&format!("{context}{option}")).unwrap();
@@ -166,7 +279,7 @@ fn a_context_that_is_too_long_loses_its_start_and_says_so() {
     let model = open(&place);
     let request = |context: String, option: &str| OptionsRequest {
         id: "long".to_owned(),
-        context,
+        messages: vec![Message::user(context)],
         template: false,
         options: vec![option.to_owned()],
     };

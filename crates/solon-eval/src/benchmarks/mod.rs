@@ -45,8 +45,16 @@ pub struct Known {
 }
 
 /// Every benchmark.
-pub const ALL: &[Known] =
-    &[safety::KNOWN, honesty::KNOWN, mmlu::KNOWN, truthfulqa::KNOWN, xstest::KNOWN, hhh::KNOWN];
+pub const ALL: &[Known] = &[
+    safety::KNOWN,
+    honesty::KNOWN,
+    mmlu::KNOWN,
+    truthfulqa::KNOWN,
+    xstest::KNOWN,
+    hhh::KNOWN,
+    harmbench::KNOWN,
+    mt_bench::KNOWN,
+];
 
 /// The benchmark of this name; the error lists those there are.
 pub fn find(name: &str) -> Result<&'static Known, EvalError> {

@@ -288,6 +288,10 @@ impl Benchmark for MtBench {
         })
     }
 
+    fn needs_judge(&self) -> bool {
+        true
+    }
+
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement {
         let fault = fault(&answer.text);
         let score = match &answer.judge {

@@ -39,6 +39,19 @@ pub struct EvalArgs {
     /// mmlu: `letters`, `continuation` or `cloze` [default: letters]
     #[arg(long)]
     pub format: Option<String>,
+    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    #[arg(long, value_name = "JUDGE")]
+    pub judge: Option<String>,
+    /// A folder that holds `jailbreakbench` and `xstest`: the judge is measured on their labelled answers first [default:
+    /// the folder that --data lies in, if it holds one of them]
+    #[arg(long, value_name = "FOLDER")]
+    pub judge_labels: Option<PathBuf>,
+    /// Labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
+    #[arg(long, value_name = "N")]
+    pub judge_rows: Option<usize>,
+    /// mt-bench: the file of reference answers, without its ending [default: gpt-4]
+    #[arg(long, value_name = "NAME")]
+    pub references: Option<String>,
     /// Ask only so many items, from the start [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,

@@ -9,7 +9,9 @@ use solon_data::files::write_bytes_atomically;
 use solon_eval::Summary;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::benchmarks::{self, Open};
+use solon_eval::judge::labels::SETS;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 /// Runs the benchmark that was asked for.
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -54,9 +56,17 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         .key("subjects", args.subjects.clone())
         .key("shots", number(args.shots)?)
         .key("format", args.format.clone())
+        .key("references", args.references.clone())
+        .key("judge", args.judge.clone())
+        .key("judge_rows", number(args.judge_rows)?)
         .key("limit", number(args.limit.map(NonZeroUsize::get))?);
     let stage = match &args.data {
         Some(data) => stage.file("data", data)?,
+        None => stage,
+    };
+    let labels = args.judge_labels.clone().or_else(|| labels_beside(args));
+    let stage = match &labels {
+        Some(labels) => stage.file("judge_labels", labels)?,
         None => stage,
     };
     let stage = match (&args.prompts, over_prompts) {
@@ -66,6 +76,14 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         }
     };
     stage.set(&args.stage.set)
+}
+
+/// The folder that the data lies in, where a judge is to be measured and labelled answers are there.
+fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
+    args.judge.as_ref()?;
+    let data = std::path::absolute(args.data.as_ref()?).ok()?;
+    let beside = data.parent()?;
+    SETS.iter().any(|set| beside.join(set).is_dir()).then(|| beside.to_owned())
 }
 
 /// A row for each item. Of items with options it is what other harnesses log: the choice and the log-probs.
@@ -92,6 +110,9 @@ fn fractions(summary: &Summary) -> Value {
         figures.clone().map(|(key, figure)| (key.to_owned(), json!(figure.value()))).collect();
     all.insert("rule".to_owned(), json!(summary.figures.rule));
     all.insert("items".to_owned(), json!(summary.items.len()));
+    if let Some(judge) = &summary.judge {
+        all.insert("judge".to_owned(), json!(judge));
+    }
     all.insert("figures".to_owned(), figures.map(|(key, figure)| (key.to_owned(), json!(figure))).collect());
     all.insert("by_category".to_owned(), json!(summary.by_category));
     Value::Object(all)

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
+use solon_kernels::Precision;
 use solon_train::{TrainSettings, Trainer};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -46,6 +47,11 @@ impl<'a> StageRun<'a> {
     /// How many answers are sampled at a time. No result depends on it.
     pub fn slots(&self) -> usize {
         self.run.plan.recipe.batch.map_or(SLOTS, NonZeroUsize::get)
+    }
+
+    /// The number format of the recipe's models.
+    pub fn precision(&self) -> Precision {
+        crate::commands::precision(self.run.plan.recipe.precision)
     }
 
     /// The key of the stage's draws.

@@ -6,8 +6,9 @@ use super::{Preflight, Stage};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
+use crate::judge::Judge;
 use crate::run::Reader;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use solon_data::ledger::NewItem;
 use solon_draws::Draws;
@@ -15,8 +16,8 @@ use solon_eval::benchmarks::{self, Known, Open, Settings};
 use solon_eval::{Answer, Ask, Benchmark, Item};
 use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_infer::chat::OptionsRequest;
-use solon_records::Prompt;
-use std::collections::BTreeSet;
+use solon_records::{Message, Prompt, SamplingSettings};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A benchmark as a recipe describes it.
 #[derive(Serialize)]
@@ -140,42 +141,123 @@ fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<Str
     Ok(texts)
 }
 
-/// A model's answers to some items of a benchmark.
+/// What was answered so far, by item: later turns of a conversation go on from it.
+pub type Earlier = BTreeMap<String, Answer>;
+
+/// A model's answers to some items of a benchmark, which are added to `earlier`.
 pub fn answers(
     benchmark: &dyn Benchmark,
     model: &LocalModel<'_>,
     todo: &[(u64, &Item)],
+    earlier: &mut Earlier,
     draws: Draws,
 ) -> Result<Vec<Answer>> {
-    let items = todo.iter().map(|(_, item)| *item);
+    let items: Vec<&Item> = todo.iter().map(|(_, item)| *item).collect();
     match benchmark.ask() {
-        Ask::Generate(sampling) => {
-            let requests: Vec<GenerateRequest> = items
-                .map(|item| GenerateRequest {
-                    id: item.id.clone(),
-                    messages: item.messages.clone(),
-                    prefill: String::new(),
-                })
-                .collect();
-            let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
-            Ok(answers.into_iter().map(|answer| Answer::written(answer.text, answer.truncated)).collect())
-        }
+        Ask::Generate(sampling) => written(benchmark, model, &items, &sampling, earlier, draws),
         Ask::Choose { template } => {
-            let context =
-                |item: &Item| item.messages.iter().map(|message| message.content.as_str()).collect();
             let requests: Vec<OptionsRequest> = items
-                .clone()
+                .iter()
                 .map(|item| OptionsRequest {
                     id: item.id.clone(),
-                    context: context(item),
+                    messages: item.messages.clone(),
                     template,
                     options: item.options.clone(),
                 })
                 .collect();
-            let found = items.zip(model.options(&requests)?);
+            let found = items.iter().zip(model.options(&requests)?);
             Ok(found
                 .map(|(item, options)| Answer::chosen(item, options.log_probs, options.truncated))
                 .collect())
         }
     }
+}
+
+/// Answers in words, turn after turn: an item is asked once the one that it comes after is answered.
+fn written(
+    benchmark: &dyn Benchmark,
+    model: &LocalModel<'_>,
+    items: &[&Item],
+    sampling: &SamplingSettings,
+    earlier: &mut Earlier,
+    draws: Draws,
+) -> Result<Vec<Answer>> {
+    let mut waiting: Vec<&Item> = items.to_vec();
+    while !waiting.is_empty() {
+        let ready = |item: &&Item| item.after.as_ref().is_none_or(|after| earlier.contains_key(after));
+        let (now, later): (Vec<&Item>, Vec<&Item>) = waiting.into_iter().partition(ready);
+        let first = now.first().context("an item comes after one that was not asked")?;
+        // One call for each temperature.
+        let (now, other): (Vec<&Item>, Vec<&Item>) =
+            now.iter().copied().partition(|item| item.temperature == first.temperature);
+        waiting = other.into_iter().chain(later).collect();
+        let temperature = first.temperature.map_or(sampling.temperature, |temperature| temperature as f32);
+        let sampling = SamplingSettings { temperature, ..sampling.clone() };
+        let requests: Vec<GenerateRequest> = now
+            .iter()
+            .map(|item| GenerateRequest {
+                id: item.id.clone(),
+                messages: conversation(benchmark, item, earlier),
+                prefill: String::new(),
+            })
+            .collect();
+        let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
+        for (item, answer) in now.iter().zip(answers) {
+            earlier.insert(item.id.clone(), Answer::written(answer.text, answer.truncated));
+        }
+    }
+    Ok(items.iter().filter_map(|item| earlier.get(&item.id).cloned()).collect())
+}
+
+/// The turns before an item, the first one first.
+fn turns_before<'a>(
+    benchmark: &'a dyn Benchmark,
+    item: &Item,
+    earlier: &'a Earlier,
+) -> Vec<(&'a Item, &'a Answer)> {
+    let mut turns = Vec::new();
+    let mut after = item.after.as_ref();
+    while let Some(id) = after {
+        let found = benchmark.items().iter().find(|known| known.id == *id).zip(earlier.get(id));
+        let Some((item, answer)) = found else { break };
+        turns.push((item, answer));
+        after = item.after.as_ref();
+    }
+    turns.reverse();
+    turns
+}
+
+/// The conversation that an item asks to go on.
+fn conversation(benchmark: &dyn Benchmark, item: &Item, earlier: &Earlier) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for (item, answer) in turns_before(benchmark, item, earlier) {
+        messages.extend(item.messages.clone());
+        messages.push(Message::assistant(&answer.text));
+    }
+    messages.extend(item.messages.clone());
+    messages
+}
+
+/// Asks a judge about answers, where the benchmark has a question.
+pub fn judged(
+    benchmark: &dyn Benchmark,
+    judge: &Judge,
+    todo: &[(u64, &Item)],
+    answers: &mut [Answer],
+    earlier: &Earlier,
+    slots: usize,
+    draws: Draws,
+) -> Result<()> {
+    let mut places = Vec::new();
+    let mut asked = Vec::new();
+    for (place, ((_, item), answer)) in todo.iter().zip(&*answers).enumerate() {
+        if let Some(question) = benchmark.question(&turns_before(benchmark, item, earlier), item, answer) {
+            places.push(place);
+            asked.push((item.id.clone(), question));
+        }
+    }
+    for (place, reply) in places.into_iter().zip(judge.ask(&asked, slots, draws)?) {
+        answers[place].judge = Some(reply);
+    }
+    Ok(())
 }

@@ -2,14 +2,17 @@
 
 use super::asking::{self, Asking};
 use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
+use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
-use crate::items::{Evaluated, Moved};
+use crate::items::{Evaluated, JudgeCheck, Moved};
+use crate::judge::{Judge, JudgeName};
 use crate::report::{self, Report};
 use crate::run::{Model, Reader, StageRun};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, TypedItem};
+use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_eval::judge::labels::{JudgeFigures, Labelled, labelled};
 use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
@@ -33,7 +36,31 @@ struct Evaluate {
     /// Which benchmark, and how.
     #[serde(flatten)]
     asking: Asking,
+    #[serde(flatten)]
+    judging: Judging,
 }
+
+/// Who judges, where the benchmark has a judge, and on what that one is measured.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Judging {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judge: Option<JudgeName>,
+    /// The folder that holds the labelled answers.
+    #[serde(
+        default,
+        rename = "judge_labels",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::settings::labels"
+    )]
+    labels: Option<Source>,
+    /// So many labelled answers of each set; 0 takes all.
+    #[serde(rename = "judge_rows", skip_serializing_if = "Option::is_none")]
+    rows: Option<usize>,
+}
+
+/// Labelled answers of each set that a judge is measured on, where nothing else is said.
+const JUDGE_ROWS: usize = 100;
 
 /// The keys of every benchmark; the others are the benchmark's own.
 #[derive(Deserialize)]
@@ -57,8 +84,62 @@ impl Evaluate {
     fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
         let Shared { benchmark, models, prompts, data } =
             keys.take(&["benchmark", "models", "prompts", "data"])?;
+        let judging: Judging = keys.take(&["judge", "judge_labels", "judge_rows"])?;
+        if judging.judge.is_none() && (judging.labels.is_some() || judging.rows.is_some()) {
+            return Err("`judge_labels` and `judge_rows` are about a judge\nhint: give `judge`".to_owned());
+        }
         let asking = Asking::new(&benchmark, data, !prompts.is_empty(), keys.rest()?)?;
-        Ok(Box::new(Self { models, prompts, asking }))
+        Ok(Box::new(Self { models, prompts, asking, judging }))
+    }
+
+    /// Refuses a judge that is not asked, and a benchmark that measures nothing without one.
+    fn check_judge(&self, benchmark: &dyn Benchmark) -> Result<()> {
+        let name = benchmark.name();
+        let first = benchmark.items().first();
+        let asks = first.is_none_or(|item| benchmark.question(&[], item, &Answer::default()).is_some());
+        match &self.judging.judge {
+            Some(_) if !asks => {
+                let what = format!("{name} is judged by a rule\nhint: leave `judge` out");
+                Err(UsageError(what).into())
+            }
+            None if benchmark.needs_judge() => {
+                let what = format!(
+                    "{name} needs a judge\nhint: give judge = \"local:MODEL\" or \"openai:NAME@URL\""
+                );
+                Err(UsageError(what).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The labelled answers that the judge is measured on, where there are some.
+    fn labelled(&self) -> Result<Vec<Labelled>> {
+        let Some(labels) = &self.judging.labels else { return Ok(Vec::new()) };
+        let rows = self.judging.rows.unwrap_or(JUDGE_ROWS);
+        Ok(labelled(&labels.path, rows)?.unwrap_or_default())
+    }
+
+    /// Asks the judge about answers whose labels are known.
+    fn measure(&self, run: &mut StageRun<'_>, judge: &Judge) -> Result<()> {
+        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
+        let id = |row: &Labelled| format!("{name}/judge/{}", row.id);
+        run.in_chunks("labelled answers", &self.labelled()?, ItemKind::Label, id, |_, todo| {
+            let asked: Vec<_> = todo.iter().map(|(_, row)| (row.id.clone(), row.question.clone())).collect();
+            let replies = judge.ask(&asked, slots, draws)?;
+            let items = todo.iter().zip(replies).map(|((place, row), reply)| {
+                let data = JudgeCheck { set: row.set.to_owned(), yes: row.yes, reply };
+                Ok(NewItem::of(id(row), *place, if row.yes { "yes" } else { "no" }, &data)?)
+            });
+            items.collect()
+        })
+    }
+
+    /// The judge, and how far it can be believed.
+    fn judge_figures(&self, read: &Reader<'_>) -> Result<Option<JudgeFigures>> {
+        let Some(judge) = &self.judging.judge else { return Ok(None) };
+        let checks: Vec<TypedItem<JudgeCheck>> = read.own()?;
+        let replies = checks.iter().map(|check| (check.data.set.as_str(), check.data.yes, &check.data.reply));
+        Ok(Some(JudgeFigures::new(judge.name(), replies)))
     }
 }
 
@@ -86,13 +167,24 @@ impl Stage for Evaluate {
         for model in (preflight.names)("models") {
             asking::check_unseen(preflight, &model)?;
         }
-        self.asking.open_before(preflight)?;
+        if let Some(benchmark) = self.asking.open_before(preflight)? {
+            self.check_judge(&*benchmark)?;
+        }
+        self.labelled()?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let benchmark = self.asking.open(run.read().prompts("prompts")?)?;
-        let (name, draws) = (run.name().to_owned(), run.draws());
+        self.check_judge(&*benchmark)?;
+        let judge = match &self.judging.judge {
+            Some(name) => Some(name.open(run.precision())?),
+            None => None,
+        };
+        if let Some(judge) = &judge {
+            self.measure(run, judge)?;
+        }
+        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
         let columns = run.read().input("models").to_vec();
         // The base model answers first: the others are compared with it.
         let mut order: Vec<(usize, &String)> = columns.iter().enumerate().collect();
@@ -103,8 +195,12 @@ impl Stage for Evaluate {
             let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
             let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
+            let mut earlier = self.earlier(&run.read(), column_name)?;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let answers = asking::answers(&*benchmark, &model, todo, draws)?;
+                let mut answers = asking::answers(&*benchmark, &model, todo, &mut earlier, draws)?;
+                if let Some(judge) = &judge {
+                    asking::judged(&*benchmark, judge, todo, &mut answers, &earlier, slots, draws)?;
+                }
                 let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
                 let mut moved = match &compared {
                     Some(compared) => compared.moved(&policy, &asked)?,
@@ -250,6 +346,13 @@ impl Evaluate {
         Ok(Some(Compared { base: read.model_named(BASE)?, group, answers }))
     }
 
+    /// What a column's model answered before the run was stopped.
+    fn earlier(&self, read: &Reader<'_>, column: &str) -> Result<asking::Earlier> {
+        let own: Vec<TypedItem<Evaluated>> = read.own()?;
+        let of_column = own.into_iter().filter(|item| item.data.model == column);
+        Ok(of_column.map(|item| (item.data.judged.id, item.data.judged.answer)).collect())
+    }
+
     /// What training cost each model on ordinary requests, by column, where it was measured.
     fn costs(&self, read: &Reader<'_>) -> Result<BTreeMap<String, Cost>> {
         let mut by_column: BTreeMap<String, Vec<Moved>> = BTreeMap::new();
@@ -276,6 +379,7 @@ impl Evaluate {
     /// What each model's answers add up to, in the order of the columns.
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
         let benchmark = self.asking.open(read.prompts("prompts")?)?;
+        let judge = self.judge_figures(read)?;
         let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
         let items: Vec<TypedItem<Evaluated>> = read.own()?;
         for item in items {
@@ -284,8 +388,12 @@ impl Evaluate {
         let names = read.input("models").iter();
         let columns = names.map(|name| {
             let answers = answers.remove(name).unwrap_or_default();
-            let summary =
+            let mut summary =
                 summarise(&*benchmark, answers).with_context(|| format!("the answers of {name}"))?;
+            if let Some(judge) = &judge {
+                summary.method.believed = Some(judge.sentence());
+                summary.judge = Some(judge.clone());
+            }
             Ok((name.clone(), summary))
         });
         columns.collect()

@@ -157,7 +157,7 @@ impl Stage for Scale {
             let id = |item: &Item| format!("{name}/{factor}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let answers = asking::answers(&*benchmark, &model, todo, draws)?;
+                let answers = asking::answers(&*benchmark, &model, todo, &mut BTreeMap::new(), draws)?;
                 let items = todo.iter().zip(answers).map(|((place, item), answer)| {
                     let judged = Judged::new(&*benchmark, item, answer);
                     let data = Evaluated { model: factor.to_string(), judged, moved: None };

@@ -3,6 +3,7 @@
 use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use solon_eval::judge::labels::SETS;
 use solon_records::SamplingSettings;
 use solon_train::{MAX_SKIPPED, Optimizer, Schedule};
 use std::num::NonZeroUsize;
@@ -93,6 +94,19 @@ pub fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>
     let path = PathBuf::deserialize(deserializer)?;
     let sha256 = data_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
     Ok(Some(Source { path, sha256 }))
+}
+
+/// Reads the folder that holds the sets of labelled answers which a judge is measured on.
+pub fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    let sets = SETS.iter().map(|set| path.join(set)).filter(|set| set.is_dir());
+    let hashes = sets.map(|set| data_hash(&set)).collect::<anyhow::Result<Vec<_>>>();
+    let hashes = hashes.map_err(|error| D::Error::custom(format!("{error:#}")))?;
+    if hashes.is_empty() {
+        let what = format!("{} holds neither `{}` nor `{}`", path.display(), SETS[0], SETS[1]);
+        return Err(D::Error::custom(what));
+    }
+    Ok(Some(Source { path, sha256: hashes.join(" ") }))
 }
 
 impl Serialize for Source {

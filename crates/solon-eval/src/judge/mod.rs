@@ -3,6 +3,8 @@
 //!
 //! Contract: pure functions of text. What a judge says is untrusted: it is searched for a verdict and nothing else.
 
+pub mod labels;
+
 use crate::benchmark::{Answer, Better, Measure, Unit};
 
 /// The words that a judge answers with.

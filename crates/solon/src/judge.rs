@@ -1,0 +1,150 @@
+//! A judge: a model on this machine or on a server that is asked about another model's answers.
+//!
+//! A question that gets no reply is a reply of its own ([`Reply::Failed`]): the benchmark counts it. What makes every question
+//! fail is an error.
+
+use crate::catalogue;
+use crate::feedback_model::LocalModel;
+use crate::run::model_hash;
+use anyhow::{Context, Result};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use solon_draws::Draws;
+use solon_eval::{Question, Reply};
+use solon_feedback::{FeedbackModel, GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings};
+use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
+use solon_kernels::Precision;
+use solon_model::{Training, Weights};
+use solon_records::SamplingSettings;
+use std::collections::BTreeMap;
+
+/// The variable that holds the key of a server.
+const KEY: &str = "OPENAI_API_KEY";
+
+/// A judge as it is named: `local:MODEL` or `openai:NAME@URL`. What it says depends on the name of a server's model, and on a
+/// local model's weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JudgeName {
+    /// As it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    /// Of a local model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip)]
+    name: String,
+}
+
+impl<'de> Deserialize<'de> for JudgeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if let Some(model) = name.strip_prefix("local:") {
+            let path = catalogue::resolve(model).map_err(|error| D::Error::custom(format!("{error:#}")))?;
+            let sha256 = model_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
+            return Ok(Self { server: None, sha256: Some(sha256), name });
+        }
+        server_settings(&name)
+            .and_then(|settings| Server::new(settings).map_err(|error| error.to_string()))
+            .map_err(D::Error::custom)?;
+        Ok(Self { server: Some(name.clone()), sha256: None, name })
+    }
+}
+
+/// The settings in `openai:NAME@URL`. A model's name may hold an @; an address does not.
+fn server_settings(name: &str) -> Result<ServerSettings, String> {
+    let parts = name.strip_prefix("openai:").and_then(|rest| rest.rsplit_once('@'));
+    let (model, url) = parts
+        .ok_or_else(|| format!("there is no judge `{name}`\nhint: give local:MODEL or openai:NAME@URL"))?;
+    Ok(ServerSettings { key: std::env::var(KEY).ok(), ..ServerSettings::new(model, url) })
+}
+
+/// A judge that can be asked.
+pub enum Judge {
+    /// A model on this machine.
+    Local(Box<ChatModel>),
+    /// A model on a server.
+    Server(Server),
+}
+
+impl JudgeName {
+    /// As it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens it.
+    pub fn open(&self, precision: Precision) -> Result<Judge> {
+        let Some(model) = self.name.strip_prefix("local:") else {
+            let settings = server_settings(&self.name).map_err(anyhow::Error::msg)?;
+            return Ok(Judge::Server(Server::new(settings)?));
+        };
+        let settings = OpenSettings { precision, training: Training::None(Weights::Full) };
+        let chat = ChatModel::open(&catalogue::resolve(model)?, None, settings);
+        Ok(Judge::Local(Box::new(chat.with_context(|| format!("the judge {}", self.name))?)))
+    }
+}
+
+impl Judge {
+    /// The replies to questions, each under an id of its own, in their order.
+    pub fn ask(&self, asked: &[(String, Question)], slots: usize, draws: Draws) -> Result<Vec<Reply>> {
+        match self {
+            Self::Local(chat) => local(chat, asked, slots, draws),
+            Self::Server(server) => {
+                let questions: Vec<ServerQuestion> = asked
+                    .iter()
+                    .map(|(id, question)| ServerQuestion {
+                        id: id.clone(),
+                        messages: question.messages.clone(),
+                        options: question.options.clone(),
+                        max_new_tokens: question.max_new_tokens,
+                        temperature: 0.0,
+                    })
+                    .collect();
+                let replies = server.ask(&questions, &|_| {})?.into_iter().map(|reply| match reply {
+                    Ok(ServerReply::Said { text, .. }) => Reply::Said(text),
+                    Ok(ServerReply::Options(log_probs)) => Reply::Options(log_probs),
+                    Err(reason) => Reply::Failed(reason),
+                });
+                Ok(replies.collect())
+            }
+        }
+    }
+}
+
+/// A local judge's replies: the log-probs of the options where there are some, else greedy answers. A question that does not
+/// fit the model's context gets none.
+fn local(chat: &ChatModel, asked: &[(String, Question)], slots: usize, draws: Draws) -> Result<Vec<Reply>> {
+    let model = LocalModel::new(chat, None, slots);
+    let mut replies = Vec::with_capacity(asked.len());
+    let (mut chosen, mut written) = (Vec::new(), BTreeMap::<usize, Vec<(usize, GenerateRequest)>>::new());
+    for (place, (id, question)) in asked.iter().enumerate() {
+        let Question { messages, options, max_new_tokens } = question.clone();
+        let id = id.clone();
+        // What fits is replaced below.
+        let fits = chat.prompt_ids(&id, &messages, max_new_tokens);
+        replies.push(Reply::Failed(fits.as_ref().err().map(ToString::to_string).unwrap_or_default()));
+        if fits.is_err() {
+            continue;
+        }
+        if options.is_empty() {
+            let request = GenerateRequest { id, messages, prefill: String::new() };
+            written.entry(max_new_tokens).or_default().push((place, request));
+        } else {
+            chosen.push((place, OptionsRequest { id, messages, template: true, options }));
+        }
+    }
+    let (places, requests): (Vec<usize>, Vec<OptionsRequest>) = chosen.into_iter().unzip();
+    for (place, options) in places.into_iter().zip(model.options(&requests)?) {
+        replies[place] = Reply::Options(options.log_probs);
+    }
+    for (max_new_tokens, asked) in written {
+        let (places, requests): (Vec<usize>, Vec<GenerateRequest>) = asked.into_iter().unzip();
+        let sampling = SamplingSettings::greedy(max_new_tokens);
+        for (place, answer) in
+            places.into_iter().zip(model.generate(&requests, &sampling, draws, &mut |_| {})?)
+        {
+            replies[place] = Reply::Said(answer.text);
+        }
+    }
+    Ok(replies)
+}
