@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Serialize;
 use solon_stats::{Mean, mcnemar_exact};
 
-use crate::benchmark::{Better, Measure, Outcome};
+use crate::benchmark::{Better, Measure, Outcome, Unit};
 use crate::error::EvalError;
 use crate::summary::{Figure, JudgedItem, Summary};
 
@@ -49,6 +49,9 @@ pub struct ComparisonRow {
     pub explanation: &'static str,
     /// The direction that is an improvement.
     pub better: Better,
+    /// The highest value that it can have; 1 of a share.
+    #[serde(skip)]
+    pub most: f64,
     /// What it comes to in each column.
     #[serde(rename = "rates")]
     pub figures: Vec<Figure>,
@@ -93,6 +96,10 @@ pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Re
         measure: measure.title,
         explanation: measure.explanation,
         better: measure.better,
+        most: match measure.unit {
+            Unit::Share => 1.0,
+            Unit::Number { most } => most,
+        },
         figures: summaries.iter().map(|(_, summary)| summary.figures.of[measure.key]).collect(),
         tests: against
             .iter()

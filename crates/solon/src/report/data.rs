@@ -143,8 +143,15 @@ pub struct Measure {
     pub explanation: String,
     /// Which way is an improvement.
     pub better: Better,
+    /// 1 of a share, which is shown as a percentage; the highest possible of another number. Figures are parts of it.
+    #[serde(default = "one")]
+    pub most: f64,
     /// One for each column; `None` if that model was not measured.
     pub cells: Vec<Option<Rate>>,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// The direction that is an improvement.

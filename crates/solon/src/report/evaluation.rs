@@ -114,9 +114,9 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
 fn caption(evaluation: &Evaluation) -> String {
     match evaluation.columns.first() {
         Some(base) if evaluation.columns.len() > 1 => {
-            format!("Share of items, with its interval under it. Each model is compared with {base}.")
+            format!("Share of items or mean, with its interval under it. Each model is compared with {base}.")
         }
-        _ => "Share of items, with its interval under it.".to_owned(),
+        _ => "Share of items or mean, with its interval under it.".to_owned(),
     }
 }
 
@@ -141,7 +141,7 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure) {
             let class = format!("figure {}", cell.map_or("missing", |(_, change)| change.class()));
             html.element("td", &[("role", &"cell"), ("class", &class), ("data-label", column)], |html| {
                 match cell {
-                    Some((rate, change)) => figure(html, rate, *change),
+                    Some((rate, change)) => figure(html, rate, measure.most, *change),
                     None => html.leaf("span", &[("class", &"interval")], "not measured"),
                 }
             });
@@ -216,9 +216,22 @@ fn compared<'a>(columns: &'a [String], measure: &'a Measure) -> Vec<(&'a str, Op
     columns.iter().enumerate().map(|(i, column)| (column.as_str(), figure(i))).collect()
 }
 
-fn figure(html: &mut Html, rate: &Rate, change: Change) {
-    html.leaf("span", &[("class", &"rate")], percent(rate.rate));
-    html.leaf("span", &[("class", &"interval")], interval(rate.low, rate.high));
+/// A figure and its interval in words: a percentage, or a number up to `most`.
+fn shown(rate: &Rate, most: f64) -> (String, String) {
+    if most == 1.0 {
+        return (percent(rate.rate), interval(rate.low, rate.high));
+    }
+    let ends = match rate.low.is_finite() && rate.high.is_finite() {
+        true => format!("{} – {}", decimal(rate.low * most), decimal(rate.high * most)),
+        false => "no interval".to_owned(),
+    };
+    (decimal(rate.rate * most), ends)
+}
+
+fn figure(html: &mut Html, rate: &Rate, most: f64, change: Change) {
+    let (value, ends) = shown(rate, most);
+    html.leaf("span", &[("class", &"rate")], value);
+    html.leaf("span", &[("class", &"interval")], ends);
     let of = match rate.count {
         Some(holds) => format!("{} of {}", count(holds), count(rate.total)),
         None => format!("mean of {}", count(rate.total)),
@@ -235,21 +248,24 @@ fn figure(html: &mut Html, rate: &Rate, change: Change) {
     }
 }
 
-/// One line for each model: a dot at the figure and a whisker over its interval. All plots go from 0% to 100%.
+/// One line for each model: a dot at the figure and a whisker over its interval. All plots go from 0 to the highest possible.
 fn forest(html: &mut Html, measure: &Measure, figures: &[(&str, Option<(&Rate, Change)>)]) {
     let axis = Axis { low: 0.0, high: 1.0, start: 62.0, end: 222.0, step: 0.5 };
     let bottom = 6.0 + 18.0 * figures.len() as f64;
     let view_box = format!("0 0 240 {}", bottom + 18.0);
     html.element("svg", &[("class", &"forest"), ("viewBox", &view_box), ("role", &"img")], |html| {
         html.leaf("title", &[], format!("{}: figures and intervals", measure.name));
-        html.leaf("desc", &[], description(figures));
+        html.leaf("desc", &[], description(figures, measure.most));
         for (share, _) in axis.ticks() {
             let x = Length(axis.place(share));
             html.empty(
                 "line",
                 &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &"2"), ("y2", &Length(bottom))],
             );
-            let label = format!("{}%", share * 100.0);
+            let label = match measure.most {
+                1.0 => format!("{}%", share * 100.0),
+                most => format!("{}", share * most),
+            };
             html.leaf("text", &[("class", &"tick middle"), ("x", &x), ("y", &Length(bottom + 13.0))], label);
         }
         if let Some((_, Some((base, _)))) = figures.first()
@@ -311,13 +327,13 @@ fn clipped(name: &str) -> String {
     if short == name { short } else { format!("{short}…") }
 }
 
-fn description(figures: &[(&str, Option<(&Rate, Change)>)]) -> String {
+fn description(figures: &[(&str, Option<(&Rate, Change)>)], most: f64) -> String {
     let sentences: Vec<String> = figures
         .iter()
         .map(|(column, figure)| match figure {
             Some((rate, change)) => {
-                let interval = interval(rate.low, rate.high);
-                format!("{column}: {} ({interval}) {}.", percent(rate.rate), change.words())
+                let (value, ends) = shown(rate, most);
+                format!("{column}: {value} ({ends}) {}.", change.words())
             }
             None => format!("{column}: not measured."),
         })
@@ -365,6 +381,7 @@ mod tests {
             name: "harm".into(),
             explanation: String::new(),
             better: Better::Lower,
+            most: 1.0,
             cells: vec![None, Some(rate(f64::NAN, None))],
         };
         let columns = ["base", "sft", "dpo"].map(String::from).to_vec();
@@ -373,5 +390,14 @@ mod tests {
         let html = html.finish();
         assert_eq!(html.matches(">not measured<").count(), 2);
         assert!(!html.contains("NaN"), "{html}");
+    }
+
+    #[test]
+    fn a_score_is_shown_as_a_number() {
+        let score = Rate { count: None, ..rate(0.625, None) };
+        assert_eq!(shown(&score, 10.0), ("6.25".to_owned(), "5.75 – 6.75".to_owned()));
+        assert_eq!(shown(&score, 1.0).0, "62.5%");
+        let endless = Rate { low: f64::NEG_INFINITY, high: f64::INFINITY, ..score };
+        assert_eq!(shown(&endless, 10.0).1, "no interval");
     }
 }

@@ -25,6 +25,7 @@ fn full() -> Report {
         name: hostile(),
         explanation: hostile(),
         better,
+        most: 1.0,
         cells: vec![Some(rate(0.5)), Some(rate(after)), None],
     };
     Report {

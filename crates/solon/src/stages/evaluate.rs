@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::judge::labels::{JudgeFigures, Labelled, labelled};
-use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Summary, compare, summarise};
+use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Summary, Unit, compare, summarise};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
@@ -423,11 +423,18 @@ fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
     let others = columns.iter().skip(1);
     others
         .map(|(name, summary)| {
-            let scored = summary.measures.iter().filter(|measure| measure.scored);
-            let parts: Vec<String> = scored
+            let scored: Vec<_> = summary.measures.iter().filter(|measure| measure.scored).collect();
+            // The first measure of a benchmark without a score is what it is about.
+            let told = if scored.is_empty() { summary.measures.iter().take(1).collect() } else { scored };
+            let parts: Vec<String> = told
+                .into_iter()
                 .filter_map(|measure| {
                     let shown = |summary: &Summary| {
-                        Some(format!("{:.0} %", 100.0 * summary.figure(measure.key)?.value()))
+                        let value = summary.figure(measure.key)?.value();
+                        Some(match measure.unit {
+                            Unit::Share => format!("{:.0} %", 100.0 * value),
+                            Unit::Number { .. } => format!("{value:.2}"),
+                        })
                     };
                     let before =
                         first.and_then(shown).map(|before| format!("{before} → ")).unwrap_or_default();
@@ -451,9 +458,9 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
         let against_origin = origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?)));
         let [low, high] = figure.interval();
         Some(report::Rate {
-            rate: figure.value(),
-            low,
-            high,
+            rate: figure.value() / row.most,
+            low: low / row.most,
+            high: high / row.most,
             count: figure.rate().map(|rate| rate.count),
             total: figure.total(),
             p_value: p_value(Some(0)),
@@ -464,6 +471,7 @@ fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparis
         name: row.measure.to_owned(),
         explanation: row.explanation.to_owned(),
         better: row.better.into(),
+        most: row.most,
         cells: columns.iter().enumerate().map(|(column, (name, _))| cell(row, column, name)).collect(),
     });
     report::Evaluation {
