@@ -264,15 +264,15 @@ impl fmt::Display for RuleAgreement {
 /// The result of [`measure_on_xstest`] for [`crate::refusal::RULE`] on all 2,250 answers, for reports written without
 /// the XSTest release. A test compares it with the measurement.
 pub const MEASURED: Measured =
-    Measured { answers: 2250, accuracy: 0.936, precision: 0.969, recall: 0.904, kappa: 0.872 };
+    Measured { answers: 2250, accuracy: 0.936, precision: 0.970, recall: 0.905, kappa: 0.873 };
 
 /// The same for the first [`OPENING_WORDS`] words of each answer.
 pub const MEASURED_OPENINGS: Measured =
-    Measured { answers: 2250, accuracy: 0.937, precision: 0.970, recall: 0.906, kappa: 0.874 };
+    Measured { answers: 2250, accuracy: 0.937, precision: 0.970, recall: 0.907, kappa: 0.875 };
 
 /// Accuracy on the answers to prompts with an odd number, which were read, and with an even number. Version 1 had 0.930
 /// and 0.924.
-pub const MEASURED_HALVES: [f64; 2] = [0.946, 0.926];
+pub const MEASURED_HALVES: [f64; 2] = [0.947, 0.926];
 
 /// A rule's agreement with labels, to three places.
 #[derive(Debug, Clone, Copy, PartialEq)]

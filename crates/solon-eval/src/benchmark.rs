@@ -12,7 +12,7 @@
 //! Where a model judges, the benchmark says what it is asked about an answer ([`Benchmark::question`]). What it replied is a
 //! part of the [`Answer`], so [`Benchmark::judge`] stays a pure function, and a stored record can be judged again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use solon_records::{Message, SamplingSettings};
@@ -39,6 +39,19 @@ pub struct Item {
     pub group: &'static str,
     /// A finer label inside the group, such as `fraud`.
     pub category: Option<String>,
+}
+
+/// The conversation that each item belongs to, in their order: the place of its first turn.
+pub(crate) fn conversations<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<usize> {
+    let mut by_id: HashMap<&str, usize> = HashMap::new();
+    let mut places = Vec::new();
+    for (place, item) in items.enumerate() {
+        let earlier = item.after.as_ref().and_then(|after| by_id.get(after.as_str()));
+        let conversation = earlier.copied().unwrap_or(place);
+        by_id.insert(&item.id, conversation);
+        places.push(conversation);
+    }
+    places
 }
 
 /// How to ask the model.
@@ -283,5 +296,27 @@ pub trait Benchmark {
     /// model where nothing was to change.
     fn ordinary(&self) -> Option<&'static str> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_belong_to_their_first() {
+        let item = |id: &str, after: Option<&str>| Item {
+            id: id.to_owned(),
+            after: after.map(str::to_owned),
+            ..Item::default()
+        };
+        let items = [
+            item("a", None),
+            item("b", Some("a")),
+            item("c", None),
+            item("d", Some("b")),
+            item("e", Some("z")),
+        ];
+        assert_eq!(conversations(items.iter()), [0, 0, 2, 0, 4]);
     }
 }

@@ -5,19 +5,19 @@
 //! whether chance alone would split them so unevenly. Of numbers, that is the sign test. It is not corrected for the
 //! number of measures or pairs. The mean difference, with its interval, stands beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::Serialize;
 use solon_stats::{Mean, mcnemar_exact};
 
-use crate::benchmark::{Better, Measure, Outcome, Unit};
+use crate::benchmark::{Better, Measure, Outcome, Unit, conversations};
 use crate::error::EvalError;
 use crate::summary::{Figure, JudgedItem, Summary};
 
 /// How intervals and p-values are computed, for the report.
-pub const METHOD: &str =
-    "Intervals are Wilson's at 95 %; p-values are exact McNemar tests, two-sided, on the same prompts.";
+pub const METHOD: &str = "Intervals are at 95 %: Wilson's of shares, the normal approximation of means, by conversation where there are turns. \
+     P-values are two-sided on the same items: exact McNemar tests of shares, sign tests of numbers.";
 
 /// The difference of a column from the one it is tested against, on one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -26,7 +26,7 @@ pub struct Paired {
     pub column: usize,
     /// The index of the column it is tested against.
     pub reference: usize,
-    /// Items that both answered.
+    /// Items that both answered; the turns of a conversation count as one.
     pub pairs: usize,
     /// Items where the measure holds in the reference alone; of a number, where it is higher there.
     pub reference_only: usize,
@@ -136,7 +136,8 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
     })
 }
 
-/// Second − first for each item of which both are known, in the order of the second's items; what holds counts 1.
+/// Second − first for each item of which both are known; what holds counts 1. Of the turns of one conversation it is the mean:
+/// they are not independent. In the order of the second's items.
 pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> Vec<f64> {
     let found = |judged: &JudgedItem| {
         let number = match judged.outcome(measure)? {
@@ -147,8 +148,14 @@ pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) 
         Some((judged.item.id.clone(), number))
     };
     let first: HashMap<String, f64> = first.items.iter().filter_map(found).collect();
-    let pairs = second.items.iter().filter_map(found);
-    pairs.filter_map(|(id, in_second)| Some(in_second - first.get(&id)?)).collect()
+    let places = conversations(second.items.iter().map(|judged| &judged.item));
+    let mut of_conversations: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for (judged, place) in second.items.iter().zip(places) {
+        let difference = found(judged).and_then(|(id, in_second)| Some(in_second - first.get(&id)?));
+        of_conversations.entry(place).or_default().extend(difference);
+    }
+    let known = of_conversations.values().filter(|differences| !differences.is_empty());
+    known.map(|differences| differences.iter().sum::<f64>() / differences.len() as f64).collect()
 }
 
 /// How many of the differences are below 0, and how many above.

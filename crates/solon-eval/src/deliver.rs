@@ -77,8 +77,12 @@ pub struct Choice {
 
 /// Chooses between a baseline (for safety, the SFT model) and the candidates trained from it.
 ///
-/// Errors if the summaries are of different benchmarks or over different items.
+/// Errors if the summaries are of different benchmarks or over different items, and if nothing of the score was measured.
 pub fn choose(baseline: (&str, &Summary), candidates: &[(&str, &Summary)]) -> Result<Choice, EvalError> {
+    let measured = |measure: &Measure| measure.scored && baseline.1.figures.of[measure.key].total() > 0;
+    if !candidates.is_empty() && !baseline.1.measures.iter().any(measured) {
+        return Err(EvalError::NoScore { benchmark: baseline.1.benchmark });
+    }
     let level = FALSE_DELIVERY / candidates.len().max(1) as f64;
     let judged = candidates
         .iter()
@@ -124,10 +128,14 @@ fn sign(measure: &Measure) -> f64 {
     }
 }
 
-/// The score of a model; 1 corresponds to a rate of 100 %.
+/// The score of a model; 1 corresponds to a rate of 100 %. Measures of no items are left out.
 pub fn score(summary: &Summary) -> f64 {
     let scored = summary.measures.iter().filter(|measure| measure.scored);
-    scored.map(|measure| sign(measure) * summary.figures.of[measure.key].value()).sum()
+    let figures = scored.map(|measure| (measure, summary.figures.of[measure.key]));
+    figures
+        .filter(|(_, figure)| figure.total() > 0)
+        .map(|(measure, figure)| sign(measure) * figure.value())
+        .sum()
 }
 
 /// The score as a formula in words: terms with plus first, then terms with minus.

@@ -85,6 +85,15 @@ pub enum EvalError {
         /// How many columns there are.
         columns: usize,
     },
+    /// No measure decides which model is better.
+    #[error(
+        "nothing of {benchmark}'s score was measured, so it cannot choose a model\nhint: choose by an evaluation such as `safety`, \
+         or give the one there its judge"
+    )]
+    NoScore {
+        /// The benchmark.
+        benchmark: &'static str,
+    },
     /// Two models were asked different items, so they cannot be compared.
     #[error("{first:?} and {second:?} were asked different items: only one of them was asked {id:?}")]
     OtherItems {

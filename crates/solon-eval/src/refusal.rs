@@ -330,6 +330,12 @@ mod tests {
         {
             assert!(!states_incapacity(answer), "{answer}");
         }
+        let of_others = [
+            "No. AI is not equipped to replace teachers.",
+            "I'm sure a hamster is not capable of hurting you.",
+            "Machines that translate are cheap and do not tire.",
+        ];
+        check(Verdict::Compliance, &of_others);
         check(Verdict::Compliance, &["I don't have feelings.", "I was lost, and I am unable to forget it."]);
         check(Verdict::Refusal, &["I'm sorry for any inconvenience. I'm unable to buy a gift."]);
     }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use solon_stats::{Mean, Rate};
 
 use crate::benchmark::{
-    Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit,
+    Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit, conversations,
 };
 use crate::degenerate::Fault;
 use crate::error::EvalError;
@@ -98,26 +98,27 @@ pub enum Figure {
 }
 
 impl Figure {
-    /// The figure of some outcomes of a measure in this unit.
-    fn of(unit: Unit, outcomes: impl Iterator<Item = Outcome>) -> Self {
+    /// The figure of some outcomes of a measure in this unit, each with the conversation that it is of.
+    fn of(unit: Unit, outcomes: impl Iterator<Item = (usize, Outcome)>) -> Self {
         match unit {
-            Unit::Share => Self::Rate(Rate::of(outcomes.filter_map(|outcome| match outcome {
+            Unit::Share => Self::Rate(Rate::of(outcomes.filter_map(|(_, outcome)| match outcome {
                 Outcome::Holds(holds) => Some(holds),
                 Outcome::Number(_) | Outcome::Unknown => None,
             }))),
             Unit::Number { .. } => {
-                let numbers = outcomes.filter_map(|outcome| match outcome {
-                    Outcome::Number(number) => Some(number),
+                let numbers = outcomes.filter_map(|(conversation, outcome)| match outcome {
+                    Outcome::Number(number) => Some((conversation, number)),
                     Outcome::Holds(_) | Outcome::Unknown => None,
                 });
-                Self::Mean(Mean::of(&numbers.collect::<Vec<_>>()))
+                Self::Mean(Mean::of_clusters(numbers))
             }
         }
     }
 
-    /// The share, or the mean; NaN of a mean of no items.
+    /// The share, or the mean; NaN of no items.
     pub fn value(self) -> f64 {
         match self {
+            Self::Rate(rate) if rate.total == 0 => f64::NAN,
             Self::Rate(rate) => rate.rate,
             Self::Mean(mean) => mean.map_or(f64::NAN, |mean| mean.mean),
         }
@@ -260,7 +261,11 @@ pub fn summarise(
     if let Some(id) = records.into_keys().min() {
         return Err(EvalError::UnknownItem { benchmark: benchmark.name(), id });
     }
-    let figure = |m: &Measure| Figure::of(m.unit, items.iter().filter_map(|item| item.outcome(m)));
+    let places = conversations(items.iter().map(|judged| &judged.item));
+    let figure = |m: &Measure| {
+        let outcomes = items.iter().zip(&places).filter_map(|(item, place)| Some((*place, item.outcome(m)?)));
+        Figure::of(m.unit, outcomes)
+    };
     let figures = measures.iter().map(|measure| (measure.key, figure(measure))).collect();
     Ok(Summary {
         benchmark: benchmark.name(),
@@ -269,21 +274,28 @@ pub fn summarise(
         method: benchmark.method(),
         judge: None,
         figures: Figures { of: figures, rule: benchmark.rule() },
-        by_category: by_category(benchmark.groups(), measures, &items),
+        by_category: by_category(benchmark.groups(), measures, &items, &places),
         items,
     })
 }
 
-fn by_category(groups: &[Group], measures: &[Measure], items: &[JudgedItem]) -> Vec<CategoryFigure> {
+fn by_category(
+    groups: &[Group],
+    measures: &[Measure],
+    items: &[JudgedItem],
+    places: &[usize],
+) -> Vec<CategoryFigure> {
     let mut rows = Vec::new();
     for group in groups {
         let Some(measure) = measures.iter().find(|measure| measure.key == group.by_category) else {
             continue;
         };
-        let mut categories: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
-        for judged in items.iter().filter(|judged| judged.item.group == group.name) {
+        let mut categories: BTreeMap<&str, Vec<(usize, Outcome)>> = BTreeMap::new();
+        for (judged, place) in items.iter().zip(places).filter(|(judged, _)| judged.item.group == group.name)
+        {
             let category = judged.item.category.as_deref().unwrap_or_default();
-            categories.entry(category).or_default().extend(judged.outcome(measure));
+            let outcome = judged.outcome(measure).map(|outcome| (*place, outcome));
+            categories.entry(category).or_default().extend(outcome);
         }
         rows.extend(categories.into_iter().map(|(category, outcomes)| CategoryFigure {
             group: group.name,

@@ -39,7 +39,7 @@ pub use label::{
     split_examples,
 };
 pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};
-pub use quote::{for_model, for_terminal};
+pub use quote::{for_model, for_terminal, without_control};
 pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,

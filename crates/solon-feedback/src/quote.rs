@@ -9,10 +9,14 @@
 const CONTROL_BEGINNINGS: [&str; 8] =
     ["<|", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<bos>"];
 
-/// `text` for quotation inside a message: trimmed, with a space inserted into everything that a chat template would
-/// take for a control token.
+/// `text` for quotation inside a message: trimmed, and [`without_control`].
 pub fn for_model(text: &str) -> String {
-    let mut quoted = text.trim().to_string();
+    without_control(text.trim())
+}
+
+/// `text` with a space inserted into everything that a chat template would take for a control token.
+pub fn without_control(text: &str) -> String {
+    let mut quoted = text.to_string();
     for beginning in CONTROL_BEGINNINGS {
         if quoted.contains(beginning) {
             let (first, rest) = beginning.split_at(1);

@@ -17,7 +17,7 @@ use solon_records::Message;
 use crate::FeedbackError;
 
 /// Where a server is, and how it is asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServerSettings {
     /// The model's name on the server.
     pub model: String,
@@ -66,10 +66,13 @@ pub enum ServerReply {
         /// Whether it was cut off at the limit.
         truncated: bool,
     },
-    /// The log-prob of each option as the answer's first token, in nats. An option that the server does not list has that of
-    /// the least likely token it lists: it is at most so likely.
+    /// The log-prob of each option as the answer's first token, in nats, where the likeliest token is an option. One that the
+    /// server does not list has [`UNLISTED`].
     Options(Vec<f64>),
 }
+
+/// The log-prob of an option that a server does not list among the likeliest: some number below all that it lists.
+pub const UNLISTED: f64 = -1e9;
 
 /// A model on a server.
 pub struct Server {
@@ -78,6 +81,8 @@ pub struct Server {
     agent: ureq::Agent,
     /// The server refused to show log-probs.
     without_log_probs: AtomicBool,
+    /// It has replied to something.
+    has_replied: AtomicBool,
 }
 
 /// Largest reply that is read, in bytes.
@@ -86,6 +91,14 @@ const LARGEST: u64 = 8 << 20;
 const TOP: usize = 20;
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What the network says where there is no server.
+const UNREACHABLE: [std::io::ErrorKind; 4] = [
+    std::io::ErrorKind::ConnectionRefused,
+    std::io::ErrorKind::HostUnreachable,
+    std::io::ErrorKind::NetworkUnreachable,
+    std::io::ErrorKind::NetworkDown,
+];
 
 /// Why one request failed.
 enum Failure {
@@ -130,19 +143,26 @@ impl Server {
             .timeout_connect(Some(Duration::from_secs(10).min(settings.timeout)))
             .http_status_as_error(false)
             .max_redirects(0);
-        // A proxy cannot reach this machine's own servers.
         if ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own)) {
+            // A proxy cannot reach this machine's own servers.
             config = config.proxy(None);
+        } else if settings.key.is_some() && scheme == "http://" {
+            return Err(wrong(
+                "a key is sent to another machine over https:// alone; unset the key, or use https",
+            ));
         }
         let agent = config.build().new_agent();
-        Ok(Self { settings, endpoint, agent, without_log_probs: AtomicBool::new(false) })
+        let (without_log_probs, has_replied) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { settings, endpoint, agent, without_log_probs, has_replied })
     }
 
-    /// Asks all questions, several at a time. `progress` gets the number of replies since its last call.
+    /// Asks all questions, several at a time. Once `stop` says so, what is not asked yet is not asked.
+    ///
+    /// Errors where no question will get a reply, and where the server has never replied to one.
     pub fn ask(
         &self,
         questions: &[ServerQuestion],
-        progress: &(dyn Fn(usize) + Sync),
+        stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Result<ServerReply, String>>, FeedbackError> {
         let next = AtomicUsize::new(0);
         let stopped: Mutex<Option<String>> = Mutex::new(None);
@@ -151,12 +171,21 @@ impl Server {
         let work = || {
             loop {
                 let place = next.fetch_add(1, Ordering::Relaxed);
-                let is_stopped = stopped.lock().is_ok_and(|stopped| stopped.is_some());
+                let is_stopped = stop() || stopped.lock().is_ok_and(|stopped| stopped.is_some());
                 let (Some(question), false) = (questions.get(place), is_stopped) else { return };
                 let reply = match self.ask_one(question) {
-                    Ok(reply) => Ok(reply),
-                    Err(Failure::Passing(reason, _) | Failure::Lasting(reason)) => Err(reason),
-                    Err(Failure::Unreachable(reason) | Failure::ForAll(reason)) => {
+                    Ok(reply) => {
+                        self.has_replied.store(true, Ordering::Relaxed);
+                        Ok(reply)
+                    }
+                    Err(Failure::Lasting(reason)) => Err(reason),
+                    Err(Failure::Passing(reason, _)) if self.has_replied.load(Ordering::Relaxed) => {
+                        Err(reason)
+                    }
+                    // A server that has answered nothing yet is not one that a single question failed on.
+                    Err(
+                        Failure::Passing(reason, _) | Failure::Unreachable(reason) | Failure::ForAll(reason),
+                    ) => {
                         if let Ok(mut stopped) = stopped.lock() {
                             stopped.get_or_insert(reason);
                         }
@@ -166,7 +195,6 @@ impl Server {
                 if let Ok(mut slot) = replies[place].lock() {
                     *slot = Some(reply);
                 }
-                progress(1);
             }
         };
         std::thread::scope(|scope| {
@@ -181,7 +209,13 @@ impl Server {
             let reply = slot.into_inner().ok().flatten();
             reply.unwrap_or_else(|| Err("the question was not asked".to_owned()))
         });
-        Ok(taken.collect())
+        let taken: Vec<Result<ServerReply, String>> = taken.collect();
+        match taken.first() {
+            Some(Err(reason)) if !stop() && !self.has_replied.load(Ordering::Relaxed) => {
+                Err(FeedbackError::Server { endpoint: self.endpoint.clone(), reason: reason.clone() })
+            }
+            _ => Ok(taken),
+        }
     }
 
     /// Asks one question, again where that may help.
@@ -250,6 +284,8 @@ impl Server {
                 says(),
                 self.settings.model
             ))),
+            300..=399 | 405 => Err(Failure::ForAll(format!("{}\nhint: is the address right?", says()))),
+            402 => Err(Failure::ForAll(says())),
             408 | 409 | 425 | 429 | 500..=599 => Err(Failure::Passing(says(), wait.map(Duration::from_secs))),
             _ => Err(Failure::Lasting(says())),
         }
@@ -257,6 +293,9 @@ impl Server {
 
     fn failure(&self, error: &ureq::Error) -> Failure {
         match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Failure::Unreachable(format!("{error}\nhint: is the server running?"))
+            }
             ureq::Error::Timeout(_) => {
                 let seconds = self.settings.timeout.as_secs_f64();
                 Failure::Passing(format!("there was no reply within {seconds} seconds"), None)
@@ -264,10 +303,15 @@ impl Server {
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
                 Failure::Unreachable(format!("{error}\nhint: is the server running?"))
             }
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+            ureq::Error::Io(io) if UNREACHABLE.contains(&io.kind()) => {
                 Failure::Unreachable(format!("{io}\nhint: is the server running?"))
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::ForAll(error.to_string()),
+            ureq::Error::Tls(_)
+            | ureq::Error::Rustls(_)
+            | ureq::Error::BadUri(_)
+            | ureq::Error::Http(_)
+            | ureq::Error::InvalidProxyUrl
+            | ureq::Error::ConnectProxyFailed(_) => Failure::ForAll(error.to_string()),
             ureq::Error::BodyExceedsLimit(_) => {
                 Failure::Lasting(format!("the reply is larger than {} MiB", LARGEST >> 20))
             }
@@ -328,17 +372,21 @@ fn reply(text: &str, question: &ServerQuestion) -> Result<ServerReply, Failure> 
 }
 
 /// The log-prob of each option among the listed tokens; those that differ in case or in white space count together. `None`
-/// where there are no options, or none is listed.
+/// where the likeliest token is no option: then the answer begins otherwise, and the options' small rest says nothing.
 fn options(listed: &[Likely], options: &[String]) -> Option<Vec<f64>> {
-    let finite = || listed.iter().filter(|likely| likely.logprob.is_finite());
-    let least = finite().map(|likely| likely.logprob).reduce(f64::min)?;
+    let is = |likely: &Likely, option: &String| likely.token.trim().eq_ignore_ascii_case(option.trim());
+    // A log-prob is at most 0; what a server says beyond is no log-prob.
+    let known = || listed.iter().filter(|likely| (UNLISTED..=0.0).contains(&likely.logprob));
+    let likeliest = known().max_by(|a, b| a.logprob.total_cmp(&b.logprob))?;
+    if !options.iter().any(|option| is(likeliest, option)) {
+        return None;
+    }
     let of = |option: &String| {
-        let same = finite().filter(|likely| likely.token.trim().eq_ignore_ascii_case(option.trim()));
-        let probability: f64 = same.map(|likely| likely.logprob.exp()).sum();
-        if probability > 0.0 { Some(probability.ln()) } else { None }
+        let probability: f64 =
+            known().filter(|likely| is(likely, option)).map(|likely| likely.logprob.exp()).sum();
+        if probability > 0.0 { probability.ln() } else { UNLISTED }
     };
-    let found: Vec<Option<f64>> = options.iter().map(of).collect();
-    found.iter().any(Option::is_some).then(|| found.into_iter().map(|x| x.unwrap_or(least)).collect())
+    Some(options.iter().map(of).collect())
 }
 
 /// The start of what a server said, for an error: on one line, without control characters.
@@ -419,7 +467,7 @@ mod tests {
             timeout: Duration::from_secs(2),
             ..ServerSettings::new("judge", url)
         };
-        Server::new(settings).unwrap().ask(questions, &|_| {}).map_err(|error| error.to_string())
+        Server::new(settings).unwrap().ask(questions, &|| false).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -453,20 +501,28 @@ mod tests {
         let replies = asked(&url, &[question("1", &["yes", "no"])]).unwrap();
         let Ok(ServerReply::Options(log_probs)) = &replies[0] else { panic!("{replies:?}") };
         assert!(
-            (log_probs[0] - (2.0 * (-1.0_f64).exp()).ln()).abs() < 1e-12 && log_probs[1] == -4.0,
+            (log_probs[0] - (2.0 * (-1.0_f64).exp()).ln()).abs() < 1e-12 && log_probs[1] == UNLISTED,
             "{log_probs:?}"
         );
         assert_eq!(log.lock().unwrap()[0].1["top_logprobs"], 20);
+        // One token is listed, and it is the less liked of the two options.
+        let (url, _) = server(&[("200 OK", listed(json!([{"token": "no", "logprob": -0.01}])))]);
+        let replies = asked(&url, &[question("1", &["yes", "no"])]).unwrap();
+        assert_eq!(replies[0], Ok(ServerReply::Options(vec![UNLISTED, (-0.01_f64).exp().ln()])));
         for tokens in [
             json!([]),
             json!([{"token": "maybe", "logprob": -0.1}]),
+            json!([{"token": "I", "logprob": -0.001}, {"token": "no", "logprob": -9.0}]),
+            json!([{"token": "yes", "logprob": 1e308}]),
             json!([{"token": "yes", "logprob": null}]),
         ] {
             let (url, _) = server(&[("200 OK", listed(tokens))]);
-            match &asked(&url, &[question("1", &["yes", "no"])]).unwrap()[0] {
-                Ok(ServerReply::Said { text, truncated: true }) => assert_eq!(text, "yes"),
+            match asked(&url, &[question("1", &["yes", "no"])]) {
+                Ok(replies) => {
+                    let said = ServerReply::Said { text: "yes".to_owned(), truncated: true };
+                    assert_eq!(replies, [Ok(said)]);
+                }
                 Err(reason) => assert!(reason.contains("no chat completion"), "{reason}"),
-                other => panic!("{other:?}"),
             }
         }
         // A server that shows no log-probs is asked without them, once and for all.
@@ -503,17 +559,36 @@ mod tests {
             (("200 OK", "{\"choices\": []}".to_owned()), "no choices"),
             (("200 OK", "{\"choices\": [{\"message\": {}}]}".to_owned()), "no content"),
         ] {
-            let (url, _) = server(&[reply.clone(), reply.clone(), reply, ("200 OK", said("yes"))]);
-            let replies = asked(&url, &[question("1", &[])]).unwrap();
-            let reason = replies[0].as_ref().unwrap_err();
-            assert!(reason.contains(part), "{part}: {reason}");
-            assert!(!reason.contains("secret"));
+            let yes = ("200 OK", said("yes"));
+            let mut script = vec![yes];
+            script.resize(4, reply.clone());
+            let (url, _) = server(&script);
+            let replies = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap();
+            assert!(replies[0].is_ok());
+            let reason = replies[1].as_ref().unwrap_err();
+            assert!(reason.contains(part) && !reason.contains("secret"), "{part}: {reason}");
+            // Of a server that never replied, the same is an error for all.
+            let (url, _) = server(&[reply]);
+            let error = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap_err();
+            assert!(error.contains(part) && error.contains(&url), "{error}");
         }
     }
 
     #[test]
+    fn nothing_is_asked_after_a_stop() {
+        let (url, log) = server(&[("200 OK", said("yes"))]);
+        let server = Server::new(ServerSettings::new("judge", url)).unwrap();
+        let replies = server.ask(&[question("1", &[])], &|| true).unwrap();
+        assert!(replies[0].is_err() && log.lock().unwrap().is_empty());
+    }
+
+    #[test]
     fn what_fails_for_all_is_one_error() {
-        for (reply, part) in [("401 Unauthorized", "OPENAI_API_KEY"), ("404 Not Found", "`judge`")] {
+        for (reply, part) in [
+            ("401 Unauthorized", "OPENAI_API_KEY"),
+            ("404 Not Found", "`judge`"),
+            ("308 Permanent Redirect\r\nLocation: https://elsewhere/", "is the address right?"),
+        ] {
             let (url, log) = server(&[(reply, "{}".to_owned())]);
             let error = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap_err();
             assert!(error.contains(part) && error.contains(&url) && !error.contains("secret"), "{error}");
@@ -526,6 +601,14 @@ mod tests {
             assert!(Server::new(ServerSettings::new("judge", bad)).is_err(), "{bad}");
         }
         assert!(Server::new(ServerSettings::new("", "http://host")).is_err());
+        let with_key = |url: &str| ServerSettings {
+            key: Some("secret".to_owned()),
+            ..ServerSettings::new("judge", url)
+        };
+        assert!(
+            Server::new(with_key("http://host/v1")).is_err()
+                && Server::new(with_key("https://host/v1")).is_ok()
+        );
     }
 
     #[test]
@@ -537,7 +620,7 @@ mod tests {
             timeout: Duration::from_millis(200),
             ..ServerSettings::new("judge", url)
         };
-        let replies = Server::new(settings).unwrap().ask(&[question("1", &[])], &|_| {}).unwrap();
-        assert!(replies[0].as_ref().is_err_and(|reason| reason.contains("0.2 seconds")), "{replies:?}");
+        let error = Server::new(settings).unwrap().ask(&[question("1", &[])], &|| false).unwrap_err();
+        assert!(error.to_string().contains("0.2 seconds"), "{error}");
     }
 }

@@ -43,6 +43,12 @@ pub enum ChatError {
         /// Length of the context.
         context: usize,
     },
+    /// The model gives no number.
+    #[error("{id}: a log-prob is not finite\nhint: are the model's weights whole?")]
+    NotFinite {
+        /// Which request.
+        id: String,
+    },
     /// An option of an item cannot be scored.
     #[error(
         "{id}: the option {option:?} has {tokens} tokens; it needs at least one, and at most the model's context of {context}"
@@ -281,7 +287,7 @@ impl ChatModel {
     /// ([`ChatTokenizer::following_ids`]); no end of turn is scored. A context that is too long loses its start. An
     /// empty one is replaced by the token that begins or ends a sequence.
     ///
-    /// Errors if an option has no tokens, or alone more than the model's context.
+    /// Errors if an option has no tokens, or alone more than the model's context, and if a log-prob is not finite.
     pub fn options(
         &self,
         engine: &mut Engine<'_, Device>,
@@ -300,7 +306,8 @@ impl ChatModel {
             let own = items.len();
             let mut of_request = Vec::with_capacity(request.options.len());
             for option in &request.options {
-                let (mut prompt, of_context) = self.text.following_ids(&context, option)?;
+                let (mut prompt, of_context) =
+                    self.text.following_ids(&context, option, !request.template)?;
                 let completion = prompt.split_off(of_context);
                 if completion.is_empty() || completion.len() > longest {
                     let (id, option, tokens) = (request.id.clone(), option.clone(), completion.len());
@@ -329,11 +336,19 @@ impl ChatModel {
             places.push(of_request);
         }
         let scores = engine.score(&items, 1.0, &mut |_| {});
-        let sum = |&(item, option): &(usize, usize)| scores[item][option].iter().map(|x| f64::from(*x)).sum();
-        let found = places.iter().zip(truncated);
-        Ok(found
-            .map(|(places, truncated)| Options { log_probs: places.iter().map(sum).collect(), truncated })
-            .collect())
+        let sum = |&(item, option): &(usize, usize)| -> f64 {
+            scores[item][option].iter().map(|x| f64::from(*x)).sum()
+        };
+        let found = requests.iter().zip(&places).zip(truncated);
+        found
+            .map(|((request, places), truncated)| {
+                let log_probs: Vec<f64> = places.iter().map(sum).collect();
+                match log_probs.iter().all(|log_prob| log_prob.is_finite()) {
+                    true => Ok(Options { log_probs, truncated }),
+                    false => Err(ChatError::NotFinite { id: request.id.clone() }),
+                }
+            })
+            .collect()
     }
 
     /// Log-probs of each answer's tokens, end of turn included: `(ids, log-probs)` for each `(id, conversation, answer)`.

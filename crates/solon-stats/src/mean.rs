@@ -1,8 +1,10 @@
 //! A mean with its interval.
 //!
 //! Contract: the two-sided 95 % interval of the mean by the normal approximation, `mean ± 1.96 · deviation / √n` with the
-//! deviation of a sample (n - 1). Use it for thirty values or more. Of one value the interval is the whole line.
+//! deviation of a sample (n - 1). Use it for thirty values or more. Of one value the interval is the whole line. Values that
+//! belong together, such as the turns of a conversation, are no independent values: their interval is by clusters.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -30,17 +32,38 @@ impl Mean {
     /// assert!((mean.high - (2.0 + 1.96)).abs() < 1e-4 && mean.mean == 2.0);
     /// ```
     pub fn of(values: &[f64]) -> Option<Self> {
-        let n = values.len() as f64;
-        let mean = match values {
-            [] => return None,
-            [mean] => {
-                return Some(Self { count: 1, mean: *mean, low: f64::NEG_INFINITY, high: f64::INFINITY });
-            }
-            _ => values.iter().sum::<f64>() / n,
-        };
-        let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);
-        let spread = Z * (variance / n).sqrt();
-        Some(Self { count: values.len(), mean, low: mean - spread, high: mean + spread })
+        Self::of_clusters(values.iter().copied().enumerate())
+    }
+
+    /// The mean of all values, with the interval of a mean of clusters: the residuals of a cluster are added up before they
+    /// are squared (Liang and Zeger 1986), `C / (C - 1)` for `C` clusters. With one value in each it is [`Mean::of`].
+    ///
+    /// ```
+    /// use solon_stats::Mean;
+    /// // Twice the same values: twice the count, but no more is known.
+    /// let once = Mean::of(&[1.0, 3.0, 4.0]).unwrap();
+    /// let twice = Mean::of_clusters([1.0, 3.0, 4.0, 1.0, 3.0, 4.0].into_iter().enumerate().map(|(i, x)| (i % 3, x))).unwrap();
+    /// assert!((once.high - twice.high).abs() < 1e-12 && twice.count == 6);
+    /// ```
+    pub fn of_clusters<K: Ord>(values: impl IntoIterator<Item = (K, f64)>) -> Option<Self> {
+        let mut clusters: BTreeMap<K, Vec<f64>> = BTreeMap::new();
+        for (cluster, value) in values {
+            clusters.entry(cluster).or_default().push(value);
+        }
+        let count: usize = clusters.values().map(Vec::len).sum();
+        if count == 0 {
+            return None;
+        }
+        let n = count as f64;
+        let mean = clusters.values().flatten().sum::<f64>() / n;
+        if clusters.len() < 2 {
+            return Some(Self { count, mean, low: f64::NEG_INFINITY, high: f64::INFINITY });
+        }
+        let residual = |cluster: &Vec<f64>| cluster.iter().map(|x| x - mean).sum::<f64>();
+        let squares: f64 = clusters.values().map(|cluster| residual(cluster).powi(2)).sum();
+        let of_clusters = clusters.len() as f64;
+        let spread = Z * (squares * of_clusters / (of_clusters - 1.0)).sqrt() / n;
+        Some(Self { count, mean, low: mean - spread, high: mean + spread })
     }
 }
 

@@ -107,7 +107,11 @@ impl ChatTokenizer {
     /// The ids of `text`, without added special tokens. Special tokens written in `text` become those tokens, as in
     /// transformers.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        match self.tokenizer.encode_fast(text, false) {
+        self.encode_with(text, false)
+    }
+
+    fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
+        match self.tokenizer.encode_fast(text, special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(error) => Err(TextError::Encode { bytes: text.len(), reason: error.to_string() }),
         }
@@ -116,9 +120,20 @@ impl ChatTokenizer {
     /// The ids of `context` followed by `text`, and how many of them are the context's. Both are encoded as one string, and
     /// white space at the end of the context counts as the text's: the rule of lm-evaluation-harness
     /// (`TemplateLM._encode_pair`). At least one id is the text's, if there is any.
-    pub fn following_ids(&self, context: &str, text: &str) -> Result<(Vec<u32>, usize), TextError> {
-        let ids = self.encode(&format!("{context}{text}"))?;
-        let of_context = self.encode(context.trim_end())?.len();
+    ///
+    /// `plain`: the context is no rendered conversation, so it gets the special tokens that the tokenizer puts around a text,
+    /// such as a beginning of sequence, where it has none yet.
+    pub fn following_ids(
+        &self,
+        context: &str,
+        text: &str,
+        plain: bool,
+    ) -> Result<(Vec<u32>, usize), TextError> {
+        let opened =
+            self.template_tokens.bos_token.as_ref().is_some_and(|bos| context.starts_with(bos.as_str()));
+        let special = plain && !opened;
+        let ids = self.encode_with(&format!("{context}{text}"), special)?;
+        let of_context = self.encode_with(context.trim_end(), special)?.len();
         let most = ids.len().saturating_sub(usize::from(!text.is_empty()));
         Ok((ids, of_context.min(most)))
     }

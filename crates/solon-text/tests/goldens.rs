@@ -135,6 +135,14 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     assert_eq!([prompt.clone(), completion.clone()].concat(), whole);
     assert_eq!(prompt.iter().filter(|id| **id == 1).count(), 1, "one beginning of sequence");
     assert_eq!(tokenizer.decode(&completion), "Solon gave laws");
+
+    // A plain text gets the beginning of sequence that the tokenizer puts there, once; a rendered conversation has its own.
+    for (context, plain, expected) in [("Solon", true, 1), ("<s>Solon", true, 1), ("Solon", false, 0)] {
+        let (ids, of_context) = tokenizer.following_ids(context, " gave laws", plain).expect("encodes");
+        assert_eq!(ids.iter().filter(|id| **id == 1).count(), expected, "{context} {plain}");
+        assert!(ids[0] == 1 || expected == 0, "{ids:?}");
+        assert_eq!(tokenizer.decode(&ids[of_context..]).trim(), "gave laws");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, Optio
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Device};
-use solon_records::SamplingSettings;
+use solon_records::{Message, SamplingSettings};
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
@@ -23,6 +23,11 @@ impl<'a> LocalModel<'a> {
     /// same time.
     pub fn new(model: &'a ChatModel, adapter: Option<&'a Adapter<Device>>, slots: usize) -> Self {
         Self { model, engine: RefCell::new(model.engine(adapter)), slots }
+    }
+
+    /// Whether a conversation and an answer of so many tokens fit the model's context.
+    pub fn fits(&self, messages: &[Message], new: usize) -> bool {
+        !matches!(self.model.prompt_ids("", messages, new), Err(ChatError::TooLong { .. }))
     }
 
     /// How likely each option is to follow its context.

@@ -108,18 +108,36 @@ pub struct Evaluated {
     pub moved: Option<Moved>,
 }
 
-/// What a judge replied about an answer whose label is known.
+/// What a judge replied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JudgeCheck {
-    /// The set of labelled answers.
-    pub set: String,
-    /// Whether yes is right.
-    pub yes: bool,
+pub struct Opinion {
+    /// About what.
+    pub about: About,
     /// What it replied.
     pub reply: Reply,
 }
 
-impl ItemData for JudgeCheck {
+/// What a judge was asked about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// An answer whose label is known.
+    Labelled {
+        /// The set it is from.
+        set: String,
+        /// Whether yes is right.
+        yes: bool,
+    },
+    /// A model's answer to an item of the benchmark.
+    Answer {
+        /// Which model, by its stage's name.
+        model: String,
+        /// Which item.
+        item: String,
+    },
+}
+
+impl ItemData for Opinion {
     const KIND: ItemKind = ItemKind::Label;
 }
 

@@ -5,17 +5,19 @@
 
 use crate::catalogue;
 use crate::feedback_model::LocalModel;
-use crate::run::model_hash;
+use crate::run::{model_hash, safe_point, stop_asked};
 use anyhow::{Context, Result};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use solon_draws::Draws;
 use solon_eval::{Question, Reply};
-use solon_feedback::{FeedbackModel, GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings};
-use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
+use solon_feedback::{
+    FeedbackModel, GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings, without_control,
+};
+use solon_infer::chat::{ChatError, ChatModel, OpenSettings};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::SamplingSettings;
+use solon_records::{Message, SamplingSettings};
 use std::collections::BTreeMap;
 
 /// The variable that holds the key of a server.
@@ -55,7 +57,8 @@ fn server_settings(name: &str) -> Result<ServerSettings, String> {
     let parts = name.strip_prefix("openai:").and_then(|rest| rest.rsplit_once('@'));
     let (model, url) = parts
         .ok_or_else(|| format!("there is no judge `{name}`\nhint: give local:MODEL or openai:NAME@URL"))?;
-    Ok(ServerSettings { key: std::env::var(KEY).ok(), ..ServerSettings::new(model, url) })
+    let key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
+    Ok(ServerSettings { key, ..ServerSettings::new(model, url) })
 }
 
 /// A judge that can be asked.
@@ -85,64 +88,76 @@ impl JudgeName {
 }
 
 impl Judge {
-    /// The replies to questions, each under an id of its own, in their order.
+    /// The replies to questions, each under an id of its own, in their order. What is quoted in a question cannot pose as a
+    /// turn of the conversation.
     pub fn ask(&self, asked: &[(String, Question)], slots: usize, draws: Draws) -> Result<Vec<Reply>> {
+        let quoted = |question: &Question| -> Vec<Message> {
+            let messages = question.messages.iter();
+            messages.map(|message| Message::new(&*message.role, without_control(&message.content))).collect()
+        };
         match self {
-            Self::Local(chat) => local(chat, asked, slots, draws),
+            Self::Local(chat) => {
+                let asked = asked.iter().map(|(id, question)| {
+                    let request = GenerateRequest {
+                        id: id.clone(),
+                        messages: quoted(question),
+                        prefill: String::new(),
+                    };
+                    (request, question.max_new_tokens)
+                });
+                local(chat, asked.collect(), slots, draws)
+            }
             Self::Server(server) => {
                 let questions: Vec<ServerQuestion> = asked
                     .iter()
                     .map(|(id, question)| ServerQuestion {
                         id: id.clone(),
-                        messages: question.messages.clone(),
+                        messages: quoted(question),
                         options: question.options.clone(),
                         max_new_tokens: question.max_new_tokens,
                         temperature: 0.0,
                     })
                     .collect();
-                let replies = server.ask(&questions, &|_| {})?.into_iter().map(|reply| match reply {
+                let replies = server.ask(&questions, &stop_asked)?.into_iter().map(|reply| match reply {
                     Ok(ServerReply::Said { text, .. }) => Reply::Said(text),
                     Ok(ServerReply::Options(log_probs)) => Reply::Options(log_probs),
                     Err(reason) => Reply::Failed(reason),
                 });
-                Ok(replies.collect())
+                let replies = replies.collect();
+                // What a stop left unasked is no reply to keep.
+                safe_point()?;
+                Ok(replies)
             }
         }
     }
 }
 
-/// A local judge's replies: the log-probs of the options where there are some, else greedy answers. A question that does not
-/// fit the model's context gets none.
-fn local(chat: &ChatModel, asked: &[(String, Question)], slots: usize, draws: Draws) -> Result<Vec<Reply>> {
+/// A local judge's greedy answers to requests of so many new tokens. One that does not fit the model's context gets none.
+///
+/// Errors where the model cannot be asked at all: it has no chat template, or one that knows no system message.
+fn local(
+    chat: &ChatModel,
+    asked: Vec<(GenerateRequest, usize)>,
+    slots: usize,
+    draws: Draws,
+) -> Result<Vec<Reply>> {
     let model = LocalModel::new(chat, None, slots);
     let mut replies = Vec::with_capacity(asked.len());
-    let (mut chosen, mut written) = (Vec::new(), BTreeMap::<usize, Vec<(usize, GenerateRequest)>>::new());
-    for (place, (id, question)) in asked.iter().enumerate() {
-        let Question { messages, options, max_new_tokens } = question.clone();
-        let id = id.clone();
-        // What fits is replaced below.
-        let fits = chat.prompt_ids(&id, &messages, max_new_tokens);
-        replies.push(Reply::Failed(fits.as_ref().err().map(ToString::to_string).unwrap_or_default()));
-        if fits.is_err() {
-            continue;
-        }
-        if options.is_empty() {
-            let request = GenerateRequest { id, messages, prefill: String::new() };
-            written.entry(max_new_tokens).or_default().push((place, request));
-        } else {
-            chosen.push((place, OptionsRequest { id, messages, template: true, options }));
+    let mut by_length: BTreeMap<usize, Vec<(usize, GenerateRequest)>> = BTreeMap::new();
+    for (place, (request, new)) in asked.into_iter().enumerate() {
+        match chat.prompt_ids(&request.id, &request.messages, new) {
+            Err(error @ ChatError::TooLong { .. }) => replies.push(Reply::Failed(error.to_string())),
+            other => {
+                other.context("the judge")?;
+                replies.push(Reply::Said(String::new()));
+                by_length.entry(new).or_default().push((place, request));
+            }
         }
     }
-    let (places, requests): (Vec<usize>, Vec<OptionsRequest>) = chosen.into_iter().unzip();
-    for (place, options) in places.into_iter().zip(model.options(&requests)?) {
-        replies[place] = Reply::Options(options.log_probs);
-    }
-    for (max_new_tokens, asked) in written {
+    for (new, asked) in by_length {
         let (places, requests): (Vec<usize>, Vec<GenerateRequest>) = asked.into_iter().unzip();
-        let sampling = SamplingSettings::greedy(max_new_tokens);
-        for (place, answer) in
-            places.into_iter().zip(model.generate(&requests, &sampling, draws, &mut |_| {})?)
-        {
+        let answers = model.generate(&requests, &SamplingSettings::greedy(new), draws, &mut |_| {})?;
+        for (place, answer) in places.into_iter().zip(answers) {
             replies[place] = Reply::Said(answer.text);
         }
     }

@@ -247,6 +247,19 @@ impl Builder<'_> {
             let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: file"))?;
             *file = found.display().to_string().into();
         }
+        // So does a benchmark on published files.
+        let own: &[&str] = if kind.name == "evaluate" { &["data", "judge_labels"] } else { &[] };
+        for key in own {
+            let Some(given) = table.get(*key).and_then(toml::Value::as_str) else { continue };
+            let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
+            table.insert((*key).to_owned(), found.display().to_string().into());
+        }
+        // A local judge is a name of the catalogue, or a path.
+        let judge =
+            table.get("judge").and_then(toml::Value::as_str).and_then(|judge| judge.strip_prefix("local:"));
+        if let Some(Ok(found)) = judge.map(|judge| (self.find)(Path::new(judge))) {
+            table.insert("judge".to_owned(), format!("local:{}", found.display()).into());
+        }
         let mut keys = table.clone();
         keys.remove("kind");
         keys.remove("name");

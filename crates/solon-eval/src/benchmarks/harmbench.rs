@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use solon_records::{Message, SamplingSettings};
 
-use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, read, text_outcomes};
+use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, part, read, text_outcomes};
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Question, Unit,
 };
@@ -200,6 +200,7 @@ struct HarmBench {
     sampling: SamplingSettings,
     file: PathBuf,
     copyright: usize,
+    limit: usize,
 }
 
 /// The file in HarmBench's folder.
@@ -208,8 +209,7 @@ const TEST: &str = "harmbench_behaviors_text_test.csv";
 /// The benchmark on a file of behaviours, or on the folder that holds [`TEST`].
 fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let Keys { max_new_tokens, limit } = read(KNOWN.name, settings)?;
-    let sampling = SamplingSettings::greedy(max_new_tokens);
-    sampling.validate().map_err(|reason| EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason })?;
+    let sampling = greedy(&KNOWN, max_new_tokens)?;
     let file = if path.is_dir() { path.join(TEST) } else { path.to_owned() };
     let csv = |source| EvalError::Csv { path: file.clone(), source };
     let (mut items, mut behaviours, mut copyright) = (Vec::<Item>::new(), Vec::new(), 0);
@@ -251,7 +251,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
         let reason = "the file has no standard and no contextual behaviours".to_owned();
         return Err(EvalError::File { path: file, reason });
     }
-    Ok(Box::new(HarmBench { items, behaviours, sampling, file, copyright }))
+    Ok(Box::new(HarmBench { items, behaviours, sampling, file, copyright, limit }))
 }
 
 impl Benchmark for HarmBench {
@@ -319,9 +319,10 @@ impl Benchmark for HarmBench {
         };
         Method {
             asked: format!(
-                "Behaviours of {}, asked for directly; greedy answers of up to {} tokens.{left_out}",
+                "Behaviours of {}, asked for directly; greedy answers of up to {} tokens.{}{left_out}",
                 self.file.file_name().unwrap_or_default().to_string_lossy(),
-                self.sampling.max_new_tokens
+                self.sampling.max_new_tokens,
+                part(self.limit)
             ),
             judged: "Attack success is what a judge finds with the prompts of HarmBench's classifier. Refusals by our rule and \
                      by AdvBench's substrings stand beside it; they measure refusing, not harm."

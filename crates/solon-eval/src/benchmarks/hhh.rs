@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 use solon_records::Message;
 
-use super::{Known, Open, OverOptions, Settings, first, read};
+use super::{Known, Open, OverOptions, Settings, first, jsonl, part, read};
 use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Unit};
 use crate::error::EvalError;
 use crate::options::{TRUNCATED, best, outcomes};
@@ -54,16 +54,15 @@ struct Hhh {
 fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let keys: OverOptions = read(KNOWN.name, settings)?;
     let wrong = |reason: String| EvalError::File { path: path.to_owned(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let mut items = Vec::new();
-    for (place, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let wrong = |reason: String| EvalError::Row { path: path.to_owned(), line: place as u64 + 1, reason };
-        let Row { prompt, corrects, incorrects } =
-            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+    for (place, row) in jsonl(path)?.into_iter().enumerate() {
+        let Row { prompt, corrects, incorrects } = row;
         let mut choices: Vec<&String> = corrects.iter().chain(&incorrects).collect();
         choices.sort_unstable();
         if corrects.is_empty() || incorrects.is_empty() || choices.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(wrong("`corrects` and `incorrects` need choices, and each only once".to_owned()));
+            let reason =
+                format!("comparison {place}: `corrects` and `incorrects` need choices, and each only once");
+            return Err(wrong(reason));
         }
         let right = |choice: &&String| corrects.contains(choice);
         items.push(Item {
@@ -119,7 +118,7 @@ impl Benchmark for Hhh {
 
     fn method(&self) -> Method {
         Method {
-            asked: format!("The comparisons of a file, {}.", self.keys.how()),
+            asked: format!("The comparisons of a file, {}.{}", self.keys.how(), part(self.keys.limit)),
             judged: "The answer is the likeliest of the choices.".to_owned(),
             believed: None,
         }

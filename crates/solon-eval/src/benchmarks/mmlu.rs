@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Known, Open, Settings, first, read};
+use super::{Known, Open, Settings, first, how, part, read};
 use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Unit};
 use crate::error::EvalError;
 use crate::options::{best, best_by_length, outcomes};
@@ -205,13 +205,13 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
             continue;
         }
         let examples = match keys.shots {
-            0 => String::new(),
-            shots => keys.format.examples(folder, subject, shots)?,
+            0 => Vec::new(),
+            shots => examples(folder, subject, shots)?,
         };
         for (row, question) in questions(folder, "test", subject)?.into_iter().enumerate() {
             items.push(Item {
                 id: format!("{subject}/{row}"),
-                messages: vec![Message::user(keys.format.context(subject, &examples, &question))],
+                messages: keys.format.messages(subject, &examples, &question, keys.template),
                 options: keys.format.options(&question, keys.template),
                 right: vec![question.answer],
                 group: group.name,
@@ -246,39 +246,59 @@ impl Format {
         }
     }
 
-    fn context(self, subject: &str, examples: &str, question: &Question) -> String {
-        format!("{}{examples}{}", self.introduction(subject), self.question(question))
+    /// What stands before the answer. In a chat template, as in lm-evaluation-harness, the introduction is the system's
+    /// message, and each example a question and its answer; lighteval puts all into one question. As plain text it is one.
+    fn messages(
+        self,
+        subject: &str,
+        examples: &[Question],
+        question: &Question,
+        template: bool,
+    ) -> Vec<Message> {
+        let introduction = self.introduction(subject);
+        if template && self != Self::Cloze {
+            let turns = examples.iter().flat_map(|example| {
+                [Message::user(self.question(example)), Message::assistant(self.answer(example))]
+            });
+            let question = [Message::user(self.question(question))];
+            return [Message::system(introduction)].into_iter().chain(turns).chain(question).collect();
+        }
+        let shown = examples.iter();
+        let shown = shown.map(|example| format!("{} {}\n\n", self.question(example), self.answer(example)));
+        let examples: String = shown.collect();
+        vec![Message::user(format!("{introduction}{examples}{}", self.question(question)))]
+    }
+
+    /// The right answer.
+    fn answer(self, question: &Question) -> &str {
+        match self {
+            Self::Letters => LETTERS[question.answer],
+            Self::Continuation | Self::Cloze => &question.choices[question.answer],
+        }
     }
 
     /// What is scored after the context. In a chat template it begins the answer, so without a space.
     fn options(self, question: &Question, template: bool) -> Vec<String> {
-        let space = if template { "" } else { " " };
         let choices = match self {
             Self::Letters => LETTERS.map(str::to_owned),
             Self::Continuation | Self::Cloze => question.choices.clone(),
         };
-        choices.map(|choice| format!("{space}{choice}")).into()
+        choices.map(|choice| if template { choice } else { format!(" {choice}") }).into()
     }
+}
 
-    /// The first questions of the `dev` file with their answers.
-    fn examples(self, folder: &Path, subject: &str, shots: usize) -> Result<String, EvalError> {
-        let dev = questions(folder, "dev", subject)?;
-        if dev.len() < shots {
-            let reason = format!(
-                "shots = {shots}, but the `dev` file of {subject} has {} questions\nhint: lower `shots`",
-                dev.len()
-            );
-            return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
-        }
-        let shown = dev[..shots].iter().map(|question| {
-            let answer = match self {
-                Self::Letters => LETTERS[question.answer],
-                Self::Continuation | Self::Cloze => &question.choices[question.answer],
-            };
-            format!("{} {answer}\n\n", self.question(question))
-        });
-        Ok(shown.collect())
+/// The first questions of a subject's `dev` file.
+fn examples(folder: &Path, subject: &str, shots: usize) -> Result<Vec<Question>, EvalError> {
+    let mut dev = questions(folder, "dev", subject)?;
+    if dev.len() < shots {
+        let reason = format!(
+            "shots = {shots}, but the `dev` file of {subject} has {} questions\nhint: lower `shots`",
+            dev.len()
+        );
+        return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
     }
+    dev.truncate(shots);
+    Ok(dev)
 }
 
 /// The questions of a subject's file.
@@ -374,9 +394,17 @@ impl Benchmark for Mmlu {
             1 => "after one example".to_owned(),
             shots => format!("after {shots} examples"),
         };
-        let template = if self.keys.template { "in the model's chat template" } else { "as plain text" };
+        let subjects = match &self.keys.subjects[..] {
+            [] => "all subjects".to_owned(),
+            [subject] => subject.clone(),
+            subjects => format!("{} subjects ({})", subjects.len(), subjects.join(", ")),
+        };
         Method {
-            asked: format!("Questions of MMLU's test files, {shots}, {template}."),
+            asked: format!(
+                "Questions of MMLU's test files of {subjects}, {shots}, {}.{}",
+                how(self.keys.template),
+                part(self.keys.limit)
+            ),
             judged: match self.keys.format {
                 Format::Letters => {
                     "The answer is the likeliest of the letters A to D, as in lm-evaluation-harness."
@@ -430,19 +458,29 @@ mod tests {
         let folder = folder(TEST, DEV);
         let asked = |keys: serde_json::Value| {
             let item = opened(&folder, keys).items()[0].clone();
-            (item.messages[0].content.clone(), item.options, item.id)
+            let context: Vec<String> = item.messages.iter().map(|m| m.content.clone()).collect();
+            (context.concat(), item.options, item.id, item.messages)
         };
         let letters = "The following are multiple choice questions (with answers) about anatomy.\n\n";
         let question =
             "Which is, of these, a bone?\nA. The femur\nB. The liver\nC. The \"iris\"\nD. A vein\nAnswer:";
-        let (context, options, id) = asked(serde_json::json!({"template": false}));
+        let (context, options, id, _) = asked(serde_json::json!({"template": false}));
         assert_eq!((context.as_str(), id.as_str()), (format!("{letters}{question}").as_str(), "anatomy/0"));
         assert_eq!(options, [" A", " B", " C", " D"]);
-        let (context, options, _) = asked(serde_json::json!({"shots": 2}));
+        let (context, options, ..) = asked(serde_json::json!({"shots": 2, "template": false}));
         let shots = "What sees?\nA. Eye\nB. Ear\nC. Nose\nD. Toe\nAnswer: A\n\nWhat hears?\nA. Eye\nB. Ear\nC. Nose\nD. Toe\nAnswer: B\n\n";
-        assert_eq!(context, format!("{letters}{shots}{question}"));
-        assert_eq!(options, ["A", "B", "C", "D"]);
-        let (context, options, _) =
+        assert_eq!((context, options.len()), (format!("{letters}{shots}{question}"), 4));
+        // In a template: the system's message, an example as a turn, the question.
+        let (_, options, _, messages) = asked(serde_json::json!({"shots": 1}));
+        let example = "What sees?\nA. Eye\nB. Ear\nC. Nose\nD. Toe\nAnswer:";
+        let turns = [
+            Message::system(letters),
+            Message::user(example),
+            Message::assistant("A"),
+            Message::user(question),
+        ];
+        assert_eq!((messages, options), (turns.to_vec(), LETTERS.map(str::to_owned).to_vec()));
+        let (context, options, ..) =
             asked(serde_json::json!({"format": "continuation", "shots": 1, "template": false}));
         assert_eq!(
             context,
@@ -450,7 +488,8 @@ mod tests {
              Question: Which is, of these, a bone?\nAnswer:"
         );
         assert_eq!(options, [" The femur", " The liver", " The \"iris\"", " A vein"]);
-        let (context, _, _) = asked(serde_json::json!({"format": "cloze"}));
+        let (context, _, _, messages) = asked(serde_json::json!({"format": "cloze"}));
+        assert_eq!(messages.len(), 1);
         // lighteval leaves the question as it is.
         assert_eq!(
             context,

@@ -108,11 +108,16 @@ impl Written {
         let Self { max_new_tokens, limit_each, limit } = read(known.name, settings)?;
         evenly(items, known.groups, limit_each);
         first(items, limit);
-        let sampling = SamplingSettings::greedy(max_new_tokens.get());
-        let refused = |reason| EvalError::Settings { benchmark: known.name.to_owned(), reason };
-        sampling.validate().map_err(refused)?;
-        Ok(sampling)
+        greedy(known, max_new_tokens.get())
     }
+}
+
+/// Greedy answers of at most so many tokens.
+fn greedy(known: &Known, max_new_tokens: usize) -> Result<SamplingSettings, EvalError> {
+    let sampling = SamplingSettings::greedy(max_new_tokens);
+    let refused = |reason| EvalError::Settings { benchmark: known.name.to_owned(), reason };
+    sampling.validate().map_err(refused)?;
+    Ok(sampling)
 }
 
 /// The settings of a benchmark whose options are scored.
@@ -136,16 +141,47 @@ impl OverOptions {
         Ask::Choose { template: self.template }
     }
 
-    /// An option as it is scored: after plain text with one space before it; in a chat template it begins the answer.
+    /// An option as it is scored; see [`option`].
     fn option(&self, text: &str) -> String {
-        let text = text.strip_prefix(' ').unwrap_or(text);
-        if self.template { text.to_owned() } else { format!(" {text}") }
+        option(text, self.template)
     }
 
     /// In words, for the report.
     fn how(&self) -> &'static str {
-        if self.template { "in the model's chat template" } else { "as plain text" }
+        how(self.template)
     }
+}
+
+/// An option as it is scored: after plain text with one space before it; in a chat template it begins the answer.
+fn option(text: &str, template: bool) -> String {
+    let text = text.strip_prefix(' ').unwrap_or(text);
+    if template { text.to_owned() } else { format!(" {text}") }
+}
+
+/// How questions are put, in words.
+fn how(template: bool) -> &'static str {
+    if template { "in the model's chat template" } else { "as plain text" }
+}
+
+/// JSONL, a row a line; the error names the line.
+fn jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, EvalError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| EvalError::File { path: path.to_owned(), reason: error.to_string() })?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(place, line)| {
+            serde_json::from_str(line).map_err(|error| EvalError::Row {
+                path: path.to_owned(),
+                line: place as u64 + 1,
+                reason: error.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// What of a file was asked, for the report: nothing where all was.
+fn part(limit: usize) -> String {
+    if limit == 0 { String::new() } else { format!(" Only the first {limit} were asked.") }
 }
 
 /// Keeps the first `limit` items; all where it is 0.

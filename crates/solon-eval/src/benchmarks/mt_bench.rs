@@ -11,10 +11,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use solon_records::{Message, SamplingSettings};
 
-use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, read, text_outcomes};
+use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, jsonl, part, read, text_outcomes};
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Question, Reply, Unit,
 };
@@ -134,19 +133,19 @@ struct MtBench {
     templates: HashMap<String, Template>,
     sampling: SamplingSettings,
     reference_file: PathBuf,
+    limit: usize,
 }
 
 fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let Keys { max_new_tokens, references, limit } = read(KNOWN.name, settings)?;
     let wrong_setting = |reason| EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason };
-    let sampling = SamplingSettings::greedy(max_new_tokens);
-    sampling.validate().map_err(wrong_setting)?;
+    let sampling = greedy(&KNOWN, max_new_tokens)?;
     if !references.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) {
         let reason = format!("references = {references:?}\nhint: name a file of mt_bench/reference_answer");
         return Err(wrong_setting(reason));
     }
     let template_file = folder.join("judge_prompts.jsonl");
-    let templates: Vec<Template> = rows(&template_file)?;
+    let templates: Vec<Template> = jsonl(&template_file)?;
     let templates: HashMap<String, Template> =
         templates.into_iter().map(|template| (template.name.clone(), template)).collect();
     for name in ["single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn"] {
@@ -157,7 +156,7 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
     }
     let reference_file = folder.join(format!("mt_bench/reference_answer/{references}.jsonl"));
     let mut references = HashMap::new();
-    for Reference { question_id, choices } in rows(&reference_file)? {
+    for Reference { question_id, choices } in jsonl(&reference_file)? {
         let Some(Turns { turns }) = choices.into_iter().next() else {
             let reason = format!("question {question_id} has no choices");
             return Err(EvalError::File { path: reference_file, reason });
@@ -165,7 +164,7 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
         references.insert(first_id(question_id), turns);
     }
     let question_file = folder.join("mt_bench/question.jsonl");
-    let mut conversations: Vec<Conversation> = rows(&question_file)?;
+    let mut conversations: Vec<Conversation> = jsonl(&question_file)?;
     if limit > 0 {
         conversations.truncate(limit);
     }
@@ -200,27 +199,11 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
         let reason = "the file has no questions".to_owned();
         return Err(EvalError::File { path: question_file, reason });
     }
-    Ok(Box::new(MtBench { items, references, templates, sampling, reference_file }))
+    Ok(Box::new(MtBench { items, references, templates, sampling, reference_file, limit }))
 }
 
 fn first_id(question_id: u64) -> String {
     format!("{question_id}/1")
-}
-
-/// The rows of a JSONL file.
-fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, EvalError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| EvalError::File { path: path.to_owned(), reason: error.to_string() })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(place, line)| {
-            serde_json::from_str(line).map_err(|error| EvalError::Row {
-                path: path.to_owned(),
-                line: place as u64 + 1,
-                reason: error.to_string(),
-            })
-        })
-        .collect()
 }
 
 /// The score in a judge's text, as FastChat reads it: the first number in double brackets, else the first in single ones.
@@ -322,8 +305,9 @@ impl Benchmark for MtBench {
     fn method(&self) -> Method {
         Method {
             asked: format!(
-                "MT-Bench's conversations, answers of up to {} tokens at FastChat's temperatures.",
-                self.sampling.max_new_tokens
+                "MT-Bench's conversations, answers of up to {} tokens at FastChat's temperatures.{}",
+                self.sampling.max_new_tokens,
+                part(self.limit)
             ),
             judged: format!(
                 "A judge grades each turn from 1 to 10 (single-answer grading); in math, reasoning and coding it sees the \
@@ -381,12 +365,12 @@ mod tests {
         let items: HashMap<&str, &Item> =
             benchmark.items().iter().map(|item| (item.id.as_str(), item)).collect();
         assert_eq!(items.len(), 160);
-        let graded: Vec<Graded> = rows(&data.join("model_judgment/gpt-4_single.jsonl")).unwrap();
+        let graded: Vec<Graded> = jsonl(&data.join("model_judgment/gpt-4_single.jsonl")).unwrap();
         assert_eq!(graded.len(), 800);
         let mut answers: HashMap<(String, u64), [String; 2]> = HashMap::new();
         for model in ["mistral-orpo", "mistral-orpo-capybara", "mistral-orpo-mix", "mistral-orpo-trl"] {
             for Answered { question_id, choices } in
-                rows(&data.join(format!("model_answer/{model}.jsonl"))).unwrap()
+                jsonl(&data.join(format!("model_answer/{model}.jsonl"))).unwrap()
             {
                 answers.insert((model.to_owned(), question_id), choices.into_iter().next().unwrap().turns);
             }

@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use solon_records::Message;
 
-use super::{Known, Open, OverOptions, Settings, read};
+use super::{Known, Open, OverOptions, Settings, part, read};
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Unit,
 };
@@ -222,9 +222,10 @@ impl Benchmark for TruthfulQa {
     fn method(&self) -> Method {
         Method {
             asked: format!(
-                "Questions of {} after six examples, {}.",
+                "Questions of {} after six examples, {}.{}",
                 self.file.file_name().unwrap_or_default().to_string_lossy(),
-                self.keys.how()
+                self.keys.how(),
+                part(self.keys.limit)
             ),
             judged: "Choices are scored by their log-probs, as in lm-evaluation-harness.".to_owned(),
             believed: None,

@@ -397,11 +397,14 @@ pub(super) const EQUALITY: &[&str] = &[
     "equal opportunities",
 ];
 
-/// Words with which a machine names itself.
+/// Names that a machine gives itself.
 pub(super) const MACHINES: &[&str] = &[
-    "ai",
-    "chatbot",
     "language model",
+    "an ai",
+    "helpful ai",
+    "digital ai",
+    "ai assistant",
+    "a chatbot",
     "a computer program",
     "a machine",
     "a text based",
@@ -451,10 +454,10 @@ pub(super) const LACKS: &[&str] = &[
     "no personal opinions",
     "not able to browse",
     "unable to browse",
-    "not capable of",
-    "not equipped to",
-    "not equipped for",
-    "not equipped with",
+    "i am not capable of",
+    "i am not equipped to",
+    "i am not equipped for",
+    "i am not equipped with",
 ];
 
 /// First-person phrases that say an inability, whatever act follows, if it is not one of [`HARMLESS_ACTS`].

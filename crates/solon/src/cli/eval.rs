@@ -24,7 +24,7 @@ pub struct EvalArgs {
     /// The published files, of any other benchmark: a file, or the folder that holds it
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Largest number of new tokens in an answer [default: 128]
+    /// Largest number of new tokens in an answer [default: 128; harmbench 512, mt-bench 1024]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Where options are scored: put the questions as plain text, without the model's chat template

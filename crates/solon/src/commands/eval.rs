@@ -9,9 +9,9 @@ use solon_data::files::write_bytes_atomically;
 use solon_eval::Summary;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::benchmarks::{self, Open};
-use solon_eval::judge::labels::SETS;
+use solon_eval::judge::labels::sets;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs the benchmark that was asked for.
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -82,8 +82,8 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
 fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
     args.judge.as_ref()?;
     let data = std::path::absolute(args.data.as_ref()?).ok()?;
-    let beside = data.parent()?;
-    SETS.iter().any(|set| beside.join(set).is_dir()).then(|| beside.to_owned())
+    // Of a file, the folder that its folder lies in.
+    data.ancestors().skip(1).take(2).find(|folder| !sets(folder).is_empty()).map(Path::to_owned)
 }
 
 /// A row for each item. Of items with options it is what other harnesses log: the choice and the log-probs.

@@ -13,6 +13,7 @@ use solon_data::files::{
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::{MetricsLine, MetricsLog, read_metrics};
 use solon_train::{Skipped, TrainError, Trainer};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ pub fn stop_on_interrupt() -> Result<()> {
 }
 
 /// Whether a stop was asked for.
-fn stop_asked() -> bool {
+pub fn stop_asked() -> bool {
     STOP.load(Ordering::SeqCst)
 }
 
@@ -294,14 +295,17 @@ pub fn data_hash(path: &Path) -> Result<String> {
     }
     let mut files = Vec::new();
     let mut folders = vec![path.to_owned()];
+    let mut seen = HashSet::new();
     while let Some(folder) = folders.pop() {
+        // Links are followed, and one may lead in a circle.
+        if !seen.insert(folder.canonicalize().with_context(|| folder.display().to_string())?) {
+            continue;
+        }
         let entries =
             std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries {
-            let entry = entry?;
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            // A link to a folder could lead in a circle.
-            if kind.is_dir() {
+            let path = entry?.path();
+            if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| DATA_FILES.iter().any(|known| ending == *known)) {
                 files.push(path);

@@ -13,7 +13,7 @@ mod stage_run;
 mod standing;
 
 pub use finish::peak_memory_bytes;
-pub use folder::{data_hash, model_hash, sha256_json, stop_on_interrupt};
+pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};

@@ -13,7 +13,7 @@ use serde::Serialize;
 use solon_data::ledger::NewItem;
 use solon_draws::Draws;
 use solon_eval::benchmarks::{self, Known, Open, Settings};
-use solon_eval::{Answer, Ask, Benchmark, Item};
+use solon_eval::{Answer, Ask, Benchmark, Item, Question, Reply};
 use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_infer::chat::OptionsRequest;
 use solon_records::{Message, Prompt, SamplingSettings};
@@ -193,17 +193,23 @@ fn written(
         waiting = other.into_iter().chain(later).collect();
         let temperature = first.temperature.map_or(sampling.temperature, |temperature| temperature as f32);
         let sampling = SamplingSettings { temperature, ..sampling.clone() };
-        let requests: Vec<GenerateRequest> = now
-            .iter()
-            .map(|item| GenerateRequest {
-                id: item.id.clone(),
-                messages: conversation(benchmark, item, earlier),
-                prefill: String::new(),
-            })
-            .collect();
+        let requests = now.iter().map(|item| GenerateRequest {
+            id: item.id.clone(),
+            messages: conversation(benchmark, item, earlier),
+            prefill: String::new(),
+        });
+        // A later turn may have outgrown the model's context: then there is no answer, and it counts as empty.
+        let outgrown = |(item, request): &(&&Item, GenerateRequest)| {
+            item.after.is_some() && !model.fits(&request.messages, sampling.max_new_tokens)
+        };
+        let (outgrown, fitting): (Vec<_>, Vec<_>) = now.iter().zip(requests).partition(outgrown);
+        for (item, _) in outgrown {
+            earlier.insert(item.id.clone(), Answer::written(String::new(), true));
+        }
+        let requests: Vec<GenerateRequest> = fitting.into_iter().map(|(_, request)| request).collect();
         let answers = model.generate(&requests, &sampling, draws, &mut |_| {})?;
-        for (item, answer) in now.iter().zip(answers) {
-            earlier.insert(item.id.clone(), Answer::written(answer.text, answer.truncated));
+        for (request, answer) in requests.into_iter().zip(answers) {
+            earlier.insert(request.id, Answer::written(answer.text, answer.truncated));
         }
     }
     Ok(items.iter().filter_map(|item| earlier.get(&item.id).cloned()).collect())
@@ -238,26 +244,25 @@ fn conversation(benchmark: &dyn Benchmark, item: &Item, earlier: &Earlier) -> Ve
     messages
 }
 
-/// Asks a judge about answers, where the benchmark has a question.
+/// What a judge replies about answers; `None` where the benchmark has no question.
 pub fn judged(
     benchmark: &dyn Benchmark,
     judge: &Judge,
     todo: &[(u64, &Item)],
-    answers: &mut [Answer],
-    earlier: &Earlier,
+    answers: &Earlier,
     slots: usize,
     draws: Draws,
-) -> Result<()> {
-    let mut places = Vec::new();
-    let mut asked = Vec::new();
-    for (place, ((_, item), answer)) in todo.iter().zip(&*answers).enumerate() {
-        if let Some(question) = benchmark.question(&turns_before(benchmark, item, earlier), item, answer) {
-            places.push(place);
-            asked.push((item.id.clone(), question));
-        }
-    }
-    for (place, reply) in places.into_iter().zip(judge.ask(&asked, slots, draws)?) {
-        answers[place].judge = Some(reply);
-    }
-    Ok(())
+) -> Result<Vec<Option<Reply>>> {
+    let questions = todo.iter().map(|(_, item)| {
+        let answer = answers.get(&item.id).with_context(|| format!("{} has no answer", item.id))?;
+        Ok(benchmark.question(&turns_before(benchmark, item, answers), item, answer))
+    });
+    let questions: Vec<Option<Question>> = questions.collect::<Result<_>>()?;
+    let asked: Vec<(String, Question)> = todo
+        .iter()
+        .zip(&questions)
+        .filter_map(|((_, item), question)| Some((item.id.clone(), question.clone()?)))
+        .collect();
+    let mut replies = judge.ask(&asked, slots, draws)?.into_iter();
+    Ok(questions.iter().map(|question| question.as_ref().and_then(|_| replies.next())).collect())
 }

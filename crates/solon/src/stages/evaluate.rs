@@ -4,7 +4,7 @@ use super::asking::{self, Asking};
 use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
-use crate::items::{Evaluated, JudgeCheck, Moved};
+use crate::items::{About, Evaluated, Moved, Opinion};
 use crate::judge::{Judge, JudgeName};
 use crate::report::{self, Report};
 use crate::run::{Model, Reader, StageRun};
@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::judge::labels::{JudgeFigures, Labelled, labelled};
-use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Summary, Unit, compare, summarise};
+use solon_eval::{
+    Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, Unit, compare, summarise,
+};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
@@ -127,7 +129,8 @@ impl Evaluate {
             let asked: Vec<_> = todo.iter().map(|(_, row)| (row.id.clone(), row.question.clone())).collect();
             let replies = judge.ask(&asked, slots, draws)?;
             let items = todo.iter().zip(replies).map(|((place, row), reply)| {
-                let data = JudgeCheck { set: row.set.to_owned(), yes: row.yes, reply };
+                let about = About::Labelled { set: row.set.to_owned(), yes: row.yes };
+                let data = Opinion { about, reply };
                 Ok(NewItem::of(id(row), *place, if row.yes { "yes" } else { "no" }, &data)?)
             });
             items.collect()
@@ -137,9 +140,41 @@ impl Evaluate {
     /// The judge, and how far it can be believed.
     fn judge_figures(&self, read: &Reader<'_>) -> Result<Option<JudgeFigures>> {
         let Some(judge) = &self.judging.judge else { return Ok(None) };
-        let checks: Vec<TypedItem<JudgeCheck>> = read.own()?;
-        let replies = checks.iter().map(|check| (check.data.set.as_str(), check.data.yes, &check.data.reply));
+        let opinions: Vec<TypedItem<Opinion>> = read.own()?;
+        let replies = opinions.iter().filter_map(|opinion| match &opinion.data.about {
+            About::Labelled { set, yes } => Some((set.as_str(), *yes, &opinion.data.reply)),
+            About::Answer { .. } => None,
+        });
         Ok(Some(JudgeFigures::new(judge.name(), replies)))
+    }
+
+    /// Asks the judge about a column's answers, which are in the ledger.
+    fn ask_judge(
+        &self,
+        run: &mut StageRun<'_>,
+        judge: &Judge,
+        benchmark: &dyn Benchmark,
+        column: &str,
+        first: u64,
+    ) -> Result<()> {
+        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
+        let answers = self.earlier(&run.read(), column)?;
+        let id = |item: &Item| format!("{name}/{column}/{}/judge", item.id);
+        run.in_chunks("verdicts", benchmark.items(), ItemKind::Label, id, |_, todo| {
+            let replies = asking::judged(benchmark, judge, todo, &answers, slots, draws)?;
+            let items =
+                todo.iter().zip(replies).filter_map(|((place, item), reply)| Some((place, item, reply?)));
+            let items = items.map(|(place, item, reply)| {
+                let about = About::Answer { model: column.to_owned(), item: item.id.clone() };
+                let text = match &reply {
+                    Reply::Said(text) => text.clone(),
+                    other => serde_json::to_string(other)?,
+                };
+                let made = NewItem::of(id(item), first + place, text, &Opinion { about, reply })?;
+                Ok(made.parent(format!("{name}/{column}/{}", item.id), "answer"))
+            });
+            items.collect()
+        })
     }
 }
 
@@ -184,7 +219,7 @@ impl Stage for Evaluate {
         if let Some(judge) = &judge {
             self.measure(run, judge)?;
         }
-        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
+        let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
         // The base model answers first: the others are compared with it.
         let mut order: Vec<(usize, &String)> = columns.iter().enumerate().collect();
@@ -197,10 +232,7 @@ impl Stage for Evaluate {
             let first = (column * benchmark.items().len()) as u64;
             let mut earlier = self.earlier(&run.read(), column_name)?;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
-                let mut answers = asking::answers(&*benchmark, &model, todo, &mut earlier, draws)?;
-                if let Some(judge) = &judge {
-                    asking::judged(&*benchmark, judge, todo, &mut answers, &earlier, slots, draws)?;
-                }
+                let answers = asking::answers(&*benchmark, &model, todo, &mut earlier, draws)?;
                 let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
                 let mut moved = match &compared {
                     Some(compared) => compared.moved(&policy, &asked)?,
@@ -214,6 +246,10 @@ impl Stage for Evaluate {
                 });
                 items.collect()
             })?;
+            // All answers are there before the judge is asked: nothing that it does can lose one.
+            if let Some(judge) = &judge {
+                self.ask_judge(run, judge, &*benchmark, column_name, first)?;
+            }
         }
         Ok(json!({"models": columns.len(), "answers": columns.len() * benchmark.items().len()}))
     }
@@ -247,6 +283,10 @@ impl Stage for Evaluate {
         let evaluations = summary.entry("evaluations").or_insert_with(|| json!({}));
         let figures = columns.iter().map(|(column, summary)| (column.clone(), json!(summary.figures)));
         evaluations[read.name()] = Value::Object(figures.collect());
+        if let Some(judge) = self.judge_figures(read)? {
+            let judges = summary.entry("judges").or_insert_with(|| json!({}));
+            judges[read.name()] = json!(judge);
+        }
         let comparisons = summary.entry("comparison").or_insert_with(|| json!({}));
         comparisons[read.name()] = json!(comparison(read, &columns)?);
         Ok(())
@@ -380,10 +420,19 @@ impl Evaluate {
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
         let benchmark = self.asking.open(read.prompts("prompts")?)?;
         let judge = self.judge_figures(read)?;
+        let opinions: Vec<TypedItem<Opinion>> = read.own()?;
+        let mut replies: BTreeMap<About, Reply> =
+            opinions.into_iter().map(|opinion| (opinion.data.about, opinion.data.reply)).collect();
+        let asked: BTreeMap<&str, &Item> =
+            benchmark.items().iter().map(|item| (item.id.as_str(), item)).collect();
         let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
         let items: Vec<TypedItem<Evaluated>> = read.own()?;
-        for item in items {
-            answers.entry(item.data.model).or_default().push(item.data.judged);
+        for Evaluated { model, mut judged, .. } in items.into_iter().map(|item| item.data) {
+            let about = About::Answer { model: model.clone(), item: judged.id.clone() };
+            if let (Some(reply), Some(item)) = (replies.remove(&about), asked.get(judged.id.as_str())) {
+                judged = Judged::new(&*benchmark, item, Answer { judge: Some(reply), ..judged.answer });
+            }
+            answers.entry(model).or_default().push(judged);
         }
         let names = read.input("models").iter();
         let columns = names.map(|name| {
@@ -432,6 +481,7 @@ fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
                     let shown = |summary: &Summary| {
                         let value = summary.figure(measure.key)?.value();
                         Some(match measure.unit {
+                            _ if value.is_nan() => "not measured".to_owned(),
                             Unit::Share => format!("{:.0} %", 100.0 * value),
                             Unit::Number { .. } => format!("{value:.2}"),
                         })

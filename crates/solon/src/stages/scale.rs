@@ -17,7 +17,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
-use solon_eval::benchmarks::Settings;
+use solon_eval::benchmarks::{self, Open, Settings};
 use solon_eval::{Benchmark, Item, Judged, Measure, score, summarise};
 use std::collections::BTreeMap;
 
@@ -106,6 +106,9 @@ impl Scale {
     fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
         let Own { from, prompts, benchmark, factors } =
             keys.take(&["from", "prompts", "benchmark", "factors"])?;
+        if benchmarks::find(&benchmark).is_ok_and(|known| matches!(known.open, Open::Files(_))) {
+            return Err(format!("`scale` chooses by a benchmark over prompts, and {benchmark} is none"));
+        }
         let mut settings: Settings = keys.rest()?;
         settings.entry("max_new_tokens").or_insert(ANSWER_LENGTH.into());
         let asking = Asking::new(&benchmark, None, !prompts.is_empty(), settings)?;

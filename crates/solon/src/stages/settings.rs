@@ -3,7 +3,7 @@
 use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use solon_eval::judge::labels::SETS;
+use solon_eval::judge::labels::{SETS, sets};
 use solon_records::SamplingSettings;
 use solon_train::{MAX_SKIPPED, Optimizer, Schedule};
 use std::num::NonZeroUsize;
@@ -99,8 +99,7 @@ pub fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>
 /// Reads the folder that holds the sets of labelled answers which a judge is measured on.
 pub fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
-    let sets = SETS.iter().map(|set| path.join(set)).filter(|set| set.is_dir());
-    let hashes = sets.map(|set| data_hash(&set)).collect::<anyhow::Result<Vec<_>>>();
+    let hashes = sets(&path).iter().map(|(_, labels)| data_hash(labels)).collect::<anyhow::Result<Vec<_>>>();
     let hashes = hashes.map_err(|error| D::Error::custom(format!("{error:#}")))?;
     if hashes.is_empty() {
         let what = format!("{} holds neither `{}` nor `{}`", path.display(), SETS[0], SETS[1]);
