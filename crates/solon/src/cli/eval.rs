@@ -17,11 +17,11 @@ pub struct EvalArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// JSONL of prompts, of a benchmark over prompts: {"id", "prompt", "kind", "category"} [default: the project's
-    /// development prompts]
+    /// safety, honesty: a JSONL file of prompts, {"id", "prompt", "kind", "category"} [default: the project's development
+    /// prompts]
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// The published files, of any other benchmark: a file, or the folder that holds it
+    /// All other benchmarks: the published data file, or its folder
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Largest number of new tokens in an answer [default: 128; harmbench 512, mt-bench 1024]
@@ -36,29 +36,30 @@ pub struct EvalArgs {
     /// mmlu: questions with their answers before each question [default: 0]
     #[arg(long, value_name = "N")]
     pub shots: Option<usize>,
-    /// mmlu: `letters`, `continuation` or `cloze` [default: letters]
+    /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters
+    /// [default: letters]
     #[arg(long)]
     pub format: Option<String>,
     /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
     #[arg(long, value_name = "JUDGE")]
     pub judge: Option<String>,
-    /// A folder that holds `jailbreakbench` and `xstest`: the judge is measured on their labelled answers first [default:
-    /// the folder that --data lies in, if it holds one of them]
+    /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
+    /// answers [default: the first of the two folders above --data that holds one; else it is not measured]
     #[arg(long, value_name = "FOLDER")]
     pub judge_labels: Option<PathBuf>,
-    /// Labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
+    /// harmbench, mt-bench: labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
     #[arg(long, value_name = "N")]
     pub judge_rows: Option<usize>,
     /// mt-bench: the file of reference answers, without its ending [default: gpt-4]
     #[arg(long, value_name = "NAME")]
     pub references: Option<String>,
-    /// Ask only so many items, from the start [default: all]
+    /// Ask only the first so many items of the whole benchmark [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Number of items asked at the same time. The result does not depend on it
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(63))]
     pub batch: NonZeroUsize,
-    /// safety: a folder with XSTest's human-labelled completions; measures the refusal rule on them
+    /// safety: measures the refusal rule on XSTest's human-labelled completions in this folder; not the benchmark `xstest`
     #[arg(long, value_name = "FOLDER")]
     pub xstest: Option<PathBuf>,
     /// Write a JSONL row for each item to this file
@@ -66,7 +67,7 @@ pub struct EvalArgs {
     pub samples: Option<PathBuf>,
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Print JSON; of benchmarks over prompts with every answer
+    /// Print JSON. For safety and honesty it includes every answer
     #[arg(long)]
     pub json: bool,
 }
