@@ -3,10 +3,10 @@
 
     python benchmarks/parity/check_lm_eval.py --solon target/release/solon --model FOLDER --mmlu DIR --truthfulqa FILE
 
-FOLDER is a Hugging Face folder, such as `runs/quickstart/model`. The harness's own task files are used; only where their
+FOLDER is a Hugging Face folder, such as `runs/quickstart/model`; the CSV files of DIR have a header. The harness's own task files are used; only where their
 data comes from is changed. Passes where 99 % of the items have the same choice and every log-prob is within 1e-2 nats,
-both in f32. The seconds of both stand beside; `--precision bf16` gives both their faster format, which is no longer
-compared to 1e-2 (0.5 then).
+both in f32. The seconds of both stand beside, of TruthfulQA Solon's for `mc1` and `mc2` together and the harness's for one of
+them. `--precision bf16` gives both their faster format, which is held to 0.5 nats only.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def harness(given, config, shots, model):
     start = time.monotonic()
     result = simple_evaluate(
         model=model, tasks=[config], num_fewshot=shots, limit=limit, apply_chat_template=given.chat_template,
-        fewshot_as_multiturn=False, bootstrap_iters=0,
+        fewshot_as_multiturn=given.chat_template, bootstrap_iters=0,
     )  # fmt: skip
     seconds = time.monotonic() - start
     found = {}
