@@ -236,6 +236,29 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// A share over the items of some groups, or of all where none is named; not scored.
+    pub const fn share(
+        key: &'static str,
+        title: &'static str,
+        explanation: &'static str,
+        better: Better,
+        groups: &'static [&'static str],
+    ) -> Self {
+        Self { key, title, explanation, unit: Unit::Share, better, groups, scored: false }
+    }
+
+    /// The same as a part of the benchmark's score.
+    pub const fn scored(mut self) -> Self {
+        self.scored = true;
+        self
+    }
+
+    /// The same in another unit.
+    pub const fn in_unit(mut self, unit: Unit) -> Self {
+        self.unit = unit;
+        self
+    }
+
     /// Whether it covers the items of a group.
     pub fn covers(&self, group: &str) -> bool {
         self.groups.is_empty() || self.groups.contains(&group)

@@ -5,9 +5,9 @@
 //! What a server sends is untrusted: its size is bounded, and only the fields named here are read. The key is sent to the
 //! server and shown nowhere.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -165,15 +165,12 @@ impl Server {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Result<ServerReply, String>>, FeedbackError> {
         let next = AtomicUsize::new(0);
-        let stopped: Mutex<Option<String>> = Mutex::new(None);
+        let halt = Halt { stop, reason: Mutex::new(None), told: Condvar::new() };
         let replies: Vec<Mutex<Option<Result<ServerReply, String>>>> =
             questions.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
-            loop {
-                let place = next.fetch_add(1, Ordering::Relaxed);
-                let is_stopped = stop() || stopped.lock().is_ok_and(|stopped| stopped.is_some());
-                let (Some(question), false) = (questions.get(place), is_stopped) else { return };
-                let reply = match self.ask_one(question) {
+            while let Some((place, question)) = halt.next(&next, questions) {
+                let reply = match self.ask_one(question, &halt) {
                     Ok(reply) => {
                         self.has_replied.store(true, Ordering::Relaxed);
                         Ok(reply)
@@ -185,12 +182,7 @@ impl Server {
                     // A server that has answered nothing yet is not one that a single question failed on.
                     Err(
                         Failure::Passing(reason, _) | Failure::Unreachable(reason) | Failure::ForAll(reason),
-                    ) => {
-                        if let Ok(mut stopped) = stopped.lock() {
-                            stopped.get_or_insert(reason);
-                        }
-                        return;
-                    }
+                    ) => return halt.for_all(reason),
                 };
                 if let Ok(mut slot) = replies[place].lock() {
                     *slot = Some(reply);
@@ -202,7 +194,9 @@ impl Server {
                 scope.spawn(work);
             }
         });
-        if let Ok(Some(reason)) = stopped.into_inner() {
+        if let Ok(Some(reason)) = halt.reason.into_inner()
+            && !stop()
+        {
             return Err(FeedbackError::Server { endpoint: self.endpoint.clone(), reason });
         }
         let taken = replies.into_iter().map(|slot| {
@@ -219,7 +213,7 @@ impl Server {
     }
 
     /// Asks one question, again where that may help.
-    fn ask_one(&self, question: &ServerQuestion) -> Result<ServerReply, Failure> {
+    fn ask_one(&self, question: &ServerQuestion, halt: &Halt<'_>) -> Result<ServerReply, Failure> {
         let mut attempt = 0;
         loop {
             let with_log_probs =
@@ -237,13 +231,13 @@ impl Server {
                 Failure::Unreachable(_) => None,
                 Failure::Lasting(_) | Failure::ForAll(_) => return Err(failure),
             };
-            if attempt == self.settings.retries {
-                return Err(failure);
-            }
             // Half a second, doubled each time; drawn between half and all of it, so that many do not come back together.
             let share = 0.5 + 0.5 * Draws::new(0, "server").item(&question.id).uniform(u64::from(attempt));
             let backoff = Duration::from_secs_f64(0.5 * f64::from(1_u32 << attempt.min(6)) * share);
-            std::thread::sleep(asked.unwrap_or(backoff).min(LONGEST_WAIT));
+            let is_last = attempt == self.settings.retries;
+            if is_last || halt.wait(asked.unwrap_or(backoff).min(LONGEST_WAIT)) {
+                return Err(failure);
+            }
             attempt += 1;
         }
     }
@@ -317,6 +311,60 @@ impl Server {
             }
             _ => Failure::Passing(error.to_string(), None),
         }
+    }
+}
+
+/// What ends the asking of all questions: the caller's wish, or a failure of which every question would die.
+struct Halt<'a> {
+    stop: &'a (dyn Fn() -> bool + Sync),
+    reason: Mutex<Option<String>>,
+    told: Condvar,
+}
+
+/// How often a wait looks whether the caller wishes to stop.
+const GLANCE: Duration = Duration::from_millis(100);
+
+impl Halt<'_> {
+    /// The next question and its place, unless the asking has ended.
+    fn next<'q>(
+        &self,
+        next: &AtomicUsize,
+        questions: &'q [ServerQuestion],
+    ) -> Option<(usize, &'q ServerQuestion)> {
+        if self.is_over() {
+            return None;
+        }
+        let place = next.fetch_add(1, Ordering::Relaxed);
+        Some((place, questions.get(place)?))
+    }
+
+    fn is_over(&self) -> bool {
+        (self.stop)() || self.reason.lock().is_ok_and(|reason| reason.is_some())
+    }
+
+    /// Ends it for this reason, if it has not ended for another.
+    fn for_all(&self, reason: String) {
+        if let Ok(mut known) = self.reason.lock() {
+            known.get_or_insert(reason);
+        }
+        self.told.notify_all();
+    }
+
+    /// Waits, but not beyond the end of the asking; returns whether that has come.
+    fn wait(&self, longest: Duration) -> bool {
+        let end = Instant::now() + longest;
+        while !self.is_over() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            // A lock that a panic poisoned is no reason to wait.
+            let Ok(reason) = self.reason.lock() else { return true };
+            if self.told.wait_timeout_while(reason, left.min(GLANCE), |reason| reason.is_none()).is_err() {
+                return true;
+            }
+        }
+        true
     }
 }
 
@@ -396,231 +444,4 @@ fn shortened(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::TcpListener;
-    use std::sync::Arc;
-
-    /// A server that gives these replies one after the other, over and over from the last: each a status line's end with
-    /// headers, and a body. Returns its address and what it was asked.
-    fn server(replies: &[(&str, String)]) -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (replies, log) = (
-            replies.iter().map(|(head, body)| ((*head).to_owned(), body.clone())).collect::<Vec<_>>(),
-            asked.clone(),
-        );
-        std::thread::spawn(move || {
-            for (place, stream) in listener.incoming().enumerate() {
-                let mut stream = stream.unwrap();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut head, mut length) = (String::new(), 0);
-                loop {
-                    let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-                        break;
-                    }
-                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    head.push_str(&line);
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                log.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap_or(Value::Null)));
-                let (status, text) = &replies[place.min(replies.len() - 1)];
-                if status.is_empty() {
-                    continue; // the connection breaks off
-                }
-                let sent = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-                    text.len()
-                );
-                let _ = stream.write_all(sent.as_bytes());
-            }
-        });
-        (address, asked)
-    }
-
-    fn said(text: &str) -> String {
-        json!({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]})
-            .to_string()
-    }
-
-    fn question(id: &str, options: &[&str]) -> ServerQuestion {
-        ServerQuestion {
-            id: id.to_owned(),
-            messages: vec![Message::system("Judge."), Message::user("Is it?")],
-            options: options.iter().map(|option| (*option).to_owned()).collect(),
-            max_new_tokens: 4,
-            temperature: 0.0,
-        }
-    }
-
-    fn asked(url: &str, questions: &[ServerQuestion]) -> Result<Vec<Result<ServerReply, String>>, String> {
-        let settings = ServerSettings {
-            key: Some("secret".to_owned()),
-            concurrency: 1,
-            retries: 2,
-            timeout: Duration::from_secs(2),
-            ..ServerSettings::new("judge", url)
-        };
-        Server::new(settings).unwrap().ask(questions, &|| false).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_conversation_is_sent_as_the_protocol_says() {
-        let (url, log) = server(&[("200 OK", said("yes"))]);
-        let replies = asked(&url, &[question("1", &[])]).unwrap();
-        assert_eq!(replies, [Ok(ServerReply::Said { text: "yes".to_owned(), truncated: false })]);
-        let (head, body) = log.lock().unwrap()[0].clone();
-        assert!(head.starts_with("POST /v1/chat/completions "), "{head}");
-        assert!(head.to_lowercase().contains("authorization: bearer secret"), "{head}");
-        let expected = json!({
-            "model": "judge",
-            "messages": [{"role": "system", "content": "Judge."}, {"role": "user", "content": "Is it?"}],
-            "max_tokens": 4, "temperature": 0.0, "stream": false,
-        });
-        assert_eq!(body, expected);
-        let (url, log) = server(&[("200 OK", said("yes"))]);
-        asked(&format!("{url}/api/v3/"), &[question("1", &[])]).unwrap();
-        assert!(log.lock().unwrap()[0].0.starts_with("POST /api/v3/chat/completions "));
-    }
-
-    #[test]
-    fn options_are_read_from_log_probs_or_from_the_text() {
-        let listed = |tokens: Value| {
-            json!({"choices": [{"message": {"content": "yes"}, "finish_reason": "length",
-                "logprobs": {"content": [{"token": "yes", "logprob": -0.1, "top_logprobs": tokens}]}}]})
-            .to_string()
-        };
-        let tokens = json!([{"token": "yes", "logprob": -1.0}, {"token": " Yes", "logprob": -1.0}, {"token": "x", "logprob": -4.0}]);
-        let (url, log) = server(&[("200 OK", listed(tokens))]);
-        let replies = asked(&url, &[question("1", &["yes", "no"])]).unwrap();
-        let Ok(ServerReply::Options(log_probs)) = &replies[0] else { panic!("{replies:?}") };
-        assert!(
-            (log_probs[0] - (2.0 * (-1.0_f64).exp()).ln()).abs() < 1e-12 && log_probs[1] == UNLISTED,
-            "{log_probs:?}"
-        );
-        assert_eq!(log.lock().unwrap()[0].1["top_logprobs"], 20);
-        // One token is listed, and it is the less liked of the two options.
-        let (url, _) = server(&[("200 OK", listed(json!([{"token": "no", "logprob": -0.01}])))]);
-        let replies = asked(&url, &[question("1", &["yes", "no"])]).unwrap();
-        assert_eq!(replies[0], Ok(ServerReply::Options(vec![UNLISTED, (-0.01_f64).exp().ln()])));
-        for tokens in [
-            json!([]),
-            json!([{"token": "maybe", "logprob": -0.1}]),
-            json!([{"token": "I", "logprob": -0.001}, {"token": "no", "logprob": -9.0}]),
-            json!([{"token": "yes", "logprob": 1e308}]),
-            json!([{"token": "yes", "logprob": null}]),
-        ] {
-            let (url, _) = server(&[("200 OK", listed(tokens))]);
-            match asked(&url, &[question("1", &["yes", "no"])]) {
-                Ok(replies) => {
-                    let said = ServerReply::Said { text: "yes".to_owned(), truncated: true };
-                    assert_eq!(replies, [Ok(said)]);
-                }
-                Err(reason) => assert!(reason.contains("no chat completion"), "{reason}"),
-            }
-        }
-        // A server that shows no log-probs is asked without them, once and for all.
-        let (url, log) = server(&[
-            ("400 Bad Request", json!({"error": "logprobs are not supported"}).to_string()),
-            ("200 OK", said("no")),
-        ]);
-        let replies = asked(&url, &[question("1", &["yes", "no"]), question("2", &["yes", "no"])]).unwrap();
-        assert!(
-            replies.iter().all(|reply| matches!(reply, Ok(ServerReply::Said { text, .. }) if text == "no"))
-        );
-        let log = log.lock().unwrap();
-        assert_eq!(
-            log.iter().map(|(_, body)| body.get("logprobs").is_some()).collect::<Vec<_>>(),
-            [true, false, false]
-        );
-    }
-
-    #[test]
-    fn what_passes_is_asked_again_and_what_lasts_fails_alone() {
-        let busy = ("429 Too Many Requests\r\nRetry-After: 0", "{}".to_owned());
-        let (url, log) = server(&[busy.clone(), ("503 Busy", String::new()), ("200 OK", said("yes"))]);
-        assert!(asked(&url, &[question("1", &[])]).unwrap()[0].is_ok());
-        assert_eq!(log.lock().unwrap().len(), 3);
-        let (url, _) = server(&[("", String::new()), ("200 OK", said("yes"))]);
-        assert!(asked(&url, &[question("1", &[])]).unwrap()[0].is_ok());
-        for (reply, part) in [
-            (busy, "HTTP 429"),
-            (
-                ("400 Bad Request", "{\"error\": \"too\nlong\"}".to_owned()),
-                "HTTP 400: {\"error\": \"too long\"}",
-            ),
-            (("200 OK", "<html>".to_owned()), "no chat completion"),
-            (("200 OK", "{\"choices\": []}".to_owned()), "no choices"),
-            (("200 OK", "{\"choices\": [{\"message\": {}}]}".to_owned()), "no content"),
-        ] {
-            let yes = ("200 OK", said("yes"));
-            let mut script = vec![yes];
-            script.resize(4, reply.clone());
-            let (url, _) = server(&script);
-            let replies = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap();
-            assert!(replies[0].is_ok());
-            let reason = replies[1].as_ref().unwrap_err();
-            assert!(reason.contains(part) && !reason.contains("secret"), "{part}: {reason}");
-            // Of a server that never replied, the same is an error for all.
-            let (url, _) = server(&[reply]);
-            let error = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap_err();
-            assert!(error.contains(part) && error.contains(&url), "{error}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_asked_after_a_stop() {
-        let (url, log) = server(&[("200 OK", said("yes"))]);
-        let server = Server::new(ServerSettings::new("judge", url)).unwrap();
-        let replies = server.ask(&[question("1", &[])], &|| true).unwrap();
-        assert!(replies[0].is_err() && log.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_fails_for_all_is_one_error() {
-        for (reply, part) in [
-            ("401 Unauthorized", "OPENAI_API_KEY"),
-            ("404 Not Found", "`judge`"),
-            ("308 Permanent Redirect\r\nLocation: https://elsewhere/", "is the address right?"),
-        ] {
-            let (url, log) = server(&[(reply, "{}".to_owned())]);
-            let error = asked(&url, &[question("1", &[]), question("2", &[])]).unwrap_err();
-            assert!(error.contains(part) && error.contains(&url) && !error.contains("secret"), "{error}");
-            assert_eq!(log.lock().unwrap().len(), 1);
-        }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = asked(&format!("http://{free}"), &[question("1", &[])]).unwrap_err();
-        assert!(error.contains("hint: is the server running?"), "{error}");
-        for bad in ["127.0.0.1:80", "ftp://host", "http://", "http://key@host", "http://host/v1?x=1"] {
-            assert!(Server::new(ServerSettings::new("judge", bad)).is_err(), "{bad}");
-        }
-        assert!(Server::new(ServerSettings::new("", "http://host")).is_err());
-        let with_key = |url: &str| ServerSettings {
-            key: Some("secret".to_owned()),
-            ..ServerSettings::new("judge", url)
-        };
-        assert!(
-            Server::new(with_key("http://host/v1")).is_err()
-                && Server::new(with_key("https://host/v1")).is_ok()
-        );
-    }
-
-    #[test]
-    fn a_server_that_does_not_answer_is_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let settings = ServerSettings {
-            retries: 0,
-            timeout: Duration::from_millis(200),
-            ..ServerSettings::new("judge", url)
-        };
-        let error = Server::new(settings).unwrap().ask(&[question("1", &[])], &|| false).unwrap_err();
-        assert!(error.to_string().contains("0.2 seconds"), "{error}");
-    }
-}
+mod tests;

@@ -68,7 +68,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
         items.push(Item {
             id: items.len().to_string(),
             right: (0..choices.len()).filter(|place| right(&choices[*place])).collect(),
-            options: choices.into_iter().map(|choice| keys.option(choice)).collect(),
+            options: choices.into_iter().map(|choice| keys.option(choice.trim_start())).collect(),
             messages: vec![Message::user(if keys.template { prompt.trim() } else { &prompt })],
             group: GROUPS[0].name,
             ..Item::default()

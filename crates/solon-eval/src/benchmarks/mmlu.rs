@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Known, Open, Settings, first, how, part, read};
-use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Unit};
+use super::{Known, Open, Settings, first, how, option, part, read};
+use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method};
 use crate::error::EvalError;
 use crate::options::{best, best_by_length, outcomes};
 use solon_records::Message;
@@ -102,30 +102,22 @@ const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
 /// The measures of every format; those after [`PLAIN`] are of [`Format::Continuation`] alone.
 const MEASURES: [Measure; 7] = [
-    accuracy("accuracy", "accuracy", "Share of questions whose right choice is the likeliest.", &[], true),
-    accuracy("accuracy_stem", "accuracy, STEM", "The same of the STEM subjects.", &["stem"], false),
-    accuracy(
-        "accuracy_humanities",
-        "accuracy, humanities",
-        "The same of the humanities.",
-        &["humanities"],
-        false,
-    ),
+    accuracy("accuracy", "accuracy", "Share of questions whose right choice is the likeliest.", &[]).scored(),
+    accuracy("accuracy_stem", "accuracy, STEM", "The same of the STEM subjects.", &["stem"]),
+    accuracy("accuracy_humanities", "accuracy, humanities", "The same of the humanities.", &["humanities"]),
     accuracy(
         "accuracy_social_sciences",
         "accuracy, social sciences",
         "The same of the social sciences.",
         &["social_sciences"],
-        false,
     ),
-    accuracy("accuracy_other", "accuracy, other", "The same of the other subjects.", &["other"], false),
+    accuracy("accuracy_other", "accuracy, other", "The same of the other subjects.", &["other"]),
     crate::options::TRUNCATED,
     accuracy(
         "accuracy_by_length",
         "accuracy by length",
         "Share of questions whose right choice has the highest log-prob for each of its characters.",
         &[],
-        false,
     ),
 ];
 const PLAIN: usize = 6;
@@ -135,9 +127,8 @@ const fn accuracy(
     title: &'static str,
     explanation: &'static str,
     groups: &'static [&'static str],
-    scored: bool,
 ) -> Measure {
-    Measure { key, title, explanation, unit: Unit::Share, better: Better::Higher, groups, scored }
+    Measure::share(key, title, explanation, Better::Higher, groups)
 }
 
 /// How a question is put, and how a choice is scored.
@@ -277,13 +268,13 @@ impl Format {
         }
     }
 
-    /// What is scored after the context. In a chat template it begins the answer, so without a space.
+    /// What is scored after the context.
     fn options(self, question: &Question, template: bool) -> Vec<String> {
         let choices = match self {
             Self::Letters => LETTERS.map(str::to_owned),
             Self::Continuation | Self::Cloze => question.choices.clone(),
         };
-        choices.map(|choice| if template { choice } else { format!(" {choice}") }).into()
+        choices.map(|choice| option(&choice, template)).into()
     }
 }
 

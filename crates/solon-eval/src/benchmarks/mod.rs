@@ -154,7 +154,6 @@ impl OverOptions {
 
 /// An option as it is scored: after plain text with one space before it; in a chat template it begins the answer.
 fn option(text: &str, template: bool) -> String {
-    let text = text.strip_prefix(' ').unwrap_or(text);
     if template { text.to_owned() } else { format!(" {text}") }
 }
 

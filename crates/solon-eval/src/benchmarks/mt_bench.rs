@@ -53,15 +53,8 @@ const fn score(
     explanation: &'static str,
     groups: &'static [&'static str],
 ) -> Measure {
-    Measure {
-        key,
-        title,
-        explanation,
-        unit: Unit::Number { most: 10.0 },
-        better: Better::Higher,
-        groups,
-        scored: false,
-    }
+    let unit = Unit::Number { most: 10.0 };
+    Measure::share(key, title, explanation, Better::Higher, groups).in_unit(unit)
 }
 
 /// FastChat's temperatures; below 1e-4 it answers greedily.

@@ -1,16 +1,15 @@
 //! What stages that put a benchmark to models share: opening it, checking it before anything runs, asking its items, and
 //! recording an answer.
 
-use super::Source;
-use super::{Preflight, Stage};
+use super::{Preflight, Source, Stage};
 use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
 use crate::judge::Judge;
 use crate::run::Reader;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use solon_data::ledger::NewItem;
+use solon_data::ledger::{NewItem, TypedItem};
 use solon_draws::Draws;
 use solon_eval::benchmarks::{self, Known, Open, Settings};
 use solon_eval::{Answer, Ask, Benchmark, Item, Question, Reply};
@@ -30,6 +29,11 @@ pub struct Asking {
     /// Its own settings.
     #[serde(flatten)]
     settings: Settings,
+}
+
+/// The benchmark where none is named.
+pub fn safety() -> String {
+    "safety".to_owned()
 }
 
 fn name<S: serde::Serializer>(known: &&'static Known, serializer: S) -> Result<S::Ok, S::Error> {
@@ -76,7 +80,7 @@ impl Asking {
         let settings = self.settings.clone();
         match (&self.known.open, &self.data) {
             (Open::Files(open), Some(data)) => Ok(open(&data.path, settings)?),
-            (Open::Files(open), None) => Ok(open(std::path::Path::new(""), settings)?),
+            (Open::Files(_), None) => bail!("{} needs its files", self.known.name),
             (Open::Prompts(open), _) => Ok(open(prompts, settings)?),
         }
     }
@@ -143,6 +147,13 @@ fn texts<'a>(stages: impl Iterator<Item = &'a dyn Stage>) -> Result<BTreeSet<Str
 
 /// What was answered so far, by item: later turns of a conversation go on from it.
 pub type Earlier = BTreeMap<String, Answer>;
+
+/// What a column's model has answered, from the ledger.
+pub fn earlier(read: &Reader<'_>, column: &str) -> Result<Earlier> {
+    let own: Vec<TypedItem<Evaluated>> = read.own()?;
+    let of_column = own.into_iter().filter(|item| item.data.model == column);
+    Ok(of_column.map(|item| (item.data.judged.id, item.data.judged.answer)).collect())
+}
 
 /// A model's answers to some items of a benchmark, which are added to `earlier`.
 pub fn answers(

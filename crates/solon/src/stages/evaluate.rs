@@ -1,18 +1,16 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
 use super::asking::{self, Asking};
+use super::judging::Judging;
 use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
-use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::{About, Evaluated, Moved, Opinion};
-use crate::judge::{Judge, JudgeName};
 use crate::report::{self, Report};
 use crate::run::{Model, Reader, StageRun};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem, TypedItem};
-use solon_eval::judge::labels::{JudgeFigures, Labelled, labelled};
+use solon_data::ledger::{ItemKind, TypedItem};
 use solon_eval::{
     Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, Unit, compare, summarise,
 };
@@ -42,33 +40,11 @@ struct Evaluate {
     judging: Judging,
 }
 
-/// Who judges, where the benchmark has a judge, and on what that one is measured.
-#[derive(Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Judging {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    judge: Option<JudgeName>,
-    /// The folder that holds the labelled answers.
-    #[serde(
-        default,
-        rename = "judge_labels",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::settings::labels"
-    )]
-    labels: Option<Source>,
-    /// So many labelled answers of each set; 0 takes all.
-    #[serde(rename = "judge_rows", skip_serializing_if = "Option::is_none")]
-    rows: Option<usize>,
-}
-
-/// Labelled answers of each set that a judge is measured on, where nothing else is said.
-const JUDGE_ROWS: usize = 100;
-
 /// The keys of every benchmark; the others are the benchmark's own.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shared {
-    #[serde(default = "safety")]
+    #[serde(default = "asking::safety")]
     benchmark: String,
     #[serde(default)]
     models: OneOrMany,
@@ -78,103 +54,13 @@ struct Shared {
     data: Option<Source>,
 }
 
-fn safety() -> String {
-    "safety".to_owned()
-}
-
 impl Evaluate {
     fn parse(mut keys: Keys) -> Result<Box<dyn Stage>, String> {
         let Shared { benchmark, models, prompts, data } =
             keys.take(&["benchmark", "models", "prompts", "data"])?;
-        let judging: Judging = keys.take(&["judge", "judge_labels", "judge_rows"])?;
-        if judging.judge.is_none() && (judging.labels.is_some() || judging.rows.is_some()) {
-            return Err("`judge_labels` and `judge_rows` are about a judge\nhint: give `judge`".to_owned());
-        }
+        let judging = Judging::take(&mut keys)?;
         let asking = Asking::new(&benchmark, data, !prompts.is_empty(), keys.rest()?)?;
         Ok(Box::new(Self { models, prompts, asking, judging }))
-    }
-
-    /// Refuses a judge that is not asked, and a benchmark that measures nothing without one.
-    fn check_judge(&self, benchmark: &dyn Benchmark) -> Result<()> {
-        let name = benchmark.name();
-        let first = benchmark.items().first();
-        let asks = first.is_none_or(|item| benchmark.question(&[], item, &Answer::default()).is_some());
-        match &self.judging.judge {
-            Some(_) if !asks => {
-                let what = format!("{name} is judged by a rule\nhint: leave `judge` out");
-                Err(UsageError(what).into())
-            }
-            None if benchmark.needs_judge() => {
-                let what = format!(
-                    "{name} needs a judge\nhint: give judge = \"local:MODEL\" or \"openai:NAME@URL\""
-                );
-                Err(UsageError(what).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The labelled answers that the judge is measured on, where there are some.
-    fn labelled(&self) -> Result<Vec<Labelled>> {
-        let Some(labels) = &self.judging.labels else { return Ok(Vec::new()) };
-        let rows = self.judging.rows.unwrap_or(JUDGE_ROWS);
-        Ok(labelled(&labels.path, rows)?.unwrap_or_default())
-    }
-
-    /// Asks the judge about answers whose labels are known.
-    fn measure(&self, run: &mut StageRun<'_>, judge: &Judge) -> Result<()> {
-        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
-        let id = |row: &Labelled| format!("{name}/judge/{}", row.id);
-        run.in_chunks("labelled answers", &self.labelled()?, ItemKind::Label, id, |_, todo| {
-            let asked: Vec<_> = todo.iter().map(|(_, row)| (row.id.clone(), row.question.clone())).collect();
-            let replies = judge.ask(&asked, slots, draws)?;
-            let items = todo.iter().zip(replies).map(|((place, row), reply)| {
-                let about = About::Labelled { set: row.set.to_owned(), yes: row.yes };
-                let data = Opinion { about, reply };
-                Ok(NewItem::of(id(row), *place, if row.yes { "yes" } else { "no" }, &data)?)
-            });
-            items.collect()
-        })
-    }
-
-    /// The judge, and how far it can be believed.
-    fn judge_figures(&self, read: &Reader<'_>) -> Result<Option<JudgeFigures>> {
-        let Some(judge) = &self.judging.judge else { return Ok(None) };
-        let opinions: Vec<TypedItem<Opinion>> = read.own()?;
-        let replies = opinions.iter().filter_map(|opinion| match &opinion.data.about {
-            About::Labelled { set, yes } => Some((set.as_str(), *yes, &opinion.data.reply)),
-            About::Answer { .. } => None,
-        });
-        Ok(Some(JudgeFigures::new(judge.name(), replies)))
-    }
-
-    /// Asks the judge about a column's answers, which are in the ledger.
-    fn ask_judge(
-        &self,
-        run: &mut StageRun<'_>,
-        judge: &Judge,
-        benchmark: &dyn Benchmark,
-        column: &str,
-        first: u64,
-    ) -> Result<()> {
-        let (name, slots, draws) = (run.name().to_owned(), run.slots(), run.draws());
-        let answers = self.earlier(&run.read(), column)?;
-        let id = |item: &Item| format!("{name}/{column}/{}/judge", item.id);
-        run.in_chunks("verdicts", benchmark.items(), ItemKind::Label, id, |_, todo| {
-            let replies = asking::judged(benchmark, judge, todo, &answers, slots, draws)?;
-            let items =
-                todo.iter().zip(replies).filter_map(|((place, item), reply)| Some((place, item, reply?)));
-            let items = items.map(|(place, item, reply)| {
-                let about = About::Answer { model: column.to_owned(), item: item.id.clone() };
-                let text = match &reply {
-                    Reply::Said(text) => text.clone(),
-                    other => serde_json::to_string(other)?,
-                };
-                let made = NewItem::of(id(item), first + place, text, &Opinion { about, reply })?;
-                Ok(made.parent(format!("{name}/{column}/{}", item.id), "answer"))
-            });
-            items.collect()
-        })
     }
 }
 
@@ -203,22 +89,16 @@ impl Stage for Evaluate {
             asking::check_unseen(preflight, &model)?;
         }
         if let Some(benchmark) = self.asking.open_before(preflight)? {
-            self.check_judge(&*benchmark)?;
+            self.judging.check(&*benchmark)?;
         }
-        self.labelled()?;
+        self.judging.labelled()?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let benchmark = self.asking.open(run.read().prompts("prompts")?)?;
-        self.check_judge(&*benchmark)?;
-        let judge = match &self.judging.judge {
-            Some(name) => Some(name.open(run.precision())?),
-            None => None,
-        };
-        if let Some(judge) = &judge {
-            self.measure(run, judge)?;
-        }
+        self.judging.check(&*benchmark)?;
+        let judge = self.judging.open(run)?;
         let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
         // The base model answers first: the others are compared with it.
@@ -230,7 +110,7 @@ impl Stage for Evaluate {
             let model = LocalModel::new(&policy.chat, policy.adapter.as_ref(), run.slots());
             let id = |item: &Item| format!("{name}/{column_name}/{}", item.id);
             let first = (column * benchmark.items().len()) as u64;
-            let mut earlier = self.earlier(&run.read(), column_name)?;
+            let mut earlier = asking::earlier(&run.read(), column_name)?;
             run.in_chunks("answers", benchmark.items(), ItemKind::Response, id, |_, todo| {
                 let answers = asking::answers(&*benchmark, &model, todo, &mut earlier, draws)?;
                 let asked: Vec<(&Item, &Answer)> = todo.iter().map(|(_, item)| *item).zip(&answers).collect();
@@ -248,7 +128,7 @@ impl Stage for Evaluate {
             })?;
             // All answers are there before the judge is asked: nothing that it does can lose one.
             if let Some(judge) = &judge {
-                self.ask_judge(run, judge, &*benchmark, column_name, first)?;
+                self.judging.ask(run, judge, &*benchmark, column_name, first)?;
             }
         }
         Ok(json!({"models": columns.len(), "answers": columns.len() * benchmark.items().len()}))
@@ -283,7 +163,7 @@ impl Stage for Evaluate {
         let evaluations = summary.entry("evaluations").or_insert_with(|| json!({}));
         let figures = columns.iter().map(|(column, summary)| (column.clone(), json!(summary.figures)));
         evaluations[read.name()] = Value::Object(figures.collect());
-        if let Some(judge) = self.judge_figures(read)? {
+        if let Some(judge) = self.judging.figures(read)? {
             let judges = summary.entry("judges").or_insert_with(|| json!({}));
             judges[read.name()] = json!(judge);
         }
@@ -386,13 +266,6 @@ impl Evaluate {
         Ok(Some(Compared { base: read.model_named(BASE)?, group, answers }))
     }
 
-    /// What a column's model answered before the run was stopped.
-    fn earlier(&self, read: &Reader<'_>, column: &str) -> Result<asking::Earlier> {
-        let own: Vec<TypedItem<Evaluated>> = read.own()?;
-        let of_column = own.into_iter().filter(|item| item.data.model == column);
-        Ok(of_column.map(|item| (item.data.judged.id, item.data.judged.answer)).collect())
-    }
-
     /// What training cost each model on ordinary requests, by column, where it was measured.
     fn costs(&self, read: &Reader<'_>) -> Result<BTreeMap<String, Cost>> {
         let mut by_column: BTreeMap<String, Vec<Moved>> = BTreeMap::new();
@@ -419,7 +292,7 @@ impl Evaluate {
     /// What each model's answers add up to, in the order of the columns.
     fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
         let benchmark = self.asking.open(read.prompts("prompts")?)?;
-        let judge = self.judge_figures(read)?;
+        let judge = self.judging.figures(read)?;
         let opinions: Vec<TypedItem<Opinion>> = read.own()?;
         let mut replies: BTreeMap<About, Reply> =
             opinions.into_iter().map(|opinion| (opinion.data.about, opinion.data.reply)).collect();

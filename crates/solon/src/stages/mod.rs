@@ -19,6 +19,7 @@ mod demonstrations;
 mod dpo;
 mod evaluate;
 mod examples;
+mod judging;
 mod label;
 mod labeller;
 mod lessons;

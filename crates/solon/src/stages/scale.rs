@@ -50,14 +50,10 @@ struct Own {
     from: OneOrMany,
     #[serde(default)]
     prompts: OneOrMany,
-    #[serde(default = "safety")]
+    #[serde(default = "asking::safety")]
     benchmark: String,
     #[serde(default = "factors", deserialize_with = "some_factors")]
     factors: Vec<f64>,
-}
-
-fn safety() -> String {
-    "safety".to_owned()
 }
 
 fn factors() -> Vec<f64> {
