@@ -1,8 +1,9 @@
 //! Generate and score: KV cache, prefix sharing, continuous batching, sampling.
 //!
-//! [`engine`], [`generate`], [`score`] and [`sampling`] know only token ids; [`chat`] adds the tokenizer and the chat
+//! [`engine`], [`batch`], [`generate`], [`score`] and [`sampling`] know only token ids; [`chat`] adds the tokenizer and the chat
 //! template.
 
+pub mod batch;
 pub mod chat;
 pub mod divergence;
 pub mod engine;

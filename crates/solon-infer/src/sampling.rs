@@ -62,6 +62,18 @@ fn likeliest(mut tokens: Vec<(u32, f32)>, count: usize) -> Vec<(u32, f32)> {
     tokens
 }
 
+/// The `count` most likely tokens with their logits, in order.
+pub fn likeliest_of(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    match count {
+        0 => Vec::new(),
+        1 => {
+            let best = argmax(logits);
+            vec![(best, logits[best as usize])]
+        }
+        _ => likeliest(logits.iter().enumerate().map(|(i, x)| (i as u32, *x)).collect(), count),
+    }
+}
+
 /// The index of the largest element; the first among equals.
 fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;

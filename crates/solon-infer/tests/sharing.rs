@@ -1,8 +1,9 @@
 //! Sharing prefixes, cached prompts and dropped prompts change no bit of a result.
 
 use solon_draws::Draws;
+use solon_infer::batch::{Batch, BatchSettings, Finished, Sequence};
 use solon_infer::engine::Engine;
-use solon_infer::generate::{Completion, Request, Settings};
+use solon_infer::generate::{Completion, Finish, Request, Settings};
 use solon_infer::prefixes::{KEPT, PromptTokens, Sharing};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
@@ -10,6 +11,7 @@ use solon_model::backend::Reference;
 use solon_model::config::{Architecture, ModelConfig, RopeScaling};
 use solon_model::{AnswerPack, Backend, Cpu, Decoder, Training, Weights};
 use solon_records::SamplingSettings;
+use std::sync::Arc;
 
 const VOCAB: usize = 50;
 
@@ -181,4 +183,86 @@ fn a_prompt_is_computed_once() {
     engine.score(&items[..4], 1.0, &mut |_| {});
     engine.score(&items[4..], 1.0, &mut |_| {});
     assert_eq!(engine.prompt_tokens(), PromptTokens { computed: 100 + 8 * 31, found: 7 * 100 });
+}
+
+/// Requests that join at any step, leave before their end, have settings of their own, or want their prompt read.
+fn check_batch<B: Backend>(backend: B, sharing: Sharing) {
+    let decoder = decoder(backend);
+    let mut engine = Engine::new(&decoder, None, sharing);
+    let draws = Draws::new(5, "batch");
+    let sequences: Vec<Sequence> = (0..)
+        .zip(prompts(draws, 24, 700))
+        .map(|(i, prompt)| {
+            let draws = draws.item("own").index(i);
+            // Some outgrow several segments.
+            let new = [0, 3, 70, 260][draws.below(0, 4)];
+            let read_prompt = new == 0 || draws.below(1, 3) == 0;
+            let temperature = [0.0, 0.7, 1.5][draws.below(2, 3)];
+            let sampling = Arc::new(SamplingSettings { temperature, ..SamplingSettings::of_length(new) });
+            Sequence { prompt, draws, sampling, read_prompt, likeliest: draws.below(3, 4) }
+        })
+        .collect();
+    let settings = BatchSettings { slots: 5, stop_ids: &[7], logprob_temperature: 0.8 };
+    let mut batch = Batch::new(&mut engine, settings);
+    let (mut finished, mut heard) = (Vec::new(), vec![0; sequences.len()]);
+    let mut coming = sequences.iter();
+    let is_cancelled = |id: u64| id % 7 == 3;
+    for step in 0.. {
+        for sequence in coming.by_ref().take(draws.item("joins").below(step, 3)) {
+            batch.add(sequence.clone());
+        }
+        if step % 5 == 4 {
+            (0..sequences.len() as u64).filter(|id| is_cancelled(*id)).for_each(|id| batch.cancel(id));
+        }
+        finished.extend(batch.step(&mut |id, tokens| {
+            heard[id as usize] += 1;
+            assert_eq!(tokens.ids.len(), heard[id as usize], "every token is heard once");
+            tokens.ids.len() == 200
+        }));
+        if batch.is_empty() && coming.len() == 0 {
+            break;
+        }
+    }
+    let whole = sequences.len() - (0..sequences.len() as u64).filter(|id| is_cancelled(*id)).count();
+    assert!(finished.len() >= whole);
+    for Finished { id, prompt, tokens, finish } in finished {
+        let Sequence { prompt: asked, sampling, draws, read_prompt, likeliest } = &sequences[id as usize];
+        let ids = &tokens.ids;
+        assert_eq!(tokens.logprobs, packed(&decoder, asked, ids, 0.8));
+        let stopped = ids.last() == Some(&7) || ids.len() == 200;
+        assert_eq!(finish == Finish::Stop, stopped);
+        assert!(stopped || ids.len() == sampling.max_new_tokens);
+        if *read_prompt {
+            assert_eq!(prompt.ids, asked[1..]);
+            assert_eq!(prompt.logprobs, packed(&decoder, &asked[..1], &asked[1..], 0.8));
+        }
+        let expected = if *likeliest == 0 { 0 } else { ids.len() };
+        assert_eq!(tokens.likeliest.len(), expected);
+        for (place, found) in tokens.likeliest.iter().enumerate() {
+            assert_eq!(found.len(), *likeliest);
+            assert!(found.is_sorted_by(|(_, a), (_, b)| a >= b));
+            let before = [&asked[..], &ids[..place]].concat();
+            for (token, logprob) in found.iter().filter(|_| place % 16 == 0) {
+                let alone = packed(&decoder, &before, &[*token], 0.8)[0];
+                assert!((alone - logprob).abs() < 1e-4, "{alone} and {logprob}");
+            }
+            if sampling.temperature == 0.0 {
+                assert_eq!(found[0], (ids[place], tokens.logprobs[place]), "greedy takes the likeliest");
+            }
+        }
+        // A request by itself.
+        let mut alone = Engine::new(&decoder, None, Sharing::Off);
+        if sampling.max_new_tokens > 0 && ids.len() < 200 {
+            let settings = Settings { sampling: (**sampling).clone(), ..self::settings(1, 1) };
+            let request = Request { prompt: asked.clone(), draws: *draws };
+            assert_eq!(alone.generate(&[request], &settings, &mut |_| {})[0].token_ids, *ids);
+        }
+    }
+}
+
+#[test]
+fn what_joins_and_leaves_changes_no_bit() {
+    check_batch(Cpu::new(Precision::F32), KEPT);
+    check_batch(Cpu::new(Precision::Bf16), Sharing::UpTo(500));
+    check_batch(Cpu::new(Precision::F32), Sharing::Off);
 }
