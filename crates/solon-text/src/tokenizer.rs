@@ -27,6 +27,8 @@ pub struct ChatTokenizer {
     stop_ids: Vec<u32>,
     /// The ids of `"\n"`, if this tokenizer puts a space before a text's first word, as SentencePiece's do.
     newline_anchor: Option<Vec<u32>>,
+    /// The ids of an ordinary text, to stand before a token whose text is wanted.
+    before: Vec<u32>,
 }
 
 /// The special tokens by id, and further ids at which generation stops, from the model's files.
@@ -82,7 +84,9 @@ impl ChatTokenizer {
             ending: TurnEnding { id: 0, written: None, lead: String::new() },
             stop_ids: Vec::new(),
             newline_anchor: None,
+            before: Vec::new(),
         };
+        this.before = this.encode("a")?;
         this.newline_anchor = this.find_newline_anchor()?;
         this.learn_ending()?;
         Ok(this)
@@ -156,6 +160,19 @@ impl ChatTokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         // The byte-level and byte-fallback decoders cannot fail; an unknown id decodes to nothing.
         self.tokenizer.decode(ids, true).unwrap_or_default()
+    }
+
+    /// The text that a token adds in the middle of a text. A special token, and bytes that are no character by themselves,
+    /// have their name in the vocabulary.
+    pub fn token_text(&self, id: u32) -> String {
+        // Decoders treat a first token differently, so it gets one before it.
+        let before = self.before.as_slice();
+        let text = self.decode(&[before, &[id]].concat());
+        let own = text.strip_prefix(&self.decode(before)).unwrap_or(&text);
+        match own.is_empty() || own.contains('\u{FFFD}') {
+            true => self.id_to_token(id).unwrap_or_else(|| own.to_owned()),
+            false => own.to_owned(),
+        }
     }
 
     /// A decoder for ids that arrive one by one.

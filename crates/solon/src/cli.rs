@@ -2,9 +2,11 @@
 
 mod bench;
 mod eval;
+mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use eval::EvalArgs;
+pub use serve::ServeArgs;
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,6 +51,13 @@ pub enum Command {
     /// Talk to a model in the terminal
     #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
     Chat(ChatArgs),
+    /// Serve a model over HTTP with OpenAI's API: chat completions, completions with log-probs, streaming
+    ///
+    /// If the environment variable SOLON_API_KEY is set, clients must send it as their key.
+    #[command(
+        after_help = "Example:\n  solon serve --model runs/first/model --port 8080\n  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+    )]
+    Serve(ServeArgs),
     /// Evaluate a model on a benchmark
     #[command(
         after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl"

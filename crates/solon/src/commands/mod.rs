@@ -12,6 +12,7 @@ mod label;
 mod one_stage;
 mod run;
 mod score;
+mod serve;
 mod train;
 
 use crate::catalogue;
@@ -29,6 +30,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Generate(args) => with_threads(args.model.threads, || generate::run(&args)),
         Command::Score(args) => with_threads(args.model.threads, || score::run(&args)),
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Sft(args) => train::sft(&args),
         Command::Reward(args) => train::reward(&args),
