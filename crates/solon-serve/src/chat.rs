@@ -39,7 +39,7 @@ pub(crate) async fn answer(
     fields.finish()?;
     let prompt = served.model.prompt_ids("the conversation", &messages, 1)?;
     let prompt_tokens = prompt.len();
-    let telling = Telling { read_prompt: false, likeliest: likeliest.unwrap_or(0) };
+    let telling = Telling { likeliest: likeliest.unwrap_or(0), ..Telling::default() };
     let answers = served.ask(&[prompt], &wanted, telling)?;
     let form = Form { id: served.next_id("chatcmpl"), with_logprobs, served };
     if wanted.stream {

@@ -81,7 +81,12 @@ pub(crate) async fn answer(
     fields.finish()?;
     // OpenAI's default is 16 here, and the rest of the context in chats.
     wanted.default_max_tokens(16);
-    let telling = Telling { read_prompt: echo && logprobs.is_some(), likeliest: logprobs.unwrap_or(0) };
+    let telling = Telling {
+        read_prompt: echo && logprobs.is_some(),
+        likeliest: logprobs.unwrap_or(0),
+        // lm-evaluation-harness takes it that there is a token for each that was asked for.
+        end_of_turn: true,
+    };
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
     let answers = served.ask(&ids, &wanted, telling)?;
     let prompt_tokens = ids.iter().map(Vec::len).sum();

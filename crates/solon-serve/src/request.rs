@@ -98,6 +98,8 @@ pub(crate) struct Telling {
     pub read_prompt: bool,
     /// Likeliest tokens in place of each.
     pub likeliest: usize,
+    /// Whether the end of turn is told of too.
+    pub end_of_turn: bool,
 }
 
 /// What comes of a request's sequences, as it comes.
@@ -193,6 +195,7 @@ impl Served {
                     sampling: sampling.clone(),
                     read_prompt: telling.read_prompt,
                     likeliest: telling.likeliest,
+                    end_of_turn: telling.end_of_turn,
                     stream: wanted.stream,
                     index,
                     events: sender.clone(),

@@ -1,7 +1,7 @@
 //! The text of a request while it is generated: stop strings, and what may be shown already.
 //!
 //! Contract: the pieces together are the text up to the first stop string, and each token is in one of them, except those
-//! of the stop string and the end of turn. So a streamed answer equals the one that is sent whole. A piece never ends
+//! of the stop string and, where it is not wanted, the end of turn. So a streamed answer equals the one that is sent whole. A piece never ends
 //! inside a character, nor inside what may become a stop string.
 
 use solon_text::{ChatTokenizer, StreamDecoder};
@@ -65,14 +65,14 @@ impl<'a> Said<'a> {
         self.show(end, tokens)
     }
 
-    /// The rest. `ended`: the last token is an end of turn, which is not shown.
-    pub fn finish(&mut self, ended: bool) -> Piece {
+    /// The rest. `without_last`: the last token is an end of turn that is not to be shown.
+    pub fn finish(&mut self, without_last: bool) -> Piece {
         let before = self.decoder.text().len();
         self.decoder.finish();
         self.look_for_stop(before);
         match self.cut {
             Some(_) => self.piece(),
-            None => self.show(self.decoder.text().len(), self.starts.len() - usize::from(ended)),
+            None => self.show(self.decoder.text().len(), self.starts.len() - usize::from(without_last)),
         }
     }
 

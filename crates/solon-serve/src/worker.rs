@@ -20,6 +20,8 @@ pub(crate) struct Job {
     pub sampling: Arc<SamplingSettings>,
     pub read_prompt: bool,
     pub likeliest: usize,
+    /// Whether the end of turn is among the tokens that are sent.
+    pub end_of_turn: bool,
     /// Whether pieces are sent as they come; else there is one, at the end.
     pub stream: bool,
     /// Its number among the sequences of a request, which is sent with each event.
@@ -81,7 +83,7 @@ pub(crate) fn work(model: &ChatModel, slots: usize, jobs: &Receiver<Job>, stop: 
             let Some((job, mut said)) = members.remove(&id) else { continue };
             let last = tokens.ids.last();
             let ended = last.is_some_and(|last| model.text.stop_ids().contains(last));
-            send_piece(&job, said.finish(ended), &tokens);
+            send_piece(&job, said.finish(ended && !job.end_of_turn), &tokens);
             let end = End { finish, prompt, generated: tokens.ids.len() };
             let _ = job.events.send((job.index, Event::End(end)));
         }

@@ -222,6 +222,14 @@ fn a_prompt_is_read_as_score_reads_it() {
     let chunks = server.stream("/completions", json!({"prompt": ids[2], "max_tokens": 3, "temperature": 0}));
     let streamed: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
     assert_eq!(streamed, text[texts[2].len()..]);
+    // There is a token for each that was generated, an end of turn included.
+    let endings = (0..60).map(|seed| {
+        let made = ask(json!({"prompt": "a", "max_tokens": 60, "temperature": 2.0, "logprobs": 0, "seed": seed}));
+        let tokens = made["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len();
+        assert_eq!(made["usage"]["completion_tokens"], tokens);
+        made["choices"][0]["finish_reason"].clone()
+    });
+    assert!(endings.collect::<Vec<_>>().contains(&json!("stop")), "one ends before its limit");
     // The log-probs are those of `solon score`, which scores the end of turn too.
     let chat = json!({"prompt": "Is it?", "completion": "Yes, it is"});
     place.write("rows.jsonl", std::slice::from_ref(&chat));
