@@ -10,6 +10,7 @@ mod export;
 mod generate;
 mod label;
 mod one_stage;
+mod report;
 mod run;
 mod score;
 mod train;
@@ -53,6 +54,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Label(args) => label::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Report(args) => report::run(&args),
     }
 }
 

@@ -206,7 +206,7 @@ impl Stage for Reward {
             (total > 0).then(|| format!("{percent:.0} % of {total} (95 % interval {low:.0} to {high:.0} %)"))
         };
         let none = || "none".to_owned();
-        report.verdict.push(format!(
+        report.notes.push(format!(
             "Reward model {name}: right on {} pairs kept back; where the better answer declines on {}, where it helps on {}.",
             rate("rate").unwrap_or_else(none),
             rate("declines").unwrap_or_else(none),

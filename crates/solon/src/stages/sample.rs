@@ -132,7 +132,7 @@ impl Stage for Sample {
                 )
             })
             .collect();
-        report.verdict.push(format!("{}: samples that decline: {}.", read.name(), parts.join(", ")));
+        report.notes.push(format!("{}: samples that decline: {}.", read.name(), parts.join(", ")));
         Ok(())
     }
 
