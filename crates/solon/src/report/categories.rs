@@ -70,7 +70,7 @@ fn one(html: &mut Html, category: &Category, top: f64, axis: Axis) {
     let y = Length(top + 10.0);
     html.leaf("text", &[("class", &"label"), ("x", &"0"), ("y", &y)], clipped(&category.name));
     let items = category.cells.iter().flatten().map(|rate| rate.total).max().unwrap_or(0);
-    let y = Length(top + 22.0);
+    let y = Length(top + 23.5);
     html.leaf("text", &[("class", &"tick"), ("x", &"0"), ("y", &y)], format!("{} items", count(items)));
     for (i, rate) in category.cells.iter().enumerate() {
         let Some(rate) = rate.as_ref().filter(|rate| rate.rate.is_finite()) else { continue };
@@ -88,7 +88,7 @@ fn one(html: &mut Html, category: &Category, top: f64, axis: Axis) {
 
 /// A category's name, shortened to fit beside the plot.
 fn clipped(name: &str) -> String {
-    const MOST: usize = 22;
+    const MOST: usize = 19;
     if name.chars().count() <= MOST {
         return name.to_owned();
     }
@@ -158,7 +158,7 @@ mod tests {
             (4, 2),
             "{html}"
         );
-        assert!(html.contains("category-0-with-a-lon…") && html.contains("2 items") && !html.contains("NaN"));
+        assert!(html.contains("category-0-with-a-…") && html.contains("2 items") && !html.contains("NaN"));
     }
 
     #[test]

@@ -418,6 +418,45 @@ mod tests {
     }
 
     #[test]
+    fn the_judges_quality_stands_beside_what_it_judged() {
+        let measure = |name: &str, judged| Measure {
+            key: name.into(),
+            name: name.into(),
+            explanation: String::new(),
+            better: Better::Lower,
+            most: 1.0,
+            scored: true,
+            judged,
+            cells: vec![Some(rate(0.5, None))],
+        };
+        let set = JudgedSet {
+            name: "xstest".into(),
+            answers: 100,
+            unjudged: 4,
+            accuracy: Some(0.75),
+            kappa: Some(0.5),
+            kappa_low: 0.31,
+        };
+        let judge = Judge { name: "local:m".into(), accuracy: Some(0.75), kappa: Some(0.5), sets: vec![set] };
+        let written = |judge: Judge| {
+            let mut html = Html::default();
+            let rows = vec![measure("attack", true), measure("length", false)];
+            let columns = vec!["base".to_owned()];
+            let one = Evaluation { columns, rows, judge: Some(judge), ..Default::default() };
+            evaluation(&mut html, &one, &[]);
+            html.finish()
+        };
+        let html = written(judge.clone());
+        assert_eq!(html.matches("judge right on 75.0%, kappa 0.50").count(), 1, "{html}");
+        assert!(html.contains(">xstest</th>") && html.contains(">0.31</td>"), "{html}");
+        let html = written(Judge { accuracy: None, kappa: None, sets: vec![], ..judge });
+        assert!(
+            html.contains("judge not measured") && html.contains("The judge was not measured."),
+            "{html}"
+        );
+    }
+
+    #[test]
     fn how_answers_are_judged_is_said_once() {
         let first = Evaluation { name: "dev".into(), rule: "By a rule.".into(), ..Default::default() };
         let second = Evaluation { name: "test".into(), ..first.clone() };

@@ -23,7 +23,7 @@ impl Markdown {
 
     /// A paragraph.
     pub fn paragraph(&mut self, text: &str) {
-        self.out += &format!("{}\n\n", escaped(text));
+        self.out += &format!("{}\n\n", line(text));
     }
 
     /// A paragraph that begins with a term in bold.
@@ -35,7 +35,7 @@ impl Markdown {
     pub fn list<'a>(&mut self, items: impl IntoIterator<Item = &'a str>) {
         let before = self.out.len();
         for item in items {
-            self.out += &format!("- {}\n", escaped(item));
+            self.out += &format!("- {}\n", line(item));
         }
         if self.out.len() > before {
             self.out.push('\n');
@@ -70,13 +70,15 @@ impl Markdown {
     }
 }
 
+/// Text at the start of a line, where these signs would make a list, a heading or a rule.
+fn line(text: &str) -> String {
+    let guard = if text.starts_with(['-', '+', '=']) { "\\" } else { "" };
+    format!("{guard}{}", escaped(text))
+}
+
 /// Text without markup, on one line.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    // At the start of a line these make a list, a heading or a rule.
-    if text.starts_with(['-', '+', '=']) {
-        out.push('\\');
-    }
     for c in made_visible(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '$' => {
@@ -105,7 +107,7 @@ pub fn markdown(report: &Report) -> String {
     let mut out = Markdown::default();
     out.heading(1, super::title(report));
     if let Some(sentence) = headline(report) {
-        out.term(&sentence, "");
+        out.paragraph(&sentence);
     }
     out.list(report.verdict.iter().map(String::as_str));
     if !report.warnings.is_empty() {
@@ -191,7 +193,10 @@ mod tests {
             escaped(hostile),
             "a\\|b \\# \\<img onerror=1\\> \\[x\\](http://e) \\*b\\* \\`c\\` &amp;lt; ⟨U+202E⟩"
         );
-        assert_eq!(escaped("---"), "\\---");
+        let mut out = Markdown::default();
+        out.paragraph("---");
+        out.list(["- a"]);
+        assert_eq!(out.finish(), "\\---\n\n- \\- a\n");
     }
 
     #[test]

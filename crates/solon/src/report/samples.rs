@@ -13,7 +13,7 @@ use std::fmt::Display;
 /// Works the filter. The page's policy allows this script alone, by its hash.
 pub const SCRIPT: &str = include_str!("samples.js");
 
-/// Samples of each kind that are shown at once and printed on paper; the others are behind a fold.
+/// Samples of each kind that are shown at once; the others are behind a fold. On paper the style sheet leaves three.
 const FIRST: usize = 6;
 
 /// Writes the samples, grouped by kind.

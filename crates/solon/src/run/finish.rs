@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
 use solon_data::ledger::Stage;
 use solon_kernels::{isa::isa, threads};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// What is known of the program and the machine that did the work; keys of `summary.json`.
@@ -160,14 +161,21 @@ impl Run {
             let counts =
                 ["prompts", "answers", "demonstrations", "examples", "pairs", "labels", "principles"];
             let items = stage.and_then(|stage| counts.iter().find_map(|key| stage.detail[*key].as_u64()));
-            let dropped = self.folder.ledger.drop_counts(&planned.name)?;
+            // An item and what became of it may both have been dropped, for the same reason.
+            let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
+            for count in self.folder.ledger.drop_counts(&planned.name)? {
+                let known = dropped.entry(count.reason).or_default();
+                *known = (*known).max(count.count as usize);
+            }
+            let mut dropped: Vec<(String, usize)> = dropped.into_iter().collect();
+            dropped.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             shown.push(report::Stage {
                 name: planned.name.clone(),
                 kind: planned.kind.name.to_owned(),
                 what: planned.kind.about.to_owned(),
                 seconds: stage.and_then(|stage| stage.seconds).unwrap_or(0.0),
                 items: items.unwrap_or(0) as usize,
-                dropped: dropped.into_iter().map(|count| (count.reason, count.count as usize)).collect(),
+                dropped,
             });
         }
         let planned = |stage: &&Stage| self.plan.stage(&stage.name).is_some();
