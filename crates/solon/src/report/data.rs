@@ -61,6 +61,8 @@ pub struct Delivered {
     pub sha256: String,
     /// The stages that trained it, the first one first.
     pub lineage: Vec<String>,
+    /// The evaluation that decided, where one did.
+    pub evaluation: Option<String>,
 }
 
 /// The constitution and the size of its parts.

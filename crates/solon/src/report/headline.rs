@@ -1,33 +1,45 @@
 //! The verdict in a sentence: which model was delivered, and what its scored measures did.
 
 use super::change::{Change, changes};
-use super::data::{Evaluation, Measure, Report};
-use super::evaluation::shown;
+use super::data::{Delivered, Evaluation, Measure, Report};
+use super::evaluation::{shown, title};
 
 /// The sentence; `None` where no model was delivered, or none of its measures was compared with another model's.
 pub fn headline(report: &Report) -> Option<String> {
-    let delivered = &report.delivered.as_ref()?.name;
+    let delivered = report.delivered.as_ref()?;
     let (evaluation, column) = decisive(&report.evaluations, delivered)?;
     let scored = evaluation.rows.iter().filter(|measure| measure.scored);
     let parts: Vec<String> =
         scored.filter_map(|measure| change(measure, column, evaluation.columns.len())).collect();
     let first = evaluation.columns.first()?;
     let before = if first == "base" { "the base model" } else { first };
+    // Which evaluation is meant is only unclear where there are several.
+    let measured = match report.evaluations.len() {
+        1 => String::new(),
+        _ => format!(" on {}", title(evaluation)),
+    };
     let (last, others) = parts.split_last()?;
     let list = match others {
         [] => last.clone(),
         others => format!("{}, and {last}", others.join(", ")),
     };
-    Some(format!("The delivered model is {delivered}. Compared with {before}, {list}."))
+    Some(format!("The delivered model is {}. Compared with {before}{measured}, {list}.", delivered.name))
 }
 
-/// The last evaluation that compares the model with another one and has a score, and the model's column in it.
-pub fn decisive<'a>(evaluations: &'a [Evaluation], model: &str) -> Option<(&'a Evaluation, usize)> {
-    evaluations.iter().rev().find_map(|evaluation| {
-        let column =
-            evaluation.columns.iter().position(|column| column == model).filter(|place| *place > 0)?;
-        evaluation.rows.iter().any(|measure| measure.scored).then_some((evaluation, column))
-    })
+/// The evaluation to tell of, and the model's column in it: of the benchmark that decided what was delivered, the last one
+/// that compares the model with another; else the last one of any benchmark. A run that chooses on one set of prompts
+/// and tests on another does so in this order.
+fn decisive<'a>(evaluations: &'a [Evaluation], delivered: &Delivered) -> Option<(&'a Evaluation, usize)> {
+    let decided = evaluations.iter().find(|one| Some(&one.name) == delivered.evaluation.as_ref());
+    let last = |benchmark: Option<&str>| {
+        evaluations.iter().rev().find_map(|one| {
+            let place = one.columns.iter().position(|column| *column == delivered.name);
+            let fits = benchmark.is_none_or(|name| name == one.benchmark);
+            let scored = one.rows.iter().any(|measure| measure.scored);
+            place.filter(|place| *place > 0 && fits && scored).map(|place| (one, place))
+        })
+    };
+    decided.and_then(|one| last(Some(&one.benchmark))).or_else(|| last(None))
 }
 
 /// What a measure did, as a part of a sentence.

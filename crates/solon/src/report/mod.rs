@@ -84,7 +84,7 @@ fn sections(report: &Report) -> Vec<Section> {
         Section {
             id: "curves",
             heading: "Training",
-            about: "",
+            about: "A thin line is what each step measured on its own batch; the thick line is its running mean.",
             present: !report.curves.is_empty() || !report.notes.is_empty(),
             write: |html, report| {
                 if !report.notes.is_empty() {
@@ -111,7 +111,7 @@ fn sections(report: &Report) -> Vec<Section> {
             id: "trail",
             heading: "Trails",
             about: "Every item that was trained on can be traced back to what it was made from, and to the principle behind it. \
-                    Examples, as solon explain prints them:",
+                    Examples, as solon explain prints them, without their data:",
             present: !report.trail.is_empty(),
             write: |html, report| samples::trail(html, &report.trail),
         },

@@ -35,7 +35,12 @@ fn full() -> Report {
         title: hostile(),
         verdict: vec![hostile()],
         notes: vec![hostile()],
-        delivered: Some(Delivered { name: "dpo".into(), sha256: hostile(), lineage: vec![hostile()] }),
+        delivered: Some(Delivered {
+            name: "dpo".into(),
+            sha256: hostile(),
+            lineage: vec![hostile()],
+            evaluation: Some(hostile()),
+        }),
         warnings: vec![hostile()],
         model: Model {
             name: hostile(),
@@ -329,6 +334,19 @@ fn the_headline_says_what_the_delivered_model_changed() {
     let sentence = "The delivered model is dpo. Compared with the base model, harm fell from 50.0% to 10.0% (better), \
                     help shows no clear change (50.0%, now 52.0%), and over-refusal rose from 50.0% to 90.0% (worse).";
     assert!(render(&report).contains(sentence));
+    // Of several evaluations, the last of the benchmark that decided is told.
+    let mut more = report.clone();
+    let named = |name: &str, benchmark: &str| {
+        let [name, benchmark] = [name, benchmark].map(String::from);
+        Evaluation { name, benchmark, ..more.evaluations[0].clone() }
+    };
+    more.evaluations = vec![named("dev", "safety"), named("test", "safety"), named("facts", "mmlu")];
+    let told = |evaluation: &str| {
+        let delivered = Delivered { evaluation: Some(evaluation.into()), ..more.delivered.clone().unwrap() };
+        headline::headline(&Report { delivered: Some(delivered), ..more.clone() }).unwrap()
+    };
+    assert!(told("dev").contains("the base model on test (safety), harm fell"), "{}", told("dev"));
+    assert!(told("gone").contains("on facts (mmlu), harm fell"), "{}", told("gone"));
     assert_eq!(headline::headline(&Report { delivered: None, ..report }), None);
 }
 

@@ -99,9 +99,11 @@ impl<'a> Reader<'a> {
         self.planned.stage.summaries(self)
     }
 
-    /// What `solon explain` prints of an item, for the report.
+    /// What `solon explain` prints of an item, for the report: without the items' data, which is long and JSON.
     pub fn trail(&self, id: &str) -> Result<report::Trail> {
-        let lines = self.ledger().explain(id)?.to_string().lines().map(str::to_owned).collect();
+        let explained = self.ledger().explain(id)?.to_string();
+        let shown = explained.lines().filter(|line| !line.trim_start().starts_with("data: {"));
+        let lines = shown.map(str::to_owned).collect();
         Ok(report::Trail { id: id.to_owned(), lines })
     }
 

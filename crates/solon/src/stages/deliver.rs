@@ -99,7 +99,8 @@ impl Stage for Deliver {
             at = read.source_of(name, "from").filter(|name| *name != BASE);
         }
         let (name, sha256) = (delivered.model, delivered.sha256);
-        report.delivered = Some(report::Delivered { name, sha256, lineage });
+        let evaluation = read.input("evaluation").first().cloned();
+        report.delivered = Some(report::Delivered { name, sha256, lineage, evaluation });
         Ok(())
     }
 

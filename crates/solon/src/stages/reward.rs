@@ -177,12 +177,12 @@ impl Stage for Reward {
         vec![
             Curve {
                 title: "loss and accuracy on the pairs it learns from",
-                y_label: "loss",
+                y_label: "loss, and share that is right",
                 series: &[("loss", "loss"), ("accuracy", "accuracy")],
             },
             Curve {
                 title: "loss and accuracy on the pairs that choose when to stop",
-                y_label: "loss",
+                y_label: "loss, and share that is right",
                 series: &[("eval_loss", "loss"), ("eval_accuracy", "accuracy")],
             },
         ]
