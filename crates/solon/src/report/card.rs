@@ -25,6 +25,9 @@ const DATA_SETS: [(&str, &str, &str); 8] = [
     ("mt-bench", "MT-Bench", "HuggingFaceH4/mt_bench_prompts"),
 ];
 
+/// Kinds of stages that train a policy, which are tags of the Hub by these names.
+const METHODS: [&str; 4] = ["sft", "dpo", "ppo", "rloo"];
+
 /// An evaluation of the delivered model, and its column in it.
 type Evaluated<'a> = (&'a Evaluation, usize);
 
@@ -135,7 +138,7 @@ fn limits(report: &Report, evaluated: &[Evaluated]) -> Vec<String> {
                 "Answers of {} were judged by {}: {}.",
                 title(evaluation),
                 judge.name,
-                judge_beside(judge)
+                judge_beside(judge).join("; ")
             ));
         }
     }
@@ -169,7 +172,7 @@ fn front_matter(report: &Report, evaluated: &[Evaluated]) -> Value {
     for stage in &report.stages {
         let tag = match stage.kind.as_str() {
             "revise" => "constitutional-ai",
-            kind if lineage.contains(&stage.name.as_str()) => kind,
+            kind if METHODS.contains(&kind) && lineage.contains(&stage.name.as_str()) => kind,
             _ => continue,
         };
         if !tags.contains(&tag) {

@@ -152,11 +152,7 @@ pub struct Evaluation {
 pub struct Judge {
     /// As it was given.
     pub name: String,
-    /// On all sets together; `None` where it was not measured.
-    pub accuracy: Option<f64>,
-    /// Cohen's kappa, likewise.
-    pub kappa: Option<f64>,
-    /// Each set of labelled answers.
+    /// Each set of labelled answers; none where it was not measured.
     pub sets: Vec<JudgedSet>,
 }
 

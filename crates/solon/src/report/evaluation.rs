@@ -119,14 +119,19 @@ pub fn judge_rows(judge: &Judge) -> Vec<[String; 6]> {
     judge.sets.iter().map(row).collect()
 }
 
-/// What stands beside every figure that a judge decided.
-pub fn judge_beside(judge: &Judge) -> String {
-    match (judge.accuracy, judge.kappa) {
-        (Some(accuracy), Some(kappa)) => {
-            format!("judge right on {}, kappa {}", percent(accuracy), decimal(kappa))
-        }
-        _ => "judge not measured".to_owned(),
+/// What stands beside every figure that a judge decided: its quality on each set of labelled answers. The sets are not taken
+/// together, because a judge that tells the sets apart would seem to agree with the labels.
+pub fn judge_beside(judge: &Judge) -> Vec<String> {
+    if judge.sets.is_empty() {
+        return vec!["judge not measured".to_owned()];
     }
+    let set = |set: &JudgedSet| match (set.accuracy, set.kappa) {
+        (Some(accuracy), Some(kappa)) => {
+            format!("judge right on {}, kappa {} ({})", percent(accuracy), decimal(kappa), set.name)
+        }
+        _ => format!("judge gave no verdict ({})", set.name),
+    };
+    judge.sets.iter().map(set).collect()
 }
 
 fn table(html: &mut Html, evaluation: &Evaluation) {
@@ -138,7 +143,7 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
         html.element("tbody", &[("role", &"rowgroup")], |html| {
             for measure in &evaluation.rows {
                 let judge = evaluation.judge.as_ref().filter(|_| measure.judged);
-                row(html, &evaluation.columns, measure, judge.map(judge_beside));
+                row(html, &evaluation.columns, measure, &judge.map(judge_beside).unwrap_or_default());
             }
             if evaluation.costs.iter().any(Option::is_some) {
                 costs(html, &evaluation.columns, &evaluation.costs);
@@ -169,7 +174,7 @@ fn header(html: &mut Html, columns: &[String]) {
     });
 }
 
-fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: Option<String>) {
+fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: &[String]) {
     let figures = compared(columns, measure);
     html.element("tr", &[("role", &"row")], |html| {
         html.element("th", &[("scope", &"row"), ("role", &"rowheader")], |html| {
@@ -183,7 +188,7 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: Option<Str
                 match cell {
                     Some((rate, change)) => {
                         figure(html, rate, measure.most, *change);
-                        if let Some(judge) = &judge {
+                        for judge in judge {
                             html.leaf("span", &[("class", &"interval")], judge);
                         }
                     }
@@ -437,7 +442,7 @@ mod tests {
             kappa: Some(0.5),
             kappa_low: 0.31,
         };
-        let judge = Judge { name: "local:m".into(), accuracy: Some(0.75), kappa: Some(0.5), sets: vec![set] };
+        let judge = Judge { name: "local:m".into(), sets: vec![set] };
         let written = |judge: Judge| {
             let mut html = Html::default();
             let rows = vec![measure("attack", true), measure("length", false)];
@@ -447,9 +452,9 @@ mod tests {
             html.finish()
         };
         let html = written(judge.clone());
-        assert_eq!(html.matches("judge right on 75.0%, kappa 0.50").count(), 1, "{html}");
+        assert_eq!(html.matches("judge right on 75.0%, kappa 0.50 (xstest)").count(), 1, "{html}");
         assert!(html.contains(">xstest</th>") && html.contains(">0.31</td>"), "{html}");
-        let html = written(Judge { accuracy: None, kappa: None, sets: vec![], ..judge });
+        let html = written(Judge { sets: vec![], ..judge });
         assert!(
             html.contains("judge not measured") && html.contains("The judge was not measured."),
             "{html}"

@@ -24,7 +24,7 @@ pub fn figures(evaluation: &Evaluation, columns: &[usize]) -> Table {
     let mut table = Table::new(std::iter::once("Measure").chain(names));
     for measure in &evaluation.rows {
         let judge = evaluation.judge.as_ref().filter(|_| measure.judged).map(judge_beside);
-        let judge = judge.map(|judge| format!("; {judge}")).unwrap_or_default();
+        let judge: String = judge.unwrap_or_default().iter().map(|judge| format!("; {judge}")).collect();
         let all = changes(measure, evaluation.columns.len());
         let cells = columns.iter().map(|column| match all.get(*column).copied().flatten() {
             Some((rate, change)) => format!("{}{judge}", figure(rate, measure, change)),

@@ -94,8 +94,6 @@ fn full() -> Report {
             ],
             judge: Some(Judge {
                 name: hostile(),
-                accuracy: Some(0.8),
-                kappa: Some(0.5),
                 sets: vec![JudgedSet {
                     name: hostile(),
                     answers: 9,

@@ -211,10 +211,5 @@ fn judge(figures: &solon_eval::judge::labels::JudgeFigures) -> report::Judge {
         kappa: set.kappa,
         kappa_low: set.kappa_low,
     });
-    report::Judge {
-        name: figures.name.clone(),
-        accuracy: figures.accuracy,
-        kappa: figures.kappa,
-        sets: sets.collect(),
-    }
+    report::Judge { name: figures.name.clone(), sets: sets.collect() }
 }
