@@ -189,7 +189,7 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: &[String])
                     Some((rate, change)) => {
                         figure(html, rate, measure.most, *change);
                         for judge in judge {
-                            html.leaf("span", &[("class", &"interval")], judge);
+                            html.leaf("span", &[("class", &"interval judged")], judge);
                         }
                     }
                     None => html.leaf("span", &[("class", &"interval")], "not measured"),

@@ -60,8 +60,10 @@ impl Shown<'_> {
             most: row.most,
             scored: scored.contains(row.key),
             judged: judged.contains(row.key),
-            cells: (0..self.columns.len()).map(|column| Some(self.cell(row, column))).collect(),
+            cells: (0..self.columns.len()).map(|column| self.cell(row, column)).collect(),
         });
+        // A measure of items that were not asked, such as the other subjects of MMLU, says nothing.
+        let rows = rows.filter(|measure| measure.cells.iter().any(Option::is_some));
         report::Evaluation {
             name: self.read.name().to_owned(),
             benchmark: self.benchmark.name().to_owned(),
@@ -79,18 +81,21 @@ impl Shown<'_> {
         }
     }
 
-    /// A figure, tested against the first column and against the model that its training started from.
-    fn cell(&self, row: &ComparisonRow, column: usize) -> report::Rate {
+    /// A figure, tested against the first column and against the model that its training started from; `None` of no items.
+    fn cell(&self, row: &ComparisonRow, column: usize) -> Option<report::Rate> {
+        if row.figures[column].total() == 0 {
+            return None;
+        }
         let place = |name: &str| self.columns.iter().position(|(column, _)| column == name);
         let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
         let first = self.columns.first().map(|(first, _)| first.as_str());
         let (name, _) = &self.columns[column];
         let origin = self.read.source_of(name, "from").filter(|origin| Some(*origin) != first);
-        report::Rate {
+        Some(report::Rate {
             p_value: p_value(Some(0)),
             against_origin: origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?))),
             ..rate(row.figures[column], row.most)
-        }
+        })
     }
 
     fn scored(&self) -> BTreeSet<&'static str> {
@@ -126,7 +131,7 @@ impl Shown<'_> {
             for (column, (_, summary)) in self.columns.iter().enumerate() {
                 for row in summary.by_category.iter().filter(|row| row.group == group.name) {
                     let cells = rows.entry(&row.category).or_insert_with(|| vec![None; self.columns.len()]);
-                    cells[column] = Some(rate(row.figure, most));
+                    cells[column] = (row.figure.total() > 0).then(|| rate(row.figure, most));
                 }
             }
             rows.retain(|category, _| !category.is_empty());
