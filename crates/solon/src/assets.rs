@@ -52,3 +52,11 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
     }
     Ok(target)
 }
+
+/// The name under which [`find`] gives a file with this content: the path's own ending, where the program carries that file
+/// unchanged.
+pub fn shipped_name(path: &Path) -> Option<&'static str> {
+    let (name, text) = SHIPPED.iter().find(|(name, _)| path.is_absolute() && path.ends_with(name))?;
+    let same = std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes());
+    same.then_some(*name)
+}

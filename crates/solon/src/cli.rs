@@ -97,6 +97,9 @@ pub enum Command {
     /// Show the trail of an item: what it was made from, and what was made from it
     #[command(after_help = "Example:\n  solon explain revise/rt-001/2 --run runs/first")]
     Explain(ExplainArgs),
+    /// Write the report of a run again, and the model card; nothing is computed
+    #[command(after_help = "Example:\n  solon report --run runs/first")]
+    Report(ReportArgs),
     /// Write a run's demonstrations and preference pairs in TRL's formats
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
@@ -464,6 +467,14 @@ pub struct ExplainArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `solon report`.
+#[derive(Args)]
+pub struct ReportArgs {
+    /// The run's folder
+    #[arg(long)]
+    pub run: PathBuf,
 }
 
 /// `solon export`.

@@ -3,6 +3,7 @@
 //! Contract: this file reads and overrides; what a stage's table may hold is said by its kind (`stages/`), and whether
 //! the stages fit together by the plan (`plan.rs`). Unknown keys are refused everywhere.
 
+use crate::assets;
 use crate::cli::{PrecisionFlag, UsageError, WeightsFlag};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,23 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The same recipe as others can use it: files that the program carries are named as in the shipped recipes, and not
+    /// by their place on this machine.
+    pub fn portable(&self) -> Self {
+        let mut recipe = self.clone();
+        if let Some(constitution) = &mut recipe.constitution
+            && let Some(name) = assets::shipped_name(constitution)
+        {
+            *constitution = name.into();
+        }
+        recipe
+            .stages
+            .iter_mut()
+            .flat_map(|table| table.iter_mut())
+            .for_each(|(_, value)| shipped_names(value));
+        recipe
+    }
+
     /// What types alone do not say.
     pub fn check(&self) -> Result<(), String> {
         if !(self.lora.alpha.is_finite() && self.lora.alpha > 0.0) {
@@ -119,6 +137,20 @@ impl Recipe {
             return Err(format!("memory_gb is {budget}; give a number above 0"));
         }
         Ok(())
+    }
+}
+
+/// Gives shipped files their own names, wherever in a value they stand.
+fn shipped_names(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) => {
+            if let Some(name) = assets::shipped_name(Path::new(text)) {
+                *text = name.to_owned();
+            }
+        }
+        toml::Value::Array(values) => values.iter_mut().for_each(shipped_names),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| shipped_names(value)),
+        _ => {}
     }
 }
 

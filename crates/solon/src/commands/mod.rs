@@ -10,6 +10,7 @@ mod export;
 mod generate;
 mod label;
 mod one_stage;
+mod report;
 mod run;
 mod score;
 mod serve;
@@ -55,6 +56,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Label(args) => label::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Report(args) => report::run(&args),
     }
 }
 

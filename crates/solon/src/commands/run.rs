@@ -19,12 +19,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         return print_plan(&plan, &out, args.json);
     }
     let until = args.until.as_deref();
-    run_plan(plan, &out, args.threads, until, |run, _| {
+    run_plan(plan, &out, args.threads, until, |run, done| {
         if let Some(until) = until {
             eprintln!("stopped after {until}; the same command without --until resumes");
             return Ok(());
         }
-        let summary = run.finish()?;
+        let summary = run.finish(done)?;
         if args.json {
             println!("{}", serde_json::to_string_pretty(&summary)?);
         }

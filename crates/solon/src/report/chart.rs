@@ -18,6 +18,9 @@ const BOTTOM: f64 = 200.0;
 /// Number of line classes in the style sheet; further lines use them again.
 const STYLES: usize = 6;
 
+/// A line with as many points has its running mean drawn.
+const NOISY: usize = 60;
+
 /// A line is thinned to about this many points, two for each unit of width.
 const MAX_POINTS: usize = 700;
 
@@ -77,7 +80,16 @@ fn svg(html: &mut Html, curve: &Curve, x_axis: Axis, y_axis: Axis) {
         frame(html, x_axis, y_axis, &curve.x_label, &curve.y_label);
         for (i, series) in curve.series.iter().enumerate() {
             for stretch in series.points.split(|point| !drawable(*point)) {
-                line(html, i, stretch, x_axis, y_axis);
+                // A noisy line is drawn faint behind its mean.
+                match smoothed(stretch) {
+                    Some(mean) => {
+                        html.element("g", &[("class", &"each")], |html| {
+                            line(html, i, stretch, x_axis, y_axis)
+                        });
+                        line(html, i, &mean, x_axis, y_axis);
+                    }
+                    None => line(html, i, stretch, x_axis, y_axis),
+                }
             }
         }
     });
@@ -145,6 +157,21 @@ fn dot_class(index: usize) -> String {
     format!("dot series-{}", index % STYLES)
 }
 
+/// The mean of each point and those around it, over a twentieth of the line; `None` of a short line. Near an end the mean is
+/// of fewer points, as many on both sides.
+fn smoothed(points: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
+    if points.len() < NOISY {
+        return None;
+    }
+    let most = points.len() / 40;
+    let mean = |i: usize| {
+        let reach = most.min(i).min(points.len() - 1 - i);
+        let around = &points[i - reach..=i + reach];
+        around.iter().map(|(_, y)| y).sum::<f64>() / around.len() as f64
+    };
+    Some(points.iter().enumerate().map(|(i, (x, _))| (*x, mean(i))).collect())
+}
+
 /// Keeps the smallest and the largest point of each group of neighbours, so that a spike is never lost.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MAX_POINTS {
@@ -205,6 +232,16 @@ mod tests {
         let html = chart(&[&[(7.0, 0.5)]]);
         assert_eq!(html.matches("<circle").count(), 1);
         assert!(!html.contains("<path"));
+    }
+
+    #[test]
+    fn a_noisy_line_has_its_mean_and_a_short_one_has_not() {
+        let points: Vec<_> = (0..200).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        let mean = smoothed(&points).unwrap();
+        assert_eq!((mean[0], mean[199]), (points[0], points[199]));
+        assert!(mean[5..195].iter().all(|(_, y)| (y - 0.5).abs() < 0.1), "{mean:?}");
+        assert_eq!(smoothed(&points[..NOISY - 1]), None);
+        assert_eq!(chart(&[&points]).matches("<path").count(), 2);
     }
 
     #[test]

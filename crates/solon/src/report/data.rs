@@ -9,8 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Report {
     /// The page's heading.
     pub title: String,
-    /// Sentences for the top of the page: what improved and what did not.
+    /// What improved and what did not, and which model is delivered.
     pub verdict: Vec<String>,
+    /// What happened on the way: figures of stages that neither evaluate nor deliver.
+    pub notes: Vec<String>,
+    /// The model that was handed over, where the run delivers one.
+    pub delivered: Option<Delivered>,
     /// Warnings that the reader must know before using the figures.
     pub warnings: Vec<String>,
     /// The model the run started from.
@@ -42,6 +46,23 @@ pub struct Model {
     pub path: String,
     /// SHA-256 of its weights, in hexadecimal.
     pub sha256: String,
+    /// Its id on the Hugging Face Hub, where that is known.
+    pub hub: Option<String>,
+    /// Its licence as the Hub names it, where that is known.
+    pub license: Option<String>,
+}
+
+/// The model that was handed over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The stage that trained it.
+    pub name: String,
+    /// SHA-256 of `model/model.safetensors`, in hexadecimal.
+    pub sha256: String,
+    /// The stages that trained it, the first one first.
+    pub lineage: Vec<String>,
+    /// The evaluation that decided, where one did.
+    pub evaluation: Option<String>,
 }
 
 /// The constitution and the size of its parts.
@@ -49,6 +70,8 @@ pub struct Model {
 pub struct Constitution {
     /// Its own name.
     pub name: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
     /// Number of principles for critique and revision.
     pub revision_principles: usize,
     /// Number of principles for comparing two answers.
@@ -62,6 +85,8 @@ pub struct Constitution {
 pub struct Setting {
     /// The version of Solon that ran.
     pub solon_version: String,
+    /// The recipe's name.
+    pub name: String,
     /// The resolved recipe, as TOML.
     pub recipe: String,
     /// The seed every random draw is keyed by.
@@ -85,6 +110,8 @@ pub struct Setting {
 pub struct Stage {
     /// Its name in the recipe.
     pub name: String,
+    /// Its kind, such as `dpo`.
+    pub kind: String,
     /// What the stage does, in one sentence.
     pub what: String,
     /// Its duration.
@@ -100,6 +127,8 @@ pub struct Stage {
 pub struct Evaluation {
     /// The stage that ran it.
     pub name: String,
+    /// The benchmark's name, such as `safety`.
+    pub benchmark: String,
     /// The models' names. The others are compared with the first.
     pub columns: Vec<String>,
     /// One row for each measure.
@@ -112,6 +141,61 @@ pub struct Evaluation {
     pub rule_agreement: Option<String>,
     /// What training cost on ordinary requests, for each column; empty if it was not measured.
     pub costs: Vec<Option<Cost>>,
+    /// The judge, where a model judged.
+    pub judge: Option<Judge>,
+    /// Figures of each category, one entry for each group of items that has categories.
+    pub categories: Vec<Categories>,
+}
+
+/// A model that judged answers, and how often it was right on answers whose labels are known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    /// As it was given.
+    pub name: String,
+    /// Each set of labelled answers; none where it was not measured.
+    pub sets: Vec<JudgedSet>,
+}
+
+/// A judge on one set of labelled answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgedSet {
+    /// Its name.
+    pub name: String,
+    /// Answers that it was asked about.
+    pub answers: usize,
+    /// Those without a verdict.
+    pub unjudged: usize,
+    /// Share of the others on which it agrees with the label.
+    pub accuracy: Option<f64>,
+    /// Agreement beyond chance on the others.
+    pub kappa: Option<f64>,
+    /// A cautious lower end of kappa.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub kappa_low: f64,
+}
+
+/// One measure by category, on every model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Categories {
+    /// The heading of the group of items.
+    pub heading: String,
+    /// The name of the measure.
+    pub measure: String,
+    /// Which way is an improvement.
+    pub better: Better,
+    /// As in [`Measure::most`].
+    pub most: f64,
+    /// One for each category, in alphabetical order.
+    pub rows: Vec<Category>,
+}
+
+/// One category on every model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Category {
+    /// Its name.
+    pub name: String,
+    /// One for each column of the evaluation; `None` where that model was not measured.
+    pub cells: Vec<Option<Rate>>,
 }
 
 /// How far a model is from the base model on ordinary requests.
@@ -137,6 +221,8 @@ pub struct Cost {
 /// One measure on every model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
+    /// Its name in files, such as `harmful_compliance`.
+    pub key: String,
     /// Its name.
     pub name: String,
     /// One plain sentence.
@@ -146,6 +232,10 @@ pub struct Measure {
     /// 1 of a share, which is shown as a percentage; the highest possible of another number. Figures are parts of it.
     #[serde(default = "one")]
     pub most: f64,
+    /// Whether it is part of the benchmark's score.
+    pub scored: bool,
+    /// Whether the judge decides it.
+    pub judged: bool,
     /// One for each column; `None` if that model was not measured.
     pub cells: Vec<Option<Rate>>,
 }
@@ -254,14 +344,31 @@ pub struct CalibrationBin {
 pub struct Sample {
     /// The prompt's id in the ledger.
     pub id: String,
-    /// The group it is shown in, such as `red-team`.
+    /// The group it is shown in, such as `Harmful requests`.
     pub kind: String,
     /// Its subject.
     pub category: String,
     /// The prompt.
     pub prompt: String,
-    /// One for each model.
+    /// One for each model; of a revised answer, before and after the revision.
     pub answers: Vec<Answer>,
+    /// How the first answer became the last one, where it was criticised and revised.
+    pub rounds: Vec<Round>,
+}
+
+/// One round of critique and revision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The principle's id.
+    pub principle: String,
+    /// What the principle asks of the critic.
+    pub asks: String,
+    /// The critique.
+    pub critique: String,
+    /// The revision.
+    pub revision: String,
+    /// Why the round was not used, if it was not.
+    pub dropped: Option<String>,
 }
 
 /// One model's answer.

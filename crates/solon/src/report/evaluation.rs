@@ -1,97 +1,137 @@
 //! The evaluation tables: each figure with its interval, and a forest plot for each measure.
-//!
-//! A difference from the first column is called clear if its p-value is below 0.05 or, if there is no test, if the
-//! intervals do not overlap. Any other difference is "no clear change", however large it looks.
 
 use super::axis::{Axis, Length};
-use super::data::{Better, Cost, Evaluation, Measure, Rate};
+use super::categories;
+use super::change::{Change, changes};
+use super::data::{Better, Cost, Evaluation, Judge, JudgedSet, Measure, Rate};
 use super::figures::{count, decimal, interval, p_value, percent};
 use super::html::Html;
 
-/// How a figure compares with that of the first column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// It is the first column, or there is nothing to compare it with.
-    None,
-    Unclear,
-    Better,
-    Worse,
-    /// Clear, but for this measure no direction is better.
-    Different,
-}
-
-impl Change {
-    fn of(cell: &Rate, base: &Rate, better: Better) -> Self {
-        let clear = match cell.p_value {
-            Some(p) => p < 0.05,
-            None => cell.low > base.high || cell.high < base.low,
-        };
-        if !clear || cell.rate == base.rate {
-            return Change::Unclear;
-        }
-        match (better, cell.rate > base.rate) {
-            (Better::Neither, _) => Change::Different,
-            (Better::Higher, true) | (Better::Lower, false) => Change::Better,
-            (Better::Higher, false) | (Better::Lower, true) => Change::Worse,
-        }
-    }
-
-    /// The class in the style sheet.
-    fn class(self) -> &'static str {
-        match self {
-            Change::None => "base",
-            Change::Unclear => "unclear",
-            Change::Better => "better",
-            Change::Worse => "worse",
-            Change::Different => "different",
-        }
-    }
-
-    /// A sign and a word, so that the meaning does not depend on colour.
-    fn words(self) -> &'static str {
-        match self {
-            Change::None => "",
-            Change::Unclear => "≈ no clear change",
-            Change::Better => "✓ better",
-            Change::Worse => "✗ worse",
-            Change::Different => "≠ different",
-        }
-    }
-}
-
 /// Writes each benchmark under its own heading; a single benchmark needs no heading. Then what one seed cannot say.
 pub fn evaluations(html: &mut Html, evaluations: &[Evaluation], seed: u64) {
-    for one in evaluations {
+    for (place, one) in evaluations.iter().enumerate() {
         if evaluations.len() > 1 {
-            html.leaf("h3", &[], &one.name);
+            html.leaf("h3", &[], title(one));
         }
-        evaluation(html, one);
+        evaluation(html, one, &evaluations[..place]);
     }
     html.element("p", &[("class", &"note")], |html| {
-        html.leaf("b", &[], "One seed.");
-        html.text(format!(
-            " These are the figures of one run, with seed {seed}. The intervals are over prompts; another seed moves the \
-             figures further. Before you quote them, run other seeds (--set seed=2) and quote the mean."
-        ));
+        html.leaf("b", &[], "One seed. ");
+        html.text(one_seed(seed));
     });
 }
 
-/// Writes a benchmark's table and how it was judged.
-fn evaluation(html: &mut Html, evaluation: &Evaluation) {
+/// What the figures of one seed cannot say.
+pub fn one_seed(seed: u64) -> String {
+    format!(
+        "These are the figures of one run, with seed {seed}. The intervals say how far the choice of prompts moves a figure; \
+         another seed moves it further. Before you quote figures, run other seeds (--set seed=2) and quote the mean."
+    )
+}
+
+/// The name of the stage, and of the benchmark where that is another.
+pub fn title(evaluation: &Evaluation) -> String {
+    let Evaluation { name, benchmark, .. } = evaluation;
+    if benchmark.is_empty() || name == benchmark { name.clone() } else { format!("{name} ({benchmark})") }
+}
+
+/// Writes a benchmark's table, how it was judged, and its categories.
+fn evaluation(html: &mut Html, evaluation: &Evaluation, earlier: &[Evaluation]) {
     html.element("div", &[("class", &"scroll")], |html| table(html, evaluation));
-    for (term, text) in [
-        ("Intervals and tests.", Some(&evaluation.method)),
-        ("How an answer is judged.", Some(&evaluation.rule)),
-        ("How reliable that is.", evaluation.rule_agreement.as_ref()),
-    ] {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            html.element("p", &[("class", &"note")], |html| {
-                html.leaf("b", &[], term);
-                html.text(" ");
-                html.text(text);
-            });
-        }
+    if let Some(one) = &evaluation.judge {
+        judge(html, one);
     }
+    for (term, text) in methods(evaluation, earlier) {
+        html.element("p", &[("class", &"note")], |html| {
+            html.leaf("b", &[], term);
+            html.text(" ");
+            html.text(text);
+        });
+    }
+    categories::write(html, evaluation);
+}
+
+/// How an evaluation was measured: terms and sentences. What an earlier evaluation says in the same words is not repeated.
+pub fn methods(evaluation: &Evaluation, earlier: &[Evaluation]) -> Vec<(&'static str, String)> {
+    let Evaluation { method, rule, rule_agreement, .. } = evaluation;
+    let same = |other: &&Evaluation| other.rule == *rule && other.rule_agreement == *rule_agreement;
+    let known = earlier.iter().find(same).filter(|_| !rule.is_empty());
+    let judged = known.map(|known| format!("As in {}, and as reliably.", title(known)));
+    let agreement = rule_agreement.clone().filter(|_| judged.is_none()).unwrap_or_default();
+    let all = [
+        ("Intervals and tests.", method.clone()),
+        ("How an answer is judged.", judged.unwrap_or_else(|| rule.clone())),
+        ("How reliable that is.", agreement),
+    ];
+    all.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// Writes how often the judge was right where the right verdict is known.
+fn judge(html: &mut Html, judge: &Judge) {
+    if judge.sets.is_empty() {
+        return html.element("p", &[("class", &"note")], |html| {
+            html.leaf("b", &[], "The judge was not measured. ");
+            html.text(format!("Figures judged by {} are not to be relied on.", judge.name));
+        });
+    }
+    html.element("div", &[("class", &"scroll")], |html| {
+        html.element("table", &[("class", &"judge")], |html| {
+            html.leaf("caption", &[], format!("The judge {} on answers whose labels are known.", judge.name));
+            html.element("thead", &[], |html| {
+                html.element("tr", &[], |html| {
+                    for (i, name) in JUDGE_COLUMNS.into_iter().enumerate() {
+                        let class = if i > 0 { "number" } else { "" };
+                        html.leaf("th", &[("scope", &"col"), ("class", &class)], name);
+                    }
+                });
+            });
+            html.element("tbody", &[], |html| {
+                for row in judge_rows(judge) {
+                    html.element("tr", &[], |html| {
+                        html.leaf("th", &[("scope", &"row")], &row[0]);
+                        for cell in &row[1..] {
+                            html.leaf("td", &[("class", &"number")], cell);
+                        }
+                    });
+                }
+            });
+        });
+    });
+}
+
+/// The heads of the columns of [`judge_rows`].
+pub const JUDGE_COLUMNS: [&str; 6] =
+    ["Labelled set", "Answers", "No verdict", "Accuracy", "Kappa", "Kappa at least"];
+
+/// One row for each set of labelled answers.
+pub fn judge_rows(judge: &Judge) -> Vec<[String; 6]> {
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), decimal);
+    let row = |set: &JudgedSet| {
+        [
+            set.name.clone(),
+            count(set.answers),
+            count(set.unjudged),
+            percent(set.accuracy.unwrap_or(f64::NAN)),
+            number(set.kappa),
+            decimal(set.kappa_low),
+        ]
+    };
+    judge.sets.iter().map(row).collect()
+}
+
+/// What stands beside every figure that a judge decided: its quality on each set of labelled answers. The sets are not taken
+/// together, because a judge that tells the sets apart would seem to agree with the labels.
+pub fn judge_beside(judge: &Judge) -> Vec<String> {
+    if judge.sets.is_empty() {
+        return vec!["judge not measured".to_owned()];
+    }
+    let set = |set: &JudgedSet| match (set.accuracy, set.kappa) {
+        (Some(accuracy), Some(kappa)) => {
+            format!("judge right on {}, kappa {} ({})", percent(accuracy), decimal(kappa), set.name)
+        }
+        _ => format!("judge gave no verdict ({})", set.name),
+    };
+    judge.sets.iter().map(set).collect()
 }
 
 fn table(html: &mut Html, evaluation: &Evaluation) {
@@ -102,7 +142,8 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
         html.element("thead", &[("role", &"rowgroup")], |html| header(html, &evaluation.columns));
         html.element("tbody", &[("role", &"rowgroup")], |html| {
             for measure in &evaluation.rows {
-                row(html, &evaluation.columns, measure);
+                let judge = evaluation.judge.as_ref().filter(|_| measure.judged);
+                row(html, &evaluation.columns, measure, &judge.map(judge_beside).unwrap_or_default());
             }
             if evaluation.costs.iter().any(Option::is_some) {
                 costs(html, &evaluation.columns, &evaluation.costs);
@@ -114,9 +155,13 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
 fn caption(evaluation: &Evaluation) -> String {
     match evaluation.columns.first() {
         Some(base) if evaluation.columns.len() > 1 => {
-            format!("Share of items or mean, with its interval under it. Each model is compared with {base}.")
+            format!(
+                "Each figure is a share of items, or a mean; its 95 % interval stands under it. Each model is compared with \
+                 {base}: better, worse, or no clear change (p is the chance of so large a difference where there is none). \
+                 Below it stands p of the comparison with the model that it was trained from."
+            )
         }
-        _ => "Share of items or mean, with its interval under it.".to_owned(),
+        _ => "Each figure is a share of items, or a mean; its 95 % interval stands under it.".to_owned(),
     }
 }
 
@@ -129,7 +174,7 @@ fn header(html: &mut Html, columns: &[String]) {
     });
 }
 
-fn row(html: &mut Html, columns: &[String], measure: &Measure) {
+fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: &[String]) {
     let figures = compared(columns, measure);
     html.element("tr", &[("role", &"row")], |html| {
         html.element("th", &[("scope", &"row"), ("role", &"rowheader")], |html| {
@@ -141,7 +186,12 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure) {
             let class = format!("figure {}", cell.map_or("missing", |(_, change)| change.class()));
             html.element("td", &[("role", &"cell"), ("class", &class), ("data-label", column)], |html| {
                 match cell {
-                    Some((rate, change)) => figure(html, rate, measure.most, *change),
+                    Some((rate, change)) => {
+                        figure(html, rate, measure.most, *change);
+                        for judge in judge {
+                            html.leaf("span", &[("class", &"interval judged")], judge);
+                        }
+                    }
                     None => html.leaf("span", &[("class", &"interval")], "not measured"),
                 }
             });
@@ -157,11 +207,11 @@ fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
             true => format!("{} – {} nats", decimal(cost.low), decimal(cost.high)),
             false => "no interval".to_owned(),
         };
-        let interval = format!("{interval}; {} a token", decimal(cost.divergence_per_token));
-        (decimal(cost.divergence), interval)
+        let each = format!("{} a token", decimal(cost.divergence_per_token));
+        (decimal(cost.divergence), vec![interval, each])
     };
-    let perplexity = |cost: &Cost| (decimal(cost.perplexity), String::new());
-    let rows: [(&str, &str, &dyn Fn(&Cost) -> (String, String)); 2] = [
+    let perplexity = |cost: &Cost| (decimal(cost.perplexity), Vec::new());
+    let rows: [(&str, &str, &dyn Fn(&Cost) -> (String, Vec<String>)); 2] = [
         (
             "distance from the base model",
             "KL divergence from the base model over an answer to a plainly harmless request, in nats. 0 means unchanged.",
@@ -184,9 +234,11 @@ fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
                 let attributes: [(&str, &dyn std::fmt::Display); 3] =
                     [("role", &"cell"), ("class", &"figure"), ("data-label", column)];
                 html.element("td", &attributes, |html| match cost.as_ref().map(figure) {
-                    Some((value, interval)) => {
+                    Some((value, beside)) => {
                         html.leaf("span", &[("class", &"rate")], value);
-                        html.leaf("span", &[("class", &"interval")], interval);
+                        for text in beside {
+                            html.leaf("span", &[("class", &"interval")], text);
+                        }
                     }
                     None => html.leaf("span", &[("class", &"interval")], "not measured"),
                 });
@@ -196,7 +248,7 @@ fn costs(html: &mut Html, columns: &[String], costs: &[Option<Cost>]) {
     }
 }
 
-fn direction(better: Better) -> &'static str {
+pub fn direction(better: Better) -> &'static str {
     match better {
         Better::Lower => "↓ lower is better",
         Better::Higher => "↑ higher is better",
@@ -206,18 +258,11 @@ fn direction(better: Better) -> &'static str {
 
 /// Each column with its figure, compared with the first column's.
 fn compared<'a>(columns: &'a [String], measure: &'a Measure) -> Vec<(&'a str, Option<(&'a Rate, Change)>)> {
-    let cell = |i: usize| measure.cells.get(i).and_then(Option::as_ref);
-    let figure = |i: usize| {
-        cell(i).map(|rate| match cell(0) {
-            Some(base) if i > 0 => (rate, Change::of(rate, base, measure.better)),
-            _ => (rate, Change::None),
-        })
-    };
-    columns.iter().enumerate().map(|(i, column)| (column.as_str(), figure(i))).collect()
+    columns.iter().map(String::as_str).zip(changes(measure, columns.len())).collect()
 }
 
 /// A figure and its interval in words: a percentage, or a number up to `most`.
-fn shown(rate: &Rate, most: f64) -> (String, String) {
+pub fn shown(rate: &Rate, most: f64) -> (String, String) {
     if most == 1.0 {
         return (percent(rate.rate), interval(rate.low, rate.high));
     }
@@ -243,7 +288,7 @@ fn figure(html: &mut Html, rate: &Rate, most: f64, change: Change) {
             html.leaf("span", &[("class", &"interval")], p_value(p));
         }
         if let Some((origin, p)) = &rate.against_origin {
-            html.leaf("span", &[("class", &"interval")], format!("compared with {origin}: {}", p_value(*p)));
+            html.leaf("span", &[("class", &"interval")], format!("against {origin}: {}", p_value(*p)));
         }
     }
 }
@@ -358,38 +403,73 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_named_only_where_it_is_clear() {
-        let base = rate(0.5, None);
-        let cases = [
-            (rate(0.3, Some(0.001)), Better::Lower, Change::Better),
-            (rate(0.3, Some(0.001)), Better::Higher, Change::Worse),
-            (rate(0.3, Some(0.001)), Better::Neither, Change::Different),
-            (rate(0.3, Some(0.2)), Better::Lower, Change::Unclear),
-            (rate(0.3, Some(f64::NAN)), Better::Lower, Change::Unclear),
-            (rate(0.45, None), Better::Lower, Change::Unclear),
-            (rate(0.7, None), Better::Higher, Change::Better),
-            (rate(f64::NAN, None), Better::Higher, Change::Unclear),
-        ];
-        for (cell, better, expected) in cases {
-            assert_eq!(Change::of(&cell, &base, better), expected, "{cell:?} {better:?}");
-        }
-    }
-
-    #[test]
     fn missing_columns_and_figures_are_said_to_be_missing() {
         let measure = Measure {
+            key: "harm".into(),
             name: "harm".into(),
             explanation: String::new(),
             better: Better::Lower,
             most: 1.0,
+            scored: true,
+            judged: false,
             cells: vec![None, Some(rate(f64::NAN, None))],
         };
         let columns = ["base", "sft", "dpo"].map(String::from).to_vec();
         let mut html = Html::default();
-        evaluation(&mut html, &Evaluation { columns, rows: vec![measure], ..Default::default() });
+        evaluation(&mut html, &Evaluation { columns, rows: vec![measure], ..Default::default() }, &[]);
         let html = html.finish();
         assert_eq!(html.matches(">not measured<").count(), 2);
         assert!(!html.contains("NaN"), "{html}");
+    }
+
+    #[test]
+    fn the_judges_quality_stands_beside_what_it_judged() {
+        let measure = |name: &str, judged| Measure {
+            key: name.into(),
+            name: name.into(),
+            explanation: String::new(),
+            better: Better::Lower,
+            most: 1.0,
+            scored: true,
+            judged,
+            cells: vec![Some(rate(0.5, None))],
+        };
+        let set = JudgedSet {
+            name: "xstest".into(),
+            answers: 100,
+            unjudged: 4,
+            accuracy: Some(0.75),
+            kappa: Some(0.5),
+            kappa_low: 0.31,
+        };
+        let judge = Judge { name: "local:m".into(), sets: vec![set] };
+        let written = |judge: Judge| {
+            let mut html = Html::default();
+            let rows = vec![measure("attack", true), measure("length", false)];
+            let columns = vec!["base".to_owned()];
+            let one = Evaluation { columns, rows, judge: Some(judge), ..Default::default() };
+            evaluation(&mut html, &one, &[]);
+            html.finish()
+        };
+        let html = written(judge.clone());
+        assert_eq!(html.matches("judge right on 75.0%, kappa 0.50 (xstest)").count(), 1, "{html}");
+        assert!(html.contains(">xstest</th>") && html.contains(">0.31</td>"), "{html}");
+        let html = written(Judge { sets: vec![], ..judge });
+        assert!(
+            html.contains("judge not measured") && html.contains("The judge was not measured."),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn how_answers_are_judged_is_said_once() {
+        let first = Evaluation { name: "dev".into(), rule: "By a rule.".into(), ..Default::default() };
+        let second = Evaluation { name: "test".into(), ..first.clone() };
+        let third = Evaluation { rule: "By a judge.".into(), ..first.clone() };
+        assert_eq!(methods(&first, &[]), [("How an answer is judged.", "By a rule.".to_owned())]);
+        let earlier = [first];
+        assert_eq!(methods(&second, &earlier)[0].1, "As in dev, and as reliably.");
+        assert_eq!(methods(&third, &earlier)[0].1, "By a judge.");
     }
 
     #[test]

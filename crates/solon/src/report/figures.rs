@@ -83,6 +83,20 @@ pub fn counted(n: usize, singular: &str) -> String {
     format!("{} {singular}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// A reason of the ledger in words: `revision/copies_critique` is `revision: copies critique`.
+pub fn reason(reason: &str) -> String {
+    reason.replace('/', ": ").replace('_', " ")
+}
+
+/// A sentence in which no line breaks inside a figure: not before a percent sign, and not around `<`, `=` and `→`.
+pub fn unbroken(text: &str) -> String {
+    let mut text = text.replace(" %", "\u{a0}%");
+    for sign in ["<", "=", "→"] {
+        text = text.replace(&format!(" {sign} "), &format!("\u{a0}{sign}\u{a0}"));
+    }
+    text
+}
+
 /// Four significant digits, for values in descriptions.
 pub fn short(value: f64) -> String {
     if value == 0.0 {
@@ -126,6 +140,15 @@ mod tests {
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(count(12), "12");
         assert_eq!(counted(1, "label"), "1 label");
+    }
+
+    #[test]
+    fn figures_stay_on_one_line() {
+        assert_eq!(
+            unbroken("harm 70 % → 12 % (p < 0.1)"),
+            "harm 70\u{a0}%\u{a0}→\u{a0}12\u{a0}% (p\u{a0}<\u{a0}0.1)"
+        );
+        assert_eq!(reason("revision/copies_critique"), "revision: copies critique");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Names of elements and attributes are `&'static str`: they are written in this program and never come from a model.
 
+use super::visible::{hides_or_reorders, named};
 use std::fmt::{self, Display, Write};
 
 /// An element's attributes; values are escaped as they are written.
@@ -50,6 +51,13 @@ impl Html {
         self.out.push_str(" />");
     }
 
+    /// Writes a script without escaping it; so it must be part of this program.
+    pub fn script(&mut self, script: &'static str) {
+        self.out.push_str("<script>");
+        self.out.push_str(script);
+        self.out.push_str("</script>\n");
+    }
+
     /// Writes a style sheet without escaping it; so it must be part of this program.
     pub fn style(&mut self, css: &'static str) {
         self.out.push_str("<style>\n");
@@ -95,31 +103,12 @@ impl Write for Escaped<'_> {
                 '"' => self.out.push_str("&quot;"),
                 '\'' => self.out.push_str("&#39;"),
                 '\n' | '\t' => self.out.push(c),
-                c if hides_or_reorders(c) => write!(self.out, "⟨U+{:04X}⟩", u32::from(c))?,
+                c if hides_or_reorders(c) => self.out.push_str(&named(c)),
                 c => self.out.push(c),
             }
         }
         Ok(())
     }
-}
-
-/// Whether `c` is invisible but changes what is seen: control characters, marks and overrides of writing direction,
-/// line separators, zero-width spaces, invisible operators and tag characters. Joiners are not included, because
-/// Persian and emoji need them.
-fn hides_or_reorders(c: char) -> bool {
-    matches!(
-        c,
-        '\0'..='\x1f'
-            | '\x7f'..='\u{9f}'
-            | '\u{61c}'
-            | '\u{200b}'
-            | '\u{200e}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 #[cfg(test)]

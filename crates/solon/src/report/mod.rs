@@ -1,29 +1,45 @@
 //! The report of a run: one HTML file without other files, to read, print, send or keep.
 //!
-//! [`render`] is a pure function from [`Report`] to text: no files, no clock, no network, no scripts. All text of
-//! models and recipes is escaped, invisible characters are made visible, and the page's content policy forbids every
-//! script and every request. So a hostile answer stays text.
+//! [`render`] is a pure function from [`Report`] to text: no files, no clock, no network. All text of models and recipes
+//! is escaped, and invisible characters are made visible. The page's content policy forbids every request, and every script
+//! but the one that works the samples' filter, which it knows by its hash. So a hostile answer stays text.
+//! [`markdown`] is the same report as Markdown, [`card`] the card of the delivered model for the Hugging Face Hub.
 //!
 //! The page follows the reader's light or dark setting. On a phone, tables turn into cards. Nothing is shown by colour
 //! alone.
 
 mod axis;
+mod card;
+mod categories;
+mod change;
 mod chart;
 mod data;
 mod evaluation;
 mod figures;
+mod headline;
 mod html;
 mod labeller;
+mod labels;
+mod markdown;
+mod marks;
 mod run;
 mod samples;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod tradeoff;
+mod visible;
+mod yaml;
 
+pub use card::card;
 pub use data::*;
+use figures::unbroken;
 use html::Html;
+pub use markdown::markdown;
 
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'none'; base-uri 'none'; form-action 'none'";
+/// The hash is of [`samples::SCRIPT`]; a test says what it must be.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+    script-src 'sha256-q8B8zwZ6Ft7W4eonoH3jDqIvuT7qrPzvcNzwcRA7HTA='; img-src 'none'; base-uri 'none'; form-action 'none'";
 
 /// A part of the page. It is left out if the report has no data for it.
 struct Section {
@@ -37,7 +53,16 @@ struct Section {
 
 /// Everything below the verdict, in reading order.
 fn sections(report: &Report) -> Vec<Section> {
+    let planes = tradeoff::planes(&report.evaluations);
     let all = [
+        Section {
+            id: "tradeoffs",
+            heading: "Trade-offs",
+            about: "Each point is a model. A model is better than another where it is better on one axis and no worse on \
+                    the other.",
+            present: !planes.is_empty(),
+            write: |html, report| tradeoff::write(html, &tradeoff::planes(&report.evaluations)),
+        },
         Section {
             id: "evaluation",
             heading: "Before and after",
@@ -46,23 +71,35 @@ fn sections(report: &Report) -> Vec<Section> {
             write: |html, report| evaluation::evaluations(html, &report.evaluations, report.setting.seed),
         },
         Section {
-            id: "curves",
-            heading: "Training",
-            about: "",
-            present: !report.curves.is_empty(),
-            write: |html, report| chart::curves(html, &report.curves),
+            id: "samples",
+            heading: "Samples",
+            about: "The same prompts, answered by each model, evenly spaced over the prompts of each kind. The text is as \
+                    the models wrote it; the word beside a name is the verdict on the answer.",
+            present: !report.samples.is_empty(),
+            write: |html, report| {
+                let delivered = report.delivered.as_ref().map(|delivered| delivered.name.as_str());
+                samples::samples(html, &report.samples, delivered);
+            },
         },
         Section {
-            id: "stages",
-            heading: "Stages",
-            about: "",
-            present: !report.stages.is_empty(),
-            write: |html, report| run::stages(html, &report.stages),
+            id: "curves",
+            heading: "Training",
+            about: "A thin line is what each step measured on its own batch; the thick line is its running mean.",
+            present: !report.curves.is_empty() || !report.notes.is_empty(),
+            write: |html, report| {
+                if !report.notes.is_empty() {
+                    html.element("ul", &[("class", &"notes")], |html| {
+                        report.notes.iter().for_each(|note| html.leaf("li", &[], unbroken(note)));
+                    });
+                }
+                chart::curves(html, &report.curves);
+            },
         },
         Section {
             id: "labeller",
             heading: "The labeller",
-            about: "Preference labels are only as good as the judge. This judge was measured before its labels were used.",
+            about: "Preference labels are only as good as the model that gives them. This model, the labeller, was \
+                    measured before its labels were used.",
             present: report.labeller.is_some(),
             write: |html, report| {
                 if let Some(labeller) = &report.labeller {
@@ -71,18 +108,19 @@ fn sections(report: &Report) -> Vec<Section> {
             },
         },
         Section {
-            id: "samples",
-            heading: "Samples",
-            about: "The same prompts, answered by each model. Model text is unchanged.",
-            present: !report.samples.is_empty(),
-            write: |html, report| samples::samples(html, &report.samples),
-        },
-        Section {
             id: "trail",
-            heading: "The trail",
-            about: "Every training item can be traced back to the principle it came from.",
+            heading: "Trails",
+            about: "Every item that was trained on can be traced back to what it was made from, and to the principle behind it. \
+                    Examples, as solon explain prints them, without their data:",
             present: !report.trail.is_empty(),
             write: |html, report| samples::trail(html, &report.trail),
+        },
+        Section {
+            id: "stages",
+            heading: "Stages and time",
+            about: "",
+            present: !report.stages.is_empty(),
+            write: |html, report| run::stages(html, &report.stages),
         },
         Section { id: "run", heading: "The run", about: "", present: true, write: run::ingredients },
     ];
@@ -138,10 +176,13 @@ fn title(report: &Report) -> &str {
 fn top(html: &mut Html, report: &Report) {
     html.leaf("p", &[("class", &"overline")], overline(report));
     html.leaf("h1", &[], title(report));
+    if let Some(sentence) = headline::headline(report) {
+        html.leaf("p", &[("class", &"headline")], unbroken(&sentence));
+    }
     if !report.verdict.is_empty() {
         html.element("ul", &[("class", &"verdict")], |html| {
             for sentence in &report.verdict {
-                html.leaf("li", &[], sentence);
+                html.leaf("li", &[], unbroken(sentence));
             }
         });
     }

@@ -1,7 +1,7 @@
 //! The run itself: its stages and their time, its inputs, and how to repeat it.
 
 use super::data::{Report, Stage};
-use super::figures::{bytes, count, counted, duration};
+use super::figures::{self, bytes, count, counted, duration};
 use super::html::Html;
 
 /// Writes the stages and how long each took.
@@ -60,51 +60,67 @@ fn dropped(html: &mut Html, reasons: &[(String, usize)]) {
     }
     html.element("ul", &[("class", &"reasons")], |html| {
         for (reason, n) in reasons {
-            html.leaf("li", &[], format!("{} {reason}", count(*n)));
+            html.leaf("li", &[], format!("{} {}", count(*n), figures::reason(reason)));
         }
     });
 }
 
-/// Writes the run's inputs and its recipe.
-pub fn ingredients(html: &mut Html, report: &Report) {
+/// The run's inputs and its machine: names and values, without those that are not known.
+pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let (model, constitution, setting) = (&report.model, &report.constitution, &report.setting);
-    let principles = format!(
-        "{} for revision, {} for comparison, {}",
-        counted(constitution.revision_principles, "principle"),
-        count(constitution.comparison_principles),
-        counted(constitution.examples, "worked example"),
-    );
+    let number = |n: usize| if n == 0 { String::new() } else { n.to_string() };
+    let principles = match constitution.name.as_str() {
+        "" => String::new(),
+        _ => format!(
+            "{} for revision, {} for comparison, {}",
+            counted(constitution.revision_principles, "principle"),
+            count(constitution.comparison_principles),
+            counted(constitution.examples, "worked example"),
+        ),
+    };
     let memory =
         if setting.peak_memory_bytes == 0 { String::new() } else { bytes(setting.peak_memory_bytes) };
+    let delivered = report.delivered.as_ref().map(|delivered| delivered.sha256.clone());
     let facts = [
-        ("Model", model.name.clone()),
-        ("Read from", model.path.clone()),
-        ("SHA-256", model.sha256.clone()),
-        ("Constitution", constitution.name.clone()),
-        ("Principles", principles),
+        ("Solon", setting.solon_version.clone()),
         ("Seed", setting.seed.to_string()),
+        ("Base model", model.name.clone()),
+        ("Base model, file", model.path.clone()),
+        ("Base model, SHA-256", model.sha256.clone()),
+        ("Delivered weights, SHA-256", delivered.unwrap_or_default()),
+        ("Constitution", constitution.name.clone()),
+        ("Constitution, SHA-256", constitution.sha256.clone()),
+        ("Principles", principles),
         ("Precision", setting.precision.clone()),
         ("Instruction set", setting.isa.clone()),
-        ("Threads", setting.threads.to_string()),
+        ("Threads", number(setting.threads)),
         ("Started", setting.started.clone()),
         ("Total time", duration(setting.total_seconds)),
         ("Peak memory", memory),
     ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Writes the run's inputs and its recipe.
+pub fn ingredients(html: &mut Html, report: &Report) {
     html.element("dl", &[("class", &"facts")], |html| {
-        for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in facts(report) {
             html.element("div", &[], |html| {
                 html.leaf("dt", &[], name);
                 html.leaf("dd", &[], value);
             });
         }
     });
-    if !setting.recipe.is_empty() {
+    if !report.setting.recipe.is_empty() {
         html.element("details", &[("class", &"recipe")], |html| {
             html.leaf("summary", &[], "The recipe with all settings, as the run used it");
-            html.leaf("pre", &[("tabindex", &"0")], &setting.recipe);
+            html.leaf("pre", &[("tabindex", &"0")], &report.setting.recipe);
         });
     }
 }
+
+/// The command that repeats the run.
+pub const COMMAND: &str = "solon run recipe.toml --out again";
 
 /// Writes how to repeat the run.
 pub fn reproduce(html: &mut Html, report: &Report) {
@@ -114,20 +130,32 @@ pub fn reproduce(html: &mut Html, report: &Report) {
         html.leaf("code", &[], "recipe.toml");
         html.text(" and run");
     });
-    html.leaf("pre", &[], "solon run recipe.toml");
-    html.leaf("p", &[], promise(report));
+    html.leaf("pre", &[("tabindex", &"0")], COMMAND);
+    for sentence in promise(report) {
+        html.leaf("p", &[], sentence);
+    }
     if !report.setting.solon_version.is_empty() {
-        html.leaf("p", &[("class", &"note")], format!("Written by Solon {}.", report.setting.solon_version));
+        let version = format!("The run was made with Solon {}.", report.setting.solon_version);
+        html.leaf("p", &[("class", &"note")], version);
     }
 }
 
-fn promise(report: &Report) -> String {
+/// What the same run gives, and how to see it.
+pub fn promise(report: &Report) -> Vec<String> {
     let isa = match report.setting.isa.as_str() {
         "" => "the same instruction set".to_owned(),
         isa => format!("the same instruction set ({isa})"),
     };
-    format!(
-        "The same recipe, the same weights and {isa} give byte-identical results, whatever the number of threads and \
+    let mut sentences = vec![format!(
+        "The same program, recipe and base model on {isa} give byte-identical weights, whatever the number of threads and \
          however often the run is stopped and resumed."
-    )
+    )];
+    if report.delivered.is_some() {
+        sentences.push(
+            "To see that they are the same, compare weights_sha256 in summary.json with the delivered weights' SHA-256 \
+             above."
+                .to_owned(),
+        );
+    }
+    sentences
 }

@@ -22,6 +22,9 @@ fn full() -> Report {
         against_origin: Some((hostile(), 0.2)),
     };
     let measure = |better, after| Measure {
+        key: hostile(),
+        scored: true,
+        judged: true,
         name: hostile(),
         explanation: hostile(),
         better,
@@ -31,11 +34,25 @@ fn full() -> Report {
     Report {
         title: hostile(),
         verdict: vec![hostile()],
+        notes: vec![hostile()],
+        delivered: Some(Delivered {
+            name: "dpo".into(),
+            sha256: hostile(),
+            lineage: vec![hostile()],
+            evaluation: Some(hostile()),
+        }),
         warnings: vec![hostile()],
-        model: Model { name: hostile(), path: hostile(), sha256: hostile() },
+        model: Model {
+            name: hostile(),
+            path: hostile(),
+            sha256: hostile(),
+            hub: Some(hostile()),
+            license: Some(hostile()),
+        },
         constitution: Constitution { name: hostile(), ..Default::default() },
         setting: Setting {
             solon_version: hostile(),
+            name: hostile(),
             recipe: hostile(),
             isa: hostile(),
             precision: hostile(),
@@ -46,6 +63,7 @@ fn full() -> Report {
         },
         stages: vec![Stage {
             name: hostile(),
+            kind: hostile(),
             what: hostile(),
             seconds: f64::NAN,
             items: 4,
@@ -53,7 +71,8 @@ fn full() -> Report {
         }],
         evaluations: vec![Evaluation {
             name: hostile(),
-            columns: vec![hostile(), hostile(), hostile()],
+            benchmark: hostile(),
+            columns: vec![hostile(), "dpo".into(), hostile()],
             rows: vec![
                 measure(Better::Lower, 0.1),
                 measure(Better::Higher, 0.1),
@@ -73,6 +92,24 @@ fn full() -> Report {
                 }),
                 None,
             ],
+            judge: Some(Judge {
+                name: hostile(),
+                sets: vec![JudgedSet {
+                    name: hostile(),
+                    answers: 9,
+                    unjudged: 1,
+                    accuracy: Some(0.8),
+                    kappa: None,
+                    kappa_low: f64::NAN,
+                }],
+            }),
+            categories: vec![Categories {
+                heading: hostile(),
+                measure: hostile(),
+                better: Better::Lower,
+                most: 1.0,
+                rows: vec![Category { name: hostile(), cells: vec![Some(rate(0.5)), None, Some(rate(0.1))] }],
+            }],
         }],
         curves: vec![Curve {
             title: hostile(),
@@ -98,6 +135,13 @@ fn full() -> Report {
                 Answer { column: hostile(), text: hostile(), verdict: hostile() },
                 Answer { column: hostile(), text: String::new(), verdict: "refused".into() },
             ],
+            rounds: vec![Round {
+                principle: hostile(),
+                asks: hostile(),
+                critique: hostile(),
+                revision: hostile(),
+                dropped: Some(hostile()),
+            }],
         }],
         trail: vec![Trail { id: hostile(), lines: vec![hostile(), hostile()] }],
     }
@@ -138,7 +182,9 @@ fn tag_names(page: &str) -> Vec<&str> {
 fn every_text_is_escaped() {
     let page = render(&full());
     check_balance(&page);
-    assert!(!tag_names(&page).contains(&"script") && !tag_names(&page).contains(&"img"));
+    assert!(!tag_names(&page).contains(&"img"));
+    // The page's own script is its only one.
+    assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (1, 1));
     // No tag ends inside an attribute: after removing quoted values, no event handler is left.
     for tag in page.split('<').skip(2) {
         let tag = tag.split('>').next().unwrap();
@@ -174,10 +220,156 @@ fn empty_parts_render() {
 #[test]
 fn the_page_asks_for_nothing() {
     let page = render(&full());
-    for request in ["http://", "https://", "url(", "@import", "<link", "<script"] {
-        assert!(!page.contains(request), "{request}");
+    let requests = [
+        "http://",
+        "https://",
+        "url(",
+        "@import",
+        "<link",
+        "src=",
+        "fetch",
+        "XMLHttp",
+        "import(",
+        "eval(",
+        "innerHTML",
+    ];
+    let own = page.replace(&html_escaped(HOSTILE), "").replace(&html_escaped(&figures::reason(HOSTILE)), "");
+    for request in requests {
+        assert!(!own.contains(request), "{request}");
     }
     assert!(page.contains("default-src &#39;none&#39;"));
+}
+
+/// Text as the page writes it.
+fn html_escaped(text: &str) -> String {
+    let mut html = Html::default();
+    html.text(text);
+    html.finish()
+}
+
+#[test]
+fn the_policy_allows_the_pages_own_script_alone() {
+    let page = render(&full());
+    let script = page.split("<script>").nth(1).unwrap().split("</script>").next().unwrap();
+    let hash = format!("sha256-{}", base64(&solon_data::files::sha256_bytes(script.as_bytes())));
+    assert!(page.contains(&format!("script-src &#39;{hash}&#39;;")), "the policy should name {hash}");
+}
+
+/// A hash in hexadecimal as base64.
+fn base64(hex: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: String = hex.chars().map(|c| format!("{:04b}", c.to_digit(16).unwrap())).collect();
+    let digit = |six: &[u8]| {
+        let six = format!("{:0<6}", std::str::from_utf8(six).unwrap());
+        char::from(DIGITS[usize::from_str_radix(&six, 2).unwrap()])
+    };
+    let text: String = bits.as_bytes().chunks(6).map(digit).collect();
+    format!("{text}{}", "=".repeat((4 - text.len() % 4) % 4))
+}
+
+#[test]
+fn the_filter_is_hidden_until_its_script_runs() {
+    let page = render(&full());
+    assert!(page.contains("<form id=\"filter\" class=\"filter\" hidden=\"\">"), "{page}");
+    // Every sample says what the filter asks for.
+    for name in ["data-kind", "data-category", "data-verdicts", "data-changed"] {
+        assert_eq!(page.matches(&format!(" {name}=")).count(), 1, "{name}");
+    }
+    assert!(page.contains("data-changed=\"yes\""));
+}
+
+#[test]
+fn a_revision_shows_its_principle_and_its_critique() {
+    let round = Round {
+        principle: "p-1".into(),
+        asks: "Say what is wrong.".into(),
+        critique: "It helps with theft.".into(),
+        revision: "I can't help with that.".into(),
+        dropped: None,
+    };
+    let sample = Sample { rounds: vec![round], ..full().samples.remove(0) };
+    let page = render(&Report { samples: vec![sample], ..Default::default() });
+    let mut rest = page.as_str();
+    for text in
+        ["<code>p-1</code>", "Say what is wrong.", "It helps with theft.", "I can&#39;t help with that."]
+    {
+        rest = &rest[rest.find(text).unwrap_or_else(|| panic!("{text} is missing or out of order"))..];
+    }
+}
+
+#[test]
+fn the_headline_says_what_the_delivered_model_changed() {
+    let rate = |rate: f64, p_value| Rate {
+        rate,
+        low: rate - 0.05,
+        high: rate + 0.05,
+        count: Some(1),
+        total: 9,
+        p_value,
+        against_origin: None,
+    };
+    let measure = |name: &str, better, after, p| Measure {
+        key: name.into(),
+        name: name.into(),
+        explanation: String::new(),
+        better,
+        most: 1.0,
+        scored: true,
+        judged: false,
+        cells: vec![Some(rate(0.5, None)), Some(rate(0.4, Some(0.5))), Some(rate(after, Some(p)))],
+    };
+    let evaluation = Evaluation {
+        columns: ["base", "sft", "dpo"].map(String::from).to_vec(),
+        rows: vec![
+            measure("harm", Better::Lower, 0.1, 0.001),
+            measure("help", Better::Higher, 0.52, 0.7),
+            measure("over-refusal", Better::Lower, 0.9, 0.001),
+        ],
+        ..Default::default()
+    };
+    let delivered = Some(Delivered { name: "dpo".into(), ..Default::default() });
+    let report = Report { evaluations: vec![evaluation], delivered, ..Default::default() };
+    let sentence = "The delivered model is dpo. Compared with the base model, harm fell from 50.0% to 10.0% (better), \
+                    help shows no clear change (50.0%, now 52.0%), and over-refusal rose from 50.0% to 90.0% (worse).";
+    assert!(render(&report).contains(sentence));
+    // Of several evaluations, the last of the benchmark that decided is told.
+    let mut more = report.clone();
+    let named = |name: &str, benchmark: &str| {
+        let [name, benchmark] = [name, benchmark].map(String::from);
+        Evaluation { name, benchmark, ..more.evaluations[0].clone() }
+    };
+    more.evaluations = vec![named("dev", "safety"), named("test", "safety"), named("facts", "mmlu")];
+    let told = |evaluation: &str| {
+        let delivered = Delivered { evaluation: Some(evaluation.into()), ..more.delivered.clone().unwrap() };
+        headline::headline(&Report { delivered: Some(delivered), ..more.clone() }).unwrap()
+    };
+    assert!(told("dev").contains("the base model on test (safety), harm fell"), "{}", told("dev"));
+    assert!(told("gone").contains("on facts (mmlu), harm fell"), "{}", told("gone"));
+    assert_eq!(headline::headline(&Report { delivered: None, ..report }), None);
+}
+
+#[test]
+fn markdown_and_card_hold_no_markup_of_a_models() {
+    let report = full();
+    for text in [markdown(&report), card(&report)] {
+        // What stands in a fence is shown as it is; everywhere else a tag is escaped.
+        let outside: Vec<&str> = text.split("```").step_by(2).collect();
+        for part in outside {
+            assert!(!part.replace("\\<", "").contains("<img") || part.starts_with("---\n"), "{part}");
+        }
+        assert!(!text.contains('\0') && !text.contains('\u{202e}') && !text.contains("NaN"), "{text}");
+        assert!(text.contains(run::COMMAND));
+    }
+}
+
+#[test]
+fn a_card_says_only_what_is_known() {
+    let card = card(&Report { model: Model { name: "m".into(), ..Default::default() }, ..full() });
+    let front = card.strip_prefix("---\n").unwrap().split("\n---\n").next().unwrap();
+    assert!(front.contains("pipeline_tag: \"text-generation\"") && front.contains("model-index:"), "{front}");
+    assert!(!front.contains("license:") && !front.contains("base_model"), "{front}");
+    // The delivered model's figure, not the base model's.
+    assert!(front.contains("value: 0.1\n") && !front.contains("value: 0.5\n"), "{front}");
 }
 
 #[test]
@@ -185,7 +377,7 @@ fn every_link_has_its_target() {
     let page = render(&full());
     let targets: Vec<&str> =
         page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(targets, ["evaluation", "curves", "stages", "labeller", "samples", "trail", "run"]);
+    assert_eq!(targets, ["evaluation", "samples", "curves", "labeller", "trail", "stages", "run"]);
     for target in targets {
         assert_eq!(page.matches(&format!("id=\"{target}\"")).count(), 1);
     }
@@ -233,6 +425,7 @@ fn samples_are_grouped_by_kind_in_order_of_appearance() {
         category: String::new(),
         prompt: String::new(),
         answers: vec![],
+        rounds: vec![],
     };
     let samples = vec![sample("red-team", "one"), sample("helpful", "two"), sample("red-team", "three")];
     let page = render(&Report { samples, ..Default::default() });

@@ -1,25 +1,144 @@
-//! After the last stage: `summary.json`, `report.html`, and what is printed. Every stage adds its own part.
+//! After the last stage: `summary.json`, the report, and what is printed. Every stage adds its own part.
+//!
+//! Contract: the report is a function of the run's folder. What only the process knows that did the work (its
+//! instruction set, its threads, its memory) is read from `summary.json` where nothing was left to do.
 
 use super::folder::{RunFolder, SKIPPED};
-use super::{Reader, Run};
+use super::{Done, Reader, Run};
+use crate::catalogue;
+use crate::plan::Planned;
 use crate::report::{self, Report};
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
+use solon_data::ledger::Stage;
 use solon_kernels::{isa::isa, threads};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What is known of the program and the machine that did the work; keys of `summary.json`.
+#[derive(Default, Deserialize, Serialize)]
+struct Machine {
+    version: String,
+    isa: String,
+    precision: String,
+    threads: usize,
+    model_sha256: String,
+    peak_memory_bytes: u64,
+}
 
 impl Run {
     /// Writes summary and report, says what came of the run, and returns the summary.
-    pub fn finish(&self) -> Result<Value> {
-        let readers = || self.plan.stages.iter().map(|planned| (planned, Reader::new(self, planned)));
-        let seconds = self.seconds()?;
-        let total: f64 = seconds.iter().map(|(_, seconds)| seconds).sum();
-        let peak = peak_memory_bytes();
+    pub fn finish(&self, done: &Done) -> Result<Value> {
+        let recorded = if done.worked.is_empty() { self.recorded() } else { None };
+        let machine = recorded.unwrap_or_else(|| self.machine());
+        let report = self.report(&machine)?;
+        let told: Vec<&String> = report.notes.iter().chain(&report.verdict).collect();
+        let seconds = report.stages.iter().map(|stage| (stage.name.clone(), json!(stage.seconds)));
+        let mut summary = json!({
+            "name": self.plan.recipe.name,
+            "seed": self.plan.recipe.seed,
+            "verdict": told,
+            "warnings": report.warnings,
+            "seconds": seconds.collect::<Map<_, _>>(),
+            "total_seconds": report.setting.total_seconds,
+        });
+        if let (Some(summary), Value::Object(machine)) = (summary.as_object_mut(), json!(machine)) {
+            summary.extend(machine);
+            for planned in &self.plan.stages {
+                let added = planned.stage.summary(&Reader::new(self, planned), summary);
+                added.with_context(|| format!("the summary of stage `{}`", planned.name))?;
+            }
+        }
+        let text = serde_json::to_string_pretty(&summary)?;
+        write_bytes_atomically(&self.folder.path.join("summary.json"), text.as_bytes())?;
+        self.write(&report)?;
+        self.tell(&report);
+        Ok(summary)
+    }
 
-        let mut report = self.report(&seconds, total, peak)?;
-        let mut parts = Map::new();
-        for (planned, reader) in readers() {
-            let what = || format!("the report of stage `{}`", planned.name);
+    /// Writes the report of a run that was done before, as far as it was done.
+    pub fn report_again(&self) -> Result<()> {
+        let report = self.report(&self.recorded().unwrap_or_default())?;
+        self.write(&report)?;
+        self.tell(&report);
+        Ok(())
+    }
+
+    /// The report as a page and as Markdown, and the card of the delivered model.
+    fn write(&self, report: &Report) -> Result<()> {
+        let RunFolder { path, .. } = &self.folder;
+        write_bytes_atomically(&path.join("report.html"), report::render(report).as_bytes())?;
+        write_bytes_atomically(&path.join("report.md"), report::markdown(report).as_bytes())?;
+        let model = path.join("model");
+        if report.delivered.is_some() && model.is_dir() {
+            write_bytes_atomically(&model.join("README.md"), report::card(report).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Verdict, warnings, and where everything lies.
+    fn tell(&self, report: &Report) {
+        let path = &self.folder.path;
+        eprintln!();
+        for line in report.notes.iter().chain(&report.verdict).chain(&report.warnings) {
+            eprintln!("{line}");
+        }
+        eprintln!();
+        let files = [
+            ("model", "model"),
+            ("card", "model/README.md"),
+            ("report", "report.html"),
+            ("", "report.md"),
+            ("summary", "summary.json"),
+        ];
+        for (what, file) in files {
+            if path.join(file).exists() {
+                eprintln!("{what:<8} {}", path.join(file).display());
+            }
+        }
+        let report::Setting { total_seconds, peak_memory_bytes, .. } = report.setting;
+        eprintln!("{total_seconds:.0} s, {:.1} GB", peak_memory_bytes as f64 / 1e9);
+    }
+
+    /// This program and this machine.
+    fn machine(&self) -> Machine {
+        Machine {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            isa: isa().name().to_owned(),
+            precision: crate::commands::precision(self.plan.recipe.precision).name().to_owned(),
+            threads: threads::count(),
+            model_sha256: self.model_sha256.clone(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+
+    /// What the run's summary says of those that did the work; `None` where there is no summary yet.
+    fn recorded(&self) -> Option<Machine> {
+        let text = std::fs::read_to_string(self.folder.path.join("summary.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// The whole report: what is common to all stages, then what each finished stage adds.
+    fn report(&self, machine: &Machine) -> Result<Report> {
+        let known = self.folder.ledger.stages()?;
+        let is_done = |planned: &&Rc<Planned>| known.iter().any(|s| s.name == planned.name && s.done);
+        let mut report = self.ingredients(machine, &known)?;
+        let missing: Vec<&str> = (self.plan.stages.iter())
+            .filter(|planned| !is_done(planned))
+            .map(|planned| planned.name.as_str())
+            .collect();
+        if !missing.is_empty() {
+            report.warnings.push(format!(
+                "This run is not finished: {} of {} stages have not ended ({}). The report holds the others.",
+                missing.len(),
+                self.plan.stages.len(),
+                missing.join(", ")
+            ));
+        }
+        for planned in self.plan.stages.iter().filter(is_done) {
+            let reader = Reader::new(self, planned);
             report.curves.extend(curves(&planned.stage.curves(), &reader)?);
             if let Some(skipped) = reader.detail()?[SKIPPED].as_u64() {
                 report.warnings.push(format!(
@@ -27,114 +146,66 @@ impl Run {
                     planned.name
                 ));
             }
-            planned.stage.report(&reader, &mut report).with_context(what)?;
-            planned.stage.summary(&reader, &mut parts).with_context(what)?;
+            let added = planned.stage.report(&reader, &mut report);
+            added.with_context(|| format!("the report of stage `{}`", planned.name))?;
         }
-        let mut summary = json!({
-            "name": self.plan.recipe.name,
-            "seed": self.plan.recipe.seed,
-            "version": env!("CARGO_PKG_VERSION"),
-            "isa": isa().name(),
-            "precision": report.setting.precision,
-            "threads": threads::count(),
-            "model_sha256": self.model_sha256,
-            "verdict": report.verdict,
-            "warnings": report.warnings,
-            "seconds": seconds.iter().map(|(name, seconds)| (name.clone(), json!(seconds))).collect::<Map<_, _>>(),
-            "total_seconds": total,
-            "peak_memory_bytes": peak,
-        });
-        if let Some(summary) = summary.as_object_mut() {
-            summary.extend(parts);
-        }
-        let RunFolder { path, .. } = &self.folder;
-        write_bytes_atomically(
-            &path.join("summary.json"),
-            serde_json::to_string_pretty(&summary)?.as_bytes(),
-        )?;
-        write_bytes_atomically(&path.join("report.html"), report::render(&report).as_bytes())?;
-        self.tell(&report, total, peak);
-        Ok(summary)
-    }
-
-    /// Verdict, warnings, and where everything lies.
-    fn tell(&self, report: &Report, total: f64, peak: u64) {
-        let path = &self.folder.path;
-        eprintln!();
-        for line in report.verdict.iter().chain(&report.warnings) {
-            eprintln!("{line}");
-        }
-        eprintln!();
-        for (what, file) in [("model", "model"), ("report", "report.html"), ("summary", "summary.json")] {
-            if path.join(file).exists() {
-                eprintln!("{what:<8} {}", path.join(file).display());
-            }
-        }
-        eprintln!("{total:.0} s, {:.1} GB", peak as f64 / 1e9);
-    }
-
-    /// How long each stage took.
-    fn seconds(&self) -> Result<Vec<(String, f64)>> {
-        let known = self.folder.ledger.stages()?;
-        let of = |name: &str| known.iter().find(|stage| stage.name == name).and_then(|stage| stage.seconds);
-        Ok(self.plan.stages.iter().map(|p| (p.name.clone(), of(&p.name).unwrap_or(0.0))).collect())
+        Ok(report)
     }
 
     /// The report without what the stages add.
-    fn report(
-        &self,
-        seconds: &[(String, f64)],
-        total_seconds: f64,
-        peak_memory_bytes: u64,
-    ) -> Result<Report> {
+    fn ingredients(&self, machine: &Machine, known: &[Stage]) -> Result<Report> {
         let recipe = &self.plan.recipe;
-        let stages = self.folder.ledger.stages()?;
         let mut shown = Vec::new();
-        for (planned, (name, seconds)) in self.plan.stages.iter().zip(seconds) {
-            let detail = stages.iter().find(|stage| &stage.name == name).map(|stage| &stage.detail);
+        for planned in &self.plan.stages {
+            let stage = known.iter().find(|stage| stage.name == planned.name);
             let counts =
                 ["prompts", "answers", "demonstrations", "examples", "pairs", "labels", "principles"];
-            let items = detail.and_then(|detail| counts.iter().find_map(|key| detail[*key].as_u64()));
+            let items = stage.and_then(|stage| counts.iter().find_map(|key| stage.detail[*key].as_u64()));
+            // An item and what became of it may both have been dropped, for the same reason.
+            let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
+            for count in self.folder.ledger.drop_counts(&planned.name)? {
+                let known = dropped.entry(count.reason).or_default();
+                *known = (*known).max(count.count as usize);
+            }
+            let mut dropped: Vec<(String, usize)> = dropped.into_iter().collect();
+            dropped.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             shown.push(report::Stage {
-                name: name.clone(),
+                name: planned.name.clone(),
+                kind: planned.kind.name.to_owned(),
                 what: planned.kind.about.to_owned(),
-                seconds: *seconds,
+                seconds: stage.and_then(|stage| stage.seconds).unwrap_or(0.0),
                 items: items.unwrap_or(0) as usize,
-                dropped: self
-                    .folder
-                    .ledger
-                    .drop_counts(name)?
-                    .into_iter()
-                    .map(|count| (count.reason, count.count as usize))
-                    .collect(),
+                dropped,
             });
         }
-        let began = stages.iter().map(|stage| stage.started_at).min();
+        let planned = |stage: &&Stage| self.plan.stage(&stage.name).is_some();
+        let began = known.iter().filter(planned).map(|stage| stage.started_at).min();
         let constitution = match &self.constitution {
-            Some(constitution) => format!(" by the constitution {}", constitution.name),
+            Some(constitution) => format!(", constitution “{}”", constitution.name),
             None => String::new(),
         };
+        let path = self.model_path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let entry = catalogue::entry(&recipe.model);
         Ok(Report {
             title: format!("{}: {}{constitution}", recipe.name, recipe.model),
             model: report::Model {
                 name: recipe.model.clone(),
-                path: self
-                    .model_path
-                    .file_name()
-                    .map(|n| n.to_string_lossy().into_owned())
-                    .unwrap_or_default(),
-                sha256: self.model_sha256.clone(),
+                path: path.unwrap_or_default(),
+                sha256: machine.model_sha256.clone(),
+                hub: entry.map(|entry| entry.hub.to_owned()),
+                license: entry.map(|entry| entry.license.to_owned()),
             },
             setting: report::Setting {
-                solon_version: env!("CARGO_PKG_VERSION").to_owned(),
-                recipe: toml::to_string_pretty(recipe)?,
+                solon_version: machine.version.clone(),
+                name: recipe.name.clone(),
+                recipe: toml::to_string_pretty(&recipe.portable())?,
                 seed: recipe.seed,
-                isa: isa().name().to_owned(),
-                threads: threads::count(),
-                precision: crate::commands::precision(recipe.precision).name().to_owned(),
+                isa: machine.isa.clone(),
+                threads: machine.threads,
+                precision: machine.precision.clone(),
                 started: began.map(date).unwrap_or_default(),
-                total_seconds,
-                peak_memory_bytes,
+                total_seconds: shown.iter().map(|stage| stage.seconds).sum(),
+                peak_memory_bytes: machine.peak_memory_bytes,
             },
             stages: shown,
             ..Report::default()

@@ -4,6 +4,7 @@
 //! checkpoints, the end. A stage is a function of the hash of its settings and inputs, of the run's seed and of its own
 //! name ([`input_hash`]).
 
+mod again;
 mod finish;
 mod folder;
 mod model;

@@ -5,8 +5,9 @@ use crate::items::{Answer, Labelled};
 use crate::plan::Planned;
 use crate::recipe::Recipe;
 use crate::report;
-use crate::stages::{BASE, Stage};
+use crate::stages::{BASE, Data, Stage};
 use anyhow::{Context, Result, bail};
+use solon_data::files::sha256_file;
 use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem};
 use solon_data::metrics::MetricsLine;
 use solon_eval::Summary;
@@ -53,6 +54,11 @@ impl<'a> Reader<'a> {
         self.run.constitution.as_ref().context("this stage needs a constitution")
     }
 
+    /// SHA-256 of the constitution's file; empty where there is none.
+    pub fn constitution_sha256(&self) -> Result<String> {
+        Ok(self.recipe().constitution.as_deref().map(sha256_file).transpose()?.unwrap_or_default())
+    }
+
     /// The names an input was connected to.
     pub fn input(&self, key: &str) -> &'a [String] {
         self.planned.input(key)
@@ -83,14 +89,21 @@ impl<'a> Reader<'a> {
         self.run.plan.stage(name).map(|planned| &*planned.stage)
     }
 
+    /// How many stages of the run evaluate.
+    pub fn evaluations(&self) -> usize {
+        self.run.plan.stages.iter().filter(|planned| planned.stage.output() == Data::Evaluation).count()
+    }
+
     /// What each evaluated model's answers add up to, where this is a stage that evaluates.
     pub fn summaries(&self) -> Result<Vec<(String, Summary)>> {
         self.planned.stage.summaries(self)
     }
 
-    /// What `solon explain` prints of an item, for the report.
+    /// What `solon explain` prints of an item, for the report: without the items' data, which is long and JSON.
     pub fn trail(&self, id: &str) -> Result<report::Trail> {
-        let lines = self.ledger().explain(id)?.to_string().lines().map(str::to_owned).collect();
+        let explained = self.ledger().explain(id)?.to_string();
+        let shown = explained.lines().filter(|line| !line.trim_start().starts_with("data: {"));
+        let lines = shown.map(str::to_owned).collect();
         Ok(report::Trail { id: id.to_owned(), lines })
     }
 

@@ -1,9 +1,9 @@
 //! `deliver`: chooses the model that is handed over and saves it, whole, as `model/`. Chosen is what beats the baseline on
 //! an evaluation that training never saw; where nothing does, the baseline is delivered and the report says so.
 
-use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use super::{BASE, Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
 use crate::cli::UsageError;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::run::{Reader, StageRun, save_merged};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,15 @@ impl Stage for Deliver {
             true => report.verdict.push(format!("{} is delivered.", delivered.model)),
             false => report.verdict.extend(delivered.reasons),
         }
+        let mut lineage: Vec<String> = Vec::new();
+        let mut at = Some(delivered.model.as_str()).filter(|name| *name != BASE);
+        while let Some(name) = at {
+            lineage.insert(0, name.to_owned());
+            at = read.source_of(name, "from").filter(|name| *name != BASE);
+        }
+        let (name, sha256) = (delivered.model, delivered.sha256);
+        let evaluation = read.input("evaluation").first().cloned();
+        report.delivered = Some(report::Delivered { name, sha256, lineage, evaluation });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! `evaluate`: models answer a benchmark's items, and the answers are judged. Each answer is an item of the ledger.
 
 use super::asking::{self, Asking};
+use super::evaluation_report::Shown;
 use super::judging::Judging;
 use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
 use crate::feedback_model::LocalModel;
@@ -11,9 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
-use solon_eval::{
-    Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, Unit, compare, summarise,
-};
+use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, compare, summarise};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
@@ -135,15 +134,16 @@ impl Stage for Evaluate {
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        let benchmark = self.asking.open(read.prompts("prompts")?)?;
         let columns = self.columns(read)?;
-        let comparison = comparison(read, &columns)?;
-        report.verdict.extend(verdict(&columns));
         let costs = self.costs(read)?;
+        let shown = Shown { read, benchmark: &*benchmark, columns: &columns };
+        report.verdict.extend(shown.verdict());
         report.evaluations.push(report::Evaluation {
-            costs: columns.iter().map(|(name, _)| costs.get(name).map(cost_shown)).collect(),
-            ..table(read, &columns, &comparison)
+            costs: columns.iter().map(|(name, _)| costs.get(name).map(Cost::shown)).collect(),
+            ..shown.table(&comparison(read, &columns)?)
         });
-        report.samples.extend(samples(&columns));
+        shown.samples(&mut report.samples);
         Ok(())
     }
 
@@ -243,6 +243,15 @@ struct Cost {
     perplexity: f64,
 }
 
+impl Cost {
+    fn shown(&self) -> report::Cost {
+        let [divergence, low, high] =
+            self.divergence.map_or([f64::NAN; 3], |mean| [mean.mean, mean.low, mean.high]);
+        let &Self { divergence_per_token, perplexity, .. } = self;
+        report::Cost { divergence, low, high, divergence_per_token, perplexity }
+    }
+}
+
 impl Evaluate {
     /// What a model is compared with, if that is not itself.
     fn compared(
@@ -337,117 +346,4 @@ fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Compar
     let summaries: Vec<(&str, &Summary)> =
         columns.iter().map(|(name, summary)| (name.as_str(), summary)).collect();
     Ok(compare(&summaries, &against)?)
-}
-
-/// What each model's scored measures are, in a plain sentence; those of the first column stand beside.
-fn verdict(columns: &[(String, Summary)]) -> Vec<String> {
-    let first = columns.first().map(|(_, summary)| summary);
-    let others = columns.iter().skip(1);
-    others
-        .map(|(name, summary)| {
-            let scored: Vec<_> = summary.measures.iter().filter(|measure| measure.scored).collect();
-            // The first measure of a benchmark without a score is what it is about.
-            let told = if scored.is_empty() { summary.measures.iter().take(1).collect() } else { scored };
-            let parts: Vec<String> = told
-                .into_iter()
-                .filter_map(|measure| {
-                    let shown = |summary: &Summary| {
-                        let value = summary.figure(measure.key)?.value();
-                        Some(match measure.unit {
-                            _ if value.is_nan() => "not measured".to_owned(),
-                            Unit::Share => format!("{:.0} %", 100.0 * value),
-                            Unit::Number { .. } => format!("{value:.2}"),
-                        })
-                    };
-                    let before =
-                        first.and_then(shown).map(|before| format!("{before} → ")).unwrap_or_default();
-                    Some(format!("{} {before}{}", measure.title, shown(summary)?))
-                })
-                .collect();
-            format!("{name}: {}.", parts.join(", "))
-        })
-        .collect()
-}
-
-/// The table of the report.
-fn table(read: &Reader<'_>, columns: &[(String, Summary)], comparison: &Comparison) -> report::Evaluation {
-    let method = columns.first().map(|(_, summary)| summary.method.clone());
-    let place = |name: &str| columns.iter().position(|(column, _)| column == name);
-    let cell = |row: &solon_eval::compare::ComparisonRow, column: usize, name: &str| {
-        let figure = row.figures[column];
-        let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
-        let first = columns.first().map(|(first, _)| first.as_str());
-        let origin = read.source_of(name, "from").filter(|origin| Some(*origin) != first);
-        let against_origin = origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?)));
-        let [low, high] = figure.interval();
-        Some(report::Rate {
-            rate: figure.value() / row.most,
-            low: low / row.most,
-            high: high / row.most,
-            count: figure.rate().map(|rate| rate.count),
-            total: figure.total(),
-            p_value: p_value(Some(0)),
-            against_origin,
-        })
-    };
-    let rows = comparison.rows.iter().map(|row| report::Measure {
-        name: row.measure.to_owned(),
-        explanation: row.explanation.to_owned(),
-        better: row.better.into(),
-        most: row.most,
-        cells: columns.iter().enumerate().map(|(column, (name, _))| cell(row, column, name)).collect(),
-    });
-    report::Evaluation {
-        name: read.name().to_owned(),
-        columns: columns.iter().map(|(name, _)| name.clone()).collect(),
-        rows: rows.collect(),
-        method: match &method {
-            Some(method) => format!("{} {}", method.asked, solon_eval::compare::METHOD),
-            None => String::new(),
-        },
-        rule: method.as_ref().map(|method| method.judged.clone()).unwrap_or_default(),
-        rule_agreement: method.and_then(|method| method.believed),
-        costs: Vec::new(),
-    }
-}
-
-fn cost_shown(cost: &Cost) -> report::Cost {
-    let [divergence, low, high] =
-        cost.divergence.map_or([f64::NAN; 3], |mean| [mean.mean, mean.low, mean.high]);
-    let &Cost { divergence_per_token, perplexity, .. } = cost;
-    report::Cost { divergence, low, high, divergence_per_token, perplexity }
-}
-
-/// Answers that are shown of each group.
-const SHOWN_EACH: usize = 8;
-
-/// Some answers side by side: the first items of each group.
-fn samples(columns: &[(String, Summary)]) -> Vec<report::Sample> {
-    let Some((_, first)) = columns.first() else { return Vec::new() };
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut out = Vec::new();
-    for (place, shown) in first.items.iter().enumerate() {
-        let item = &shown.item;
-        let count = counts.entry(item.group).or_default();
-        *count += 1;
-        if *count > SHOWN_EACH {
-            continue;
-        }
-        let answers = columns.iter().filter_map(|(name, summary)| {
-            let judged = summary.items.get(place)?;
-            Some(report::Answer {
-                column: name.clone(),
-                text: judged.answer.text.clone(),
-                verdict: judged.judgement.shown().to_owned(),
-            })
-        });
-        out.push(report::Sample {
-            id: item.id.clone(),
-            kind: first.heading(item.group).to_owned(),
-            category: item.category.clone().unwrap_or_default(),
-            prompt: shown.prompt().to_owned(),
-            answers: answers.collect(),
-        });
-    }
-    out
 }

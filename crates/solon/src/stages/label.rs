@@ -416,7 +416,12 @@ fn section(judged: &Judged) -> report::Labeller {
         rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
     }
     report::Labeller {
-        verdict: format!("{:?}", report.verdict),
+        verdict: match report.verdict {
+            Verdict::Trustworthy => "Its labels can be trusted: it passed every test.",
+            Verdict::Weak => "Its labels are weak: it is better than chance, but failed a test.",
+            Verdict::NearChance => "Its labels are worth little: it is near chance, or was not measured.",
+        }
+        .to_owned(),
         warning: (report.verdict != Verdict::Trustworthy).then(|| report.warning.clone()),
         rows,
         calibration: report

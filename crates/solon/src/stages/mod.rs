@@ -18,6 +18,7 @@ mod deliver;
 mod demonstrations;
 mod dpo;
 mod evaluate;
+mod evaluation_report;
 mod examples;
 mod judging;
 mod label;

@@ -11,6 +11,9 @@ use solon_data::ledger::{ItemKind, NewItem};
 pub const KIND: Kind =
     Kind { name: "principles", about: "Records the constitution's principles.", parse: parse::<Principles> };
 
+/// Of what the stage told: the hash of the constitution's file.
+const SHA256: &str = "sha256";
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Principles {}
@@ -40,13 +43,15 @@ impl Stage for Principles {
             })
             .collect();
         run.insert(&items)?;
-        Ok(json!({"principles": items.len()}))
+        Ok(json!({"principles": items.len(), SHA256: run.read().constitution_sha256()?}))
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
         let constitution = read.constitution()?;
         report.constitution = report::Constitution {
             name: constitution.name.clone(),
+            // As it was when the run began; the file may have changed since.
+            sha256: read.detail()?[SHA256].as_str().unwrap_or_default().to_owned(),
             revision_principles: constitution.revision.len(),
             comparison_principles: constitution.comparison.len(),
             examples: constitution.example.len(),

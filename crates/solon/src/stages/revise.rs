@@ -5,18 +5,19 @@ use super::respond::fault;
 use super::{Data, Input, Kind, OneOrMany, Stage, parse};
 use crate::feedback_model::LocalModel;
 use crate::items::Answer;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
-use solon_eval::declines;
+use solon_eval::{classify, declines};
 use solon_feedback::{
     Checks, CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
     prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 pub const KIND: Kind = Kind {
@@ -136,8 +137,66 @@ impl Stage for Revise {
         if let Some(revision) = first {
             report.trail.push(read.trail(&revision.id)?);
         }
+        report.samples.extend(samples(read)?);
         Ok(())
     }
+}
+
+/// Revised answers that the report shows, evenly spaced.
+const SHOWN: usize = 24;
+
+/// Some answers with what became of them: each round's principle, critique and revision.
+fn samples(read: &Reader<'_>) -> Result<Vec<report::Sample>> {
+    let answers = read.answers("answers")?;
+    let mut revised: BTreeMap<String, TypedItem<Answer>> = BTreeMap::new();
+    for item in read.own_with_dropped::<Answer>()? {
+        revised.insert(item.data.prompt_id.clone(), item);
+    }
+    let mut revisions: BTreeMap<(String, u32), TypedItem<RevisionRecord>> = BTreeMap::new();
+    for item in read.own_with_dropped::<RevisionRecord>()? {
+        revisions.insert((item.data.item_id.clone(), item.data.round), item);
+    }
+    // A critique that was dropped has no revision.
+    let mut rounds: BTreeMap<String, Vec<report::Round>> = BTreeMap::new();
+    for item in read.own_with_dropped::<CritiqueRecord>()? {
+        let CritiqueRecord { item_id, round, principle_id, critique, .. } = item.data;
+        let asks = read.find(&format!("principle/{principle_id}"))?.map(|principle| principle.text);
+        let revision = revisions.remove(&(item_id.clone(), round));
+        let (revision, dropped) =
+            revision.map(|item| (item.data.revision, item.dropped_reason)).unwrap_or_default();
+        rounds.entry(item_id).or_default().push(report::Round {
+            principle: principle_id,
+            asks: asks.unwrap_or_default(),
+            critique,
+            revision,
+            dropped: item.dropped_reason.or(dropped),
+        });
+    }
+    let shown = SHOWN.min(answers.len());
+    let chosen = (0..shown).map(|n| &answers[n * answers.len() / shown]);
+    let samples = chosen.filter_map(|before| {
+        let Answer { prompt_id, prompt, category, .. } = &before.data;
+        let after = revised.get(prompt_id)?;
+        let answer = |column: &str, text: &str| report::Answer {
+            column: column.to_owned(),
+            text: text.to_owned(),
+            verdict: classify(text).name().to_owned(),
+        };
+        let mut answers = vec![answer("first answer", &before.text)];
+        // Where no revision was good enough, the item still holds the first answer.
+        if after.dropped_reason.is_none() {
+            answers.push(answer("after revision", &after.text));
+        }
+        Some(report::Sample {
+            id: after.id.clone(),
+            kind: "Critiques and revisions".to_owned(),
+            category: category.clone().unwrap_or_default(),
+            prompt: prompt_text(prompt),
+            answers,
+            rounds: rounds.remove(prompt_id).unwrap_or_default(),
+        })
+    });
+    Ok(samples.collect())
 }
 
 /// What the records of a chunk's round were made from.

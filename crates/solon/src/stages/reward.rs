@@ -177,12 +177,12 @@ impl Stage for Reward {
         vec![
             Curve {
                 title: "loss and accuracy on the pairs it learns from",
-                y_label: "loss",
+                y_label: "loss, and share that is right",
                 series: &[("loss", "loss"), ("accuracy", "accuracy")],
             },
             Curve {
                 title: "loss and accuracy on the pairs that choose when to stop",
-                y_label: "loss",
+                y_label: "loss, and share that is right",
                 series: &[("eval_loss", "loss"), ("eval_accuracy", "accuracy")],
             },
         ]
@@ -203,11 +203,12 @@ impl Stage for Reward {
             let Shown { count, total, low, high } = serde_json::from_value(held_out[key].clone()).ok()?;
             let percent = 100.0 * count as f64 / total as f64;
             let (low, high) = (100.0 * low, 100.0 * high);
-            (total > 0).then(|| format!("{percent:.0} % of {total} (95 % interval {low:.0} to {high:.0} %)"))
+            (total > 0).then(|| format!("{percent:.0} % (of {total}; 95 % interval {low:.0} to {high:.0} %)"))
         };
         let none = || "none".to_owned();
-        report.verdict.push(format!(
-            "Reward model {name}: right on {} pairs kept back; where the better answer declines on {}, where it helps on {}.",
+        report.notes.push(format!(
+            "{name}: the reward model prefers the better answer in {} of the pairs kept back from its training; where the better \
+             answer declines, in {}; where it helps, in {}.",
             rate("rate").unwrap_or_else(none),
             rate("declines").unwrap_or_else(none),
             rate("helps").unwrap_or_else(none),

@@ -359,9 +359,9 @@ impl Rollouts {
             })
             .collect::<Result<_>>()?;
         if let [Some(first), Some(last), Some(kl)] = [end.first_score, end.last_score, end.kl] {
-            report.verdict.push(format!(
-                "{name}: its proxy reward went from {first:.2} to {last:.2} in {} iterations, at the end {kl:.1} nats per answer \
-                 from {from}. Accuracy of the reward model on pairs kept back: {}.",
+            report.notes.push(format!(
+                "{name}: its proxy reward went from {first:.2} to {last:.2} in {} iterations; it ends {kl:.1} nats of KL per \
+                 answer away from {from}. Accuracy of the reward model on pairs kept back: {}.",
                 end.iterations,
                 accuracies.join(", ")
             ));

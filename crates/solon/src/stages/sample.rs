@@ -127,12 +127,12 @@ impl Stage for Sample {
             .map(|(kind, of)| {
                 let (percent, pairs) = (100.0 * of.share_declined, of.paired);
                 format!(
-                    "{percent:.0} % of {} to {kind} prompts ({pairs} of {} paired)",
+                    "{kind}, {percent:.0} % of {} answers decline, and {pairs} of {} prompts give a pair",
                     of.samples, of.prompts
                 )
             })
             .collect();
-        report.verdict.push(format!("{}: samples that decline: {}.", read.name(), parts.join(", ")));
+        report.notes.push(format!("{}: by the kind of prompt: {}.", read.name(), parts.join("; ")));
         Ok(())
     }
 

@@ -177,7 +177,7 @@ impl Stage for Scale {
         let (name, from) = (read.name(), read.input_shown("from"));
         let scores: Vec<String> =
             tried.iter().map(|tried| format!("{} scores {:.1}", tried.factor, 100.0 * tried.score)).collect();
-        report.verdict.push(format!(
+        report.notes.push(format!(
             "{name}: the adapter of {from} at {factor} scores best on the development prompts ({}).",
             scores.join(", ")
         ));

@@ -43,7 +43,29 @@ fn threads_and_kills_change_no_byte(
     }
     assert!(place.read("one/report.html").contains("</html>"));
     assert!(place.path("one/model/config.json").exists());
+    reports_are_written(place, &one);
     one
+}
+
+/// What a run writes for readers: the page, the same as Markdown, and the card of the delivered model. All of it can be
+/// written again, to the same bytes.
+fn reports_are_written(place: &Place, summary: &Value) {
+    let files = ["one/report.html", "one/report.md", "one/model/README.md"];
+    let written = files.map(|file| place.read(file));
+    let (hash, delivered) = (summary["weights_sha256"].as_str().unwrap(), &summary["delivered"]);
+    for text in &written {
+        assert!(text.contains(hash) && text.contains("solon run recipe.toml"), "{text}");
+    }
+    assert!(written[1].contains(&format!("The delivered model is {}.", delivered.as_str().unwrap())));
+    let front = written[2].split("---\n").nth(1).unwrap();
+    assert!(front.contains("pipeline_tag: \"text-generation\"") && front.contains("over_refusal"), "{front}");
+    // The tiny model is no model of the Hub, and has no known licence.
+    assert!(!front.contains("base_model") && !front.contains("license"), "{front}");
+    for file in files {
+        std::fs::remove_file(place.path(file)).unwrap();
+    }
+    place.run("report --run one", "").ok();
+    assert!(files.map(|file| place.read(file)) == written, "the report written again differs");
 }
 
 #[test]
@@ -119,6 +141,13 @@ fn dpo() {
     // The frozen recipe is the run: it finds the same files, and has nothing left to do.
     let again = place.run("run one/recipe.toml --out one", "").ok();
     assert!(!again.err.contains(": done"), "{}", again.err);
+    // The report of a run that is not finished says so.
+    place.run("run recipe.toml --out half --until sft", "").ok();
+    let told = place.run("report --run half", "").ok().err;
+    assert!(told.contains("This run is not finished") && told.contains("dpo"), "{told}");
+    assert!(place.read("half/report.html").contains("This run is not finished"));
+    assert!(!place.path("half/summary.json").exists() && !place.path("half/model").exists());
+    place.run("report --run nowhere", "").fails(1, &["there is no folder nowhere"]);
     // A folder holds the run of one recipe.
     place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "Hello"})]);
     place.run("sft --model model --data demos.jsonl --out one", "").fails(2, &["one holds a run of `dpo`"]);

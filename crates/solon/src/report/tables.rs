@@ -1,0 +1,130 @@
+//! The tables of the report as text, for Markdown: the same figures as the page, a cell a text.
+
+use super::change::{Change, changes};
+use super::data::{Categories, Cost, Curve, Evaluation, Measure, Rate};
+use super::evaluation::{JUDGE_COLUMNS, direction, judge_beside, judge_rows, shown};
+use super::figures::{count, decimal, duration, p_value, short};
+use super::{axis, data};
+
+/// A table: its head and its rows, which are as long.
+pub struct Table {
+    pub head: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { head: head.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
+    }
+}
+
+/// An evaluation's figures, of these columns.
+pub fn figures(evaluation: &Evaluation, columns: &[usize]) -> Table {
+    let names = columns.iter().filter_map(|column| evaluation.columns.get(*column)).map(String::as_str);
+    let mut table = Table::new(std::iter::once("Measure").chain(names));
+    for measure in &evaluation.rows {
+        let judge = evaluation.judge.as_ref().filter(|_| measure.judged).map(judge_beside);
+        let judge: String = judge.unwrap_or_default().iter().map(|judge| format!("; {judge}")).collect();
+        let all = changes(measure, evaluation.columns.len());
+        let cells = columns.iter().map(|column| match all.get(*column).copied().flatten() {
+            Some((rate, change)) => format!("{}{judge}", figure(rate, measure, change)),
+            None => "not measured".to_owned(),
+        });
+        let name = format!("{} ({})", measure.name, direction(measure.better));
+        table.rows.push(std::iter::once(name).chain(cells).collect());
+    }
+    let costs: [(&str, fn(&Cost) -> String); 2] = [
+        ("KL from the base model on harmless requests, nats an answer (↓ lower is better)", |cost| {
+            format!("{} ({} – {})", decimal(cost.divergence), decimal(cost.low), decimal(cost.high))
+        }),
+        ("perplexity on the base model's answers to them (↓ lower is better)", |cost| {
+            decimal(cost.perplexity)
+        }),
+    ];
+    if evaluation.costs.iter().any(Option::is_some) {
+        for (name, shown) in costs {
+            let cells = columns.iter().map(|column| match evaluation.costs.get(*column) {
+                Some(Some(cost)) => shown(cost),
+                _ => "not measured".to_owned(),
+            });
+            table.rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
+        }
+    }
+    table
+}
+
+fn figure(rate: &Rate, measure: &Measure, change: Change) -> String {
+    let (value, interval) = shown(rate, measure.most);
+    let items = count(rate.total);
+    let mut text = format!("{value} ({interval}; {items} items)");
+    if change != Change::None {
+        text += &format!(" {}", change.words());
+        if let Some(p) = rate.p_value {
+            text += &format!(", {}", p_value(p));
+        }
+    }
+    text
+}
+
+/// The judge on each set of labelled answers; `None` where nothing was judged or measured.
+pub fn judge(evaluation: &Evaluation) -> Option<Table> {
+    let judge = evaluation.judge.as_ref().filter(|judge| !judge.sets.is_empty())?;
+    let mut table = Table::new(JUDGE_COLUMNS);
+    table.rows = judge_rows(judge).into_iter().map(Vec::from).collect();
+    Some(table)
+}
+
+/// A measure by category.
+pub fn categories(categories: &Categories, columns: &[String]) -> Table {
+    let mut table = Table::new(std::iter::once("Category").chain(columns.iter().map(String::as_str)));
+    for row in &categories.rows {
+        let cells = row.cells.iter().map(|cell| match cell {
+            Some(rate) => {
+                let (value, interval) = shown(rate, categories.most);
+                format!("{value} ({interval}; {} items)", count(rate.total))
+            }
+            None => "not measured".to_owned(),
+        });
+        table.rows.push(std::iter::once(row.name.clone()).chain(cells).collect());
+    }
+    table
+}
+
+/// Where each training metric began and where it ended.
+pub fn curves(curves: &[Curve]) -> Table {
+    let mut table = Table::new(["Metric", "Line", "First", "Last", "Points"]);
+    for curve in curves {
+        for series in &curve.series {
+            let shown: Vec<_> = series.points.iter().filter(|point| axis::drawable(**point)).collect();
+            let (Some((_, first)), Some((_, last))) = (shown.first(), shown.last()) else { continue };
+            let (first, last) = (short(*first), short(*last));
+            let row = [curve.title.clone(), series.name.clone(), first, last, count(shown.len())];
+            table.rows.push(row.into());
+        }
+    }
+    table
+}
+
+/// The stages in the order they ran.
+pub fn stages(stages: &[data::Stage]) -> Table {
+    let mut table = Table::new(["Stage", "What it does", "Items", "Dropped", "Time"]);
+    for stage in stages {
+        let dropped: Vec<String> = stage
+            .dropped
+            .iter()
+            .map(|(reason, n)| format!("{} {}", count(*n), super::figures::reason(reason)))
+            .collect();
+        let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join("; ") };
+        let row =
+            [stage.name.clone(), stage.what.clone(), count(stage.items), dropped, duration(stage.seconds)];
+        table.rows.push(row.into());
+    }
+    table
+}
+
+/// Names and values.
+pub fn pairs<'a>(head: [&str; 2], rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> Table {
+    let mut table = Table::new(head);
+    table.rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value.to_owned()]).collect();
+    table
+}

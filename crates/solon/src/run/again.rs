@@ -1,0 +1,41 @@
+//! A run opened only to write its report again: by its folder alone, without its model.
+
+use super::folder::RunFolder;
+use super::{Run, open_constitution};
+use crate::catalogue;
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+use anyhow::{Context, Result, bail};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+impl Run {
+    /// Opens the run in `folder` by the recipe that is frozen in it. No stage can be carried out with it.
+    pub fn reopen(folder: &Path) -> Result<Self> {
+        let file = folder.join("recipe.toml");
+        if !file.is_file() {
+            bail!(
+                "{} has no recipe.toml, so its report cannot be written again\n\
+                 hint: give the folder that was --out of `solon run`",
+                folder.display()
+            );
+        }
+        let recipe = Recipe::open(&file, &[])?;
+        let plan = Plan::of(recipe, folder).with_context(|| file.display().to_string())?;
+        let model_path =
+            catalogue::cached(&plan.recipe.model).unwrap_or_else(|| PathBuf::from(&plan.recipe.model));
+        Ok(Self {
+            folder: RunFolder::open(folder)?,
+            model_path,
+            model_sha256: String::new(),
+            constitution: open_constitution(&plan)?,
+            base_hash: String::new(),
+            constitution_hash: String::new(),
+            base: OnceCell::new(),
+            full: Default::default(),
+            made: BTreeMap::new(),
+            plan,
+        })
+    }
+}
