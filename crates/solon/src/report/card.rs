@@ -5,9 +5,10 @@
 //! written: they name a task of a benchmark's own `eval.yaml`, and no benchmark of ours is known to have one.
 
 use super::data::{Better, Evaluation, Measure, Report};
-use super::evaluation::{judge_beside, shown, title};
+use super::evaluation::{shown, title};
 use super::figures::count;
 use super::headline::headline;
+use super::judge;
 use super::markdown::{Markdown, methods, repeat};
 use super::tables;
 use super::yaml::yaml;
@@ -133,12 +134,12 @@ fn limits(report: &Report, evaluated: &[Evaluated]) -> Vec<String> {
                 measure.explanation
             ));
         }
-        if let Some(judge) = &evaluation.judge {
+        if let Some(one) = &evaluation.judge {
             limits.push(format!(
                 "Answers of {} were judged by {}: {}.",
                 title(evaluation),
-                judge.name,
-                judge_beside(judge).join("; ")
+                one.name,
+                judge::beside(one).join("; ")
             ));
         }
     }

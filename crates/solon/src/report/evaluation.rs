@@ -3,9 +3,10 @@
 use super::axis::{Axis, Length};
 use super::categories;
 use super::change::{Change, changes};
-use super::data::{Better, Cost, Evaluation, Judge, JudgedSet, Measure, Rate};
+use super::data::{Better, Cost, Evaluation, Measure, Rate};
 use super::figures::{count, decimal, interval, p_value, percent};
 use super::html::Html;
+use super::judge;
 
 /// Writes each benchmark under its own heading; a single benchmark needs no heading. Then what one seed cannot say.
 pub fn evaluations(html: &mut Html, evaluations: &[Evaluation], seed: u64) {
@@ -39,7 +40,7 @@ pub fn title(evaluation: &Evaluation) -> String {
 fn evaluation(html: &mut Html, evaluation: &Evaluation, earlier: &[Evaluation]) {
     html.element("div", &[("class", &"scroll")], |html| table(html, evaluation));
     if let Some(one) = &evaluation.judge {
-        judge(html, one);
+        judge::write(html, one);
     }
     for (term, text) in methods(evaluation, earlier) {
         html.element("p", &[("class", &"note")], |html| {
@@ -66,74 +67,6 @@ pub fn methods(evaluation: &Evaluation, earlier: &[Evaluation]) -> Vec<(&'static
     all.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
-/// Writes how often the judge was right where the right verdict is known.
-fn judge(html: &mut Html, judge: &Judge) {
-    if judge.sets.is_empty() {
-        return html.element("p", &[("class", &"note")], |html| {
-            html.leaf("b", &[], "The judge was not measured. ");
-            html.text(format!("Figures judged by {} are not to be relied on.", judge.name));
-        });
-    }
-    html.element("div", &[("class", &"scroll")], |html| {
-        html.element("table", &[("class", &"judge")], |html| {
-            html.leaf("caption", &[], format!("The judge {} on answers whose labels are known.", judge.name));
-            html.element("thead", &[], |html| {
-                html.element("tr", &[], |html| {
-                    for (i, name) in JUDGE_COLUMNS.into_iter().enumerate() {
-                        let class = if i > 0 { "number" } else { "" };
-                        html.leaf("th", &[("scope", &"col"), ("class", &class)], name);
-                    }
-                });
-            });
-            html.element("tbody", &[], |html| {
-                for row in judge_rows(judge) {
-                    html.element("tr", &[], |html| {
-                        html.leaf("th", &[("scope", &"row")], &row[0]);
-                        for cell in &row[1..] {
-                            html.leaf("td", &[("class", &"number")], cell);
-                        }
-                    });
-                }
-            });
-        });
-    });
-}
-
-/// The heads of the columns of [`judge_rows`].
-pub const JUDGE_COLUMNS: [&str; 6] =
-    ["Labelled set", "Answers", "No verdict", "Accuracy", "Kappa", "Kappa at least"];
-
-/// One row for each set of labelled answers.
-pub fn judge_rows(judge: &Judge) -> Vec<[String; 6]> {
-    let number = |value: Option<f64>| value.map_or("–".to_owned(), decimal);
-    let row = |set: &JudgedSet| {
-        [
-            set.name.clone(),
-            count(set.answers),
-            count(set.unjudged),
-            percent(set.accuracy.unwrap_or(f64::NAN)),
-            number(set.kappa),
-            decimal(set.kappa_low),
-        ]
-    };
-    judge.sets.iter().map(row).collect()
-}
-
-/// What stands beside every figure that a judge decided: its quality on each set of labelled answers. The sets are not taken
-/// together, because a judge that tells the sets apart would seem to agree with the labels.
-pub fn judge_beside(judge: &Judge) -> Vec<String> {
-    if judge.sets.is_empty() {
-        return vec!["judge not measured".to_owned()];
-    }
-    let set = |set: &JudgedSet| match (set.accuracy, set.kappa) {
-        (Some(accuracy), Some(kappa)) => {
-            format!("judge right on {}, kappa {} ({})", percent(accuracy), decimal(kappa), set.name)
-        }
-        _ => format!("judge gave no verdict ({})", set.name),
-    };
-    judge.sets.iter().map(set).collect()
-}
-
 fn table(html: &mut Html, evaluation: &Evaluation) {
     // The roles repeat what the elements already mean, because browsers forget it if the style sheet turns rows into
     // cards.
@@ -143,7 +76,7 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
         html.element("tbody", &[("role", &"rowgroup")], |html| {
             for measure in &evaluation.rows {
                 let judge = evaluation.judge.as_ref().filter(|_| measure.judged);
-                row(html, &evaluation.columns, measure, &judge.map(judge_beside).unwrap_or_default());
+                row(html, &evaluation.columns, measure, &judge.map(judge::beside).unwrap_or_default());
             }
             if evaluation.costs.iter().any(Option::is_some) {
                 costs(html, &evaluation.columns, &evaluation.costs);
@@ -181,6 +114,7 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: &[String])
             html.leaf("span", &[("class", &"name")], &measure.name);
             html.leaf("span", &[("class", &"direction")], direction(measure.better));
             html.leaf("span", &[("class", &"explanation")], &measure.explanation);
+            judge.iter().for_each(|text| html.leaf("span", &[("class", &"judged")], text));
         });
         for (column, cell) in &figures {
             let class = format!("figure {}", cell.map_or("missing", |(_, change)| change.class()));
@@ -188,9 +122,6 @@ fn row(html: &mut Html, columns: &[String], measure: &Measure, judge: &[String])
                 match cell {
                     Some((rate, change)) => {
                         figure(html, rate, measure.most, *change);
-                        for judge in judge {
-                            html.leaf("span", &[("class", &"interval judged")], judge);
-                        }
                     }
                     None => html.leaf("span", &[("class", &"interval")], "not measured"),
                 }
@@ -420,45 +351,6 @@ mod tests {
         let html = html.finish();
         assert_eq!(html.matches(">not measured<").count(), 2);
         assert!(!html.contains("NaN"), "{html}");
-    }
-
-    #[test]
-    fn the_judges_quality_stands_beside_what_it_judged() {
-        let measure = |name: &str, judged| Measure {
-            key: name.into(),
-            name: name.into(),
-            explanation: String::new(),
-            better: Better::Lower,
-            most: 1.0,
-            scored: true,
-            judged,
-            cells: vec![Some(rate(0.5, None))],
-        };
-        let set = JudgedSet {
-            name: "xstest".into(),
-            answers: 100,
-            unjudged: 4,
-            accuracy: Some(0.75),
-            kappa: Some(0.5),
-            kappa_low: 0.31,
-        };
-        let judge = Judge { name: "local:m".into(), sets: vec![set] };
-        let written = |judge: Judge| {
-            let mut html = Html::default();
-            let rows = vec![measure("attack", true), measure("length", false)];
-            let columns = vec!["base".to_owned()];
-            let one = Evaluation { columns, rows, judge: Some(judge), ..Default::default() };
-            evaluation(&mut html, &one, &[]);
-            html.finish()
-        };
-        let html = written(judge.clone());
-        assert_eq!(html.matches("judge right on 75.0%, kappa 0.50 (xstest)").count(), 1, "{html}");
-        assert!(html.contains(">xstest</th>") && html.contains(">0.31</td>"), "{html}");
-        let html = written(Judge { sets: vec![], ..judge });
-        assert!(
-            html.contains("judge not measured") && html.contains("The judge was not measured."),
-            "{html}"
-        );
     }
 
     #[test]

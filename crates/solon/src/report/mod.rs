@@ -18,6 +18,7 @@ mod evaluation;
 mod figures;
 mod headline;
 mod html;
+mod judge;
 mod labeller;
 mod labels;
 mod markdown;

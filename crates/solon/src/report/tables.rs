@@ -2,9 +2,9 @@
 
 use super::change::{Change, changes};
 use super::data::{Categories, Cost, Curve, Evaluation, Measure, Rate};
-use super::evaluation::{JUDGE_COLUMNS, direction, judge_beside, judge_rows, shown};
+use super::evaluation::{direction, shown};
 use super::figures::{count, decimal, duration, p_value, short};
-use super::{axis, data};
+use super::{axis, data, judge as quality};
 
 /// A table: its head and its rows, which are as long.
 pub struct Table {
@@ -23,14 +23,14 @@ pub fn figures(evaluation: &Evaluation, columns: &[usize]) -> Table {
     let names = columns.iter().filter_map(|column| evaluation.columns.get(*column)).map(String::as_str);
     let mut table = Table::new(std::iter::once("Measure").chain(names));
     for measure in &evaluation.rows {
-        let judge = evaluation.judge.as_ref().filter(|_| measure.judged).map(judge_beside);
+        let judge = evaluation.judge.as_ref().filter(|_| measure.judged).map(quality::beside);
         let judge: String = judge.unwrap_or_default().iter().map(|judge| format!("; {judge}")).collect();
         let all = changes(measure, evaluation.columns.len());
         let cells = columns.iter().map(|column| match all.get(*column).copied().flatten() {
-            Some((rate, change)) => format!("{}{judge}", figure(rate, measure, change)),
+            Some((rate, change)) => figure(rate, measure, change),
             None => "not measured".to_owned(),
         });
-        let name = format!("{} ({})", measure.name, direction(measure.better));
+        let name = format!("{} ({}{judge})", measure.name, direction(measure.better));
         table.rows.push(std::iter::once(name).chain(cells).collect());
     }
     let costs: [(&str, fn(&Cost) -> String); 2] = [
@@ -69,8 +69,8 @@ fn figure(rate: &Rate, measure: &Measure, change: Change) -> String {
 /// The judge on each set of labelled answers; `None` where nothing was judged or measured.
 pub fn judge(evaluation: &Evaluation) -> Option<Table> {
     let judge = evaluation.judge.as_ref().filter(|judge| !judge.sets.is_empty())?;
-    let mut table = Table::new(JUDGE_COLUMNS);
-    table.rows = judge_rows(judge).into_iter().map(Vec::from).collect();
+    let mut table = Table::new(quality::COLUMNS);
+    table.rows = quality::rows(judge).into_iter().map(Vec::from).collect();
     Some(table)
 }
 
