@@ -4,7 +4,7 @@
 //! the answers and passes their text. A benchmark says what to ask ([`benchmarks::open`]) and judges each answer
 //! ([`Judged`]); [`summarise`], [`compare()`] and [`choose`] work on any benchmark. Benchmarks
 //! on published files read them, and so do [`agreement::measure_on_xstest`], which compares the refusal rule with human
-//! labels, and [`judge::labels`], which measures a judge.
+//! labels, and [`judge::labels`], which measures a judge. [`samples`] compares two files of results item by item.
 
 pub mod agreement;
 pub mod benchmark;
@@ -18,6 +18,7 @@ pub mod judge;
 pub mod leak;
 mod options;
 pub mod refusal;
+pub mod samples;
 mod sentences;
 mod subject;
 pub mod summary;

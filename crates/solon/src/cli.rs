@@ -4,7 +4,7 @@ mod bench;
 mod eval;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
-pub use eval::EvalArgs;
+pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,9 +49,9 @@ pub enum Command {
     /// Talk to a model in the terminal
     #[command(after_help = "Example:\n  solon chat --model runs/first/model")]
     Chat(ChatArgs),
-    /// Evaluate a model on a benchmark
+    /// Evaluate a model on a benchmark, or compare two files of results
     #[command(
-        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl"
+        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval compare before.jsonl after.jsonl"
     )]
     Eval(EvalArgs),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and

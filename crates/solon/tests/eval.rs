@@ -361,3 +361,77 @@ fn a_context_that_is_too_long_loses_its_start_and_says_so() {
         assert!(error.to_string().starts_with("long: the option "), "{error}");
     }
 }
+
+#[test]
+fn two_files_of_results_are_compared_item_by_item() {
+    let place = place();
+    let words = "eval mmlu --model model --data mmlu --subjects anatomy,virology --no-chat-template";
+    place.run(&format!("{words} --shots 0 --samples a.jsonl"), "").ok();
+    place.run(&format!("{words} --shots 2 --samples b.jsonl"), "").ok();
+    let compare = |words: &str| place.run(&format!("eval compare {words}"), "");
+    let same: Value = serde_json::from_str(&compare("a.jsonl a.jsonl --json").ok().out).unwrap();
+    assert_eq!((&same["both"], &same["choices"]["rate"]), (&json!(10), &json!(1.0)));
+    assert_eq!((&same["log_probs"]["largest"], &same["differing"]), (&json!(0.0), &json!(0)));
+    // As lm-evaluation-harness would have logged the same model: the same numbers as text, and what is right beside.
+    let ours = rows(&place.read("a.jsonl"));
+    let theirs = |row: &Value| {
+        let (subject, doc) = row["id"].as_str().unwrap().split_once('/').unwrap();
+        let log_probs = row["loglikelihoods"].as_array().unwrap();
+        let responses: Vec<Value> = log_probs.iter().map(|x| json!([x.to_string(), "False"])).collect();
+        let right = row["right"][0].as_u64().unwrap();
+        let accuracy = if row["choice"] == json!(right) { 1.0 } else { 0.0 };
+        let doc: u64 = doc.parse().unwrap();
+        (
+            subject == "anatomy",
+            json!({"doc_id": doc, "doc": {"subject": subject}, "target": right.to_string(), "filtered_resps": responses,
+                "filter": "none", "metrics": ["acc"], "acc": accuracy}),
+        )
+    };
+    let (anatomy, virology): (Vec<_>, Vec<_>) = ours.iter().map(theirs).partition(|(anatomy, _)| *anatomy);
+    std::fs::create_dir_all(place.path("logged/model")).unwrap();
+    for (name, rows) in [("anatomy", anatomy), ("virology", virology)] {
+        let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
+        place.write(&format!("logged/model/samples_mmlu_{name}_2026-11-28T21-00-58.4.jsonl"), &rows);
+    }
+    let found: Value = serde_json::from_str(&compare("a.jsonl logged --json").ok().out).unwrap();
+    assert_eq!((&found["both"], &found["differing"]), (&json!(10), &json!(0)));
+    assert_eq!(
+        (&found["log_probs"]["largest"], &found["second"]["form"]),
+        (&json!(0.0), &json!("lm-evaluation-harness"))
+    );
+    assert_eq!(found["figures"][0]["name"], "accuracy");
+    // The older form of a row does not say what is right; the harness does.
+    let old: Vec<Value> = ours
+        .iter()
+        .map(|row| json!({"id": row["id"], "choice": row["choice"], "loglikelihoods": row["loglikelihoods"]}))
+        .collect();
+    place.write("old.jsonl", &old);
+    let with_old: Value = serde_json::from_str(&compare("old.jsonl logged --json").ok().out).unwrap();
+    assert_eq!(with_old["figures"], found["figures"]);
+    let shown = compare("a.jsonl b.jsonl --show 2").ok().out;
+    for part in [
+        "10 items in both, 0 only in A, 0 only in B",
+        "same choice",
+        "log-probs apart",
+        "\naccuracy ",
+        "p = ",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(compare("old.jsonl old.jsonl").ok().out.contains("neither says which option is right"));
+    place.write("other.jsonl", &[json!({"id": "x", "choice": 0, "loglikelihoods": [-1.0]})]);
+    for (words, code, parts) in [
+        ("a.jsonl other.jsonl", 1, &["no item is in both", "\"anatomy/0\"", "hint: "][..]),
+        ("a.jsonl hhh.jsonl", 1, &["hhh.jsonl, line 1: this row is neither", "hint: "]),
+        ("xstest_prompts.csv a.jsonl", 1, &["xstest_prompts.csv, line 1: this line is not JSON"]),
+        ("a.jsonl gone.jsonl", 1, &["gone.jsonl: No such file"]),
+        ("a.jsonl mmlu", 1, &["mmlu: it holds no samples_TASK_DATE.jsonl"]),
+        ("a.jsonl", 2, &["<B>"]),
+        ("a.jsonl b.jsonl --model model", 2, &["--model"]),
+    ] {
+        compare(words).fails(code, parts);
+    }
+    // Without either, the benchmark is what is missing.
+    place.run("eval --model model", "").fails(2, &["<BENCHMARK>"]);
+    place.run("eval nothing --model model", "").fails(2, &["nothing", "mmlu"]);
+}

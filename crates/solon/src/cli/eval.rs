@@ -1,18 +1,27 @@
-//! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused.
+//! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused. And
+//! `solon eval compare`.
 
 use super::{ModelArgs, StageArgs, WeightsArgs};
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Subcommand};
 use solon_eval::benchmarks;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// `solon eval`.
 #[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub struct EvalArgs {
+    /// What is done with results; without it a benchmark is run.
+    #[command(subcommand)]
+    pub command: Option<EvalCommand>,
     /// The benchmark
-    #[arg(value_parser = benchmark_names())]
-    pub benchmark: String,
+    #[arg(value_parser = benchmark_names(), required = true)]
+    pub benchmark: Option<String>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -68,6 +77,34 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub stage: StageArgs,
     /// Print JSON. For safety and honesty it includes every answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done with results that are there.
+#[derive(Subcommand)]
+pub enum EvalCommand {
+    /// Compare two files of results item by item; no model is run
+    #[command(
+        after_help = "Examples:\n  solon eval compare before.jsonl after.jsonl\n  solon eval compare samples.jsonl lm_eval_output/MODEL --json"
+    )]
+    Compare(CompareArgs),
+}
+
+/// `solon eval compare`.
+#[derive(Args)]
+pub struct CompareArgs {
+    /// What `solon eval --samples` wrote, or lm-evaluation-harness's samples_TASK_DATE.jsonl (`--log_samples`), or the folder
+    /// that holds several of them
+    #[arg(value_name = "A")]
+    pub first: PathBuf,
+    /// The same; differences are B - A
+    #[arg(value_name = "B")]
+    pub second: PathBuf,
+    /// Show so many of the items that differ
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub show: usize,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -1,8 +1,9 @@
 //! `solon eval`: a recipe of one evaluation of one model.
 
+use super::compare;
 use super::one_stage::OneStage;
 use crate::assets;
-use crate::cli::{EvalArgs, UsageError};
+use crate::cli::{EvalArgs, EvalCommand, UsageError};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
@@ -13,10 +14,15 @@ use solon_eval::judge::labels::sets;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// Runs the benchmark that was asked for.
+/// Runs the benchmark that was asked for, or compares results.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let over_prompts = matches!(benchmarks::find(&args.benchmark)?.open, Open::Prompts(_));
-    if args.xstest.is_some() && args.benchmark != "safety" {
+    if let Some(EvalCommand::Compare(args)) = &args.command {
+        return compare::run(args);
+    }
+    // The parser has made sure that one of the two is there.
+    let name = args.benchmark.as_deref().unwrap_or_default();
+    let over_prompts = matches!(benchmarks::find(name)?.open, Open::Prompts(_));
+    if args.xstest.is_some() && name != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
     }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
@@ -49,7 +55,7 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
     let stage = OneStage::new("evaluate", &args.model)?
         .recipe(|recipe| recipe.weights = args.weights.weights)
         .batch(Some(args.batch))
-        .key("benchmark", Some(args.benchmark.as_str()))
+        .key("benchmark", args.benchmark.clone())
         .key("models", Some("base"))
         .key("max_new_tokens", number(args.max_new_tokens.map(NonZeroUsize::get))?)
         .key("template", args.no_chat_template.then_some(false))
@@ -86,7 +92,8 @@ fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
     data.ancestors().skip(1).take(2).find(|folder| !sets(folder).is_empty()).map(Path::to_owned)
 }
 
-/// A row for each item. Of items with options it is what other harnesses log: the choice and the log-probs.
+/// A row for each item. Of items with options it is what other harnesses log, the choice and the log-probs, and what makes
+/// two files comparable: which option is right, and what was found.
 fn samples(summary: &Summary) -> Result<String> {
     let mut rows = String::new();
     for judged in &summary.items {
@@ -94,7 +101,13 @@ fn samples(summary: &Summary) -> Result<String> {
         let row = match log_probs.is_empty() {
             true => serde_json::to_value(judged)?,
             false => {
-                json!({"id": judged.item.id, "choice": judged.answer.choice(), "loglikelihoods": log_probs})
+                json!({
+                    "id": judged.item.id,
+                    "choice": judged.answer.choice(),
+                    "loglikelihoods": log_probs,
+                    "right": judged.item.right,
+                    "outcomes": judged.judgement.outcomes,
+                })
             }
         };
         rows.push_str(&serde_json::to_string(&row)?);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod compare;
 mod critique;
 mod doctor;
 mod eval;
