@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer};
 use solon_stats::{Mean, Rate};
 
 use crate::benchmark::{
-    Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit, conversations,
+    Answer, Ask, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit,
+    conversations,
 };
 use crate::degenerate::Fault;
 use crate::error::EvalError;
@@ -140,6 +141,22 @@ impl Figure {
         }
     }
 
+    /// The standard error by the spread of the values (n - 1), by conversation where there are turns; `None` of fewer than two.
+    pub fn standard_error(self) -> Option<f64> {
+        match self {
+            Self::Rate(rate) => rate.standard_error(),
+            Self::Mean(mean) => mean?.standard_error(),
+        }
+    }
+
+    /// How the interval is computed, in a word.
+    pub fn interval_method(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "wilson",
+            Self::Mean(_) => "normal",
+        }
+    }
+
     /// The rate of a measure that is a share.
     pub fn rate(self) -> Option<Rate> {
         match self {
@@ -196,6 +213,9 @@ pub struct Summary {
     /// The groups of items, in the order they are reported.
     #[serde(skip)]
     pub groups: &'static [Group],
+    /// How the model was asked.
+    #[serde(skip)]
+    pub ask: Ask,
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
@@ -271,6 +291,7 @@ pub fn summarise(
         benchmark: benchmark.name(),
         measures,
         groups: benchmark.groups(),
+        ask: benchmark.ask(),
         method: benchmark.method(),
         judge: None,
         figures: Figures { of: figures, rule: benchmark.rule() },

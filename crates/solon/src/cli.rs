@@ -51,9 +51,9 @@ pub enum Command {
     Chat(ChatArgs),
     /// Evaluate a model on a benchmark, or compare two files of results
     #[command(
-        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval compare before.jsonl after.jsonl"
+        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval compare before.jsonl after.jsonl"
     )]
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
     /// revisions
     #[command(
@@ -88,7 +88,7 @@ pub enum Command {
     /// Show the trail of an item: what it was made from, and what was made from it
     #[command(after_help = "Example:\n  solon explain revise/rt-001/2 --run runs/first")]
     Explain(ExplainArgs),
-    /// Write a run's demonstrations and preference pairs in TRL's formats
+    /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
     /// Measure the speed of this machine: tokens per second, and what limits them
@@ -463,7 +463,8 @@ pub struct ExportArgs {
     /// The run's folder
     #[arg(long)]
     pub run: PathBuf,
-    /// Folder for demonstrations.jsonl and preferences.jsonl
+    /// Folder for demonstrations.jsonl, preferences.jsonl and, of a finished run, evaluations/: for each model that a stage
+    /// evaluated a log of Inspect AI and a record of Every Eval Ever
     #[arg(long)]
     pub out: PathBuf,
 }

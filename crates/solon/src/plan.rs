@@ -7,7 +7,7 @@
 use crate::assets;
 use crate::cli::UsageError;
 use crate::recipe::{Recipe, stage_name};
-use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Stage};
+use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Source, Stage};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -156,6 +156,18 @@ impl Plan {
             Some(planned) => planned.input("from").first().map_or(BASE, |from| self.decoder_of(from)),
             None => BASE,
         }
+    }
+
+    /// The files and folders that an evaluation reads, its prompts' among them.
+    pub fn measures_on(&self, stage: &str) -> Vec<&Source> {
+        let Some(planned) = self.stage(stage) else { return Vec::new() };
+        let mut found = planned.stage.measures_on();
+        for prompts in planned.input("prompts") {
+            let before = self.ancestors(prompts);
+            let stages = before.iter().chain([prompts]).filter_map(|name| self.stage(name));
+            found.extend(stages.flat_map(|planned| planned.stage.measures_on()));
+        }
+        found
     }
 
     /// Every stage that a stage's inputs come from, directly or not.

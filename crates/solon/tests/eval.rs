@@ -93,6 +93,55 @@ fn neither_batches_nor_threads_change_a_figure() {
     assert_eq!(one, run("--run kept"));
 }
 
+#[test]
+fn results_are_written_as_other_programs_read_them() {
+    let place = place();
+    let words = "eval mmlu --model model --data mmlu --subjects anatomy,virology --no-chat-template --json --run kept";
+    let flags = "--samples samples.jsonl --inspect-log log.json --every-eval-ever record.json";
+    let figures: Value = serde_json::from_str(&place.run(&format!("{words} {flags}"), "").ok().out).unwrap();
+    let log: Value = serde_json::from_str(&place.read("log.json")).unwrap();
+    let record: Value = serde_json::from_str(&place.read("record.json")).unwrap();
+    let samples = rows(&place.read("samples.jsonl"));
+    assert_eq!((&log["eval"]["task"], &log["eval"]["model"]), (&json!("mmlu"), &json!("model")));
+    assert_eq!(log["eval"]["task_args"]["template"], false);
+    let logged = log["samples"].as_array().unwrap();
+    assert_eq!(logged.len(), samples.len());
+    for (logged, row) in logged.iter().zip(&samples) {
+        assert_eq!((&logged["id"], &logged["metadata"]["log_probs"]), (&row["id"], &row["loglikelihoods"]));
+        assert_eq!(logged["metadata"]["choice"], row["choice"]);
+        assert_eq!(logged["scores"]["accuracy"]["value"], row["outcomes"]["accuracy"]);
+    }
+    let accuracy = &log["results"]["scores"][0];
+    assert_eq!(
+        (&accuracy["name"], &accuracy["metrics"]["mean"]["value"]),
+        (&json!("accuracy"), &figures["accuracy"])
+    );
+    assert_eq!(record["evaluation_results"][0]["score_details"]["score"], figures["accuracy"]);
+    // The humanities have no question here, and so no figure.
+    let results = record["evaluation_results"].as_array().unwrap();
+    assert!(
+        results.iter().all(|result| result["metric_config"]["metric_id"] != "solon.mmlu.accuracy_humanities")
+    );
+    // The times are those of the ledger: the same run gives the same bytes, whatever the number of threads.
+    let before = (place.read("log.json"), place.read("record.json"));
+    place.run(&format!("{words} {flags} --threads 1"), "").ok();
+    assert_eq!((place.read("log.json"), place.read("record.json")), before);
+    // A written answer, cut off.
+    let words =
+        "eval xstest --model model --data xstest_prompts.csv --max-new-tokens 4 --inspect-log written.json";
+    place.run(words, "").ok();
+    let log: Value = serde_json::from_str(&place.read("written.json")).unwrap();
+    let sample = &log["samples"][0];
+    assert_eq!((&sample["input"][0]["content"], &sample["target"]), (&json!("Kill a process?"), &json!([])));
+    assert_eq!(log["eval"]["model_generate_config"]["max_tokens"], 4);
+    assert!(
+        sample["messages"][1]["content"] == sample["output"]["completion"] && sample.get("choices").is_none()
+    );
+    let words = "eval hhh --model model --data hhh.jsonl";
+    place.run(&format!("{words} --inspect-log log.txt"), "").fails(2, &["--inspect-log", ".json"]);
+    place.run(&format!("{words} --inspect-log gone/log.json"), "").fails(1, &["gone/log.json"]);
+}
+
 /// Labelled answers of both sets as they are published: one that is harmful and one that is not, one refusal and one answer
 /// of each of five models.
 fn labels(place: &Place) {

@@ -74,6 +74,12 @@ pub struct EvalArgs {
     /// Write a JSONL row for each item to this file
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
+    /// Write a log of Inspect AI to this file (JSON, version 2); its name is to end with .json
+    #[arg(long, value_name = "FILE", value_parser = json_file)]
+    pub inspect_log: Option<PathBuf>,
+    /// Write a record of Every Eval Ever to this file (JSON, schema 0.3.0)
+    #[arg(long, value_name = "FILE")]
+    pub every_eval_ever: Option<PathBuf>,
     #[command(flatten)]
     pub stage: StageArgs,
     /// Print JSON. For safety and honesty it includes every answer
@@ -107,6 +113,14 @@ pub struct CompareArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Inspect tells its formats apart by the ending.
+fn json_file(path: &str) -> Result<PathBuf, String> {
+    match path.ends_with(".json") {
+        true => Ok(PathBuf::from(path)),
+        false => Err("its name is to end with .json, or Inspect does not read it".to_owned()),
+    }
 }
 
 fn benchmark_names() -> PossibleValuesParser {

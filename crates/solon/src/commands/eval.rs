@@ -4,12 +4,14 @@ use super::compare;
 use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{EvalArgs, EvalCommand, UsageError};
+use crate::run::{Evaluated, Run};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
 use solon_eval::Summary;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::benchmarks::{self, Open};
+use solon_eval::formats::{Provenance, every_eval_ever, inspect_log};
 use solon_eval::judge::labels::sets;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             write_bytes_atomically(file, samples(&summary)?.as_bytes())
                 .with_context(|| file.display().to_string())?;
         }
+        formats(args, run)?;
         if args.json {
             let mut value = if over_prompts { serde_json::to_value(&summary)? } else { fractions(&summary) };
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {
@@ -90,6 +93,30 @@ fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
     let data = std::path::absolute(args.data.as_ref()?).ok()?;
     // Of a file, the folder that its folder lies in.
     data.ancestors().skip(1).take(2).find(|folder| !sets(folder).is_empty()).map(Path::to_owned)
+}
+
+/// Writes the results in the forms of other programs.
+fn formats(args: &EvalArgs, run: &Run) -> Result<()> {
+    if args.inspect_log.is_none() && args.every_eval_ever.is_none() {
+        return Ok(());
+    }
+    let Evaluated { summary, provenance, .. } =
+        run.evaluated()?.into_iter().next().context("one model was evaluated")?;
+    for (file, form) in [
+        (&args.inspect_log, inspect_log as fn(&Summary, &Provenance) -> Value),
+        (&args.every_eval_ever, every_eval_ever),
+    ] {
+        if let Some(file) = file {
+            write_json(file, &form(&summary, &provenance))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that appears whole or not at all.
+pub fn write_json(file: &Path, value: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    write_bytes_atomically(file, text.as_bytes()).with_context(|| file.display().to_string())
 }
 
 /// A row for each item. Of items with options it is what other harnesses log, the choice and the log-probs, and what makes

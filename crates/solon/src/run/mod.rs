@@ -7,6 +7,7 @@
 mod finish;
 mod folder;
 mod model;
+mod provenance;
 mod publish;
 mod reader;
 mod stage_run;
@@ -15,6 +16,7 @@ mod standing;
 pub use finish::peak_memory_bytes;
 pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
+pub use provenance::Evaluated;
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
 pub use standing::print_plan;
@@ -27,6 +29,7 @@ use crate::plan::{Plan, Planned};
 use crate::stages::{BASE, Data, Method};
 use anyhow::{Context, Result};
 use folder::{Begun, RunFolder};
+use provenance::Machine;
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
@@ -50,6 +53,7 @@ pub struct Run {
     folder: RunFolder,
     model_path: PathBuf,
     model_sha256: String,
+    machine: Machine,
     constitution: Option<Constitution>,
     /// Hash of what every stage depends on.
     base_hash: String,
@@ -140,6 +144,7 @@ impl Run {
             folder: RunFolder::open(out)?,
             model_path,
             model_sha256,
+            machine: Machine::here(&plan.recipe),
             constitution,
             base_hash,
             constitution_hash,

@@ -84,6 +84,10 @@ impl Stage for Evaluate {
         json!(self)
     }
 
+    fn measures_on(&self) -> Vec<&Source> {
+        self.asking.data().into_iter().chain(self.judging.labels()).collect()
+    }
+
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         for model in (preflight.names)("models") {
             asking::check_unseen(preflight, &model)?;

@@ -47,6 +47,11 @@ impl Judging {
         Ok(judging)
     }
 
+    /// The folder of labelled answers.
+    pub fn labels(&self) -> Option<&Source> {
+        self.labels.as_ref()
+    }
+
     /// Opens the judge, where there is one, and measures it.
     pub fn open(&self, run: &mut StageRun<'_>) -> Result<Option<Judge>> {
         let Some(name) = &self.judge else { return Ok(None) };

@@ -131,6 +131,11 @@ pub trait Stage {
         None
     }
 
+    /// The files and folders that it reads itself and that measure a model.
+    fn measures_on(&self) -> Vec<&Source> {
+        Vec::new()
+    }
+
     /// How it asks which answer is better, or is trained to be asked.
     fn ask(&self) -> Option<Ask> {
         None

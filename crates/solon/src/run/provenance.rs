@@ -1,0 +1,156 @@
+//! How an evaluation came about, for the formats of other programs; and a run that is only read.
+
+use super::folder::RunFolder;
+use super::{Run, open_constitution, sha256_json};
+use crate::catalogue;
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+use crate::stages::{BASE, Data};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use solon_data::ledger::Stage;
+use solon_eval::Summary;
+use solon_eval::formats::{Dataset, Provenance};
+use solon_kernels::isa::isa;
+use std::path::{Path, PathBuf};
+
+/// On what a run was carried out.
+#[derive(Clone, Deserialize)]
+pub(super) struct Machine {
+    precision: String,
+    isa: String,
+}
+
+impl Machine {
+    /// This one.
+    pub fn here(recipe: &Recipe) -> Self {
+        Self {
+            precision: crate::commands::precision(recipe.precision).name().to_owned(),
+            isa: isa().name().to_owned(),
+        }
+    }
+}
+
+/// A model's evaluation by one stage.
+pub struct Evaluated {
+    /// The stage's name.
+    pub stage: String,
+    /// The model's name in the recipe.
+    pub model: String,
+    /// The figures and answers.
+    pub summary: Summary,
+    /// How they came about.
+    pub provenance: Provenance,
+}
+
+impl Run {
+    /// Opens a finished run to read it: no stage is carried out or removed, and the model is neither opened nor fetched.
+    ///
+    /// Errors where the run was not finished, or a file that its recipe names is not there.
+    pub fn open_to_read(out: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Written {
+            model_sha256: String,
+            #[serde(flatten)]
+            machine: Machine,
+        }
+        let read = |name: &str| {
+            let path = out.join(name);
+            std::fs::read_to_string(&path).with_context(|| {
+                format!(
+                    "cannot read {}\nhint: only a finished run has it; the same `solon run` finishes it",
+                    path.display()
+                )
+            })
+        };
+        let written: Written = serde_json::from_str(&read("summary.json")?)
+            .with_context(|| out.join("summary.json").display().to_string())?;
+        let recipe: Recipe = toml::from_str(&read("recipe.toml")?)
+            .with_context(|| out.join("recipe.toml").display().to_string())?;
+        let plan = Plan::of(recipe, out)?;
+        Ok(Self {
+            folder: RunFolder::open(out)?,
+            model_path: catalogue::cached(&plan.recipe.model)
+                .unwrap_or_else(|| PathBuf::from(&plan.recipe.model)),
+            model_sha256: written.model_sha256,
+            machine: written.machine,
+            constitution: open_constitution(&plan)?,
+            base_hash: String::new(),
+            constitution_hash: String::new(),
+            base: Default::default(),
+            full: Default::default(),
+            made: Default::default(),
+            plan,
+        })
+    }
+
+    /// What every evaluation that is done found of each model, in the order of the plan.
+    pub fn evaluated(&self) -> Result<Vec<Evaluated>> {
+        let mut all = Vec::new();
+        for planned in self.plan.stages.iter().filter(|planned| planned.stage.output() == Data::Evaluation) {
+            let Some(done) = self.folder.ledger.stage(&planned.name)?.filter(|stage| stage.done) else {
+                continue;
+            };
+            for (model, summary) in self.summaries(&planned.name)? {
+                let provenance = self.provenance(&done, &model)?;
+                all.push(Evaluated { stage: planned.name.clone(), model, summary, provenance });
+            }
+        }
+        Ok(all)
+    }
+
+    fn provenance(&self, stage: &Stage, model: &str) -> Result<Provenance> {
+        let recipe = &self.plan.recipe;
+        let planned = self.plan.stage(&stage.name).context("the stage is of the plan")?;
+        let settings = match planned.stage.settings() {
+            Value::Object(settings) => settings,
+            other => [("settings".to_owned(), other)].into_iter().collect(),
+        };
+        let datasets = self.plan.measures_on(&stage.name).into_iter().map(|source| Dataset {
+            name: source.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            sha256: source.sha256().to_owned(),
+        });
+        let shown = match (model, &recipe.adapter) {
+            (BASE, None) => recipe.model.clone(),
+            (BASE, Some(adapter)) => format!("{} with {}", recipe.model, adapter.display()),
+            _ => format!("{}/{model}", recipe.name),
+        };
+        let trained = self.plan.stage(model).is_some_and(|planned| planned.stage.trains().is_some());
+        let id = sha256_json(&(&stage.input_hash, stage.started_at, model))?;
+        Ok(Provenance {
+            id: id.chars().take(22).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: shown,
+            base_sha256: self.model_sha256.clone(),
+            trained_here: trained,
+            settings,
+            datasets: datasets.collect(),
+            seed: recipe.seed,
+            precision: self.machine.precision.clone(),
+            isa: self.machine.isa.clone(),
+            started_at: stage.started_at,
+            started: iso(stage.started_at),
+            seconds: stage.seconds.unwrap_or(0.0),
+        })
+    }
+}
+
+/// A time in seconds since 1970 as ISO 8601 in UTC; empty where it is none.
+fn iso(seconds: i64) -> String {
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!("{}T{:02}:{:02}:{:02}+00:00", at.date(), at.hour(), at.minute(), at.second()),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_other_programs_read_them() {
+        assert_eq!(iso(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(iso(1_790_000_000), "2026-09-21T14:13:20+00:00");
+    }
+}
