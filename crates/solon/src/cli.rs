@@ -27,7 +27,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a recipe: takes a constitution and a model, gives an aligned model, its evaluation and a report
     #[command(
-        after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2"
+        after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2\n  solon run recipes/quickstart.toml --preregister thresholds.toml\n\nA file of thresholds:\n  [[threshold]]\n  stage = \"evaluate\"\n  model = \"dpo\"\n  measure = \"harmful_compliance\"\n  at_most = 0.1"
     )]
     Run(RunArgs),
     /// Download a model of the catalogue into the cache and print its path
@@ -187,6 +187,10 @@ pub struct RunArgs {
     /// Override a setting: NAME.KEY=VALUE for the stage called NAME, KEY=VALUE for the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Hold the run to the thresholds in this TOML file. They and the hashes of what the evaluations read are frozen in the
+    /// run's folder before anything is trained; every later change of the training counts as another attempt
+    #[arg(long, value_name = "FILE")]
+    pub preregister: Option<PathBuf>,
     /// Print the stages and whether each is done, resumed or new; compute nothing
     #[arg(long)]
     pub plan: bool,

@@ -9,6 +9,7 @@ use crate::cli::UsageError;
 use crate::recipe::{Recipe, stage_name};
 use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Source, Stage};
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -168,6 +169,16 @@ impl Plan {
             found.extend(stages.flat_map(|planned| planned.stage.measures_on()));
         }
         found
+    }
+
+    /// The settings of an evaluation, then those of the stages that its prompts come from.
+    pub fn evaluation_settings(&self, stage: &str) -> Vec<Value> {
+        let Some(planned) = self.stage(stage) else { return Vec::new() };
+        let prompts = planned.input("prompts").iter();
+        let before = prompts.flat_map(|name| self.ancestors(name).into_iter().chain([name.clone()]));
+        let before = before.collect::<Vec<_>>();
+        let stages = before.iter().filter_map(|name| self.stage(name));
+        [planned].into_iter().chain(stages).map(|planned| planned.stage.settings()).collect()
     }
 
     /// Every stage that a stage's inputs come from, directly or not.

@@ -30,6 +30,11 @@ impl Run {
             planned.stage.report(&reader, &mut report).with_context(what)?;
             planned.stage.summary(&reader, &mut parts).with_context(what)?;
         }
+        let preregistered = self.preregistered()?;
+        if let Some((value, line)) = preregistered {
+            report.verdict.push(line);
+            parts.insert("preregistration".to_owned(), value);
+        }
         let mut summary = json!({
             "name": self.plan.recipe.name,
             "seed": self.plan.recipe.seed,

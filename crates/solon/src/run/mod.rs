@@ -4,9 +4,11 @@
 //! checkpoints, the end. A stage is a function of the hash of its settings and inputs, of the run's seed and of its own
 //! name ([`input_hash`]).
 
+mod attempts;
 mod finish;
 mod folder;
 mod model;
+mod preregister;
 mod provenance;
 mod publish;
 mod reader;
@@ -16,6 +18,7 @@ mod standing;
 pub use finish::peak_memory_bytes;
 pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
+pub use preregister::Preregistration;
 pub use provenance::Evaluated;
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
@@ -63,6 +66,8 @@ pub struct Run {
     base: OnceCell<Arc<ChatModel>>,
     /// Models that have every weight trained, opened when a stage first asks for one.
     full: std::cell::RefCell<BTreeMap<String, Arc<ChatModel>>>,
+    /// The thresholds that it is held to.
+    preregistration: Option<Preregistration>,
     /// Hash of what each finished stage made.
     made: BTreeMap<String, String>,
 }
@@ -150,6 +155,7 @@ impl Run {
             constitution_hash,
             base: OnceCell::new(),
             full: Default::default(),
+            preregistration: None,
             made: BTreeMap::new(),
             plan,
         };
@@ -214,6 +220,10 @@ impl Run {
         for planned in self.plan.stages.clone() {
             if self.carry_out(&planned)? {
                 done.worked.insert(planned.name.clone());
+            }
+            // Before the next stage: once figures can be seen, they count.
+            if planned.stage.output() == Data::Evaluation {
+                self.record_attempt(&planned.name)?;
             }
             if until == Some(planned.name.as_str()) {
                 break;
@@ -323,17 +333,22 @@ fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
     items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
-/// Runs a plan in a folder with this many threads; `then` sees the run when its last stage is done.
+/// Runs a plan in a folder with this many threads, held to a preregistration where there is one; `then` sees the run when its
+/// last stage is done.
 pub fn run_plan<T>(
     plan: Plan,
     out: &Path,
     threads: Option<usize>,
     until: Option<&str>,
+    held_to: Option<Preregistration>,
     then: impl FnOnce(&mut Run, &Done) -> Result<T>,
 ) -> Result<T> {
     stop_on_interrupt()?;
     with_threads(threads, || {
         let mut run = Run::open(plan, out)?;
+        if let Some(held_to) = held_to {
+            run.preregister(held_to)?;
+        }
         let done = run.execute(until)?;
         then(&mut run, &done)
     })

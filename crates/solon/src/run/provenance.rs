@@ -80,6 +80,7 @@ impl Run {
             constitution_hash: String::new(),
             base: Default::default(),
             full: Default::default(),
+            preregistration: None,
             made: Default::default(),
             plan,
         })

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
 use solon_eval::{
-    Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, Unit, compare, summarise,
+    Answer, Benchmark, Comparison, Item, Judged, Mean, Measure, Reply, Summary, Unit, compare, summarise,
 };
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
@@ -82,6 +82,11 @@ impl Stage for Evaluate {
 
     fn settings(&self) -> Value {
         json!(self)
+    }
+
+    fn measures(&self) -> Result<&'static [Measure]> {
+        // What is measured depends on the settings, and on no prompt.
+        Ok(self.asking.open(Vec::new())?.measures())
     }
 
     fn measures_on(&self) -> Vec<&Source> {

@@ -44,7 +44,7 @@ use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use solon_eval::Summary;
+use solon_eval::{Measure, Summary};
 use solon_feedback::Ask;
 use solon_records::Prompt;
 use std::collections::BTreeSet;
@@ -129,6 +129,11 @@ pub trait Stage {
     /// The prompts it will make, where that is known before it runs.
     fn prompts(&self) -> Option<Result<Vec<Prompt>>> {
         None
+    }
+
+    /// What it measures, of a stage that evaluates.
+    fn measures(&self) -> Result<&'static [Measure]> {
+        Ok(&[])
     }
 
     /// The files and folders that it reads itself and that measure a model.

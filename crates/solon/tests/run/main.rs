@@ -4,6 +4,7 @@ mod feedback;
 #[path = "../place/mod.rs"]
 mod place;
 mod plans;
+mod preregister;
 mod recipes;
 mod resume;
 
