@@ -4,7 +4,7 @@
 //! item of the benchmark has exactly one record, and every measure of an item's group has an outcome of the measure's
 //! unit, or says that nothing is known. Nothing is left out of a figure silently: its count is beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -219,6 +219,9 @@ pub struct Summary {
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
+    /// The measures that the judge decides, where one was asked: without its replies something else would be found.
+    #[serde(skip)]
+    pub judged: BTreeSet<&'static str>,
     /// The judge, where one was asked, and how far it can be believed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeFigures>,
@@ -281,6 +284,13 @@ pub fn summarise(
     if let Some(id) = records.into_keys().min() {
         return Err(EvalError::UnknownItem { benchmark: benchmark.name(), id });
     }
+    let mut by_judge = BTreeSet::new();
+    for JudgedItem { item, answer, judgement } in items.iter().filter(|judged| judged.answer.judge.is_some())
+    {
+        let alone = benchmark.judge(item, &Answer { judge: None, ..answer.clone() });
+        let differs = |key: &&str| judgement.outcomes.get(*key) != alone.outcomes.get(*key);
+        by_judge.extend(measures.iter().map(|measure| measure.key).filter(differs));
+    }
     let places = conversations(items.iter().map(|judged| &judged.item));
     let figure = |m: &Measure| {
         let outcomes = items.iter().zip(&places).filter_map(|(item, place)| Some((*place, item.outcome(m)?)));
@@ -293,6 +303,7 @@ pub fn summarise(
         groups: benchmark.groups(),
         ask: benchmark.ask(),
         method: benchmark.method(),
+        judged: by_judge,
         judge: None,
         figures: Figures { of: figures, rule: benchmark.rule() },
         by_category: by_category(benchmark.groups(), measures, &items, &places),

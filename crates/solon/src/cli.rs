@@ -51,7 +51,7 @@ pub enum Command {
     Chat(ChatArgs),
     /// Evaluate a model on a benchmark, or compare two files of results
     #[command(
-        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval compare before.jsonl after.jsonl"
+        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval harmbench --data harmbench --judge local:judge-a --judge openai:judge-b@http://localhost:8000/v1\n  solon eval compare before.jsonl after.jsonl"
     )]
     Eval(Box<EvalArgs>),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and

@@ -278,10 +278,15 @@ impl Builder<'_> {
             table.insert((*key).to_owned(), found.display().to_string().into());
         }
         // A local judge is a name of the catalogue, or a path.
-        let judge =
-            table.get("judge").and_then(toml::Value::as_str).and_then(|judge| judge.strip_prefix("local:"));
-        if let Some(Ok(found)) = judge.map(|judge| (self.find)(Path::new(judge))) {
-            table.insert("judge".to_owned(), format!("local:{}", found.display()).into());
+        let judges = match table.get_mut("judge") {
+            Some(toml::Value::Array(judges)) => judges.iter_mut().collect(),
+            judge => judge.into_iter().collect::<Vec<_>>(),
+        };
+        for judge in judges {
+            let local = judge.as_str().and_then(|judge| judge.strip_prefix("local:"));
+            if let Some(Ok(found)) = local.map(|judge| (self.find)(Path::new(judge))) {
+                *judge = format!("local:{}", found.display()).into();
+            }
         }
         let mut keys = table.clone();
         keys.remove("kind");

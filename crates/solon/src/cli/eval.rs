@@ -49,9 +49,10 @@ pub struct EvalArgs {
     /// [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY). Given twice, two
+    /// judge beside each other, with their agreement
     #[arg(long, value_name = "JUDGE")]
-    pub judge: Option<String>,
+    pub judge: Vec<String>,
     /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
     /// answers [default: the first of the two folders above --data that holds one; else it is not measured]
     #[arg(long, value_name = "FOLDER")]

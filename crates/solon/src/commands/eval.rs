@@ -2,10 +2,11 @@
 
 use super::compare;
 use super::one_stage::OneStage;
+use super::two_judges;
 use crate::assets;
 use crate::cli::{EvalArgs, EvalCommand, UsageError};
 use crate::run::{Evaluated, Run};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
 use solon_eval::Summary;
@@ -24,24 +25,43 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     // The parser has made sure that one of the two is there.
     let name = args.benchmark.as_deref().unwrap_or_default();
     let over_prompts = matches!(benchmarks::find(name)?.open, Open::Prompts(_));
+    if args.judge.len() > 1 && (args.inspect_log.is_some() || args.every_eval_ever.is_some()) {
+        let what = "--inspect-log and --every-eval-ever hold the figures of one judge\nhint: give one --judge at a time";
+        return Err(UsageError(what.to_owned()).into());
+    }
     if args.xstest.is_some() && name != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
     }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     stage(args, over_prompts)?.run(args.stage.run.as_deref(), |run, _| {
-        let (_, summary) =
-            run.summaries("evaluate")?.into_iter().next().context("one model was evaluated")?;
+        let columns: Vec<Summary> =
+            run.columns("evaluate")?.into_iter().map(|column| column.summary).collect();
+        let (summary, second) = match &columns[..] {
+            [summary] => (summary, None),
+            [summary, second] => (summary, Some(second)),
+            _ => bail!("one model was evaluated, and there are {} columns", columns.len()),
+        };
+        let agreements = run.reader("evaluate")?.agreements()?;
         if let Some(file) = &args.samples {
-            write_bytes_atomically(file, samples(&summary)?.as_bytes())
-                .with_context(|| file.display().to_string())?;
+            let rows = match second {
+                None => samples(summary)?,
+                Some(second) => two_judges::samples(summary, second)?,
+            };
+            write_bytes_atomically(file, rows.as_bytes()).with_context(|| file.display().to_string())?;
         }
         formats(args, run)?;
         if args.json {
-            let mut value = if over_prompts { serde_json::to_value(&summary)? } else { fractions(&summary) };
+            let mut value = match second {
+                Some(second) => two_judges::fractions(summary, second, &agreements)?,
+                None if over_prompts => serde_json::to_value(summary)?,
+                None => fractions(summary),
+            };
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {
                 object.insert("rule_agreement".to_owned(), serde_json::to_value(agreement)?);
             }
             println!("{}", serde_json::to_string_pretty(&value)?);
+        } else if let Some(second) = second {
+            print!("{}", two_judges::shown(summary, second, &agreements)?);
         } else {
             println!("{summary}");
             if let Some(agreement) = &agreement {
@@ -54,6 +74,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
 /// The stage, with the keys that flags were given for.
 fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
+    let judge = match &args.judge[..] {
+        [] => None,
+        [judge] => Some(toml::Value::from(judge.as_str())),
+        judges => Some(judges.to_vec().into()),
+    };
     let number = |n: Option<usize>| n.map(i64::try_from).transpose();
     let stage = OneStage::new("evaluate", &args.model)?
         .recipe(|recipe| recipe.weights = args.weights.weights)
@@ -66,7 +91,7 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         .key("shots", number(args.shots)?)
         .key("format", args.format.clone())
         .key("references", args.references.clone())
-        .key("judge", args.judge.clone())
+        .key("judge", judge)
         .key("judge_rows", number(args.judge_rows)?)
         .key("limit", number(args.limit.map(NonZeroUsize::get))?);
     let stage = match &args.data {
@@ -89,7 +114,7 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
 
 /// The folder that the data lies in, where a judge is to be measured and labelled answers are there.
 fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
-    args.judge.as_ref()?;
+    args.judge.first()?;
     let data = std::path::absolute(args.data.as_ref()?).ok()?;
     // Of a file, the folder that its folder lies in.
     data.ancestors().skip(1).take(2).find(|folder| !sets(folder).is_empty()).map(Path::to_owned)

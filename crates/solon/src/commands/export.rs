@@ -83,7 +83,8 @@ fn evaluations(run: &Path, out: &Path) -> Result<()> {
     }
     let folder = out.join("evaluations");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for Evaluated { stage, model, summary, provenance } in &evaluated {
+    for Evaluated { stage, model, judge, summary, provenance } in &evaluated {
+        let model = judge.map_or_else(|| model.clone(), |judge| format!("{model}.judge-{judge}"));
         let time = provenance.started.replace(':', "-");
         write_json(&folder.join(format!("{time}_{stage}_{model}.json")), &inspect_log(summary, provenance))?;
         let record = folder.join(format!("{stage}.{model}.every-eval-ever.json"));

@@ -14,6 +14,7 @@ mod one_stage;
 mod run;
 mod score;
 mod train;
+mod two_judges;
 
 use crate::catalogue;
 use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};

@@ -116,7 +116,9 @@ impl Run {
         }
         let known = attempts.iter().find(|attempt| attempt.training == training).map(|known| known.attempt);
         let next = attempts.iter().map(|attempt| attempt.attempt).max().unwrap_or(0) + 1;
-        let summaries: BTreeMap<String, Summary> = self.summaries(stage)?.into_iter().collect();
+        let columns = self.columns(stage)?.into_iter();
+        let summaries: BTreeMap<String, Summary> =
+            columns.map(|column| (column.model, column.summary)).collect();
         let found = held_to
             .of_stage(stage)
             .filter_map(|threshold| Some(Found::of(threshold, summaries.get(&threshold.model)?)));

@@ -29,14 +29,13 @@ use crate::cli::UsageError;
 use crate::commands::{precision, with_threads};
 use crate::memory::Pass;
 use crate::plan::{Plan, Planned};
-use crate::stages::{BASE, Data, Method};
+use crate::stages::{BASE, Column, Data, Method};
 use anyhow::{Context, Result};
 use folder::{Begun, RunFolder};
 use provenance::Machine;
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
-use solon_eval::Summary;
 use solon_feedback::{Ask, Constitution, FeedbackError};
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
@@ -284,8 +283,8 @@ impl Run {
     }
 
     /// What each model evaluated by a stage comes to.
-    pub fn summaries(&self, stage: &str) -> Result<Vec<(String, Summary)>> {
-        self.reader(stage)?.summaries()
+    pub fn columns(&self, stage: &str) -> Result<Vec<Column>> {
+        self.reader(stage)?.columns()
     }
 
     /// The base model with its own adapter.

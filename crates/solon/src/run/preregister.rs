@@ -99,6 +99,11 @@ impl Threshold {
         let Some(planned) = plan.stage(stage).filter(|_| names.contains(&stage.as_str())) else {
             return Err(format!("no stage `{stage}` evaluates\nhint: {}", listed("stages", &names)));
         };
+        if planned.stage.judges().len() > 1 {
+            return Err(format!(
+                "the stage `{stage}` has two judges, and so two figures of each model\nhint: give it one judge"
+            ));
+        }
         let models: Vec<&str> = planned.input("models").iter().map(String::as_str).collect();
         if !models.contains(&model.as_str()) {
             return Err(format!(

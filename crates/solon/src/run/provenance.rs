@@ -5,7 +5,7 @@ use super::{Run, open_constitution, sha256_json};
 use crate::catalogue;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
-use crate::stages::{BASE, Data};
+use crate::stages::{BASE, Column, Data};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,12 +32,14 @@ impl Machine {
     }
 }
 
-/// A model's evaluation by one stage.
+/// A model's evaluation by one stage, by one judge.
 pub struct Evaluated {
     /// The stage's name.
     pub stage: String,
     /// The model's name in the recipe.
     pub model: String,
+    /// The place of the judge, from 1, where there are two.
+    pub judge: Option<usize>,
     /// The figures and answers.
     pub summary: Summary,
     /// How they came about.
@@ -86,16 +88,21 @@ impl Run {
         })
     }
 
-    /// What every evaluation that is done found of each model, in the order of the plan.
+    /// What every evaluation that is done found of each model, in the order of the plan. Two judges are two evaluations.
     pub fn evaluated(&self) -> Result<Vec<Evaluated>> {
         let mut all = Vec::new();
         for planned in self.plan.stages.iter().filter(|planned| planned.stage.output() == Data::Evaluation) {
             let Some(done) = self.folder.ledger.stage(&planned.name)?.filter(|stage| stage.done) else {
                 continue;
             };
-            for (model, summary) in self.summaries(&planned.name)? {
-                let provenance = self.provenance(&done, &model)?;
-                all.push(Evaluated { stage: planned.name.clone(), model, summary, provenance });
+            let two = planned.stage.judges().len() > 1;
+            for Column { model, judge, summary, .. } in self.columns(&planned.name)? {
+                let mut provenance = self.provenance(&done, &model)?;
+                if let (true, Some(judge)) = (two, &summary.judge) {
+                    provenance.settings.insert("judge".to_owned(), judge.name.clone().into());
+                }
+                let judge = two.then_some(judge + 1);
+                all.push(Evaluated { stage: planned.name.clone(), model, judge, summary, provenance });
             }
         }
         Ok(all)

@@ -44,6 +44,7 @@ use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use solon_eval::judge::both::JudgeAgreement;
 use solon_eval::{Measure, Summary};
 use solon_feedback::Ask;
 use solon_records::Prompt;
@@ -136,6 +137,11 @@ pub trait Stage {
         Ok(&[])
     }
 
+    /// The judges that it asks, by name. With two there are two figures of everything that they judge.
+    fn judges(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// The files and folders that it reads itself and that measure a model.
     fn measures_on(&self) -> Vec<&Source> {
         Vec::new()
@@ -146,8 +152,13 @@ pub trait Stage {
         None
     }
 
-    /// What each evaluated model's answers add up to, of a stage that evaluates.
-    fn summaries(&self, _: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
+    /// What each evaluated model's answers add up to, of a stage that evaluates: a column for each judge, where there are two.
+    fn columns(&self, _: &Reader<'_>) -> Result<Vec<Column>> {
+        Ok(Vec::new())
+    }
+
+    /// How far two judges agree, and about what.
+    fn agreements(&self, _: &Reader<'_>) -> Result<Vec<(String, JudgeAgreement)>> {
         Ok(Vec::new())
     }
 
@@ -168,6 +179,18 @@ pub trait Stage {
     fn summary(&self, _: &Reader<'_>, _: &mut Map<String, Value>) -> Result<()> {
         Ok(())
     }
+}
+
+/// What a model's answers add up to.
+pub struct Column {
+    /// The model's name; where there are two judges, with the name of the one that judged.
+    pub name: String,
+    /// The model, by its stage's name.
+    pub model: String,
+    /// The place of the judge; 0 where there is none.
+    pub judge: usize,
+    /// The figures and the answers.
+    pub summary: Summary,
 }
 
 /// What a stage sees before anything runs.

@@ -1,6 +1,7 @@
 //! `solon run` on a tiny model. Here is what the tests share; each file below has one subject.
 
 mod feedback;
+mod judges;
 #[path = "../place/mod.rs"]
 mod place;
 mod plans;
