@@ -545,6 +545,12 @@ fn two_files_of_results_are_compared_item_by_item() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(compare("old.jsonl old.jsonl").ok().out.contains("neither says which option is right"));
+    // What a file holds cannot control the terminal.
+    let hostile = |answer: &str| json!({"id": "\u{1b}[2Jx", "answer": answer, "outcomes": {"\u{1b}[31mgrade": answer.len()}});
+    place.write("hostile-a.jsonl", &[hostile("\u{1b}]0;a")]);
+    place.write("hostile-b.jsonl", &[hostile("b")]);
+    let shown = compare("hostile-a.jsonl hostile-b.jsonl").ok().out;
+    assert!(shown.contains("grade") && !shown.contains('\u{1b}'), "{shown:?}");
     place.write("other.jsonl", &[json!({"id": "x", "choice": 0, "loglikelihoods": [-1.0]})]);
     for (words, code, parts) in [
         ("a.jsonl other.jsonl", 1, &["no item is in both", "\"anatomy/0\"", "hint: "][..]),

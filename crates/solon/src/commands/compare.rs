@@ -1,4 +1,6 @@
 //! `solon eval compare`: two files of results item by item, in words or as JSON. What is compared is in `solon-eval`'s `samples`.
+//!
+//! Contract: text of the files, which are untrusted, cannot control the terminal.
 
 use crate::cli::CompareArgs;
 use anyhow::Result;
@@ -6,7 +8,7 @@ use solon_eval::Outcome;
 use solon_eval::samples::{
     Choices, Differing, FigureRow, Form, LogProbs, SampleComparison, Side, compare_samples, read,
 };
-use solon_feedback::without_control;
+use solon_feedback::for_terminal;
 use std::fmt::Write;
 
 /// Reads both, and prints what they have in common.
@@ -50,6 +52,7 @@ fn shown(found: &SampleComparison) -> Result<String> {
     }
     if let Some(LogProbs { options, not_finite, largest, largest_at, median }) = &found.log_probs {
         let over = format!("over {options} options");
+        let largest_at = for_terminal(largest_at);
         writeln!(
             text,
             "{:<24} at most {largest:.2e} (in {largest_at}), median {median:.2e} nats {over}",
@@ -84,6 +87,7 @@ fn figures(text: &mut String, rows: &[FigureRow]) -> Result<()> {
     writeln!(text, "\n{:<24} {:<32} {:<32} B - A [95% interval], p", "figure", "A", "B")?;
     for row in rows {
         let FigureRow { name, first, second, first_only, second_only, difference, p_value, .. } = row;
+        let name = for_terminal(name);
         let difference = difference
             .map(|mean| format!("{:+.3} [{:+.3}, {:+.3}]", mean.mean, mean.low, mean.high))
             .unwrap_or_default();
@@ -103,7 +107,7 @@ fn figures(text: &mut String, rows: &[FigureRow]) -> Result<()> {
 const SHOWN: usize = 70;
 
 fn differing(text: &mut String, item: &Differing) -> Result<()> {
-    writeln!(text, "  {}", without_control(&item.id))?;
+    writeln!(text, "  {}", for_terminal(&item.id))?;
     for (place, letter) in ["A", "B"].into_iter().enumerate() {
         let mut parts = Vec::new();
         if let Some(choices) = &item.choices {
@@ -115,7 +119,7 @@ fn differing(text: &mut String, item: &Differing) -> Result<()> {
         }
         if let Some(answers) = &item.answers {
             let start: String =
-                without_control(&answers[place]).replace('\n', " ").chars().take(SHOWN).collect();
+                for_terminal(&answers[place]).replace('\n', " ").chars().take(SHOWN).collect();
             parts.push(format!("{start:?}"));
         }
         for (name, outcomes) in &item.figures {
@@ -124,7 +128,7 @@ fn differing(text: &mut String, item: &Differing) -> Result<()> {
                 Outcome::Number(number) => format!("{number}"),
                 Outcome::Unknown => "unknown".to_owned(),
             };
-            parts.push(format!("{name} {outcome}"));
+            parts.push(format!("{} {outcome}", for_terminal(name)));
         }
         writeln!(text, "    {letter}: {}", parts.join("; "))?;
     }
