@@ -42,7 +42,7 @@ pub fn cohens_kappa_of<V: Ord>(verdicts: &[(V, V)]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Cohen (1960), table 1: three diagnoses of 200 cases, kappa .492 with the shares that he prints.
+    /// The three diagnoses of 200 cases in J. Cohen, "Weighted kappa", Psychological Bulletin 70 (1968): unweighted, 0.492.
     #[test]
     fn more_than_two_verdicts() {
         let table = [[88, 14, 18], [10, 40, 10], [2, 6, 12]];
