@@ -18,6 +18,24 @@ use crate::DataError;
 /// Temporary files are named `.{target}.{random}{TEMPORARY_SUFFIX}`.
 const TEMPORARY_SUFFIX: &str = ".solon-tmp";
 
+/// Writes `bytes` to `path` where no file is there yet; says whether it did. What is there is never changed.
+///
+/// # Errors
+/// [`DataError::Io`] if the system refuses; then there is no file.
+pub fn create_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<bool, DataError> {
+    let folder = folder_of(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut temporary =
+        create_temporary(folder, &name).map_err(DataError::io("create a file beside", path))?;
+    temporary.as_file_mut().write_all(bytes).map_err(DataError::io("write", path))?;
+    temporary.as_file().sync_all().map_err(DataError::io("sync", path))?;
+    match temporary.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder).map(|()| true),
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(failed) => Err(DataError::io("create", path)(failed.error)),
+    }
+}
+
 /// Replaces `path` with what `write` writes, or leaves it unchanged.
 ///
 /// A symbolic link is followed, and an existing file's permissions are kept.
@@ -288,6 +306,17 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn what_is_there_is_not_created_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("frozen.json");
+        assert!(create_bytes_atomically(&path, b"first").unwrap());
+        assert!(!create_bytes_atomically(&path, b"second").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(create_bytes_atomically(&folder.path().join("gone/file"), b"").is_err());
     }
 
     #[test]

@@ -104,6 +104,12 @@ pub enum EvalError {
         /// An item that only one of them was asked.
         id: String,
     },
+    /// Two files of results have no item in common.
+    #[error("{reason}")]
+    NothingInCommon {
+        /// What the files hold, and what to do.
+        reason: String,
+    },
     /// Two items share an id, so the answers of two models could not be paired.
     #[error("the id {id:?} appears more than once\nhint: give each prompt its own id")]
     DuplicateId {

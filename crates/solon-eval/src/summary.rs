@@ -4,14 +4,15 @@
 //! item of the benchmark has exactly one record, and every measure of an item's group has an outcome of the measure's
 //! unit, or says that nothing is known. Nothing is left out of a figure silently: its count is beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use solon_stats::{Mean, Rate};
 
 use crate::benchmark::{
-    Answer, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit, conversations,
+    Answer, Ask, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit,
+    conversations,
 };
 use crate::degenerate::Fault;
 use crate::error::EvalError;
@@ -140,6 +141,22 @@ impl Figure {
         }
     }
 
+    /// The standard error by the spread of the values (n - 1), by conversation where there are turns; `None` of fewer than two.
+    pub fn standard_error(self) -> Option<f64> {
+        match self {
+            Self::Rate(rate) => rate.standard_error(),
+            Self::Mean(mean) => mean?.standard_error(),
+        }
+    }
+
+    /// How the interval is computed, in a word.
+    pub fn interval_method(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "wilson",
+            Self::Mean(_) => "normal",
+        }
+    }
+
     /// The rate of a measure that is a share.
     pub fn rate(self) -> Option<Rate> {
         match self {
@@ -196,9 +213,15 @@ pub struct Summary {
     /// The groups of items, in the order they are reported.
     #[serde(skip)]
     pub groups: &'static [Group],
+    /// How the model was asked.
+    #[serde(skip)]
+    pub ask: Ask,
     /// How it was measured.
     #[serde(skip)]
     pub method: Method,
+    /// The measures that the judge decides, where one was asked: without its replies something else would be found.
+    #[serde(skip)]
+    pub judged: BTreeSet<&'static str>,
     /// The judge, where one was asked, and how far it can be believed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeFigures>,
@@ -261,6 +284,13 @@ pub fn summarise(
     if let Some(id) = records.into_keys().min() {
         return Err(EvalError::UnknownItem { benchmark: benchmark.name(), id });
     }
+    let mut by_judge = BTreeSet::new();
+    for JudgedItem { item, answer, judgement } in items.iter().filter(|judged| judged.answer.judge.is_some())
+    {
+        let alone = benchmark.judge(item, &Answer { judge: None, ..answer.clone() });
+        let differs = |key: &&str| judgement.outcomes.get(*key) != alone.outcomes.get(*key);
+        by_judge.extend(measures.iter().map(|measure| measure.key).filter(differs));
+    }
     let places = conversations(items.iter().map(|judged| &judged.item));
     let figure = |m: &Measure| {
         let outcomes = items.iter().zip(&places).filter_map(|(item, place)| Some((*place, item.outcome(m)?)));
@@ -271,7 +301,9 @@ pub fn summarise(
         benchmark: benchmark.name(),
         measures,
         groups: benchmark.groups(),
+        ask: benchmark.ask(),
         method: benchmark.method(),
+        judged: by_judge,
         judge: None,
         figures: Figures { of: figures, rule: benchmark.rule() },
         by_category: by_category(benchmark.groups(), measures, &items, &places),

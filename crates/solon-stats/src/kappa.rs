@@ -3,6 +3,8 @@
 //! Source: J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20
 //! (1960).
 
+use std::collections::BTreeMap;
+
 /// Cohen's kappa of two judges who say yes or no. It is at most 1, and 0 at chance. It is also 0 if nothing was judged,
 /// or if chance alone always agrees.
 ///
@@ -15,9 +17,43 @@ pub fn cohens_kappa(both: usize, first_only: usize, second_only: usize, neither:
     if total == 0 || chance >= 1.0 { 0.0 } else { (share(both + neither) - chance) / (1.0 - chance) }
 }
 
+/// Cohen's kappa of two judges with any number of verdicts, from what each said of every item. It is also 0 if nothing was
+/// judged, or if chance alone always agrees.
+///
+/// ```
+/// use solon_stats::{cohens_kappa, cohens_kappa_of};
+/// let said = [(true, true), (true, false), (false, false), (false, false)];
+/// assert!((cohens_kappa_of(&said) - cohens_kappa(1, 1, 0, 2)).abs() < 1e-12);
+/// ```
+pub fn cohens_kappa_of<V: Ord>(verdicts: &[(V, V)]) -> f64 {
+    let mut counts: BTreeMap<&V, [usize; 2]> = BTreeMap::new();
+    for (first, second) in verdicts {
+        counts.entry(first).or_default()[0] += 1;
+        counts.entry(second).or_default()[1] += 1;
+    }
+    let total = verdicts.len();
+    let share = |count: usize| count as f64 / total as f64;
+    let same = share(verdicts.iter().filter(|(first, second)| first == second).count());
+    let chance: f64 = counts.values().map(|[first, second]| share(*first) * share(*second)).sum();
+    if total == 0 || chance >= 1.0 { 0.0 } else { (same - chance) / (1.0 - chance) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The three diagnoses of 200 cases in J. Cohen, "Weighted kappa", Psychological Bulletin 70 (1968): unweighted, 0.492.
+    #[test]
+    fn more_than_two_verdicts() {
+        let table = [[88, 14, 18], [10, 40, 10], [2, 6, 12]];
+        let said: Vec<(usize, usize)> = (0..9)
+            .flat_map(|cell| std::iter::repeat_n((cell / 3, cell % 3), table[cell / 3][cell % 3]))
+            .collect();
+        let kappa = cohens_kappa_of(&said);
+        assert!((kappa - 0.49153).abs() < 1e-4, "{kappa}");
+        assert_eq!(cohens_kappa_of::<u8>(&[]), 0.0);
+        assert_eq!(cohens_kappa_of(&[(1, 1), (1, 1)]), 0.0);
+    }
 
     #[test]
     fn known_tables() {

@@ -8,7 +8,7 @@ mod mean;
 mod paired;
 mod rate;
 
-pub use kappa::cohens_kappa;
+pub use kappa::{cohens_kappa, cohens_kappa_of};
 pub use mean::Mean;
 pub use paired::{Stratum, mcnemar_exact, weighted_sign_test};
 pub use rate::Rate;

@@ -35,6 +35,17 @@ impl Mean {
         Self::of_clusters(values.iter().copied().enumerate())
     }
 
+    /// The standard error, which the interval is made from; `None` of one cluster.
+    ///
+    /// ```
+    /// let error = solon_stats::Mean::of(&[1.0, 3.0]).unwrap().standard_error().unwrap();
+    /// assert!((error - 1.0).abs() < 1e-12);
+    /// ```
+    pub fn standard_error(&self) -> Option<f64> {
+        let error = (self.high - self.low) / (2.0 * Z);
+        error.is_finite().then_some(error)
+    }
+
     /// The mean of all values, with the interval of a mean of clusters: the residuals of a cluster are added up before they
     /// are squared (Liang and Zeger 1986), `C / (C - 1)` for `C` clusters. With one value in each it is [`Mean::of`].
     ///

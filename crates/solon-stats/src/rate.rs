@@ -61,6 +61,17 @@ impl Rate {
         sides.iter().all(|side| side.total > 0).then(|| (sides[0].low + sides[1].low) / 2.0)
     }
 
+    /// The standard error by the sample's spread, √(rate · (1 − rate) / (n − 1)); `None` of fewer than two. The interval is not
+    /// made from it.
+    ///
+    /// ```
+    /// assert_eq!(solon_stats::Rate::new(2, 5).standard_error(), Some((0.24_f64 / 4.0).sqrt()));
+    /// ```
+    pub fn standard_error(&self) -> Option<f64> {
+        let others = self.total.checked_sub(1).filter(|others| *others > 0)?;
+        Some((self.rate * (1.0 - self.rate) / others as f64).sqrt())
+    }
+
     /// The rate of true values.
     pub fn of(outcomes: impl IntoIterator<Item = bool>) -> Self {
         let (mut count, mut total) = (0, 0);

@@ -5,7 +5,7 @@ mod eval;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
-pub use eval::EvalArgs;
+pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use serve::ServeArgs;
 
 use anyhow::Error;
@@ -29,7 +29,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a recipe: takes a constitution and a model, gives an aligned model, its evaluation and a report
     #[command(
-        after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2"
+        after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2\n  solon run recipes/quickstart.toml --preregister thresholds.toml\n\nA file of thresholds:\n  [[threshold]]\n  stage = \"evaluate\"\n  model = \"dpo\"\n  measure = \"harmful_compliance\"\n  at_most = 0.1"
     )]
     Run(RunArgs),
     /// Download a model of the catalogue into the cache and print its path
@@ -58,11 +58,11 @@ pub enum Command {
         after_help = "Example:\n  solon serve --model runs/first/model --port 8080\n  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
     )]
     Serve(ServeArgs),
-    /// Evaluate a model on a benchmark
+    /// Evaluate a model on a benchmark, or compare two files of results
     #[command(
-        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl"
+        after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval harmbench --data harmbench --judge local:judge-a --judge openai:judge-b@http://localhost:8000/v1\n  solon eval compare before.jsonl after.jsonl"
     )]
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
     /// revisions
     #[command(
@@ -100,7 +100,7 @@ pub enum Command {
     /// Write the report of a run again, and the model card; nothing is computed
     #[command(after_help = "Example:\n  solon report --run runs/first")]
     Report(ReportArgs),
-    /// Write a run's demonstrations and preference pairs in TRL's formats
+    /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
     /// Measure the speed of this machine: tokens per second, and what limits them
@@ -199,6 +199,10 @@ pub struct RunArgs {
     /// Override a setting: NAME.KEY=VALUE for the stage called NAME, KEY=VALUE for the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Hold the run to the thresholds in this TOML file. They and the hashes of what the evaluations read are frozen in the
+    /// run's folder before anything is trained; every later change of the training counts as another attempt
+    #[arg(long, value_name = "FILE")]
+    pub preregister: Option<PathBuf>,
     /// Print the stages and whether each is done, resumed or new; compute nothing
     #[arg(long)]
     pub plan: bool,
@@ -483,7 +487,8 @@ pub struct ExportArgs {
     /// The run's folder
     #[arg(long)]
     pub run: PathBuf,
-    /// Folder for demonstrations.jsonl and preferences.jsonl
+    /// Folder for demonstrations.jsonl, preferences.jsonl and, of a finished run, evaluations/: for each model that a stage
+    /// evaluated a log of Inspect AI and a record of Every Eval Ever
     #[arg(long)]
     pub out: PathBuf,
 }

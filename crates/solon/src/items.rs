@@ -64,6 +64,10 @@ pub struct Labelled {
     pub known: bool,
 }
 
+fn is_first(judge: &usize) -> bool {
+    *judge == 0
+}
+
 fn is_false(known: &bool) -> bool {
     !*known
 }
@@ -111,6 +115,9 @@ pub struct Evaluated {
 /// What a judge replied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Opinion {
+    /// Whose it is: the place of the judge; one judge has none written.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub judge: usize,
     /// About what.
     pub about: About,
     /// What it replied.

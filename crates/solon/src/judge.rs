@@ -7,8 +7,7 @@ use crate::catalogue;
 use crate::feedback_model::LocalModel;
 use crate::run::{model_hash, safe_point, stop_asked};
 use anyhow::{Context, Result};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use solon_draws::Draws;
 use solon_eval::{Question, Reply};
 use solon_feedback::{
@@ -37,17 +36,16 @@ pub struct JudgeName {
     name: String,
 }
 
-impl<'de> Deserialize<'de> for JudgeName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
+impl JudgeName {
+    /// Reads a name. A local model must be there, and is hashed.
+    pub fn read(name: String) -> Result<Self, String> {
         if let Some(model) = name.strip_prefix("local:") {
-            let path = catalogue::resolve(model).map_err(|error| D::Error::custom(format!("{error:#}")))?;
-            let sha256 = model_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
+            let path = catalogue::resolve(model).map_err(|error| format!("{error:#}"))?;
+            let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
             return Ok(Self { server: None, sha256: Some(sha256), name });
         }
-        server_settings(&name)
-            .and_then(|settings| Server::new(settings).map_err(|error| error.to_string()))
-            .map_err(D::Error::custom)?;
+        let settings = server_settings(&name)?;
+        Server::new(settings).map_err(|error| error.to_string())?;
         Ok(Self { server: Some(name.clone()), sha256: None, name })
     }
 }

@@ -7,8 +7,9 @@
 use crate::assets;
 use crate::cli::UsageError;
 use crate::recipe::{Recipe, stage_name};
-use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Stage};
+use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Source, Stage};
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -158,6 +159,28 @@ impl Plan {
         }
     }
 
+    /// The files and folders that an evaluation reads, its prompts' among them.
+    pub fn measures_on(&self, stage: &str) -> Vec<&Source> {
+        let Some(planned) = self.stage(stage) else { return Vec::new() };
+        let mut found = planned.stage.measures_on();
+        for prompts in planned.input("prompts") {
+            let before = self.ancestors(prompts);
+            let stages = before.iter().chain([prompts]).filter_map(|name| self.stage(name));
+            found.extend(stages.flat_map(|planned| planned.stage.measures_on()));
+        }
+        found
+    }
+
+    /// The settings of an evaluation, then those of the stages that its prompts come from.
+    pub fn evaluation_settings(&self, stage: &str) -> Vec<Value> {
+        let Some(planned) = self.stage(stage) else { return Vec::new() };
+        let prompts = planned.input("prompts").iter();
+        let before = prompts.flat_map(|name| self.ancestors(name).into_iter().chain([name.clone()]));
+        let before = before.collect::<Vec<_>>();
+        let stages = before.iter().filter_map(|name| self.stage(name));
+        [planned].into_iter().chain(stages).map(|planned| planned.stage.settings()).collect()
+    }
+
     /// Every stage that a stage's inputs come from, directly or not.
     fn ancestors(&self, name: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -255,10 +278,15 @@ impl Builder<'_> {
             table.insert((*key).to_owned(), found.display().to_string().into());
         }
         // A local judge is a name of the catalogue, or a path.
-        let judge =
-            table.get("judge").and_then(toml::Value::as_str).and_then(|judge| judge.strip_prefix("local:"));
-        if let Some(Ok(found)) = judge.map(|judge| (self.find)(Path::new(judge))) {
-            table.insert("judge".to_owned(), format!("local:{}", found.display()).into());
+        let judges = match table.get_mut("judge") {
+            Some(toml::Value::Array(judges)) => judges.iter_mut().collect(),
+            judge => judge.into_iter().collect::<Vec<_>>(),
+        };
+        for judge in judges {
+            let local = judge.as_str().and_then(|judge| judge.strip_prefix("local:"));
+            if let Some(Ok(found)) = local.map(|judge| (self.find)(Path::new(judge))) {
+                *judge = format!("local:{}", found.display()).into();
+            }
         }
         let mut keys = table.clone();
         keys.remove("kind");

@@ -224,7 +224,8 @@ fn a_prompt_is_read_as_score_reads_it() {
     assert_eq!(streamed, text[texts[2].len()..]);
     // There is a token for each that was generated, an end of turn included.
     let endings = (0..60).map(|seed| {
-        let made = ask(json!({"prompt": "a", "max_tokens": 60, "temperature": 2.0, "logprobs": 0, "seed": seed}));
+        let made =
+            ask(json!({"prompt": "a", "max_tokens": 60, "temperature": 2.0, "logprobs": 0, "seed": seed}));
         let tokens = made["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len();
         assert_eq!(made["usage"]["completion_tokens"], tokens);
         made["choices"][0]["finish_reason"].clone()

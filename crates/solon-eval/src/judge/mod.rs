@@ -3,6 +3,7 @@
 //!
 //! Contract: pure functions of text. What a judge says is untrusted: it is searched for a verdict and nothing else.
 
+pub mod both;
 pub mod labels;
 
 use crate::benchmark::{Answer, Better, Measure, Unit};

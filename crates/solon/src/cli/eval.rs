@@ -1,18 +1,27 @@
-//! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused.
+//! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused. And
+//! `solon eval compare`.
 
 use super::{ModelArgs, StageArgs, WeightsArgs};
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Subcommand};
 use solon_eval::benchmarks;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// `solon eval`.
 #[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub struct EvalArgs {
+    /// What is done with results; without it a benchmark is run.
+    #[command(subcommand)]
+    pub command: Option<EvalCommand>,
     /// The benchmark
-    #[arg(value_parser = benchmark_names())]
-    pub benchmark: String,
+    #[arg(value_parser = benchmark_names(), required = true)]
+    pub benchmark: Option<String>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -40,9 +49,10 @@ pub struct EvalArgs {
     /// [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY). Given twice, two
+    /// judge beside each other, with their agreement
     #[arg(long, value_name = "JUDGE")]
-    pub judge: Option<String>,
+    pub judge: Vec<String>,
     /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
     /// answers [default: the first of the two folders above --data that holds one; else it is not measured]
     #[arg(long, value_name = "FOLDER")]
@@ -65,11 +75,53 @@ pub struct EvalArgs {
     /// Write a JSONL row for each item to this file
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
+    /// Write a log of Inspect AI to this file (JSON, version 2); its name is to end with .json
+    #[arg(long, value_name = "FILE", value_parser = json_file)]
+    pub inspect_log: Option<PathBuf>,
+    /// Write a record of Every Eval Ever to this file (JSON, schema 0.3.0)
+    #[arg(long, value_name = "FILE")]
+    pub every_eval_ever: Option<PathBuf>,
     #[command(flatten)]
     pub stage: StageArgs,
     /// Print JSON. For safety and honesty it includes every answer
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is done with results that are there.
+#[derive(Subcommand)]
+pub enum EvalCommand {
+    /// Compare two files of results item by item; no model is run
+    #[command(
+        after_help = "Examples:\n  solon eval compare before.jsonl after.jsonl\n  solon eval compare samples.jsonl lm_eval_output/MODEL --json"
+    )]
+    Compare(CompareArgs),
+}
+
+/// `solon eval compare`.
+#[derive(Args)]
+pub struct CompareArgs {
+    /// What `solon eval --samples` wrote, or lm-evaluation-harness's samples_TASK_DATE.jsonl (`--log_samples`), or the folder
+    /// that holds several of them
+    #[arg(value_name = "A")]
+    pub first: PathBuf,
+    /// The same; differences are B - A
+    #[arg(value_name = "B")]
+    pub second: PathBuf,
+    /// Show so many of the items that differ
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub show: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Inspect tells its formats apart by the ending.
+fn json_file(path: &str) -> Result<PathBuf, String> {
+    match path.ends_with(".json") {
+        true => Ok(PathBuf::from(path)),
+        false => Err("its name is to end with .json, or Inspect does not read it".to_owned()),
+    }
 }
 
 fn benchmark_names() -> PossibleValuesParser {

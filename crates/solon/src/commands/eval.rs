@@ -1,38 +1,67 @@
 //! `solon eval`: a recipe of one evaluation of one model.
 
+use super::compare;
 use super::one_stage::OneStage;
+use super::two_judges;
 use crate::assets;
-use crate::cli::{EvalArgs, UsageError};
-use anyhow::{Context, Result};
+use crate::cli::{EvalArgs, EvalCommand, UsageError};
+use crate::run::{Evaluated, Run};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use solon_data::files::write_bytes_atomically;
 use solon_eval::Summary;
 use solon_eval::agreement::measure_on_xstest;
 use solon_eval::benchmarks::{self, Open};
+use solon_eval::formats::{Provenance, every_eval_ever, inspect_log};
 use solon_eval::judge::labels::sets;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// Runs the benchmark that was asked for.
+/// Runs the benchmark that was asked for, or compares results.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let over_prompts = matches!(benchmarks::find(&args.benchmark)?.open, Open::Prompts(_));
-    if args.xstest.is_some() && args.benchmark != "safety" {
+    if let Some(EvalCommand::Compare(args)) = &args.command {
+        return compare::run(args);
+    }
+    // The parser has made sure that one of the two is there.
+    let name = args.benchmark.as_deref().unwrap_or_default();
+    let over_prompts = matches!(benchmarks::find(name)?.open, Open::Prompts(_));
+    if args.judge.len() > 1 && (args.inspect_log.is_some() || args.every_eval_ever.is_some()) {
+        let what = "--inspect-log and --every-eval-ever hold the figures of one judge\nhint: give one --judge at a time";
+        return Err(UsageError(what.to_owned()).into());
+    }
+    if args.xstest.is_some() && name != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
     }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     stage(args, over_prompts)?.run(args.stage.run.as_deref(), |run, _| {
-        let (_, summary) =
-            run.summaries("evaluate")?.into_iter().next().context("one model was evaluated")?;
+        let columns: Vec<Summary> =
+            run.columns("evaluate")?.into_iter().map(|column| column.summary).collect();
+        let (summary, second) = match &columns[..] {
+            [summary] => (summary, None),
+            [summary, second] => (summary, Some(second)),
+            _ => bail!("one model was evaluated, and there are {} columns", columns.len()),
+        };
+        let agreements = run.reader("evaluate")?.agreements()?;
         if let Some(file) = &args.samples {
-            write_bytes_atomically(file, samples(&summary)?.as_bytes())
-                .with_context(|| file.display().to_string())?;
+            let rows = match second {
+                None => samples(summary)?,
+                Some(second) => two_judges::samples(summary, second)?,
+            };
+            write_bytes_atomically(file, rows.as_bytes()).with_context(|| file.display().to_string())?;
         }
+        formats(args, run)?;
         if args.json {
-            let mut value = if over_prompts { serde_json::to_value(&summary)? } else { fractions(&summary) };
+            let mut value = match second {
+                Some(second) => two_judges::fractions(summary, second, &agreements)?,
+                None if over_prompts => serde_json::to_value(summary)?,
+                None => fractions(summary),
+            };
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {
                 object.insert("rule_agreement".to_owned(), serde_json::to_value(agreement)?);
             }
             println!("{}", serde_json::to_string_pretty(&value)?);
+        } else if let Some(second) = second {
+            print!("{}", two_judges::shown(summary, second, &agreements)?);
         } else {
             println!("{summary}");
             if let Some(agreement) = &agreement {
@@ -45,11 +74,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
 /// The stage, with the keys that flags were given for.
 fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
+    let judge = match &args.judge[..] {
+        [] => None,
+        [judge] => Some(toml::Value::from(judge.as_str())),
+        judges => Some(judges.to_vec().into()),
+    };
     let number = |n: Option<usize>| n.map(i64::try_from).transpose();
     let stage = OneStage::new("evaluate", &args.model)?
         .recipe(|recipe| recipe.weights = args.weights.weights)
         .batch(Some(args.batch))
-        .key("benchmark", Some(args.benchmark.as_str()))
+        .key("benchmark", args.benchmark.clone())
         .key("models", Some("base"))
         .key("max_new_tokens", number(args.max_new_tokens.map(NonZeroUsize::get))?)
         .key("template", args.no_chat_template.then_some(false))
@@ -57,7 +91,7 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         .key("shots", number(args.shots)?)
         .key("format", args.format.clone())
         .key("references", args.references.clone())
-        .key("judge", args.judge.clone())
+        .key("judge", judge)
         .key("judge_rows", number(args.judge_rows)?)
         .key("limit", number(args.limit.map(NonZeroUsize::get))?);
     let stage = match &args.data {
@@ -80,13 +114,38 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
 
 /// The folder that the data lies in, where a judge is to be measured and labelled answers are there.
 fn labels_beside(args: &EvalArgs) -> Option<PathBuf> {
-    args.judge.as_ref()?;
+    args.judge.first()?;
     let data = std::path::absolute(args.data.as_ref()?).ok()?;
     // Of a file, the folder that its folder lies in.
     data.ancestors().skip(1).take(2).find(|folder| !sets(folder).is_empty()).map(Path::to_owned)
 }
 
-/// A row for each item. Of items with options it is what other harnesses log: the choice and the log-probs.
+/// Writes the results in the forms of other programs.
+fn formats(args: &EvalArgs, run: &Run) -> Result<()> {
+    if args.inspect_log.is_none() && args.every_eval_ever.is_none() {
+        return Ok(());
+    }
+    let Evaluated { summary, provenance, .. } =
+        run.evaluated()?.into_iter().next().context("one model was evaluated")?;
+    for (file, form) in [
+        (&args.inspect_log, inspect_log as fn(&Summary, &Provenance) -> Value),
+        (&args.every_eval_ever, every_eval_ever),
+    ] {
+        if let Some(file) = file {
+            write_json(file, &form(&summary, &provenance))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that appears whole or not at all.
+pub fn write_json(file: &Path, value: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    write_bytes_atomically(file, text.as_bytes()).with_context(|| file.display().to_string())
+}
+
+/// A row for each item. Of items with options it is what other harnesses log, the choice and the log-probs, and what makes
+/// two files comparable: which option is right, and what was found.
 fn samples(summary: &Summary) -> Result<String> {
     let mut rows = String::new();
     for judged in &summary.items {
@@ -94,7 +153,13 @@ fn samples(summary: &Summary) -> Result<String> {
         let row = match log_probs.is_empty() {
             true => serde_json::to_value(judged)?,
             false => {
-                json!({"id": judged.item.id, "choice": judged.answer.choice(), "loglikelihoods": log_probs})
+                json!({
+                    "id": judged.item.id,
+                    "choice": judged.answer.choice(),
+                    "loglikelihoods": log_probs,
+                    "right": judged.item.right,
+                    "outcomes": judged.judgement.outcomes,
+                })
             }
         };
         rows.push_str(&serde_json::to_string(&row)?);

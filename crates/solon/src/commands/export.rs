@@ -1,21 +1,25 @@
-//! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read.
+//! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read, and its evaluations as files
+//! that Inspect AI and Every Eval Ever read.
 //!
 //! Contract: only what the run trained on is written. Dropped items are left out, soft labels keep their probability,
 //! and `id` is the item's id, so that `solon explain` finds it.
 
+use super::eval::write_json;
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
 use crate::items::Labelled;
 use crate::recipe::{Recipe, stage_name};
+use crate::run::{Evaluated, Run};
 use crate::stages::FIRST_HELD;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use solon_data::export::{write_demonstrations, write_preferences};
 use solon_data::ledger::{ItemData, Ledger, TypedItem};
+use solon_eval::formats::{every_eval_ever, inspect_log};
 use solon_records::{Demonstration, Preference};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Writes `demonstrations.jsonl` and `preferences.jsonl`.
+/// Writes `demonstrations.jsonl`, `preferences.jsonl` and `evaluations/`.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let ledger = open_ledger(&args.run)?;
     for stage in ledger.stages()?.iter().filter(|stage| !stage.done) {
@@ -56,6 +60,41 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         );
     }
     eprintln!("{} preference pairs in {}", preferences.len(), second.display());
+    // A ledger that is open here could not be opened to be read by a run.
+    drop(ledger);
+    let evaluates = |stage: &toml::Table| stage.get("kind").and_then(toml::Value::as_str) == Some("evaluate");
+    if !recipe.stages.iter().any(evaluates) {
+        return Ok(());
+    }
+    if let Err(error) = evaluations(&args.run, &args.out) {
+        // What TRL reads is there, and needs neither the run's data nor its end.
+        let text = format!("{error:#}").replace('\n', "\nnote: ");
+        eprintln!("note: the evaluations are not exported: {text}");
+    }
+    Ok(())
+}
+
+/// Writes `evaluations/`: of each model that a stage evaluated an Inspect log, named by the time as Inspect names its logs, and
+/// a record of Every Eval Ever.
+fn evaluations(run: &Path, out: &Path) -> Result<()> {
+    // How it was carried out stands there.
+    if !run.join("summary.json").is_file() {
+        bail!("{} has no summary.json\nhint: the same `solon run` finishes the run", run.display());
+    }
+    let evaluated = Run::reopen(run)?.evaluated()?;
+    if evaluated.is_empty() {
+        return Ok(());
+    }
+    let folder = out.join("evaluations");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for Evaluated { stage, model, judge, summary, provenance } in &evaluated {
+        let model = judge.map_or_else(|| model.clone(), |judge| format!("{model}.judge-{judge}"));
+        let time = provenance.started.replace(':', "-");
+        write_json(&folder.join(format!("{time}_{stage}_{model}.json")), &inspect_log(summary, provenance))?;
+        let record = folder.join(format!("{stage}.{model}.every-eval-ever.json"));
+        write_json(&record, &every_eval_ever(summary, provenance))?;
+    }
+    eprintln!("{} evaluations in {}", evaluated.len(), folder.display());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod compare;
 mod critique;
 mod doctor;
 mod eval;
@@ -15,6 +16,7 @@ mod run;
 mod score;
 mod serve;
 mod train;
+mod two_judges;
 
 use crate::catalogue;
 use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};

@@ -92,7 +92,7 @@ impl OneStage {
                 scratch.path().to_owned()
             }
         };
-        run_plan(plan, &out, threads, None, then)
+        run_plan(plan, &out, threads, None, None, then)
     }
 }
 

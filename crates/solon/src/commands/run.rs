@@ -3,7 +3,7 @@
 use crate::cli::RunArgs;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
-use crate::run::{print_plan, run_plan};
+use crate::run::{Preregistration, print_plan, run_plan};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let plan = Plan::of(recipe, here.parent().unwrap_or(Path::new(".")))
         .with_context(|| args.recipe.display().to_string())?;
     plan.check_until(args.until.as_deref())?;
+    let held_to = Preregistration::of(&plan, &out, args.preregister.as_deref(), &args.recipe, &args.set)?;
     if args.plan {
         return print_plan(&plan, &out, args.json);
     }
     let until = args.until.as_deref();
-    run_plan(plan, &out, args.threads, until, |run, done| {
+    run_plan(plan, &out, args.threads, until, held_to, |run, done| {
         if let Some(until) = until {
             eprintln!("stopped after {until}; the same command without --until resumes");
             return Ok(());

@@ -134,12 +134,13 @@ fn limits(report: &Report, evaluated: &[Evaluated]) -> Vec<String> {
                 measure.explanation
             ));
         }
-        if let Some(one) = &evaluation.judge {
+        if !evaluation.judges.is_empty() {
+            let names: Vec<&str> = evaluation.judges.iter().map(|judge| judge.name.as_str()).collect();
             limits.push(format!(
                 "Answers of {} were judged by {}: {}.",
                 title(evaluation),
-                one.name,
-                judge::beside(one).join("; ")
+                names.join(" and by "),
+                judge::beside(&evaluation.judges).join("; ")
             ));
         }
     }

@@ -141,8 +141,8 @@ pub struct Evaluation {
     pub rule_agreement: Option<String>,
     /// What training cost on ordinary requests, for each column; empty if it was not measured.
     pub costs: Vec<Option<Cost>>,
-    /// The judge, where a model judged.
-    pub judge: Option<Judge>,
+    /// The judges, where models judged.
+    pub judges: Vec<Judge>,
     /// Figures of each category, one entry for each group of items that has categories.
     pub categories: Vec<Categories>,
 }

@@ -39,7 +39,7 @@ pub fn title(evaluation: &Evaluation) -> String {
 /// Writes a benchmark's table, how it was judged, and its categories.
 fn evaluation(html: &mut Html, evaluation: &Evaluation, earlier: &[Evaluation]) {
     html.element("div", &[("class", &"scroll")], |html| table(html, evaluation));
-    if let Some(one) = &evaluation.judge {
+    for one in &evaluation.judges {
         judge::write(html, one);
     }
     for (term, text) in methods(evaluation, earlier) {
@@ -75,8 +75,8 @@ fn table(html: &mut Html, evaluation: &Evaluation) {
         html.element("thead", &[("role", &"rowgroup")], |html| header(html, &evaluation.columns));
         html.element("tbody", &[("role", &"rowgroup")], |html| {
             for measure in &evaluation.rows {
-                let judge = evaluation.judge.as_ref().filter(|_| measure.judged);
-                row(html, &evaluation.columns, measure, &judge.map(judge::beside).unwrap_or_default());
+                let judges = if measure.judged { judge::beside(&evaluation.judges) } else { Vec::new() };
+                row(html, &evaluation.columns, measure, &judges);
             }
             if evaluation.costs.iter().any(Option::is_some) {
                 costs(html, &evaluation.columns, &evaluation.costs);

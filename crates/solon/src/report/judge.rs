@@ -59,17 +59,22 @@ pub fn rows(judge: &Judge) -> Vec<[String; 6]> {
 
 /// What stands beside every measure that a judge decides: its quality on each set of labelled answers. The sets are not taken
 /// together, because a judge that tells the sets apart would seem to agree with the labels.
-pub fn beside(judge: &Judge) -> Vec<String> {
-    if judge.sets.is_empty() {
-        return vec!["judge not measured".to_owned()];
-    }
-    let set = |set: &JudgedSet| match (set.accuracy, set.kappa) {
-        (Some(accuracy), Some(kappa)) => {
-            format!("judge right on {}, kappa {} ({})", percent(accuracy), decimal(kappa), set.name)
+pub fn beside(judges: &[Judge]) -> Vec<String> {
+    let mut said = Vec::new();
+    for judge in judges {
+        // Which judge is only unclear where there are two.
+        let who = if judges.len() > 1 { format!("judge {}", judge.name) } else { "judge".to_owned() };
+        said.extend(judge.sets.iter().map(|set| match (set.accuracy, set.kappa) {
+            (Some(accuracy), Some(kappa)) => {
+                format!("{who} right on {}, kappa {} ({})", percent(accuracy), decimal(kappa), set.name)
+            }
+            _ => format!("{who} gave no verdict ({})", set.name),
+        }));
+        if judge.sets.is_empty() {
+            said.push(format!("{who} not measured"));
         }
-        _ => format!("judge gave no verdict ({})", set.name),
-    };
-    judge.sets.iter().map(set).collect()
+    }
+    said
 }
 
 #[cfg(test)]
@@ -111,7 +116,7 @@ mod tests {
             let mut html = Html::default();
             let rows = vec![measure("attack", true), measure("length", false)];
             let columns = vec!["base".to_owned()];
-            let one = Evaluation { columns, rows, judge: Some(judge), ..Default::default() };
+            let one = Evaluation { columns, rows, judges: vec![judge], ..Default::default() };
             evaluations(&mut html, &[one], 1);
             html.finish()
         };

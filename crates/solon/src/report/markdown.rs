@@ -156,13 +156,13 @@ pub fn markdown(report: &Report) -> String {
 
 /// How an evaluation was measured, and how far its judgement can be believed.
 pub fn methods(out: &mut Markdown, evaluation: &Evaluation, earlier: &[Evaluation]) {
-    if let Some(judge) = &evaluation.judge {
-        match tables::judge(evaluation) {
-            Some(table) => {
-                out.term(&format!("The judge {}", judge.name), "on answers whose labels are known:");
-                out.table(&table);
-            }
-            None => out.term("The judge was not measured.", "Its figures are not to be relied on."),
+    for judge in &evaluation.judges {
+        let name = format!("The judge {}", judge.name);
+        if judge.sets.is_empty() {
+            out.term(&name, "was not measured. Its figures are not to be relied on.");
+        } else {
+            out.term(&name, "on answers whose labels are known:");
+            out.table(&tables::judge(judge));
         }
     }
     for (term, text) in super::evaluation::methods(evaluation, earlier) {

@@ -1,7 +1,7 @@
 //! The tables of the report as text, for Markdown: the same figures as the page, a cell a text.
 
 use super::change::{Change, changes};
-use super::data::{Categories, Cost, Curve, Evaluation, Measure, Rate};
+use super::data::{Categories, Cost, Curve, Evaluation, Judge, Measure, Rate};
 use super::evaluation::{direction, shown};
 use super::figures::{count, decimal, duration, p_value, short};
 use super::{axis, data, judge as quality};
@@ -23,8 +23,8 @@ pub fn figures(evaluation: &Evaluation, columns: &[usize]) -> Table {
     let names = columns.iter().filter_map(|column| evaluation.columns.get(*column)).map(String::as_str);
     let mut table = Table::new(std::iter::once("Measure").chain(names));
     for measure in &evaluation.rows {
-        let judge = evaluation.judge.as_ref().filter(|_| measure.judged).map(quality::beside);
-        let judge: String = judge.unwrap_or_default().iter().map(|judge| format!("; {judge}")).collect();
+        let judges = if measure.judged { quality::beside(&evaluation.judges) } else { Vec::new() };
+        let judge: String = judges.iter().map(|judge| format!("; {judge}")).collect();
         let all = changes(measure, evaluation.columns.len());
         let cells = columns.iter().map(|column| match all.get(*column).copied().flatten() {
             Some((rate, change)) => figure(rate, measure, change),
@@ -66,12 +66,11 @@ fn figure(rate: &Rate, measure: &Measure, change: Change) -> String {
     text
 }
 
-/// The judge on each set of labelled answers; `None` where nothing was judged or measured.
-pub fn judge(evaluation: &Evaluation) -> Option<Table> {
-    let judge = evaluation.judge.as_ref().filter(|judge| !judge.sets.is_empty())?;
+/// A judge on each set of labelled answers.
+pub fn judge(judge: &Judge) -> Table {
     let mut table = Table::new(quality::COLUMNS);
     table.rows = quality::rows(judge).into_iter().map(Vec::from).collect();
-    Some(table)
+    table
 }
 
 /// A measure by category.

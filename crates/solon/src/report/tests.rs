@@ -92,7 +92,7 @@ fn full() -> Report {
                 }),
                 None,
             ],
-            judge: Some(Judge {
+            judges: vec![Judge {
                 name: hostile(),
                 sets: vec![JudgedSet {
                     name: hostile(),
@@ -102,7 +102,7 @@ fn full() -> Report {
                     kappa: None,
                     kappa_low: f64::NAN,
                 }],
-            }),
+            }],
             categories: vec![Categories {
                 heading: hostile(),
                 measure: hostile(),

@@ -1,4 +1,4 @@
-//! A run opened only to write its report again: by its folder alone, without its model.
+//! A run that is only read, by its folder alone: to write its report again, and to export its evaluations.
 
 use super::folder::RunFolder;
 use super::{Run, open_constitution};
@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 impl Run {
-    /// Opens the run in `folder` by the recipe that is frozen in it. No stage can be carried out with it.
+    /// Opens the run in `folder` by the recipe that is frozen in it. No stage can be carried out with it, and the model is
+    /// neither opened nor fetched.
     pub fn reopen(folder: &Path) -> Result<Self> {
         let file = folder.join("recipe.toml");
         if !file.is_file() {
             bail!(
-                "{} has no recipe.toml, so its report cannot be written again\n\
+                "{} has no recipe.toml, so it cannot be read as a run\n\
                  hint: give the folder that was --out of `solon run`",
                 folder.display()
             );
@@ -34,6 +35,7 @@ impl Run {
             constitution_hash: String::new(),
             base: OnceCell::new(),
             full: Default::default(),
+            preregistration: None,
             made: BTreeMap::new(),
             plan,
         })

@@ -17,14 +17,17 @@ use solon_kernels::{isa::isa, threads};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// The key of `summary.json` that says what came of preregistered thresholds.
+const PREREGISTRATION: &str = "preregistration";
+
 /// What is known of the program and the machine that did the work; keys of `summary.json`.
 #[derive(Default, Deserialize, Serialize)]
-struct Machine {
+pub(super) struct Machine {
     version: String,
-    isa: String,
-    precision: String,
+    pub isa: String,
+    pub precision: String,
     threads: usize,
-    model_sha256: String,
+    pub model_sha256: String,
     peak_memory_bytes: u64,
 }
 
@@ -33,7 +36,9 @@ impl Run {
     pub fn finish(&self, done: &Done) -> Result<Value> {
         let recorded = if done.worked.is_empty() { self.recorded() } else { None };
         let machine = recorded.unwrap_or_else(|| self.machine());
-        let report = self.report(&machine)?;
+        let mut report = self.report(&machine)?;
+        let preregistered = self.preregistered()?;
+        report.verdict.extend(preregistered.iter().map(|(_, told)| told.clone()));
         let told: Vec<&String> = report.notes.iter().chain(&report.verdict).collect();
         let seconds = report.stages.iter().map(|stage| (stage.name.clone(), json!(stage.seconds)));
         let mut summary = json!({
@@ -46,6 +51,7 @@ impl Run {
         });
         if let (Some(summary), Value::Object(machine)) = (summary.as_object_mut(), json!(machine)) {
             summary.extend(machine);
+            summary.extend(preregistered.map(|(value, _)| (PREREGISTRATION.to_owned(), value)));
             for planned in &self.plan.stages {
                 let added = planned.stage.summary(&Reader::new(self, planned), summary);
                 added.with_context(|| format!("the summary of stage `{}`", planned.name))?;
@@ -60,7 +66,10 @@ impl Run {
 
     /// Writes the report of a run that was done before, as far as it was done.
     pub fn report_again(&self) -> Result<()> {
-        let report = self.report(&self.recorded().unwrap_or_default())?;
+        let mut report = self.report(&self.recorded().unwrap_or_default())?;
+        let told =
+            self.summary().and_then(|summary| Some(summary[PREREGISTRATION]["told"].as_str()?.to_owned()));
+        report.verdict.extend(told);
         self.write(&report)?;
         self.tell(&report);
         Ok(())
@@ -103,7 +112,7 @@ impl Run {
     }
 
     /// This program and this machine.
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         Machine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             isa: isa().name().to_owned(),
@@ -115,7 +124,11 @@ impl Run {
     }
 
     /// What the run's summary says of those that did the work; `None` where there is no summary yet.
-    fn recorded(&self) -> Option<Machine> {
+    pub(super) fn recorded(&self) -> Option<Machine> {
+        serde_json::from_value(self.summary()?).ok()
+    }
+
+    fn summary(&self) -> Option<Value> {
         let text = std::fs::read_to_string(self.folder.path.join("summary.json")).ok()?;
         serde_json::from_str(&text).ok()
     }

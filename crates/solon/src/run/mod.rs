@@ -5,9 +5,12 @@
 //! name ([`input_hash`]).
 
 mod again;
+mod attempts;
 mod finish;
 mod folder;
 mod model;
+mod preregister;
+mod provenance;
 mod publish;
 mod reader;
 mod stage_run;
@@ -16,6 +19,8 @@ mod standing;
 pub use finish::peak_memory_bytes;
 pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
+pub use preregister::Preregistration;
+pub use provenance::Evaluated;
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
 pub use standing::print_plan;
@@ -25,13 +30,12 @@ use crate::cli::UsageError;
 use crate::commands::{precision, with_threads};
 use crate::memory::Pass;
 use crate::plan::{Plan, Planned};
-use crate::stages::{BASE, Data, Method};
+use crate::stages::{BASE, Column, Data, Method};
 use anyhow::{Context, Result};
 use folder::{Begun, RunFolder};
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
-use solon_eval::Summary;
 use solon_feedback::{Ask, Constitution, FeedbackError};
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
@@ -60,6 +64,8 @@ pub struct Run {
     base: OnceCell<Arc<ChatModel>>,
     /// Models that have every weight trained, opened when a stage first asks for one.
     full: std::cell::RefCell<BTreeMap<String, Arc<ChatModel>>>,
+    /// The thresholds that it is held to.
+    preregistration: Option<Preregistration>,
     /// Hash of what each finished stage made.
     made: BTreeMap<String, String>,
 }
@@ -146,6 +152,7 @@ impl Run {
             constitution_hash,
             base: OnceCell::new(),
             full: Default::default(),
+            preregistration: None,
             made: BTreeMap::new(),
             plan,
         };
@@ -211,6 +218,10 @@ impl Run {
             if self.carry_out(&planned)? {
                 done.worked.insert(planned.name.clone());
             }
+            // Before the next stage: once figures can be seen, they count.
+            if planned.stage.output() == Data::Evaluation {
+                self.record_attempt(&planned.name)?;
+            }
             if until == Some(planned.name.as_str()) {
                 break;
             }
@@ -270,8 +281,8 @@ impl Run {
     }
 
     /// What each model evaluated by a stage comes to.
-    pub fn summaries(&self, stage: &str) -> Result<Vec<(String, Summary)>> {
-        self.reader(stage)?.summaries()
+    pub fn columns(&self, stage: &str) -> Result<Vec<Column>> {
+        self.reader(stage)?.columns()
     }
 
     /// The base model with its own adapter.
@@ -319,17 +330,22 @@ fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
     items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
-/// Runs a plan in a folder with this many threads; `then` sees the run when its last stage is done.
+/// Runs a plan in a folder with this many threads, held to a preregistration where there is one; `then` sees the run when its
+/// last stage is done.
 pub fn run_plan<T>(
     plan: Plan,
     out: &Path,
     threads: Option<usize>,
     until: Option<&str>,
+    held_to: Option<Preregistration>,
     then: impl FnOnce(&mut Run, &Done) -> Result<T>,
 ) -> Result<T> {
     stop_on_interrupt()?;
     with_threads(threads, || {
         let mut run = Run::open(plan, out)?;
+        if let Some(held_to) = held_to {
+            run.preregister(held_to)?;
+        }
         let done = run.execute(until)?;
         then(&mut run, &done)
     })

@@ -5,12 +5,12 @@ use crate::items::{Answer, Labelled};
 use crate::plan::Planned;
 use crate::recipe::Recipe;
 use crate::report;
-use crate::stages::{BASE, Data, Stage};
+use crate::stages::{BASE, Column, Data, Stage};
 use anyhow::{Context, Result, bail};
 use solon_data::files::sha256_file;
 use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem};
 use solon_data::metrics::MetricsLine;
-use solon_eval::Summary;
+use solon_eval::judge::both::JudgeAgreement;
 use solon_feedback::Constitution;
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt};
 use std::collections::{BTreeSet, HashSet};
@@ -95,8 +95,13 @@ impl<'a> Reader<'a> {
     }
 
     /// What each evaluated model's answers add up to, where this is a stage that evaluates.
-    pub fn summaries(&self) -> Result<Vec<(String, Summary)>> {
-        self.planned.stage.summaries(self)
+    pub fn columns(&self) -> Result<Vec<Column>> {
+        self.planned.stage.columns(self)
+    }
+
+    /// How far two judges agree, and about what, where this is a stage that has two.
+    pub fn agreements(&self) -> Result<Vec<(String, JudgeAgreement)>> {
+        self.planned.stage.agreements(self)
     }
 
     /// What `solon explain` prints of an item, for the report: without the items' data, which is long and JSON.

@@ -70,6 +70,11 @@ impl Asking {
         Ok(Self { known, data, settings })
     }
 
+    /// Its files, where it does not ask prompts.
+    pub fn data(&self) -> Option<&Source> {
+        self.data.as_ref()
+    }
+
     /// Whether it asks prompts.
     pub fn over_prompts(&self) -> bool {
         matches!(self.known.open, Open::Prompts(_))

@@ -69,6 +69,11 @@ impl Stage for Deliver {
             let what = "`evaluation` decides what beats `baseline`; name one model there, such as baseline = \"sft\"";
             return wrong(what.to_owned());
         }
+        if (preflight.stage)(&evaluation).is_some_and(|stage| stage.judges().len() > 1) {
+            return wrong(format!(
+                "`{evaluation}` has two judges, and so two figures of each model\nhint: give it one judge, or decide by another"
+            ));
+        }
         let evaluated = (preflight.names_of)(&evaluation, "models");
         let needed = names("among").into_iter().chain(names("baseline"));
         if let Some(missing) = needed.into_iter().find(|name| !evaluated.contains(name)) {
@@ -119,11 +124,11 @@ fn chosen(read: &Reader<'_>) -> Result<(String, Vec<String>)> {
     let (Some(evaluation), [baseline]) = (read.input("evaluation").first(), read.input("baseline")) else {
         return Ok((last.clone(), Vec::new()));
     };
-    let evaluated = read.reader_of(evaluation).context("the evaluation is a stage")?.summaries()?;
+    let evaluated = read.reader_of(evaluation).context("the evaluation is a stage")?.columns()?;
     let summary = |name: &String| {
-        let found = evaluated.iter().find(|(column, _)| column == name);
+        let found = evaluated.iter().find(|column| column.model == *name);
         found
-            .map(|(column, summary)| (column.as_str(), summary))
+            .map(|column| (column.model.as_str(), &column.summary))
             .with_context(|| format!("{name} was not evaluated"))
     };
     let candidates =

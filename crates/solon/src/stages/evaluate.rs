@@ -3,7 +3,7 @@
 use super::asking::{self, Asking};
 use super::evaluation_report::Shown;
 use super::judging::Judging;
-use super::{BASE, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
+use super::{BASE, Column, Data, Input, Keys, Kind, Missing, OneOrMany, Preflight, Source, Stage};
 use crate::feedback_model::LocalModel;
 use crate::items::{About, Evaluated, Moved, Opinion};
 use crate::report::{self, Report};
@@ -12,7 +12,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
-use solon_eval::{Answer, Benchmark, Comparison, Item, Judged, Mean, Reply, Summary, compare, summarise};
+use solon_eval::judge::both::{JudgeAgreement, agreement};
+use solon_eval::{
+    Answer, Benchmark, Comparison, Item, Judged, Mean, Measure, Reply, Summary, compare, summarise,
+};
 use solon_infer::chat::ChatModel;
 use solon_infer::divergence::{Policy, answer_divergences};
 use solon_infer::score::ScoreItem;
@@ -83,6 +86,15 @@ impl Stage for Evaluate {
         json!(self)
     }
 
+    fn measures(&self) -> Result<&'static [Measure]> {
+        // What is measured depends on the settings, and on no prompt.
+        Ok(self.asking.open(Vec::new())?.measures())
+    }
+
+    fn measures_on(&self) -> Vec<&Source> {
+        self.asking.data().into_iter().chain(self.judging.labels()).collect()
+    }
+
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         for model in (preflight.names)("models") {
             asking::check_unseen(preflight, &model)?;
@@ -97,7 +109,7 @@ impl Stage for Evaluate {
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let benchmark = self.asking.open(run.read().prompts("prompts")?)?;
         self.judging.check(&*benchmark)?;
-        let judge = self.judging.open(run)?;
+        let judges = self.judging.open(run)?;
         let (name, draws) = (run.name().to_owned(), run.draws());
         let columns = run.read().input("models").to_vec();
         // The base model answers first: the others are compared with it.
@@ -125,9 +137,9 @@ impl Stage for Evaluate {
                 });
                 items.collect()
             })?;
-            // All answers are there before the judge is asked: nothing that it does can lose one.
-            if let Some(judge) = &judge {
-                self.judging.ask(run, judge, &*benchmark, column_name, first)?;
+            // All answers are there before a judge is asked: nothing that it does can lose one.
+            for (place, judge) in judges.iter().enumerate() {
+                self.judging.ask(run, place, judge, &*benchmark, column_name, first)?;
             }
         }
         Ok(json!({"models": columns.len(), "answers": columns.len() * benchmark.items().len()}))
@@ -136,12 +148,13 @@ impl Stage for Evaluate {
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
         let benchmark = self.asking.open(read.prompts("prompts")?)?;
         let columns = self.columns(read)?;
+        let (comparison, agreements) = (comparison(read, &columns)?, self.agreements(read)?);
         let costs = self.costs(read)?;
-        let shown = Shown { read, benchmark: &*benchmark, columns: &columns };
+        let shown = Shown { read, benchmark: &*benchmark, columns: &columns, agreements: &agreements };
         report.verdict.extend(shown.verdict());
         report.evaluations.push(report::Evaluation {
-            costs: columns.iter().map(|(name, _)| costs.get(name).map(Cost::shown)).collect(),
-            ..shown.table(&comparison(read, &columns)?)
+            costs: columns.iter().map(|column| costs.get(&column.model).map(Cost::shown)).collect(),
+            ..shown.table(&comparison)
         });
         shown.samples(&mut report.samples);
         Ok(())
@@ -151,29 +164,97 @@ impl Stage for Evaluate {
         let columns = self.columns(read)?;
         let costs = self.costs(read)?;
         let evaluation = summary.entry("evaluation").or_insert_with(|| json!({}));
-        for (column, figures) in &columns {
+        for Column { name, model, summary, .. } in &columns {
             // Another benchmark's figures stand beside the first's; of the same figure the first stage's stands.
-            let mut all = json!(figures.figures).as_object().cloned().unwrap_or_default();
-            if let Some(cost) = costs.get(column) {
+            let mut all = json!(summary.figures).as_object().cloned().unwrap_or_default();
+            if let Some(cost) = costs.get(model) {
                 all.insert("cost".to_owned(), json!(cost));
             }
-            all.extend(evaluation[column.as_str()].as_object().cloned().unwrap_or_default());
-            evaluation[column.as_str()] = Value::Object(all);
+            all.extend(evaluation[name.as_str()].as_object().cloned().unwrap_or_default());
+            evaluation[name.as_str()] = Value::Object(all);
         }
         let evaluations = summary.entry("evaluations").or_insert_with(|| json!({}));
-        let figures = columns.iter().map(|(column, summary)| (column.clone(), json!(summary.figures)));
+        let figures = columns.iter().map(|column| (column.name.clone(), json!(column.summary.figures)));
         evaluations[read.name()] = Value::Object(figures.collect());
-        if let Some(judge) = self.judging.figures(read)? {
+        let of_judges = match &self.judging.figures(read)?[..] {
+            [] => None,
+            [judge] => Some(json!(judge)),
+            judges => Some(json!(judges)),
+        };
+        if let Some(of_judges) = of_judges {
             let judges = summary.entry("judges").or_insert_with(|| json!({}));
-            judges[read.name()] = json!(judge);
+            judges[read.name()] = of_judges;
+        }
+        let agreements: Map<String, Value> =
+            self.agreements(read)?.into_iter().map(|(about, agreement)| (about, json!(agreement))).collect();
+        if !agreements.is_empty() {
+            let all = summary.entry("judge_agreement").or_insert_with(|| json!({}));
+            all[read.name()] = Value::Object(agreements);
         }
         let comparisons = summary.entry("comparison").or_insert_with(|| json!({}));
         comparisons[read.name()] = json!(comparison(read, &columns)?);
         Ok(())
     }
 
-    fn summaries(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
-        self.columns(read)
+    fn judges(&self) -> Vec<&str> {
+        self.judging.names()
+    }
+
+    fn columns(&self, read: &Reader<'_>) -> Result<Vec<Column>> {
+        let benchmark = self.asking.open(read.prompts("prompts")?)?;
+        let judges = self.judging.figures(read)?;
+        let opinions: Vec<TypedItem<Opinion>> = read.own()?;
+        let mut replies: BTreeMap<(usize, About), Reply> = opinions
+            .into_iter()
+            .map(|opinion| ((opinion.data.judge, opinion.data.about), opinion.data.reply))
+            .collect();
+        let asked: BTreeMap<&str, &Item> =
+            benchmark.items().iter().map(|item| (item.id.as_str(), item)).collect();
+        let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
+        let items: Vec<TypedItem<Evaluated>> = read.own()?;
+        for Evaluated { model, judged, .. } in items.into_iter().map(|item| item.data) {
+            answers.entry(model).or_default().push(judged);
+        }
+        let mut columns = Vec::new();
+        for model in read.input("models") {
+            let answers = answers.remove(model).unwrap_or_default();
+            for place in 0..judges.len().max(1) {
+                let mut judged_by = answers.clone();
+                for judged in &mut judged_by {
+                    let about = About::Answer { model: model.clone(), item: judged.id.clone() };
+                    let reply = replies.remove(&(place, about));
+                    if let (Some(reply), Some(item)) = (reply, asked.get(judged.id.as_str())) {
+                        let answer = Answer { judge: Some(reply), ..judged.answer.clone() };
+                        *judged = Judged::new(&*benchmark, item, answer);
+                    }
+                }
+                let mut summary =
+                    summarise(&*benchmark, judged_by).with_context(|| format!("the answers of {model}"))?;
+                if let Some(judge) = judges.get(place) {
+                    summary.method.believed = Some(judge.sentence());
+                    summary.judge = Some(judge.clone());
+                }
+                let name = match &judges[..] {
+                    [_, _, ..] => format!("{model} by {}", judges[place].name),
+                    _ => model.clone(),
+                };
+                columns.push(Column { name, model: model.clone(), judge: place, summary });
+            }
+        }
+        Ok(columns)
+    }
+
+    fn agreements(&self, read: &Reader<'_>) -> Result<Vec<(String, JudgeAgreement)>> {
+        let labelled =
+            self.judging.agreement(read)?.map(|agreement| ("labelled answers".to_owned(), agreement));
+        let mut agreements: Vec<(String, JudgeAgreement)> = labelled.into_iter().collect();
+        if self.judging.names().len() == 2 {
+            for pair in self.columns(read)?.chunks_exact(2) {
+                let about = format!("answers of {}", pair[0].model);
+                agreements.push((about, agreement(&pair[0].summary, &pair[1].summary)));
+            }
+        }
+        Ok(agreements)
     }
 }
 
@@ -297,53 +378,26 @@ impl Evaluate {
         };
         Ok(by_column.into_iter().map(|(column, moved)| (column, cost(moved))).collect())
     }
+}
 
-    /// What each model's answers add up to, in the order of the columns.
-    fn columns(&self, read: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
-        let benchmark = self.asking.open(read.prompts("prompts")?)?;
-        let judge = self.judging.figures(read)?;
-        let opinions: Vec<TypedItem<Opinion>> = read.own()?;
-        let mut replies: BTreeMap<About, Reply> =
-            opinions.into_iter().map(|opinion| (opinion.data.about, opinion.data.reply)).collect();
-        let asked: BTreeMap<&str, &Item> =
-            benchmark.items().iter().map(|item| (item.id.as_str(), item)).collect();
-        let mut answers: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
-        let items: Vec<TypedItem<Evaluated>> = read.own()?;
-        for Evaluated { model, mut judged, .. } in items.into_iter().map(|item| item.data) {
-            let about = About::Answer { model: model.clone(), item: judged.id.clone() };
-            if let (Some(reply), Some(item)) = (replies.remove(&about), asked.get(judged.id.as_str())) {
-                judged = Judged::new(&*benchmark, item, Answer { judge: Some(reply), ..judged.answer });
-            }
-            answers.entry(model).or_default().push(judged);
-        }
-        let names = read.input("models").iter();
-        let columns = names.map(|name| {
-            let answers = answers.remove(name).unwrap_or_default();
-            let mut summary =
-                summarise(&*benchmark, answers).with_context(|| format!("the answers of {name}"))?;
-            if let Some(judge) = &judge {
-                summary.method.believed = Some(judge.sentence());
-                summary.judge = Some(judge.clone());
-            }
-            Ok((name.clone(), summary))
-        });
-        columns.collect()
-    }
+/// The place of a model's column by one judge.
+pub(super) fn place(columns: &[Column], model: &str, judge: usize) -> Option<usize> {
+    columns.iter().position(|column| column.model == model && column.judge == judge)
 }
 
 /// The columns side by side. Each is tested against the first, and against the model its training started from.
-fn comparison(read: &Reader<'_>, columns: &[(String, Summary)]) -> Result<Comparison> {
-    let place = |name: &str| columns.iter().position(|(column, _)| column == name);
+fn comparison(read: &Reader<'_>, columns: &[Column]) -> Result<Comparison> {
     let mut against = Vec::new();
-    for (column, (name, _)) in columns.iter().enumerate() {
-        let origin = read.source_of(name, "from").and_then(place);
-        for reference in [0].into_iter().chain(origin) {
+    for (column, Column { model, judge, .. }) in columns.iter().enumerate() {
+        let origin = read.source_of(model, "from").and_then(|origin| place(columns, origin, *judge));
+        // The first columns are those of the first model, one for each judge.
+        for reference in [*judge].into_iter().chain(origin) {
             if reference != column && !against.contains(&(column, reference)) {
                 against.push((column, reference));
             }
         }
     }
     let summaries: Vec<(&str, &Summary)> =
-        columns.iter().map(|(name, summary)| (name.as_str(), summary)).collect();
+        columns.iter().map(|column| (column.name.as_str(), &column.summary)).collect();
     Ok(compare(&summaries, &against)?)
 }

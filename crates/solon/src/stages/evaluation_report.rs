@@ -1,8 +1,11 @@
 //! What an `evaluate` stage adds to the report: its table, its categories, its judge, its sentences and its samples.
 
+use super::Column;
+use super::evaluate::place;
 use crate::report;
 use crate::run::Reader;
 use solon_eval::compare::ComparisonRow;
+use solon_eval::judge::both::JudgeAgreement;
 use solon_eval::{Answer, Benchmark, Comparison, Figure, Outcome, Summary, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Shown<'a> {
     pub read: &'a Reader<'a>,
     pub benchmark: &'a dyn Benchmark,
-    pub columns: &'a [(String, Summary)],
+    pub columns: &'a [Column],
+    /// How far two judges agree, and about what.
+    pub agreements: &'a [(String, JudgeAgreement)],
 }
 
 /// Answers that are shown of each group.
@@ -19,13 +24,13 @@ const SHOWN_EACH: usize = 24;
 impl Shown<'_> {
     /// What each model's scored measures are, in a plain sentence; those of the first column stand beside.
     pub fn verdict(&self) -> Vec<String> {
-        let first = self.columns.first();
+        let first_model = self.columns.first().map(|column| &column.model);
         // Which evaluation a sentence is about is only unclear where there are several.
         let stage = match self.read.evaluations() {
             0 | 1 => String::new(),
             _ => format!(" ({})", self.read.name()),
         };
-        let sentence = |(name, summary): &(String, Summary)| {
+        let sentence = |Column { name, judge, summary, .. }: &Column| {
             let scored: Vec<_> = summary.measures.iter().filter(|measure| measure.scored).collect();
             // The first measure of a benchmark without a score is what it is about.
             let told = if scored.is_empty() { summary.measures.iter().take(1).collect() } else { scored };
@@ -38,19 +43,19 @@ impl Shown<'_> {
                         Unit::Number { .. } => format!("{value:.2}"),
                     })
                 };
-                let before = first.and_then(|(_, first)| shown(first));
+                // The first columns are those of the first model, one for each judge.
+                let before = self.columns.get(*judge).and_then(|first| shown(&first.summary));
                 let before = before.map(|before| format!("{before} → ")).unwrap_or_default();
                 Some(format!("{} {before}{}", measure.title, shown(summary)?))
             });
             format!("{name}{stage}: {}.", parts.collect::<Vec<_>>().join(", "))
         };
-        self.columns.iter().skip(1).map(sentence).collect()
+        self.columns.iter().filter(|column| Some(&column.model) != first_model).map(sentence).collect()
     }
 
     /// The table of the report.
     pub fn table(&self, comparison: &Comparison) -> report::Evaluation {
-        let first = self.columns.first().map(|(_, summary)| summary);
-        let method = first.map(|summary| summary.method.clone());
+        let method = self.columns.first().map(|column| column.summary.method.clone());
         let (scored, judged) = (self.scored(), self.judged());
         let rows = comparison.rows.iter().map(|row| report::Measure {
             key: row.key.to_owned(),
@@ -67,16 +72,16 @@ impl Shown<'_> {
         report::Evaluation {
             name: self.read.name().to_owned(),
             benchmark: self.benchmark.name().to_owned(),
-            columns: self.columns.iter().map(|(name, _)| name.clone()).collect(),
+            columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             rows: rows.collect(),
             method: match &method {
                 Some(method) => format!("{} {}", method.asked, solon_eval::compare::METHOD),
                 None => String::new(),
             },
             rule: method.as_ref().map(|method| method.judged.clone()).unwrap_or_default(),
-            rule_agreement: method.and_then(|method| method.believed),
+            rule_agreement: self.believed(),
             costs: Vec::new(),
-            judge: first.and_then(|summary| summary.judge.as_ref()).map(judge),
+            judges: self.judges(),
             categories: self.categories(),
         }
     }
@@ -86,16 +91,40 @@ impl Shown<'_> {
         if row.figures[column].total() == 0 {
             return None;
         }
-        let place = |name: &str| self.columns.iter().position(|(column, _)| column == name);
         let p_value = |reference: Option<usize>| row.test(column, reference?).map(|paired| paired.p_value);
-        let first = self.columns.first().map(|(first, _)| first.as_str());
-        let (name, _) = &self.columns[column];
-        let origin = self.read.source_of(name, "from").filter(|origin| Some(*origin) != first);
+        let first = self.columns.first().map(|first| first.model.as_str());
+        let Column { model, judge, .. } = &self.columns[column];
+        let origin = self.read.source_of(model, "from").filter(|origin| Some(*origin) != first);
+        let against = |origin: &str| p_value(place(self.columns, origin, *judge));
         Some(report::Rate {
-            p_value: p_value(Some(0)),
-            against_origin: origin.and_then(|origin| Some((origin.to_owned(), p_value(place(origin))?))),
+            p_value: p_value(Some(*judge)),
+            against_origin: origin.and_then(|origin| Some((origin.to_owned(), against(origin)?))),
             ..rate(row.figures[column], row.most)
         })
+    }
+
+    /// What is said of each judge, once, and how far they agree.
+    fn believed(&self) -> Option<String> {
+        let said = self.columns.iter().filter_map(|column| column.summary.method.believed.clone());
+        let agreed = self.agreements.iter().map(|(about, agreement)| agreement.sentence(about));
+        let mut believed: Vec<String> = Vec::new();
+        for sentence in said.chain(agreed) {
+            if !believed.contains(&sentence) {
+                believed.push(sentence);
+            }
+        }
+        (!believed.is_empty()).then(|| believed.join(" "))
+    }
+
+    /// The judges, each once.
+    fn judges(&self) -> Vec<report::Judge> {
+        let mut judges: Vec<report::Judge> = Vec::new();
+        for figures in self.columns.iter().filter_map(|column| column.summary.judge.as_ref()) {
+            if !judges.iter().any(|known| known.name == figures.name) {
+                judges.push(judge(figures));
+            }
+        }
+        judges
     }
 
     fn scored(&self) -> BTreeSet<&'static str> {
@@ -105,7 +134,7 @@ impl Shown<'_> {
 
     /// The measures that the judge decides: of which nothing is known once its reply is taken away.
     fn judged(&self) -> BTreeSet<String> {
-        let items = self.columns.iter().flat_map(|(_, summary)| &summary.items);
+        let items = self.columns.iter().flat_map(|column| &column.summary.items);
         let mut judged = BTreeSet::new();
         for item in items.filter(|item| item.answer.judge.is_some()) {
             let without = self.benchmark.judge(&item.item, &Answer { judge: None, ..item.answer.clone() });
@@ -117,7 +146,7 @@ impl Shown<'_> {
 
     /// The figures of each category, for the groups that have several.
     fn categories(&self) -> Vec<report::Categories> {
-        let Some((_, first)) = self.columns.first() else { return Vec::new() };
+        let Some(Column { summary: first, .. }) = self.columns.first() else { return Vec::new() };
         let mut out = Vec::new();
         for group in first.groups {
             let Some(measure) = first.measures.iter().find(|measure| measure.key == group.by_category) else {
@@ -128,7 +157,7 @@ impl Shown<'_> {
                 Unit::Number { most } => most,
             };
             let mut rows: BTreeMap<&str, Vec<Option<report::Rate>>> = BTreeMap::new();
-            for (column, (_, summary)) in self.columns.iter().enumerate() {
+            for (column, Column { summary, .. }) in self.columns.iter().enumerate() {
                 for row in summary.by_category.iter().filter(|row| row.group == group.name) {
                     let cells = rows.entry(&row.category).or_insert_with(|| vec![None; self.columns.len()]);
                     cells[column] = (row.figure.total() > 0).then(|| rate(row.figure, most));
@@ -153,7 +182,7 @@ impl Shown<'_> {
     /// Some answers side by side: items of each group, evenly spaced over it. Where an earlier evaluation shows the same
     /// item, the answers of further models stand beside.
     pub fn samples(&self, out: &mut Vec<report::Sample>) {
-        let Some((_, first)) = self.columns.first() else { return };
+        let Some(Column { summary: first, .. }) = self.columns.first() else { return };
         let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
         first.items.iter().for_each(|shown| *totals.entry(shown.item.group).or_default() += 1);
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -165,7 +194,7 @@ impl Shown<'_> {
             if taken(*seen) == taken(*seen - 1) {
                 continue;
             }
-            let answers = self.columns.iter().filter_map(|(name, summary)| {
+            let answers = self.columns.iter().filter_map(|Column { name, summary, .. }| {
                 let judged = summary.items.get(place)?;
                 Some(report::Answer {
                     column: name.clone(),

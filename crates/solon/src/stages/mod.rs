@@ -45,7 +45,8 @@ use crate::run::{Reader, StageRun};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use solon_eval::Summary;
+use solon_eval::judge::both::JudgeAgreement;
+use solon_eval::{Measure, Summary};
 use solon_feedback::Ask;
 use solon_records::Prompt;
 use std::collections::BTreeSet;
@@ -132,13 +133,33 @@ pub trait Stage {
         None
     }
 
+    /// What it measures, of a stage that evaluates.
+    fn measures(&self) -> Result<&'static [Measure]> {
+        Ok(&[])
+    }
+
+    /// The judges that it asks, by name. With two there are two figures of everything that they judge.
+    fn judges(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The files and folders that it reads itself and that measure a model.
+    fn measures_on(&self) -> Vec<&Source> {
+        Vec::new()
+    }
+
     /// How it asks which answer is better, or is trained to be asked.
     fn ask(&self) -> Option<Ask> {
         None
     }
 
-    /// What each evaluated model's answers add up to, of a stage that evaluates.
-    fn summaries(&self, _: &Reader<'_>) -> Result<Vec<(String, Summary)>> {
+    /// What each evaluated model's answers add up to, of a stage that evaluates: a column for each judge, where there are two.
+    fn columns(&self, _: &Reader<'_>) -> Result<Vec<Column>> {
+        Ok(Vec::new())
+    }
+
+    /// How far two judges agree, and about what.
+    fn agreements(&self, _: &Reader<'_>) -> Result<Vec<(String, JudgeAgreement)>> {
         Ok(Vec::new())
     }
 
@@ -159,6 +180,18 @@ pub trait Stage {
     fn summary(&self, _: &Reader<'_>, _: &mut Map<String, Value>) -> Result<()> {
         Ok(())
     }
+}
+
+/// What a model's answers add up to.
+pub struct Column {
+    /// The model's name; where there are two judges, with the name of the one that judged.
+    pub name: String,
+    /// The model, by its stage's name.
+    pub model: String,
+    /// The place of the judge; 0 where there is none.
+    pub judge: usize,
+    /// The figures and the answers.
+    pub summary: Summary,
 }
 
 /// What a stage sees before anything runs.

@@ -140,6 +140,10 @@ impl Stage for Prompts {
         Ok(self.read()?.into_iter().map(|prompt| prompt.id).collect())
     }
 
+    fn measures_on(&self) -> Vec<&Source> {
+        self.file.iter().collect()
+    }
+
     fn prompts(&self) -> Option<Result<Vec<Prompt>>> {
         Some(self.read())
     }

@@ -65,6 +65,11 @@ impl<'de> Deserialize<'de> for Source {
 }
 
 impl Source {
+    /// The hash of its content.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     fn open(path: PathBuf) -> Result<Self, String> {
         let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
         Ok(Self { path, sha256 })

@@ -1,9 +1,11 @@
 //! `solon run` on a tiny model. Here is what the tests share; each file below has one subject.
 
 mod feedback;
+mod judges;
 #[path = "../place/mod.rs"]
 mod place;
 mod plans;
+mod preregister;
 mod recipes;
 mod resume;
 

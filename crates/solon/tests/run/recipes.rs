@@ -105,6 +105,32 @@ fn constitutional_ai() {
         "`solon dpo` and the stage dpo differ"
     );
 
+    // Of each model that was evaluated there is a log and a record, the same whenever they are written.
+    let exported = |folder: &str| -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(place.path(folder)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.into_iter().map(|name| (name.clone(), place.read(&format!("{folder}/{name}")))).collect()
+    };
+    let evaluations = exported("exported/evaluations");
+    assert_eq!(evaluations.len(), 2 * columns.len());
+    let (_, record) =
+        evaluations.iter().find(|(name, _)| name == "evaluate.dpo.every-eval-ever.json").unwrap();
+    let record: Value = serde_json::from_str(record).unwrap();
+    assert_eq!(record["model_info"]["name"], "ci/dpo");
+    assert_eq!(record["source_metadata"]["evaluator_relationship"], "first_party");
+    let harmful = &record["evaluation_results"][0]["score_details"]["score"];
+    assert_eq!(*harmful, one["evaluation"]["dpo"]["harmful_compliance"]["rate"]);
+    let (_, log) = evaluations.iter().find(|(name, _)| name.ends_with("_evaluate_base.json")).unwrap();
+    let log: Value = serde_json::from_str(log).unwrap();
+    assert_eq!(
+        (&log["eval"]["model"], &log["eval"]["packages"]["solon"]),
+        (&json!(place.path("model")), &one["version"])
+    );
+    place.run("export --run one --out exported-again", "").ok();
+    assert_eq!(evaluations, exported("exported-again/evaluations"));
+
     // A finished run is not run again.
     let again = place.run("run recipe.toml --out one", "").ok();
     assert!(!again.err.contains(": done"), "{}", again.err);
@@ -185,4 +211,28 @@ fn shipped_recipes_have_plans() {
     let dpo = rows.as_array().unwrap().iter().find(|row| row["name"] == "dpo").unwrap();
     assert_eq!((&dpo["status"], &dpo["inputs"]["pairs"]), (&json!("new"), &json!(["preferences"])));
     assert!(!place.path("none").exists(), "a plan computes nothing");
+}
+
+#[test]
+fn evaluations_of_an_unfinished_run_are_not_exported() {
+    let place = Place::with_model();
+    place.write("p.jsonl", &[json!({"id": "p", "prompt": "Hi", "kind": "harmless", "category": "talk"})]);
+    write_stages(
+        &place,
+        "[[stage]]\nkind = \"evaluate\"\nmodels = \"base\"\nprompts = \"p.jsonl\"\nmax_new_tokens = 3\n",
+    );
+    place.run("run recipe.toml --out run --until evaluate-prompts", "").ok();
+    let ran = place.run("export --run run --out exported", "").ok();
+    assert!(ran.err.contains("note: the evaluations are not exported"), "{}", ran.err);
+    assert!(ran.err.contains("summary.json") && ran.err.contains("hint: "), "{}", ran.err);
+    assert!(
+        place.path("exported/preferences.jsonl").exists() && !place.path("exported/evaluations").exists()
+    );
+    place.run("run recipe.toml --out run", "").ok();
+    let ran = place.run("export --run run --out exported", "").ok();
+    assert!(ran.err.contains("1 evaluations in exported/evaluations"), "{}", ran.err);
+    // What the recipe read is gone: what does not need it is exported all the same.
+    std::fs::remove_file(place.path("p.jsonl")).unwrap();
+    let ran = place.run("export --run run --out exported", "").ok();
+    assert!(ran.err.contains("note: ") && ran.err.contains("p.jsonl"), "{}", ran.err);
 }
