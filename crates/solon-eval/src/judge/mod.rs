@@ -4,6 +4,7 @@
 //! Contract: pure functions of text. What a judge says is untrusted: it is searched for a verdict and nothing else.
 
 pub mod labels;
+pub mod preference;
 
 use crate::benchmark::{Answer, Better, Measure, Unit};
 
