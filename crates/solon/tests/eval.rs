@@ -255,6 +255,45 @@ fn a_second_turn_goes_on_from_the_first_answer() {
     );
 }
 
+/// Both forms, without any code: as a file of its own, and as `toml` with its items in a file beside it.
+#[test]
+fn a_benchmark_of_ones_own_is_a_file() {
+    let place = place();
+    let rows = "no,q,one,two,right\na,Which?,x,y,B\nb,What?,p,q,A\nc,Who?,r,s,A\n";
+    std::fs::write(place.path("rows.csv"), rows).unwrap();
+    let choice = "name = \"Letters\"\nitems = \"rows.csv\"\n[columns]\nid = \"no\"\nquestion = \"q\"\n\
+        options = [\"one\", \"two\"]\nanswer = \"right\"\n";
+    std::fs::write(place.path("choice.toml"), choice).unwrap();
+    let run = |words: &str| -> Value { serde_json::from_str(&place.run(words, "").ok().out).unwrap() };
+    let words = "eval choice.toml --model model --json --run kept --samples samples.jsonl";
+    let figures = run(words);
+    assert_eq!((&figures["items"], &figures["rule"]), (&json!(3), &json!("toml-letters")));
+    let samples = self::rows(&place.read("samples.jsonl"));
+    assert_eq!(samples[0]["loglikelihoods"].as_array().unwrap().len(), 2);
+    assert_eq!(run("eval toml --data choice.toml --model model --json"), figures);
+    // What lies beside is a part of the benchmark: where it changes, the stage runs again.
+    std::fs::write(place.path("rows.csv"), rows.replace("What?,p,q,A", "What?,p,q,B")).unwrap();
+    let changed = run(words);
+    let right = |figures: &Value| figures["figures"]["accuracy"]["count"].as_u64().unwrap();
+    assert_eq!(right(&changed).abs_diff(right(&figures)), 1, "{figures} {changed}");
+    let open = "name = \"Open\"\nmax_new_tokens = 5\n[judge]\nprompt = \"{question} {answer} Right is {reference}.\"\n\
+        verdict = { score = '([0-9]+)', from = 1, to = 10 }\nmax_new_tokens = 6\n\
+        [[item]]\nquestion = \"Add 1 and 2.\"\nreference = \"3\"\n";
+    std::fs::write(place.path("open.toml"), open).unwrap();
+    let shown = place.run("eval open.toml --model model --judge local:model", "").ok().out;
+    assert!(shown.contains("score (all answers)") && shown.contains("from 1 to 10"), "{shown}");
+    for (words, code, parts) in [
+        ("open.toml", 2, &["toml needs a judge"][..]),
+        ("choice.toml --judge local:model", 2, &["toml is judged by a rule"]),
+        ("choice.toml --data mmlu", 2, &["leave --data out"]),
+        ("gone.toml", 1, &["no file", "gone.toml"]),
+        ("toml", 2, &["toml needs its files"]),
+        ("choice", 2, &["possible values", "toml"]),
+    ] {
+        place.run(&format!("eval {words} --model model"), "").fails(code, parts);
+    }
+}
+
 #[test]
 fn what_a_benchmark_does_not_have_is_refused() {
     let place = place();

@@ -24,6 +24,7 @@ pub const KNOWN: Known = Known {
     name: "harmbench",
     about: "HarmBench: harmful behaviours asked for directly, with a judge",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 

@@ -1,7 +1,7 @@
 //! MMLU (Hendrycks et al., ICLR 2021): multiple-choice questions of 57 subjects, scored by the log-probs of the choices.
 //!
 //! Contract: reads the official files, one CSV a subject and split (`test/anatomy_test.csv`), with or without a header,
-//! the answer as a letter or a number. Prompts, scoring and groups are those of the harness that [`Format`] names.
+//! the answer as a letter or a number. A folder with none of the official subjects has its own ([`subjects`]). Prompts, scoring and groups are those of the harness that [`Format`] names.
 //! Sources: lm-evaluation-harness 0.4.13, `tasks/mmlu`; lighteval, `mmlu_cf` as in the recipe of SmolLM2.
 
 use std::path::Path;
@@ -19,6 +19,7 @@ pub const KNOWN: Known = Known {
     name: "mmlu",
     about: "MMLU: multiple-choice questions of 57 subjects",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 
@@ -147,7 +148,7 @@ enum Format {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Keys {
-    /// Which subjects; all 57 where it is not given.
+    /// Which subjects; all where it is not given.
     #[serde(default)]
     subjects: Vec<String>,
     /// Questions with their answers before each question, from the `dev` files.
@@ -173,6 +174,8 @@ struct Question {
 struct Mmlu {
     items: Vec<Item>,
     keys: Keys,
+    /// How many subjects the folder has, where they are not MMLU's.
+    own: Option<usize>,
 }
 
 /// The benchmark on the folder that holds `test` and, where `shots` is above 0, `dev`.
@@ -182,17 +185,15 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
         let reason = "format = \"cloze\" is asked without examples\nhint: leave `shots` out".to_owned();
         return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
     }
-    let known =
-        SUBJECTS.iter().zip(GROUPS).flat_map(|(subjects, group)| subjects.iter().map(move |s| (*s, group)));
-    let known: Vec<(&str, Group)> = known.collect();
-    if let Some(unknown) = keys.subjects.iter().find(|name| !known.iter().any(|(known, _)| known == name)) {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let known = subjects(folder)?;
+    if let Some(unknown) = keys.subjects.iter().find(|name| !known.iter().any(|(known, _)| known == *name)) {
+        let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
         let reason = format!("there is no subject `{unknown}`\nhint: the subjects are {}", names.join(", "));
         return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
     }
     let mut items = Vec::new();
-    for (subject, group) in known {
-        if !keys.subjects.is_empty() && !keys.subjects.iter().any(|name| name == subject) {
+    for (subject, group) in &known {
+        if !keys.subjects.is_empty() && !keys.subjects.contains(subject) {
             continue;
         }
         let examples = match keys.shots {
@@ -206,13 +207,14 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
                 options: keys.format.options(&question, keys.template),
                 right: vec![question.answer],
                 group: group.name,
-                category: Some(subject.to_owned()),
+                category: Some(subject.clone()),
                 ..Item::default()
             });
         }
     }
     first(&mut items, keys.limit);
-    Ok(Box::new(Mmlu { items, keys }))
+    let own = (!SUBJECTS.concat().contains(&known[0].0.as_str())).then_some(known.len());
+    Ok(Box::new(Mmlu { items, keys, own }))
 }
 
 impl Format {
@@ -276,6 +278,33 @@ impl Format {
         };
         choices.map(|choice| option(&choice, template)).into()
     }
+}
+
+/// The subjects that a folder is about, with their groups. They are MMLU's 57; a folder with none of these in `test` has its own,
+/// one for each file there, in the group of other subjects.
+fn subjects(folder: &Path) -> Result<Vec<(String, Group)>, EvalError> {
+    let test = folder.join("test");
+    let official =
+        SUBJECTS.iter().zip(GROUPS).flat_map(|(subjects, group)| subjects.iter().map(move |s| (*s, group)));
+    let official: Vec<(String, Group)> =
+        official.map(|(subject, group)| (subject.to_owned(), group)).collect();
+    let wrong = |reason: String| EvalError::File { path: test.clone(), reason };
+    let entries = std::fs::read_dir(&test)
+        .map_err(|error| wrong(format!("{error}\nhint: give the folder that holds `test`")))?;
+    let mut own = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| wrong(error.to_string()))?.file_name();
+        let Some(subject) = name.to_str().and_then(|name| name.strip_suffix("_test.csv")) else { continue };
+        if official.iter().any(|(known, _)| known == subject) {
+            return Ok(official);
+        }
+        own.push((subject.to_owned(), GROUPS[3]));
+    }
+    if own.is_empty() {
+        return Err(wrong("there is no SUBJECT_test.csv".to_owned()));
+    }
+    own.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(own)
 }
 
 /// The first questions of a subject's `dev` file.
@@ -390,9 +419,15 @@ impl Benchmark for Mmlu {
             [subject] => subject.clone(),
             subjects => format!("{} subjects ({})", subjects.len(), subjects.join(", ")),
         };
+        let whose = match self.own {
+            None => "MMLU's test files".to_owned(),
+            Some(own) => {
+                format!("a folder's own test files in MMLU's format ({own} subjects, none of them MMLU's)")
+            }
+        };
         Method {
             asked: format!(
-                "Questions of MMLU's test files of {subjects}, {shots}, {}.{}",
+                "Questions of {whose}, {subjects}, {shots}, {}.{}",
                 how(self.keys.template),
                 part(self.keys.limit)
             ),
@@ -544,6 +579,53 @@ mod tests {
                 _ => assert_eq!((right("accuracy"), right("accuracy_stem")), (Some(2), Some(2))),
             }
         }
+    }
+
+    #[test]
+    fn a_folder_without_official_subjects_has_its_own() {
+        let folder = folder(TEST, DEV);
+        for split in ["test", "dev"] {
+            let path = |name: &str| folder.path().join(format!("{split}/{name}_{split}.csv"));
+            fs::rename(path("anatomy"), path("zoo_keeping")).unwrap();
+            fs::copy(path("zoo_keeping"), path("baking")).unwrap();
+        }
+        let open = |keys: serde_json::Value| super::open(folder.path(), keys.as_object().unwrap().clone());
+        let benchmark = open(serde_json::json!({"shots": 1})).unwrap();
+        let ids: Vec<&str> = benchmark.items().iter().map(|item| item.id.as_str()).collect();
+        assert_eq!(ids, ["baking/0", "baking/1", "zoo_keeping/0", "zoo_keeping/1"]);
+        assert!(benchmark.items().iter().all(|item| item.group == "other"));
+        let asked = benchmark.method().asked;
+        assert!(
+            asked.contains("own test files") && asked.contains("2 subjects, none of them MMLU's"),
+            "{asked}"
+        );
+        assert_eq!(open(serde_json::json!({"subjects": ["baking"]})).unwrap().items().len(), 2);
+        let error = open(serde_json::json!({"subjects": ["anatomy"]})).err().unwrap().to_string();
+        assert!(error.contains("no subject `anatomy`") && error.ends_with("baking, zoo_keeping"), "{error}");
+        // Beside an official subject they are none.
+        fs::write(folder.path().join("test/virology_test.csv"), TEST).unwrap();
+        let error = open(serde_json::json!({})).err().unwrap().to_string();
+        assert!(error.contains("abstract_algebra_test.csv"), "{error}");
+        let nothing = tempfile::tempdir().unwrap();
+        let error = |path: &Path| super::open(path, Settings::new()).err().unwrap().to_string();
+        assert!(error(nothing.path()).contains("hint: give the folder that holds `test`"));
+        fs::create_dir(nothing.path().join("test")).unwrap();
+        assert!(error(nothing.path()).contains("there is no SUBJECT_test.csv"));
+    }
+
+    /// The project's own questions, which stand in for MMLU's where these are not there.
+    #[test]
+    fn the_projects_own_questions_are_sixty_and_each_letter_is_right_as_often() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/knowledge");
+        let benchmark = super::open(&folder, Settings::from_iter([("shots".to_owned(), 3.into())])).unwrap();
+        let items = benchmark.items();
+        assert_eq!(items.len(), 60);
+        for place in 0..4 {
+            assert_eq!(items.iter().filter(|item| item.right == [place]).count(), 15);
+        }
+        let texts: std::collections::HashSet<&str> =
+            items.iter().map(|item| item.messages.last().unwrap().content.as_str()).collect();
+        assert_eq!(texts.len(), 60);
     }
 
     #[test]

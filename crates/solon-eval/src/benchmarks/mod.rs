@@ -5,6 +5,7 @@ pub mod hhh;
 pub mod honesty;
 pub mod mmlu;
 pub mod mt_bench;
+pub mod own;
 pub mod safety;
 pub mod truthfulqa;
 pub mod xstest;
@@ -40,6 +41,8 @@ pub struct Known {
     pub about: &'static str,
     /// Its groups of items. Of a benchmark over prompts they are the kinds of prompts it asks.
     pub groups: &'static [Group],
+    /// Its settings that name a file or a folder: what counts of them is the content.
+    pub files: &'static [&'static str],
     /// Opens it.
     pub open: Open,
 }
@@ -54,6 +57,7 @@ pub const ALL: &[Known] = &[
     hhh::KNOWN,
     harmbench::KNOWN,
     mt_bench::KNOWN,
+    own::KNOWN,
 ];
 
 /// The benchmark of this name; the error lists those there are.

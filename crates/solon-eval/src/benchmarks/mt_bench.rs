@@ -26,6 +26,7 @@ pub const KNOWN: Known = Known {
     name: "mt-bench",
     about: "MT-Bench: two-turn conversations, graded by a judge",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 

@@ -24,6 +24,7 @@ pub const KNOWN: Known = Known {
     name: NAME,
     about: "Harmful requests refused, harmless ones answered, and those that only sound harmful",
     groups: &GROUPS,
+    files: &[],
     open: Open::Prompts(open),
 };
 

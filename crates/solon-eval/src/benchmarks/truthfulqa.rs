@@ -22,6 +22,7 @@ pub const KNOWN: Known = Known {
     name: "truthfulqa",
     about: "TruthfulQA, multiple choice: truths against common falsehoods",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 

@@ -2,16 +2,17 @@
 
 use super::{ModelArgs, StageArgs, WeightsArgs};
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use solon_eval::benchmarks;
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// `solon eval`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct EvalArgs {
-    /// The benchmark
-    #[arg(value_parser = benchmark_names())]
+    /// The benchmark, or a file that ends with .toml: a benchmark of your own
+    #[arg(value_parser = BenchmarkParser)]
     pub benchmark: String,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -30,17 +31,17 @@ pub struct EvalArgs {
     /// Where options are scored: put the questions as plain text, without the model's chat template
     #[arg(long)]
     pub no_chat_template: bool,
-    /// mmlu: subjects, separated by commas [default: all 57]
+    /// mmlu: subjects, separated by commas [default: all 57, or all in a folder of your own subjects]
     #[arg(long, value_delimiter = ',')]
     pub subjects: Option<Vec<String>>,
-    /// mmlu: questions with their answers before each question [default: 0]
+    /// mmlu: questions with their answers before each question [default: 0]; toml: so many of its examples [default: all]
     #[arg(long, value_name = "N")]
     pub shots: Option<usize>,
     /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters
     /// [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// harmbench, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
     #[arg(long, value_name = "JUDGE")]
     pub judge: Option<String>,
     /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
@@ -72,10 +73,30 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
-fn benchmark_names() -> PossibleValuesParser {
-    benchmarks::ALL
-        .iter()
-        .map(|known| PossibleValue::new(known.name).help(known.about))
-        .collect::<Vec<_>>()
-        .into()
+/// A name in the list of all, or a file.
+#[derive(Clone)]
+struct BenchmarkParser;
+
+impl TypedValueParser for BenchmarkParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(file) if file.ends_with(".toml") => Ok(file.to_owned()),
+            _ => PossibleValuesParser::from(names()).parse_ref(command, arg, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(names().into_iter()))
+    }
+}
+
+fn names() -> Vec<PossibleValue> {
+    benchmarks::ALL.iter().map(|known| PossibleValue::new(known.name).help(known.about)).collect()
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Runs the benchmark that was asked for.
 pub fn run(args: &EvalArgs) -> Result<()> {
+    let args = &named(args.clone())?;
     let over_prompts = matches!(benchmarks::find(&args.benchmark)?.open, Open::Prompts(_));
     if args.xstest.is_some() && args.benchmark != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
@@ -41,6 +42,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// `eval own.toml` is `eval toml --data own.toml`.
+fn named(mut args: EvalArgs) -> Result<EvalArgs> {
+    if args.benchmark.ends_with(".toml") {
+        if args.data.is_some() {
+            let what = format!("{} is the benchmark's file\nhint: leave --data out", args.benchmark);
+            return Err(UsageError(what).into());
+        }
+        args.data = Some(PathBuf::from(&args.benchmark));
+        args.benchmark = "toml".to_owned();
+    }
+    Ok(args)
 }
 
 /// The stage, with the keys that flags were given for.
