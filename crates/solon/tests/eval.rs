@@ -255,6 +255,44 @@ fn a_second_turn_goes_on_from_the_first_answer() {
     );
 }
 
+/// Against answers of another model the judge is asked twice about each turn, and a file with other answers is another evaluation.
+#[test]
+fn answers_are_compared_with_a_baselines_in_both_orders() {
+    let place = place();
+    std::fs::create_dir_all(place.path("bench/mt_bench/reference_answer")).unwrap();
+    let names = ["pair-v2", "pair-math-v1", "pair-v2-multi-turn", "pair-math-v1-multi-turn"];
+    let template = |name: &str| json!({"name": name, "system_prompt": "Judge.", "prompt_template": "{answer_a}{answer_b}"});
+    place.write("bench/judge_prompts.jsonl", &names.map(template));
+    let turns = ["Name a river.", "Another."];
+    place.write(
+        "bench/mt_bench/question.jsonl",
+        &[json!({"question_id": 1, "category": "writing", "turns": turns})],
+    );
+    place.write("bench/mt_bench/reference_answer/gpt-4.jsonl", &[]);
+    let answers =
+        |text: &str| json!({"question_id": 1, "model_id": "other", "choices": [{"turns": [text, text]}]});
+    place.write("other.jsonl", &[answers("Rhine")]);
+    // A judge that always prefers what it sees first.
+    let (url, asked) = server(|_| (200, "[[A]]"));
+    let words = format!(
+        "eval mt-bench --model model --data bench --against other.jsonl --max-new-tokens 5 --json --run kept \
+         --judge openai:judge@{url}"
+    );
+    let run = || -> Value { serde_json::from_str(&place.run(&words, "").ok().out).unwrap() };
+    let figures = run();
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    assert_eq!((&figures["rule"], &figures["items"]), (&json!("mt-bench-pairwise"), &json!(2)));
+    assert_eq!(
+        (&figures["adjusted_win_rate"], &figures["tie"], &figures["order_decided"], &figures["unjudged"]),
+        (&json!(0.5), &json!(1.0), &json!(1.0), &json!(0.0))
+    );
+    assert_eq!(run(), figures);
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    place.write("other.jsonl", &[answers("Nile")]);
+    run();
+    assert_eq!(asked.load(Ordering::SeqCst), 8);
+}
+
 /// Both forms, without any code: as a file of its own, and as `toml` with its items in a file beside it.
 #[test]
 fn a_benchmark_of_ones_own_is_a_file() {

@@ -54,6 +54,12 @@ pub struct EvalArgs {
     /// mt-bench: the file of reference answers, without its ending [default: gpt-4]
     #[arg(long, value_name = "NAME")]
     pub references: Option<String>,
+    /// mt-bench: compare with these answers of another model, in FastChat's format, in place of grading
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// mt-bench: where a reference is known to be wrong, ask the judge with a corrected one too, and show both scores
+    #[arg(long)]
+    pub corrected_references: bool,
     /// Ask only the first so many items of the whole benchmark [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,

@@ -71,11 +71,16 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         .key("shots", number(args.shots)?)
         .key("format", args.format.clone())
         .key("references", args.references.clone())
+        .key("corrected_references", args.corrected_references.then_some(true))
         .key("judge", args.judge.clone())
         .key("judge_rows", number(args.judge_rows)?)
         .key("limit", number(args.limit.map(NonZeroUsize::get))?);
     let stage = match &args.data {
         Some(data) => stage.file("data", data)?,
+        None => stage,
+    };
+    let stage = match &args.against {
+        Some(answers) => stage.file("against", answers)?,
         None => stage,
     };
     let labels = args.judge_labels.clone().or_else(|| labels_beside(args));
