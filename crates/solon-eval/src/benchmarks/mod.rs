@@ -5,8 +5,10 @@ pub mod hhh;
 pub mod honesty;
 pub mod mmlu;
 pub mod mt_bench;
+pub mod or_bench;
 pub mod own;
 pub mod safety;
+pub mod strong_reject;
 pub mod truthfulqa;
 pub mod xstest;
 
@@ -55,7 +57,9 @@ pub const ALL: &[Known] = &[
     truthfulqa::KNOWN,
     xstest::KNOWN,
     hhh::KNOWN,
+    or_bench::KNOWN,
     harmbench::KNOWN,
+    strong_reject::KNOWN,
     mt_bench::KNOWN,
     own::KNOWN,
 ];

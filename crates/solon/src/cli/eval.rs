@@ -25,7 +25,7 @@ pub struct EvalArgs {
     /// All other benchmarks: the published data file, or its folder
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Largest number of new tokens in an answer [default: 128; harmbench 512, mt-bench 1024]
+    /// Largest number of new tokens in an answer [default: 128; harmbench and strong-reject 512, mt-bench 1024]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Where options are scored: put the questions as plain text, without the model's chat template
@@ -41,19 +41,22 @@ pub struct EvalArgs {
     /// [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// harmbench, strong-reject, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
     #[arg(long, value_name = "JUDGE")]
     pub judge: Option<String>,
-    /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
+    /// With a judge: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
     /// answers [default: the first of the two folders above --data that holds one; else it is not measured]
     #[arg(long, value_name = "FOLDER")]
     pub judge_labels: Option<PathBuf>,
-    /// harmbench, mt-bench: labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
+    /// With a judge: labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
     #[arg(long, value_name = "N")]
     pub judge_rows: Option<usize>,
     /// mt-bench: the file of reference answers, without its ending [default: gpt-4]
     #[arg(long, value_name = "NAME")]
     pub references: Option<String>,
+    /// harmbench: a JSON list of jailbreaks, in which each behaviour is asked for, in place of asking directly
+    #[arg(long, value_name = "FILE")]
+    pub templates: Option<PathBuf>,
     /// mt-bench: compare with these answers of another model, in FastChat's format, in place of grading
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,

@@ -79,10 +79,11 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         Some(data) => stage.file("data", data)?,
         None => stage,
     };
-    let stage = match &args.against {
-        Some(answers) => stage.file("against", answers)?,
-        None => stage,
-    };
+    let files = [("against", &args.against), ("templates", &args.templates)];
+    let stage = files.into_iter().try_fold(stage, |stage, (key, file)| match file {
+        Some(file) => stage.file(key, file),
+        None => Ok(stage),
+    })?;
     let labels = args.judge_labels.clone().or_else(|| labels_beside(args));
     let stage = match &labels {
         Some(labels) => stage.file("judge_labels", labels)?,
