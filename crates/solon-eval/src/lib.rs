@@ -9,6 +9,7 @@
 pub mod agreement;
 pub mod benchmark;
 pub mod benchmarks;
+mod bleu;
 pub mod compare;
 pub mod degenerate;
 pub mod deliver;
@@ -18,6 +19,7 @@ pub mod judge;
 pub mod leak;
 mod options;
 pub mod refusal;
+mod rouge;
 mod sentences;
 mod subject;
 pub mod summary;

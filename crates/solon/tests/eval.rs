@@ -256,6 +256,21 @@ fn a_second_turn_goes_on_from_the_first_answer() {
 }
 
 #[test]
+fn written_answers_are_compared_with_references_and_letters() {
+    let place = place();
+    let truths = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n\
+        x,Food,Is it so?,y,Yes; It is so,No,z\nx,Law,Is it not?,y,No,Yes,z\n";
+    std::fs::write(place.path("TruthfulQA.csv"), truths).unwrap();
+    let words = "eval truthfulqa-gen --model model --data TruthfulQA.csv --max-new-tokens 6 --json";
+    let figures: Value = serde_json::from_str(&place.run(words, "").ok().out).unwrap();
+    assert_eq!((&figures["items"], &figures["figures"]["rougeL_diff"]["count"]), (&json!(2), &json!(2)));
+    let words = "eval mmlu --model model --data mmlu --subjects anatomy --format generative --shots 1 --json --samples s.jsonl";
+    let figures: Value = serde_json::from_str(&place.run(words, "").ok().out).unwrap();
+    assert_eq!((&figures["rule"], &figures["items"]), (&json!("mmlu_generative"), &json!(5)));
+    assert!(rows(&place.read("s.jsonl"))[0]["answer"].is_string());
+}
+
+#[test]
 fn jailbreaks_rubric_and_over_refusal_run_to_their_end() {
     let place = place();
     let behaviours = "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n\

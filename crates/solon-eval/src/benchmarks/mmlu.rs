@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use super::{Known, Open, Settings, first, how, option, part, read};
 use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method};
+use crate::degenerate::fault;
 use crate::error::EvalError;
 use crate::options::{best, best_by_length, outcomes};
-use solon_records::Message;
+use solon_records::{Message, SamplingSettings};
 
 /// The benchmark in the list of all.
 pub const KNOWN: Known = Known {
@@ -123,6 +124,21 @@ const MEASURES: [Measure; 7] = [
 ];
 const PLAIN: usize = 6;
 
+/// Those of [`Format::Generative`].
+const WRITTEN: [Measure; 8] = [
+    MEASURES[0],
+    MEASURES[1],
+    MEASURES[2],
+    MEASURES[3],
+    MEASURES[4],
+    super::REPETITION,
+    super::EMPTY,
+    super::TRUNCATED,
+];
+
+/// The harness writes up to 256 tokens; a first line that is a letter ends long before.
+const LETTER_TOKENS: usize = 16;
+
 const fn accuracy(
     key: &'static str,
     title: &'static str,
@@ -143,6 +159,9 @@ enum Format {
     Continuation,
     /// The same, log-probs divided by the choices' characters (lighteval, `mmlu_cf`).
     Cloze,
+    /// As for letters, but the model writes, and its first line has to be the letter (lm-evaluation-harness,
+    /// `mmlu_generative`).
+    Generative,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +204,11 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
         let reason = "format = \"cloze\" is asked without examples\nhint: leave `shots` out".to_owned();
         return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason });
     }
+    if keys.format == Format::Generative && !keys.template {
+        let reason =
+            "format = \"generative\" is asked in the model's chat template\nhint: leave `template` out";
+        return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason: reason.to_owned() });
+    }
     let known = subjects(folder)?;
     if let Some(unknown) = keys.subjects.iter().find(|name| !known.iter().any(|(known, _)| known == *name)) {
         let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
@@ -222,7 +246,7 @@ impl Format {
     fn introduction(self, subject: &str) -> String {
         let subject = subject.replace('_', " ");
         match self {
-            Self::Letters => {
+            Self::Letters | Self::Generative => {
                 format!("The following are multiple choice questions (with answers) about {subject}.\n\n")
             }
             Self::Continuation => format!("The following are questions (with answers) about {subject}.\n\n"),
@@ -233,7 +257,9 @@ impl Format {
     /// A question up to its answer.
     fn question(self, Question { question, choices: [a, b, c, d], .. }: &Question) -> String {
         match self {
-            Self::Letters => format!("{}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:", question.trim()),
+            Self::Letters | Self::Generative => {
+                format!("{}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:", question.trim())
+            }
             Self::Continuation => format!("Question: {}\nAnswer:", question.trim()),
             Self::Cloze => format!("Question: {question}\nAnswer:"),
         }
@@ -265,7 +291,7 @@ impl Format {
     /// The right answer.
     fn answer(self, question: &Question) -> &str {
         match self {
-            Self::Letters => LETTERS[question.answer],
+            Self::Letters | Self::Generative => LETTERS[question.answer],
             Self::Continuation | Self::Cloze => &question.choices[question.answer],
         }
     }
@@ -273,6 +299,7 @@ impl Format {
     /// What is scored after the context.
     fn options(self, question: &Question, template: bool) -> Vec<String> {
         let choices = match self {
+            Self::Generative => return Vec::new(),
             Self::Letters => LETTERS.map(str::to_owned),
             Self::Continuation | Self::Cloze => question.choices.clone(),
         };
@@ -359,6 +386,26 @@ fn questions(folder: &Path, split: &str, subject: &str) -> Result<Vec<Question>,
     Ok(questions)
 }
 
+/// An answer's first line as the harness compares it: without white space around it, in lower case, without punctuation.
+fn first_line(answer: &str) -> String {
+    let line = answer.split('\n').next().unwrap_or_default().trim().to_lowercase();
+    line.chars().filter(|c| !c.is_ascii_punctuation()).collect()
+}
+
+impl Mmlu {
+    /// Judges a written answer.
+    fn written(&self, item: &Item, answer: &Answer) -> Judgement {
+        let line = first_line(&answer.text);
+        let right = item.right.iter().any(|place| LETTERS[*place].to_lowercase() == line);
+        let fault = fault(&answer.text);
+        let mut outcomes = super::text_outcomes(fault, answer);
+        let covered = MEASURES[..PLAIN - 1].iter().filter(|measure| measure.covers(item.group));
+        outcomes.extend(covered.map(|measure| (measure.key.to_owned(), right.into())));
+        let verdict = if right { "right" } else { "wrong" };
+        Judgement { verdict: verdict.to_owned(), fault, outcomes }
+    }
+}
+
 impl Benchmark for Mmlu {
     fn name(&self) -> &'static str {
         KNOWN.name
@@ -369,13 +416,19 @@ impl Benchmark for Mmlu {
     }
 
     fn ask(&self) -> Ask {
-        Ask::Choose { template: self.keys.template }
+        match self.keys.format {
+            Format::Generative => Ask::Generate(SamplingSettings::greedy(LETTER_TOKENS)),
+            _ => Ask::Choose { template: self.keys.template },
+        }
     }
 
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement {
+        if self.keys.format == Format::Generative {
+            return self.written(item, answer);
+        }
         let by_length = best_by_length(item, answer);
         let chosen = match self.keys.format {
-            Format::Letters | Format::Continuation => best(answer),
+            Format::Letters | Format::Continuation | Format::Generative => best(answer),
             Format::Cloze => by_length,
         };
         let right = |choice: Option<usize>| choice.is_some_and(|choice| item.right.contains(&choice));
@@ -393,6 +446,7 @@ impl Benchmark for Mmlu {
         match self.keys.format {
             Format::Continuation => &MEASURES,
             Format::Letters | Format::Cloze => &MEASURES[..PLAIN],
+            Format::Generative => &WRITTEN,
         }
     }
 
@@ -405,6 +459,7 @@ impl Benchmark for Mmlu {
             Format::Letters => "mmlu",
             Format::Continuation => "mmlu_continuation",
             Format::Cloze => "mmlu_cf",
+            Format::Generative => "mmlu_generative",
         }
     }
 
@@ -441,6 +496,10 @@ impl Benchmark for Mmlu {
                 Format::Cloze => {
                     "The answer is the text with the highest log-prob for each of its characters, as in lighteval's \
                      `mmlu_cf`."
+                }
+                Format::Generative => {
+                    "The first line of the answer has to be the letter alone, whatever its case and punctuation, as in \
+                     lm-evaluation-harness's `mmlu_generative`."
                 }
             }
             .to_owned(),
@@ -579,6 +638,33 @@ mod tests {
                 _ => assert_eq!((right("accuracy"), right("accuracy_stem")), (Some(2), Some(2))),
             }
         }
+    }
+
+    /// The harness's filters, then its `exact_match`.
+    #[test]
+    fn a_written_answer_is_right_where_its_first_line_is_the_letter() {
+        let folder = folder(TEST, DEV);
+        let benchmark = opened(&folder, serde_json::json!({"format": "generative", "shots": 1}));
+        describes_itself_consistently(&KNOWN, &*benchmark);
+        assert_eq!(benchmark.ask(), Ask::Generate(SamplingSettings::greedy(16)));
+        let item = &benchmark.items()[0];
+        assert!(item.options.is_empty() && item.messages.len() == 4);
+        for (text, right) in [
+            ("A", true),
+            (" (a). ", true),
+            ("A\nB", true),
+            ("\nA", false),
+            ("A. The femur", false),
+            ("B", false),
+            ("", false),
+        ] {
+            let judged = benchmark.judge(item, &Answer::written(text.to_owned(), false));
+            assert_eq!(judged.outcomes["accuracy"], right.into(), "{text:?}");
+            assert_eq!(judged.outcomes["accuracy_stem"], right.into());
+        }
+        let keys = settings(serde_json::json!({"format": "generative", "template": false}));
+        let error = open(folder.path(), keys).err().unwrap().to_string();
+        assert!(error.contains("hint: leave `template` out"), "{error}");
     }
 
     #[test]

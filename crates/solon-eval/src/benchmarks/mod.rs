@@ -10,6 +10,7 @@ pub mod own;
 pub mod safety;
 pub mod strong_reject;
 pub mod truthfulqa;
+pub mod truthfulqa_gen;
 pub mod xstest;
 
 use std::collections::{BTreeMap, HashSet};
@@ -55,6 +56,7 @@ pub const ALL: &[Known] = &[
     honesty::KNOWN,
     mmlu::KNOWN,
     truthfulqa::KNOWN,
+    truthfulqa_gen::KNOWN,
     xstest::KNOWN,
     hhh::KNOWN,
     or_bench::KNOWN,

@@ -25,7 +25,7 @@ pub struct EvalArgs {
     /// All other benchmarks: the published data file, or its folder
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Largest number of new tokens in an answer [default: 128; harmbench and strong-reject 512, mt-bench 1024]
+    /// Largest number of new tokens in an answer [default: 128; truthfulqa-gen 256, harmbench and strong-reject 512, mt-bench 1024]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Where options are scored: put the questions as plain text, without the model's chat template
@@ -37,8 +37,8 @@ pub struct EvalArgs {
     /// mmlu: questions with their answers before each question [default: 0]; toml: so many of its examples [default: all]
     #[arg(long, value_name = "N")]
     pub shots: Option<usize>,
-    /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters
-    /// [default: letters]
+    /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters;
+    /// `generative` lets the model write the letter [default: letters]
     #[arg(long)]
     pub format: Option<String>,
     /// harmbench, strong-reject, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY)
