@@ -268,6 +268,17 @@ fn written_answers_are_compared_with_references_and_letters() {
     let figures: Value = serde_json::from_str(&place.run(words, "").ok().out).unwrap();
     assert_eq!((&figures["rule"], &figures["items"]), (&json!("mmlu_generative"), &json!(5)));
     assert!(rows(&place.read("s.jsonl"))[0]["answer"].is_string());
+    let row = |key: usize, name: &str, kwargs: Value| json!({"key": key, "prompt": "Write.", "instruction_id_list": [name], "kwargs": [kwargs]});
+    let few = json!({"num_words": 2, "relation": "less than"});
+    let many = json!({"num_words": 900, "relation": "less than"});
+    let name = "length_constraints:number_words";
+    place.write("input_data.jsonl", &[row(1, name, few), row(2, name, many)]);
+    let words = "eval ifeval --model model --data input_data.jsonl --max-new-tokens 8 --json";
+    let figures: Value = serde_json::from_str(&place.run(words, "").ok().out).unwrap();
+    assert_eq!(figures["items"], 2);
+    assert!(
+        figures["instruction_strict"].as_f64().unwrap() <= figures["instruction_loose"].as_f64().unwrap()
+    );
 }
 
 #[test]

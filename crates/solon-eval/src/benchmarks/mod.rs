@@ -3,6 +3,7 @@
 pub mod harmbench;
 pub mod hhh;
 pub mod honesty;
+pub mod ifeval;
 pub mod mmlu;
 pub mod mt_bench;
 pub mod or_bench;
@@ -57,6 +58,7 @@ pub const ALL: &[Known] = &[
     mmlu::KNOWN,
     truthfulqa::KNOWN,
     truthfulqa_gen::KNOWN,
+    ifeval::KNOWN,
     xstest::KNOWN,
     hhh::KNOWN,
     or_bench::KNOWN,

@@ -25,7 +25,7 @@ pub struct EvalArgs {
     /// All other benchmarks: the published data file, or its folder
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Largest number of new tokens in an answer [default: 128; truthfulqa-gen 256, harmbench and strong-reject 512, mt-bench 1024]
+    /// Largest number of new tokens in an answer [default: 128; truthfulqa-gen 256, harmbench and strong-reject 512, mt-bench 1024, ifeval 1280]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Where options are scored: put the questions as plain text, without the model's chat template
