@@ -13,6 +13,7 @@ mod bleu;
 pub mod compare;
 pub mod degenerate;
 pub mod deliver;
+pub mod diversity;
 pub mod error;
 pub mod fabrication;
 pub mod judge;
@@ -32,6 +33,7 @@ pub use benchmark::{
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose, score};
+pub use diversity::Diversity;
 pub use error::EvalError;
 pub use fabrication::{candid, disclaims};
 pub use leak::leaks;

@@ -307,6 +307,33 @@ fn jailbreaks_rubric_and_over_refusal_run_to_their_end() {
     assert!(shown.contains("over-refusal (all answers)") && shown.contains("crime"), "{shown}");
 }
 
+/// By the definition: the log-probs of all tokens of a text after the start of a text.
+#[test]
+fn the_perplexity_of_a_text_is_that_of_its_tokens() {
+    let place = place();
+    let text = "The river runs slowly. People sit on its banks.";
+    std::fs::write(place.path("text.txt"), text).unwrap();
+    let words = "eval perplexity --model model --data text.txt --precision f32 --json";
+    let figures: Value = serde_json::from_str(&place.run(words, "").ok().out).unwrap();
+    assert_eq!((&figures["items"], &figures["figures"]["bits_per_byte"]["count"]), (&json!(1), &json!(1)));
+    assert!(figures.get("diversity").is_none());
+    let model = open(&place);
+    let mut prompt = vec![model.text.bos().or(model.text.eos()).unwrap()];
+    let mut ids = model.text.encode(text).unwrap();
+    // The context is empty, so the model's own start, where it has one, is not doubled.
+    if ids[0] == prompt[0] {
+        prompt = vec![ids.remove(0)];
+    }
+    let item = ScoreItem { prompt, completions: vec![ids] };
+    let nats: f64 =
+        -model.engine(None).score(&[item], 1.0, &mut |_| {})[0][0].iter().map(|x| f64::from(*x)).sum::<f64>();
+    let close = |key: &str, expected: f64| (figures[key].as_f64().unwrap() - expected).abs() < 1e-9;
+    assert!(close("bits_per_byte", nats / text.len() as f64 / std::f64::consts::LN_2), "{figures}");
+    assert!(close("nats_per_word", nats / 9.0), "{figures}");
+    let shown = place.run("eval perplexity --model model --data text.txt --set window=10", "").ok().out;
+    assert!(shown.contains("bits per byte (all answers)"), "{shown}");
+}
+
 /// Against answers of another model the judge is asked twice about each turn, and a file with other answers is another evaluation.
 #[test]
 fn answers_are_compared_with_a_baselines_in_both_orders() {

@@ -8,6 +8,7 @@ pub mod mmlu;
 pub mod mt_bench;
 pub mod or_bench;
 pub mod own;
+pub mod perplexity;
 pub mod safety;
 pub mod strong_reject;
 pub mod truthfulqa;
@@ -65,6 +66,7 @@ pub const ALL: &[Known] = &[
     harmbench::KNOWN,
     strong_reject::KNOWN,
     mt_bench::KNOWN,
+    perplexity::KNOWN,
     own::KNOWN,
 ];
 

@@ -349,7 +349,7 @@ pub(crate) mod tests {
         assert_eq!((&rate["count"], &rate["total"], &rate["rate"]), (&2.into(), &4.into(), &0.5.into()));
 
         let whole = serde_json::to_value(&summary).unwrap();
-        expected.extend(["by_category", "items"]);
+        expected.extend(["by_category", "diversity", "items"]);
         expected.sort_unstable();
         assert_eq!(keys(&whole), expected);
         let category = &whole["by_category"][0];

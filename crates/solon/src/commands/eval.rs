@@ -130,6 +130,9 @@ fn fractions(summary: &Summary) -> Value {
         figures.clone().map(|(key, figure)| (key.to_owned(), json!(figure.value()))).collect();
     all.insert("rule".to_owned(), json!(summary.figures.rule));
     all.insert("items".to_owned(), json!(summary.items.len()));
+    if let Some(diversity) = &summary.diversity {
+        all.insert("diversity".to_owned(), json!(diversity));
+    }
     if let Some(judge) = &summary.judge {
         all.insert("judge".to_owned(), json!(judge));
     }
