@@ -399,8 +399,10 @@ fn a_benchmark_of_ones_own_is_a_file() {
     std::fs::write(place.path("open.toml"), open).unwrap();
     let shown = place.run("eval open.toml --model model --judge local:model", "").ok().out;
     assert!(shown.contains("score (all answers)") && shown.contains("from 1 to 10"), "{shown}");
+    std::fs::write(place.path("alone.toml"), "name = \"Alone\"\nitems = \"away.csv\"\n").unwrap();
     for (words, code, parts) in [
         ("open.toml", 2, &["toml needs a judge"][..]),
+        ("alone.toml", 1, &["cannot read", "away.csv: No such file"]),
         ("choice.toml --judge local:model", 2, &["toml is judged by a rule"]),
         ("choice.toml --data mmlu", 2, &["leave --data out"]),
         ("gone.toml", 1, &["no file", "gone.toml"]),

@@ -93,8 +93,9 @@ pub fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Source>
 /// Reads the file or folder of a benchmark, or nothing.
 pub fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
-    // What a description's items lie in is a part of it.
-    let files = [Some(path.clone()), own::beside(&path)].into_iter().flatten();
+    // What a description's items lie in is a part of it. Where that file is not there, the benchmark says so when it is opened.
+    let beside = own::beside(&path).filter(|beside| beside.is_file());
+    let files = [Some(path.clone()), beside].into_iter().flatten();
     let hashes = files.map(|file| data_hash(&file)).collect::<anyhow::Result<Vec<_>>>();
     let hashes = hashes.map_err(|error| D::Error::custom(format!("{error:#}")))?;
     Ok(Some(Source { path, sha256: hashes.join(" ") }))
