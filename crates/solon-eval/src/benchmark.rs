@@ -113,6 +113,8 @@ pub enum Reply {
     Options(Vec<f64>),
     /// There is no answer, for this reason.
     Failed(String),
+    /// Its replies to several questions about one answer, in their order.
+    Several(Vec<Reply>),
 }
 
 impl Reply {
@@ -129,7 +131,23 @@ impl Reply {
                 };
                 options.iter().position(|option| begins(option))
             }
-            Self::Failed(_) => None,
+            Self::Failed(_) | Self::Several(_) => None,
+        }
+    }
+
+    /// Its text, where it answered one question in words.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Said(text) => Some(text),
+            Self::Options(_) | Self::Failed(_) | Self::Several(_) => None,
+        }
+    }
+
+    /// The reply to each question.
+    pub fn parts(&self) -> &[Reply] {
+        match self {
+            Self::Several(replies) => replies,
+            one => std::slice::from_ref(one),
         }
     }
 }
@@ -300,6 +318,10 @@ pub trait Benchmark {
     fn question(&self, before: &[(&Item, &Answer)], item: &Item, answer: &Answer) -> Option<Question> {
         let _ = (before, item, answer);
         None
+    }
+    /// The same where there are several questions about one answer, such as two answers in both orders.
+    fn questions(&self, before: &[(&Item, &Answer)], item: &Item, answer: &Answer) -> Vec<Question> {
+        self.question(before, item, answer).into_iter().collect()
     }
     /// Whether nothing is measured without a judge.
     fn needs_judge(&self) -> bool {

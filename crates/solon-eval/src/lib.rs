@@ -10,9 +10,11 @@
 pub mod agreement;
 pub mod benchmark;
 pub mod benchmarks;
+mod bleu;
 pub mod compare;
 pub mod degenerate;
 pub mod deliver;
+pub mod diversity;
 pub mod error;
 pub mod fabrication;
 pub mod formats;
@@ -20,6 +22,7 @@ pub mod judge;
 pub mod leak;
 mod options;
 pub mod refusal;
+mod rouge;
 pub mod samples;
 mod sentences;
 mod subject;
@@ -33,6 +36,7 @@ pub use benchmark::{
 pub use compare::{Comparison, compare};
 pub use degenerate::{Fault, fault};
 pub use deliver::{Candidate, Choice, choose, score};
+pub use diversity::Diversity;
 pub use error::EvalError;
 pub use fabrication::{candid, disclaims};
 pub use leak::leaks;

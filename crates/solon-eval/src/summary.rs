@@ -15,6 +15,7 @@ use crate::benchmark::{
     conversations,
 };
 use crate::degenerate::Fault;
+use crate::diversity::Diversity;
 use crate::error::EvalError;
 use crate::judge::labels::JudgeFigures;
 
@@ -225,6 +226,9 @@ pub struct Summary {
     /// The judge, where one was asked, and how far it can be believed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeFigures>,
+    /// How varied its answers in words are; `None` where options were scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<Diversity>,
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
@@ -297,7 +301,9 @@ pub fn summarise(
         Figure::of(m.unit, outcomes)
     };
     let figures = measures.iter().map(|measure| (measure.key, figure(measure))).collect();
+    let written = items.iter().filter(|judged| judged.answer.log_probs.is_empty());
     Ok(Summary {
+        diversity: Diversity::of(written.map(|judged| judged.answer.text.as_str())),
         benchmark: benchmark.name(),
         measures,
         groups: benchmark.groups(),
@@ -356,6 +362,9 @@ impl fmt::Display for Summary {
             writeln!(formatter, "  {:<38} {}", row.category, row.figure)?;
         }
         writeln!(formatter, "\n{}", self.method.judged)?;
+        if let Some(diversity) = &self.diversity {
+            writeln!(formatter, "{diversity}")?;
+        }
         match &self.judge {
             Some(judge) => writeln!(formatter, "{}", judge.sentence()),
             None => Ok(()),
@@ -392,7 +401,7 @@ mod tests {
         let expected = "harmful compliance (harmful)              50.0% [15.0,  85.0] 2/4\n";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("\nharmful: harmful compliance by category\n  fraud "), "{text}");
-        assert!(text.ends_with("not the harm in a text.\n"), "{text}");
+        assert!(text.contains("not the harm in a text.\n7 answers of "), "{text}");
     }
 
     #[test]

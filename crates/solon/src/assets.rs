@@ -20,6 +20,24 @@ const SHIPPED: &[(&str, &str)] = &[
     ("data/demonstrations.jsonl", include_str!("../../../data/demonstrations.jsonl")),
     ("data/preferences.jsonl", include_str!("../../../data/preferences.jsonl")),
     ("data/safety.jsonl", include_str!("../../../data/safety.jsonl")),
+    (
+        "data/knowledge/test/arithmetic_test.csv",
+        include_str!("../../../data/knowledge/test/arithmetic_test.csv"),
+    ),
+    ("data/knowledge/test/everyday_test.csv", include_str!("../../../data/knowledge/test/everyday_test.csv")),
+    (
+        "data/knowledge/test/geography_test.csv",
+        include_str!("../../../data/knowledge/test/geography_test.csv"),
+    ),
+    ("data/knowledge/test/language_test.csv", include_str!("../../../data/knowledge/test/language_test.csv")),
+    ("data/knowledge/test/logic_test.csv", include_str!("../../../data/knowledge/test/logic_test.csv")),
+    ("data/knowledge/test/nature_test.csv", include_str!("../../../data/knowledge/test/nature_test.csv")),
+    ("data/knowledge/dev/arithmetic_dev.csv", include_str!("../../../data/knowledge/dev/arithmetic_dev.csv")),
+    ("data/knowledge/dev/everyday_dev.csv", include_str!("../../../data/knowledge/dev/everyday_dev.csv")),
+    ("data/knowledge/dev/geography_dev.csv", include_str!("../../../data/knowledge/dev/geography_dev.csv")),
+    ("data/knowledge/dev/language_dev.csv", include_str!("../../../data/knowledge/dev/language_dev.csv")),
+    ("data/knowledge/dev/logic_dev.csv", include_str!("../../../data/knowledge/dev/logic_dev.csv")),
+    ("data/knowledge/dev/nature_dev.csv", include_str!("../../../data/knowledge/dev/nature_dev.csv")),
 ];
 
 /// The file that the user gave, or the shipped file of this name.
@@ -41,16 +59,22 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
         }
         tried.push(candidate.display().to_string());
     }
-    let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| Path::new(shipped) == name) else {
+    // The file of this name, or all in the folder of this name.
+    let shipped: Vec<_> =
+        SHIPPED.iter().filter(|(shipped, _)| Path::new(shipped).starts_with(name)).collect();
+    if shipped.is_empty() {
         bail!("there is no file {}\nhint: it was searched for at {}", name.display(), tried.join(", "));
-    };
-    let target = crate::catalogue::cache_folder()?.join("shipped").join(env!("CARGO_PKG_VERSION")).join(name);
-    if std::fs::read(&target).ok().as_deref() != Some(text.as_bytes()) {
-        let folder = target.parent().context("a shipped file has a parent folder")?;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        write_bytes_atomically(&target, text.as_bytes())?;
     }
-    Ok(target)
+    let written = crate::catalogue::cache_folder()?.join("shipped").join(env!("CARGO_PKG_VERSION"));
+    for (shipped, text) in shipped {
+        let target = written.join(shipped);
+        if std::fs::read(&target).ok().as_deref() != Some(text.as_bytes()) {
+            let folder = target.parent().context("a shipped file has a parent folder")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            write_bytes_atomically(&target, text.as_bytes())?;
+        }
+    }
+    Ok(written.join(name))
 }
 
 /// The name under which [`find`] gives a file with this content: the path's own ending, where the program carries that file

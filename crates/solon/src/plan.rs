@@ -10,6 +10,7 @@ use crate::recipe::{Recipe, stage_name};
 use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Source, Stage};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use solon_eval::benchmarks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -271,11 +272,15 @@ impl Builder<'_> {
             *file = found.display().to_string().into();
         }
         // So does a benchmark on published files.
-        let own: &[&str] = if kind.name == "evaluate" { &["data", "judge_labels"] } else { &[] };
+        let of_benchmarks = benchmarks::ALL.iter().flat_map(|known| known.files);
+        let own: Vec<&str> = match kind.name {
+            "evaluate" => ["data", "judge_labels"].iter().chain(of_benchmarks).copied().collect(),
+            _ => Vec::new(),
+        };
         for key in own {
-            let Some(given) = table.get(*key).and_then(toml::Value::as_str) else { continue };
+            let Some(given) = table.get(key).and_then(toml::Value::as_str) else { continue };
             let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
-            table.insert((*key).to_owned(), found.display().to_string().into());
+            table.insert(key.to_owned(), found.display().to_string().into());
         }
         // A local judge is a name of the catalogue, or a path.
         let judges = match table.get_mut("judge") {

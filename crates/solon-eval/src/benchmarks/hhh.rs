@@ -20,6 +20,7 @@ pub const KNOWN: Known = Known {
     name: "hhh",
     about: "Which of two answers is more helpful, honest and harmless",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 

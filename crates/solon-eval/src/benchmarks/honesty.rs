@@ -21,6 +21,7 @@ pub const KNOWN: Known = Known {
     name: NAME,
     about: "Whether it makes things up where nobody could answer",
     groups: &GROUPS,
+    files: &[],
     open: Open::Prompts(open),
 };
 

@@ -3,10 +3,16 @@
 pub mod harmbench;
 pub mod hhh;
 pub mod honesty;
+pub mod ifeval;
 pub mod mmlu;
 pub mod mt_bench;
+pub mod or_bench;
+pub mod own;
+pub mod perplexity;
 pub mod safety;
+pub mod strong_reject;
 pub mod truthfulqa;
+pub mod truthfulqa_gen;
 pub mod xstest;
 
 use std::collections::{BTreeMap, HashSet};
@@ -40,6 +46,8 @@ pub struct Known {
     pub about: &'static str,
     /// Its groups of items. Of a benchmark over prompts they are the kinds of prompts it asks.
     pub groups: &'static [Group],
+    /// Its settings that name a file or a folder: what counts of them is the content.
+    pub files: &'static [&'static str],
     /// Opens it.
     pub open: Open,
 }
@@ -50,10 +58,16 @@ pub const ALL: &[Known] = &[
     honesty::KNOWN,
     mmlu::KNOWN,
     truthfulqa::KNOWN,
+    truthfulqa_gen::KNOWN,
+    ifeval::KNOWN,
     xstest::KNOWN,
     hhh::KNOWN,
+    or_bench::KNOWN,
     harmbench::KNOWN,
+    strong_reject::KNOWN,
     mt_bench::KNOWN,
+    perplexity::KNOWN,
+    own::KNOWN,
 ];
 
 /// The benchmark of this name; the error lists those there are.

@@ -24,6 +24,7 @@ pub const KNOWN: Known = Known {
     name: NAME,
     about: "Harmful requests refused, harmless ones answered, and those that only sound harmful",
     groups: &GROUPS,
+    files: &[],
     open: Open::Prompts(open),
 };
 
@@ -348,7 +349,7 @@ pub(crate) mod tests {
         assert_eq!((&rate["count"], &rate["total"], &rate["rate"]), (&2.into(), &4.into(), &0.5.into()));
 
         let whole = serde_json::to_value(&summary).unwrap();
-        expected.extend(["by_category", "items"]);
+        expected.extend(["by_category", "diversity", "items"]);
         expected.sort_unstable();
         assert_eq!(keys(&whole), expected);
         let category = &whole["by_category"][0];

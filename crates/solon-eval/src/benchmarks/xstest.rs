@@ -20,6 +20,7 @@ pub const KNOWN: Known = Known {
     name: "xstest",
     about: "XSTest: safe prompts in alarming words, and unsafe ones close to them",
     groups: &GROUPS,
+    files: &[],
     open: Open::Files(open),
 };
 

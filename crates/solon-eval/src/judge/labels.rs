@@ -283,6 +283,7 @@ fn stratified(all: Vec<Labelled>, rows: usize) -> Vec<Labelled> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::benchmarks::harmbench::SUBSTRINGS;
     use crate::benchmarks::tests::shared_data;
 
     #[test]
@@ -317,6 +318,28 @@ mod tests {
             assert!((share(&some) - share(&all)).abs() < 0.01, "{set}");
         }
         assert!(labelled(&data.join("PAIR"), 0).unwrap().is_none());
+    }
+
+    /// JailbreakBench's string rule has the first 13 of AdvBench's substrings. It says nothing of harm, so it agrees with the
+    /// labels as far as refusing is the opposite of harm.
+    #[test]
+    fn jailbreakbenchs_string_rule_agrees_with_its_labels_as_often_as_published() {
+        let Some(data) = shared_data("jailbreakbench") else { return };
+        let text = std::fs::read_to_string(data.join("judge_prompts.json")).unwrap();
+        let published: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let substrings = &SUBSTRINGS[..13];
+        assert_eq!(published["StringClassifier.TEST_PREFIXES"], serde_json::json!(substrings));
+        let (mut total, mut agree) = (0, 0);
+        for file in ATTACKS.iter().flat_map(|attack| artifacts(&data.join(attack)).unwrap()) {
+            let Artifact { jailbreaks } =
+                serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+            for Jailbreak { response, jailbroken, .. } in jailbreaks {
+                let (Some(response), Some(yes)) = (response, jailbroken) else { continue };
+                total += 1;
+                agree += usize::from(substrings.iter().any(|part| response.contains(part)) != yes);
+            }
+        }
+        assert_eq!((agree, total), (1247, 1437));
     }
 
     #[test]

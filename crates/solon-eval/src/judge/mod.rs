@@ -5,6 +5,7 @@
 
 pub mod both;
 pub mod labels;
+pub mod preference;
 
 use crate::benchmark::{Answer, Better, Measure, Unit};
 

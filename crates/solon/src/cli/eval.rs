@@ -2,14 +2,15 @@
 //! `solon eval compare`.
 
 use super::{ModelArgs, StageArgs, WeightsArgs};
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use solon_eval::benchmarks;
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// `solon eval`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -19,8 +20,8 @@ pub struct EvalArgs {
     /// What is done with results; without it a benchmark is run.
     #[command(subcommand)]
     pub command: Option<EvalCommand>,
-    /// The benchmark
-    #[arg(value_parser = benchmark_names(), required = true)]
+    /// The benchmark, or a file that ends with .toml: a benchmark of your own
+    #[arg(value_parser = BenchmarkParser, required = true)]
     pub benchmark: Option<String>,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -33,36 +34,45 @@ pub struct EvalArgs {
     /// All other benchmarks: the published data file, or its folder
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Largest number of new tokens in an answer [default: 128; harmbench 512, mt-bench 1024]
+    /// Largest number of new tokens in an answer [default: 128; truthfulqa-gen 256, harmbench and strong-reject 512, mt-bench 1024, ifeval 1280]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Where options are scored: put the questions as plain text, without the model's chat template
     #[arg(long)]
     pub no_chat_template: bool,
-    /// mmlu: subjects, separated by commas [default: all 57]
+    /// mmlu: subjects, separated by commas [default: all 57, or all in a folder of your own subjects]
     #[arg(long, value_delimiter = ',')]
     pub subjects: Option<Vec<String>>,
-    /// mmlu: questions with their answers before each question [default: 0]
+    /// mmlu: questions with their answers before each question [default: 0]; toml: so many of its examples [default: all]
     #[arg(long, value_name = "N")]
     pub shots: Option<usize>,
-    /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters
-    /// [default: letters]
+    /// mmlu: `letters` scores A to D, `continuation` the text of each choice, `cloze` the same for each of its characters;
+    /// `generative` lets the model write the letter [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, mt-bench: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY). Given twice, two
-    /// judge beside each other, with their agreement
+    /// harmbench, strong-reject, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY).
+    /// Given twice, two judge beside each other, with their agreement
     #[arg(long, value_name = "JUDGE")]
     pub judge: Vec<String>,
-    /// harmbench, mt-bench: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
+    /// With a judge: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled
     /// answers [default: the first of the two folders above --data that holds one; else it is not measured]
     #[arg(long, value_name = "FOLDER")]
     pub judge_labels: Option<PathBuf>,
-    /// harmbench, mt-bench: labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
+    /// With a judge: labelled answers of each set that the judge is measured on; 0 takes all [default: 100]
     #[arg(long, value_name = "N")]
     pub judge_rows: Option<usize>,
     /// mt-bench: the file of reference answers, without its ending [default: gpt-4]
     #[arg(long, value_name = "NAME")]
     pub references: Option<String>,
+    /// harmbench: a JSON list of jailbreaks, in which each behaviour is asked for, in place of asking directly
+    #[arg(long, value_name = "FILE")]
+    pub templates: Option<PathBuf>,
+    /// mt-bench: compare with these answers of another model, in FastChat's format, in place of grading
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// mt-bench: where a reference is known to be wrong, ask the judge with a corrected one too, and show both scores
+    #[arg(long)]
+    pub corrected_references: bool,
     /// Ask only the first so many items of the whole benchmark [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
@@ -89,7 +99,7 @@ pub struct EvalArgs {
 }
 
 /// What is done with results that are there.
-#[derive(Subcommand)]
+#[derive(Subcommand, Clone)]
 pub enum EvalCommand {
     /// Compare two files of results item by item; no model is run
     #[command(
@@ -99,7 +109,7 @@ pub enum EvalCommand {
 }
 
 /// `solon eval compare`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct CompareArgs {
     /// What `solon eval --samples` wrote, or lm-evaluation-harness's samples_TASK_DATE.jsonl (`--log_samples`), or the folder
     /// that holds several of them
@@ -124,10 +134,30 @@ fn json_file(path: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn benchmark_names() -> PossibleValuesParser {
-    benchmarks::ALL
-        .iter()
-        .map(|known| PossibleValue::new(known.name).help(known.about))
-        .collect::<Vec<_>>()
-        .into()
+/// A name in the list of all, or a file.
+#[derive(Clone)]
+struct BenchmarkParser;
+
+impl TypedValueParser for BenchmarkParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(file) if file.ends_with(".toml") => Ok(file.to_owned()),
+            _ => PossibleValuesParser::from(names()).parse_ref(command, arg, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(names().into_iter()))
+    }
+}
+
+fn names() -> Vec<PossibleValue> {
+    benchmarks::ALL.iter().map(|known| PossibleValue::new(known.name).help(known.about)).collect()
 }

@@ -22,6 +22,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(EvalCommand::Compare(args)) = &args.command {
         return compare::run(args);
     }
+    let args = &named(args.clone())?;
     // The parser has made sure that one of the two is there.
     let name = args.benchmark.as_deref().unwrap_or_default();
     let over_prompts = matches!(benchmarks::find(name)?.open, Open::Prompts(_));
@@ -72,6 +73,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })
 }
 
+/// `eval own.toml` is `eval toml --data own.toml`.
+fn named(mut args: EvalArgs) -> Result<EvalArgs> {
+    if let Some(file) = args.benchmark.clone().filter(|name| name.ends_with(".toml")) {
+        if args.data.is_some() {
+            let what = format!("{file} is the benchmark's file\nhint: leave --data out");
+            return Err(UsageError(what).into());
+        }
+        args.data = Some(PathBuf::from(file));
+        args.benchmark = Some("toml".to_owned());
+    }
+    Ok(args)
+}
+
 /// The stage, with the keys that flags were given for.
 fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
     let judge = match &args.judge[..] {
@@ -91,6 +105,7 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         .key("shots", number(args.shots)?)
         .key("format", args.format.clone())
         .key("references", args.references.clone())
+        .key("corrected_references", args.corrected_references.then_some(true))
         .key("judge", judge)
         .key("judge_rows", number(args.judge_rows)?)
         .key("limit", number(args.limit.map(NonZeroUsize::get))?);
@@ -98,6 +113,11 @@ fn stage(args: &EvalArgs, over_prompts: bool) -> Result<OneStage> {
         Some(data) => stage.file("data", data)?,
         None => stage,
     };
+    let files = [("against", &args.against), ("templates", &args.templates)];
+    let stage = files.into_iter().try_fold(stage, |stage, (key, file)| match file {
+        Some(file) => stage.file(key, file),
+        None => Ok(stage),
+    })?;
     let labels = args.judge_labels.clone().or_else(|| labels_beside(args));
     let stage = match &labels {
         Some(labels) => stage.file("judge_labels", labels)?,
@@ -175,6 +195,9 @@ fn fractions(summary: &Summary) -> Value {
         figures.clone().map(|(key, figure)| (key.to_owned(), json!(figure.value()))).collect();
     all.insert("rule".to_owned(), json!(summary.figures.rule));
     all.insert("items".to_owned(), json!(summary.items.len()));
+    if let Some(diversity) = &summary.diversity {
+        all.insert("diversity".to_owned(), json!(diversity));
+    }
     if let Some(judge) = &summary.judge {
         all.insert("judge".to_owned(), json!(judge));
     }

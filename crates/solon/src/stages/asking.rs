@@ -6,9 +6,10 @@ use crate::cli::UsageError;
 use crate::feedback_model::LocalModel;
 use crate::items::Evaluated;
 use crate::judge::Judge;
-use crate::run::Reader;
+use crate::run::{Reader, data_hash};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use serde_json::Value;
 use solon_data::ledger::{NewItem, TypedItem};
 use solon_draws::Draws;
 use solon_eval::benchmarks::{self, Known, Open, Settings};
@@ -17,6 +18,7 @@ use solon_feedback::{FeedbackModel, GenerateRequest};
 use solon_infer::chat::OptionsRequest;
 use solon_records::{Message, Prompt, SamplingSettings};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A benchmark as a recipe describes it.
 #[derive(Serialize)]
@@ -27,8 +29,11 @@ pub struct Asking {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Source>,
     /// Its own settings.
-    #[serde(flatten)]
+    #[serde(skip)]
     settings: Settings,
+    /// The same, with the hash of the content where a setting names a file: its path enters no hash.
+    #[serde(flatten)]
+    hashed: Settings,
 }
 
 /// The benchmark where none is named.
@@ -67,7 +72,13 @@ impl Asking {
             }
             Open::Files(_) => {}
         }
-        Ok(Self { known, data, settings })
+        let mut hashed = settings.clone();
+        for key in known.files {
+            let Some(path) = settings.get(*key).and_then(Value::as_str) else { continue };
+            let hash = data_hash(Path::new(path)).map_err(|error| format!("{key}: {error:#}"))?;
+            hashed.insert((*key).to_owned(), hash.into());
+        }
+        Ok(Self { known, data, settings, hashed })
     }
 
     /// Its files, where it does not ask prompts.
@@ -271,14 +282,19 @@ pub fn judged(
 ) -> Result<Vec<Option<Reply>>> {
     let questions = todo.iter().map(|(_, item)| {
         let answer = answers.get(&item.id).with_context(|| format!("{} has no answer", item.id))?;
-        Ok(benchmark.question(&turns_before(benchmark, item, answers), item, answer))
+        Ok(benchmark.questions(&turns_before(benchmark, item, answers), item, answer))
     });
-    let questions: Vec<Option<Question>> = questions.collect::<Result<_>>()?;
-    let asked: Vec<(String, Question)> = todo
-        .iter()
-        .zip(&questions)
-        .filter_map(|((_, item), question)| Some((item.id.clone(), question.clone()?)))
-        .collect();
-    let mut replies = judge.ask(&asked, slots, draws)?.into_iter();
-    Ok(questions.iter().map(|question| question.as_ref().and_then(|_| replies.next())).collect())
+    let questions: Vec<Vec<Question>> = questions.collect::<Result<_>>()?;
+    let asked = todo.iter().zip(&questions).flat_map(|((_, item), questions)| {
+        questions.iter().enumerate().map(|(place, question)| {
+            let id = if place == 0 { item.id.clone() } else { format!("{}#{place}", item.id) };
+            (id, question.clone())
+        })
+    });
+    let mut replies = judge.ask(&asked.collect::<Vec<_>>(), slots, draws)?.into_iter();
+    let found = questions.iter().map(|questions| match questions.len() {
+        0 | 1 => questions.first().and_then(|_| replies.next()),
+        several => Some(Reply::Several(replies.by_ref().take(several).collect())),
+    });
+    Ok(found.collect())
 }

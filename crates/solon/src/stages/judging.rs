@@ -121,7 +121,7 @@ impl Judging {
     pub fn check(&self, benchmark: &dyn Benchmark) -> Result<()> {
         let name = benchmark.name();
         let first = benchmark.items().first();
-        let asks = first.is_none_or(|item| benchmark.question(&[], item, &Answer::default()).is_some());
+        let asks = first.is_none_or(|item| !benchmark.questions(&[], item, &Answer::default()).is_empty());
         match &self.judges[..] {
             [_, ..] if !asks => {
                 let what = format!("{name} is judged by a rule\nhint: leave `judge` out");

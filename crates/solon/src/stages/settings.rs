@@ -3,6 +3,7 @@
 use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use solon_eval::benchmarks::own;
 use solon_eval::judge::labels::{SETS, sets};
 use solon_records::SamplingSettings;
 use solon_train::{MAX_SKIPPED, Optimizer, Schedule};
@@ -97,8 +98,12 @@ pub fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Source>
 /// Reads the file or folder of a benchmark, or nothing.
 pub fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
-    let sha256 = data_hash(&path).map_err(|error| D::Error::custom(format!("{error:#}")))?;
-    Ok(Some(Source { path, sha256 }))
+    // What a description's items lie in is a part of it. Where that file is not there, the benchmark says so when it is opened.
+    let beside = own::beside(&path).filter(|beside| beside.is_file());
+    let files = [Some(path.clone()), beside].into_iter().flatten();
+    let hashes = files.map(|file| data_hash(&file)).collect::<anyhow::Result<Vec<_>>>();
+    let hashes = hashes.map_err(|error| D::Error::custom(format!("{error:#}")))?;
+    Ok(Some(Source { path, sha256: hashes.join(" ") }))
 }
 
 /// Reads the folder that holds the sets of labelled answers which a judge is measured on.

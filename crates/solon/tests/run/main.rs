@@ -28,7 +28,11 @@ fn write_recipe(place: &Place, name: &str) {
         let stage = stage.as_table_mut().unwrap();
         match stage["kind"].as_str().unwrap() {
             "prompts" => drop(stage.insert("count".into(), 4.into())),
-            "evaluate" => drop(stage.insert("limit_each".into(), 2.into())),
+            "evaluate" => {
+                // Of a benchmark over prompts, so many of each kind.
+                let key = if stage.contains_key("prompts") { "limit_each" } else { "limit" };
+                stage.insert(key.into(), 2.into());
+            }
             // A random model is at chance, and its labels are wanted all the same.
             "label" => drop(stage.insert("gate".into(), false.into())),
             "sft" | "dpo" => drop(stage.insert("epochs".into(), 1.into())),
