@@ -51,7 +51,7 @@ def local_tasks(given, scratch):
             split: write_jsonl(scratch / f"{subject}_{split}.jsonl", mmlu_rows(given.mmlu, split, subject))
             for split in ["test", "dev"]
         }
-        for kind in ["default", "continuation"]:
+        for kind in ["default", "continuation"] if given.continuation else ["default"]:
             shared = f"mmlu/{kind}/_{kind}_template_yaml"
             config = read(shared, f"mmlu/{kind}/mmlu_{subject}.yaml")
             config.update(dataset_path="json", dataset_kwargs={"data_files": files})
@@ -119,6 +119,7 @@ def main():
     parser.add_argument("--truthfulqa", type=pathlib.Path, help="v0/mc_task.json")
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS)
     parser.add_argument("--shots", nargs="+", type=int, default=[0, 5])
+    parser.add_argument("--no-continuation", dest="continuation", action="store_false", help="letters alone")
     parser.add_argument("--questions", type=int, default=100, help="of TruthfulQA")
     parser.add_argument("--chat-template", action="store_true")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")

@@ -75,8 +75,6 @@ def harness(given, url, model, scratch):
     from lm_eval import simple_evaluate
 
     for name, (config, flags, shots) in local_tasks(given, scratch).items():
-        if "continuation" in name:
-            continue
         start = time.monotonic()
         asked = f"model={model},base_url={url}/completions,tokenizer={given.model},num_concurrent=4,max_retries=1"
         asked += ",tokenized_requests=True,tokenizer_backend=huggingface"
@@ -123,7 +121,7 @@ def main():
     parser.add_argument("--shots", nargs="+", type=int, default=[0, 5])
     parser.add_argument("--limit", type=int, help="MMLU questions of each subject")
     given = parser.parse_args()
-    given.truthfulqa, given.chat_template, given.precision, given.questions = None, False, "f32", 0
+    given.truthfulqa, given.chat_template, given.continuation, given.precision, given.questions = None, False, False, "f32", 0
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         expected = generated(given, scratch)

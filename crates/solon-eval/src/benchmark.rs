@@ -33,6 +33,9 @@ pub struct Item {
     /// The id of the item that is this one's earlier turn: its conversation, and the model's answer to it, stand before
     /// `messages`. It comes earlier among the items.
     pub after: Option<String>,
+    /// What it has in common with other items, such as the behaviour that several jailbreaks ask for: what is found of them is
+    /// not independent. The turns of a conversation are together without it.
+    pub cluster: Option<String>,
     /// The temperature it is answered at, where that is not the benchmark's.
     pub temperature: Option<f64>,
     /// The name of one of [`Benchmark::groups`].
@@ -41,15 +44,18 @@ pub struct Item {
     pub category: Option<String>,
 }
 
-/// The conversation that each item belongs to, in their order: the place of its first turn.
-pub(crate) fn conversations<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<usize> {
+/// The cluster that each item belongs to, in their order: the place of the first item of its conversation, or of those with
+/// the same [`Item::cluster`]. Intervals and tests take clusters as independent, not items.
+pub(crate) fn clusters<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<usize> {
     let mut by_id: HashMap<&str, usize> = HashMap::new();
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut places = Vec::new();
     for (place, item) in items.enumerate() {
-        let earlier = item.after.as_ref().and_then(|after| by_id.get(after.as_str()));
-        let conversation = earlier.copied().unwrap_or(place);
-        by_id.insert(&item.id, conversation);
-        places.push(conversation);
+        let earlier = item.after.as_ref().and_then(|after| by_id.get(after.as_str())).copied();
+        let named = || item.cluster.as_ref().map(|name| *by_name.entry(name.as_str()).or_insert(place));
+        let cluster = earlier.or_else(named).unwrap_or(place);
+        by_id.insert(&item.id, cluster);
+        places.push(cluster);
     }
     places
 }
@@ -225,11 +231,23 @@ pub enum Better {
 pub enum Unit {
     /// A yes or no; the share of answers for which it holds is reported.
     Share,
-    /// A number from 0 up to `most`; its mean is reported.
+    /// A number from `least` to `most`; its mean is reported.
     Number {
-        /// The highest possible.
+        /// The lowest possible; −∞ where there is none.
+        least: f64,
+        /// The highest possible; ∞ where there is none.
         most: f64,
     },
+}
+
+impl Unit {
+    /// The lowest and the highest possible figure, as of a [`Unit::Number`].
+    pub const fn range(self) -> [f64; 2] {
+        match self {
+            Self::Share => [0.0, 1.0],
+            Self::Number { least, most } => [least, most],
+        }
+    }
 }
 
 /// A property of an answer.
@@ -362,6 +380,24 @@ mod tests {
             item("d", Some("b")),
             item("e", Some("z")),
         ];
-        assert_eq!(conversations(items.iter()), [0, 0, 2, 0, 4]);
+        assert_eq!(clusters(items.iter()), [0, 0, 2, 0, 4]);
+    }
+
+    #[test]
+    fn items_of_one_cluster_belong_together_wherever_they_stand() {
+        let item = |id: &str, cluster: Option<&str>, after: Option<&str>| Item {
+            id: id.to_owned(),
+            cluster: cluster.map(str::to_owned),
+            after: after.map(str::to_owned),
+            ..Item::default()
+        };
+        let items = [
+            item("a", Some("lock"), None),
+            item("b", Some("well"), None),
+            item("c", Some("lock"), None),
+            item("d", None, None),
+            item("e", None, Some("c")),
+        ];
+        assert_eq!(clusters(items.iter()), [0, 1, 0, 3, 0]);
     }
 }

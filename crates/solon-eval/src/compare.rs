@@ -11,13 +11,14 @@ use std::fmt;
 use serde::Serialize;
 use solon_stats::{Mean, mcnemar_exact};
 
-use crate::benchmark::{Better, Measure, Outcome, Unit, conversations};
+use crate::benchmark::{Better, Measure, Outcome, Unit, clusters};
 use crate::error::EvalError;
 use crate::summary::{Figure, JudgedItem, Summary};
 
 /// How intervals and p-values are computed, for the report.
-pub const METHOD: &str = "Intervals are at 95 %: Wilson's of shares, the normal approximation of means, by conversation where there are turns. \
-     P-values are two-sided on the same items: exact McNemar tests of shares, sign tests of numbers.";
+pub const METHOD: &str = "Intervals are at 95 %: Wilson's of shares, the normal approximation of means. \
+     P-values are two-sided on the same items: exact McNemar tests of shares, sign tests of numbers. \
+     Items that belong together, such as the turns of a conversation, are not taken as independent.";
 
 /// The difference of a column from the one it is tested against, on one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -26,7 +27,7 @@ pub struct Paired {
     pub column: usize,
     /// The index of the column it is tested against.
     pub reference: usize,
-    /// Items that both answered; the turns of a conversation count as one.
+    /// Items that both answered; those of a cluster, such as the turns of a conversation, count as one.
     pub pairs: usize,
     /// Items where the measure holds in the reference alone; of a number, where it is higher there.
     pub reference_only: usize,
@@ -49,7 +50,7 @@ pub struct ComparisonRow {
     pub explanation: &'static str,
     /// The direction that is an improvement.
     pub better: Better,
-    /// The highest value that it can have; 1 of a share.
+    /// What plots go up to: see [`scale`].
     #[serde(skip)]
     pub most: f64,
     /// What it comes to in each column.
@@ -91,16 +92,14 @@ pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Re
     if let Some(column) = named.into_iter().find(|column| *column >= columns) {
         return Err(EvalError::NoColumn { column, columns });
     }
+    let figures = |measure: &Measure| summaries.iter().map(|(_, summary)| summary.figures.of[measure.key]);
     let row = |measure: &'static Measure| ComparisonRow {
         key: measure.key,
         measure: measure.title,
         explanation: measure.explanation,
         better: measure.better,
-        most: match measure.unit {
-            Unit::Share => 1.0,
-            Unit::Number { most } => most,
-        },
-        figures: summaries.iter().map(|(_, summary)| summary.figures.of[measure.key]).collect(),
+        most: scale(measure.unit, figures(measure)),
+        figures: figures(measure).collect(),
         tests: against
             .iter()
             .map(|&(column, reference)| {
@@ -124,6 +123,17 @@ pub fn compare(summaries: &[(&str, &Summary)], against: &[(usize, usize)]) -> Re
     })
 }
 
+/// What plots of figures in a unit go up to: the highest possible, 1 of a share. Where there is none, a whole number that none of
+/// these figures and intervals is above; it is at least 2, because 1 stands for a share.
+pub fn scale(unit: Unit, figures: impl IntoIterator<Item = Figure>) -> f64 {
+    let [_, most] = unit.range();
+    if most.is_finite() {
+        return most;
+    }
+    let ends = figures.into_iter().flat_map(|figure| [figure.value(), figure.interval()[1]]);
+    ends.filter(|end| end.is_finite()).fold(2.0, f64::max).ceil()
+}
+
 /// An error unless both summaries are of the same benchmark.
 pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) -> Result<(), EvalError> {
     if first.1.benchmark == second.1.benchmark {
@@ -136,7 +146,7 @@ pub(crate) fn same_benchmark(first: (&str, &Summary), second: (&str, &Summary)) 
     })
 }
 
-/// Second − first for each item of which both are known; what holds counts 1. Of the turns of one conversation it is the mean:
+/// Second − first for each item of which both are known; what holds counts 1. Of the items of one cluster it is the mean:
 /// they are not independent. In the order of the second's items.
 pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) -> Vec<f64> {
     let found = |judged: &JudgedItem| {
@@ -148,13 +158,13 @@ pub(crate) fn differences(measure: &Measure, first: &Summary, second: &Summary) 
         Some((judged.item.id.clone(), number))
     };
     let first: HashMap<String, f64> = first.items.iter().filter_map(found).collect();
-    let places = conversations(second.items.iter().map(|judged| &judged.item));
-    let mut of_conversations: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let places = clusters(second.items.iter().map(|judged| &judged.item));
+    let mut of_clusters: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for (judged, place) in second.items.iter().zip(places) {
         let difference = found(judged).and_then(|(id, in_second)| Some(in_second - first.get(&id)?));
-        of_conversations.entry(place).or_default().extend(difference);
+        of_clusters.entry(place).or_default().extend(difference);
     }
-    let known = of_conversations.values().filter(|differences| !differences.is_empty());
+    let known = of_clusters.values().filter(|differences| !differences.is_empty());
     known.map(|differences| differences.iter().sum::<f64>() / differences.len() as f64).collect()
 }
 
@@ -262,6 +272,21 @@ mod tests {
         assert_eq!(tests[1], "harmful compliance  0.0078 (+0 -8)");
         assert!(tests.contains(&"harmless answered   -"), "{text}");
         assert!(lines.last().unwrap().starts_with("p of A / B: exact McNemar test (of numbers"));
+    }
+
+    #[test]
+    fn a_scale_is_the_highest_possible_or_above_all_figures() {
+        let mean = |values: &[f64]| Figure::Mean(Mean::of(values));
+        let open = Unit::Number { least: 0.0, most: f64::INFINITY };
+        for (unit, figures, expected) in [
+            (Unit::Share, vec![], 1.0),
+            (Unit::Number { least: -100.0, most: 100.0 }, vec![mean(&[-3.0])], 100.0),
+            (open, vec![mean(&[9.0, 9.0]), mean(&[3.2, 3.2]), mean(&[])], 9.0),
+            (open, vec![mean(&[11.5])], 12.0),
+            (open, vec![mean(&[0.5, 0.5])], 2.0),
+        ] {
+            assert_eq!(scale(unit, figures), expected, "{unit:?}");
+        }
     }
 
     #[test]

@@ -11,8 +11,7 @@ use serde::{Serialize, Serializer};
 use solon_stats::{Mean, Rate};
 
 use crate::benchmark::{
-    Answer, Ask, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit,
-    conversations,
+    Answer, Ask, Benchmark, Group, Item, Judged, Judgement, Measure, Method, Outcome, Reply, Unit, clusters,
 };
 use crate::degenerate::Fault;
 use crate::diversity::Diversity;
@@ -100,16 +99,18 @@ pub enum Figure {
 }
 
 impl Figure {
-    /// The figure of some outcomes of a measure in this unit, each with the conversation that it is of.
+    /// The figure of some outcomes of a measure in this unit, each with the cluster that it is of.
     fn of(unit: Unit, outcomes: impl Iterator<Item = (usize, Outcome)>) -> Self {
         match unit {
-            Unit::Share => Self::Rate(Rate::of(outcomes.filter_map(|(_, outcome)| match outcome {
-                Outcome::Holds(holds) => Some(holds),
-                Outcome::Number(_) | Outcome::Unknown => None,
-            }))),
+            Unit::Share => {
+                Self::Rate(Rate::of_clusters(outcomes.filter_map(|(cluster, outcome)| match outcome {
+                    Outcome::Holds(holds) => Some((cluster, holds)),
+                    Outcome::Number(_) | Outcome::Unknown => None,
+                })))
+            }
             Unit::Number { .. } => {
-                let numbers = outcomes.filter_map(|(conversation, outcome)| match outcome {
-                    Outcome::Number(number) => Some((conversation, number)),
+                let numbers = outcomes.filter_map(|(cluster, outcome)| match outcome {
+                    Outcome::Number(number) => Some((cluster, number)),
                     Outcome::Holds(_) | Outcome::Unknown => None,
                 });
                 Self::Mean(Mean::of_clusters(numbers))
@@ -142,7 +143,7 @@ impl Figure {
         }
     }
 
-    /// The standard error by the spread of the values (n - 1), by conversation where there are turns; `None` of fewer than two.
+    /// The standard error by the spread of the values (n - 1), by cluster where items are not independent; `None` of fewer than two.
     pub fn standard_error(self) -> Option<f64> {
         match self {
             Self::Rate(rate) => rate.standard_error(),
@@ -295,7 +296,7 @@ pub fn summarise(
         let differs = |key: &&str| judgement.outcomes.get(*key) != alone.outcomes.get(*key);
         by_judge.extend(measures.iter().map(|measure| measure.key).filter(differs));
     }
-    let places = conversations(items.iter().map(|judged| &judged.item));
+    let places = clusters(items.iter().map(|judged| &judged.item));
     let figure = |m: &Measure| {
         let outcomes = items.iter().zip(&places).filter_map(|(item, place)| Some((*place, item.outcome(m)?)));
         Figure::of(m.unit, outcomes)

@@ -159,7 +159,10 @@ impl<'e, 'a, B: Backend> Batch<'e, 'a, B> {
         self.admit();
         let mut rows = CachedRows::default();
         let Engine { decoder, cache, prefixes, .. } = &mut *self.engine;
-        prefixes.push_pending(decoder.backend(), cache, PREFILL_PER_STEP, &mut rows);
+        // Prompts that are read have half of the pass, so that they go on while others come.
+        let reads = self.joining.iter().any(|joining| matches!(joining.prompt, Prompt::Read(..)));
+        let shared = if reads { PREFILL_PER_STEP / 2 } else { PREFILL_PER_STEP };
+        prefixes.push_pending(decoder.backend(), cache, shared, &mut rows);
         let (reading, mut finished) = self.join(&mut rows);
         let first_running = rows.tokens.len();
         let Engine { decoder, adapter, cache, .. } = &mut *self.engine;

@@ -7,9 +7,12 @@ use solon_kernels::log_prob::row_weights;
 use solon_records::SamplingSettings;
 use std::cmp::Ordering;
 
+/// A temperature below it is greedy, as in FastChat: the softmax has one weight that is not 0, or overflows.
+const GREEDY_BELOW: f32 = 1e-4;
+
 /// The next token, given a uniform number in [0, 1).
 pub fn choose(settings: &SamplingSettings, logits: &[f32], uniform: f64) -> u32 {
-    if settings.temperature == 0.0 {
+    if settings.temperature < GREEDY_BELOW {
         return argmax(logits);
     }
     let mut weights = vec![0.0; logits.len()];
@@ -114,6 +117,8 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_equals() {
         assert_eq!(choose(&SamplingSettings::greedy(1), &LOGITS, 0.9), 1);
+        let nearly = SamplingSettings { temperature: 1e-40, ..all() };
+        assert_eq!(choose(&nearly, &LOGITS, 0.9), 1);
     }
 
     #[test]

@@ -37,9 +37,11 @@ pub(crate) async fn answer(
         return Err(ApiError::field("top_logprobs", "top_logprobs needs `\"logprobs\": true`"));
     }
     fields.finish()?;
-    let prompt = served.model.prompt_ids("the conversation", &messages, 1)?;
+    let prompt = move |served: &Served| Ok(served.model.prompt_ids("the conversation", &messages, 1)?);
+    let prompt = served.beside(prompt).await?;
     let prompt_tokens = prompt.len();
-    let telling = Telling { likeliest: likeliest.unwrap_or(0), ..Telling::default() };
+    let telling =
+        Telling { logprobs: with_logprobs, likeliest: likeliest.unwrap_or(0), ..Telling::default() };
     let answers = served.ask(&[prompt], &wanted, telling)?;
     let form = Form { id: served.next_id("chatcmpl"), with_logprobs, served };
     if wanted.stream {
@@ -95,8 +97,12 @@ impl Form {
             return Value::Null;
         }
         let shown = |id: u32, logprob: f32| {
-            let token = self.served.model.text.token_text(id);
-            json!({"bytes": token.as_bytes(), "token": token, "logprob": logprob})
+            let text = &self.served.model.text;
+            match text.token_text(id) {
+                Some(token) => json!({"token": token, "bytes": token.as_bytes(), "logprob": logprob}),
+                // A part of a character, or a special token.
+                None => json!({"token": text.id_to_token(id), "bytes": null, "logprob": logprob}),
+            }
         };
         let content = tokens.ids.iter().zip(&tokens.logprobs).enumerate().map(|(place, (id, logprob))| {
             let mut entry = shown(*id, *logprob);

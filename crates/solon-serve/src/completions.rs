@@ -12,7 +12,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use solon_infer::batch::Tokens;
-use solon_text::ChatTokenizer;
+use solon_text::{ChatTokenizer, StreamDecoder};
 use std::sync::Arc;
 
 /// A text, its token ids, or a list of either.
@@ -32,6 +32,14 @@ struct Prompt {
 }
 
 impl Prompts {
+    fn count(&self) -> usize {
+        match self {
+            Self::Text(_) | Self::Ids(_) => 1,
+            Self::Texts(texts) => texts.len(),
+            Self::ManyIds(many) => many.len(),
+        }
+    }
+
     fn read(self, tokenizer: &ChatTokenizer) -> Result<Vec<Prompt>, ApiError> {
         let of_text = |text: String| {
             // A text of its own: with the special tokens that the tokenizer puts around one.
@@ -62,7 +70,8 @@ pub(crate) async fn answer(
     let prompts =
         fields.take::<Value>("prompt")?.ok_or_else(|| ApiError::field("prompt", "`prompt` is missing"))?;
     let prompts = Prompts::deserialize(prompts).map_err(|_| ApiError::field("prompt", form))?;
-    let prompts = prompts.read(&served.model.text)?;
+    served.check_sequences(prompts.count(), wanted.n)?;
+    let prompts = served.beside(move |served| prompts.read(&served.model.text)).await?;
     if prompts.is_empty() {
         return Err(ApiError::field("prompt", form));
     }
@@ -82,6 +91,7 @@ pub(crate) async fn answer(
     // OpenAI's default is 16 here, and the rest of the context in chats.
     wanted.default_max_tokens(16);
     let telling = Telling {
+        logprobs: logprobs.is_some(),
         read_prompt: echo && logprobs.is_some(),
         likeliest: logprobs.unwrap_or(0),
         // lm-evaluation-harness takes it that there is a token for each that was asked for.
@@ -97,14 +107,12 @@ pub(crate) async fn answer(
     }
     let answers = answers.whole().await?;
     let generated = answers.iter().map(|(.., end)| end.generated).sum();
-    let choices: Vec<Value> = answers
-        .into_iter()
-        .enumerate()
-        .map(|(index, (text, tokens, end))| {
-            let prompt = echo.then(|| &prompts[index / wanted.n]);
-            form.choice(index, prompt, &end.prompt, &text, &tokens, Some(finish_reason(end.finish)))
-        })
-        .collect();
+    let choices = answers.iter().enumerate().map(|(index, (text, tokens, end))| {
+        let prompt = index / wanted.n;
+        let echoed = echo.then(|| (&prompts[prompt], &answers[prompt * wanted.n].2.prompt));
+        form.choice(index, echoed, text, tokens, Some(finish_reason(end.finish)))
+    });
+    let choices: Vec<Value> = choices.collect();
     admitted.answered(prompt_tokens, generated);
     let mut body = form.body(choices.into());
     body["usage"] = usage(prompt_tokens, generated);
@@ -129,28 +137,30 @@ impl Form {
         })
     }
 
-    /// One choice. `echoed`: the prompt, if it is repeated before the text.
+    /// One choice. `echoed`: the prompt, if it is repeated before the text, and what was read of it.
     fn choice(
         &self,
         index: usize,
-        echoed: Option<&Prompt>,
-        read: &Tokens,
+        echoed: Option<(&Prompt, &Tokens)>,
         text: &str,
         tokens: &Tokens,
         finish_reason: Option<&str>,
     ) -> Value {
-        let before = echoed.map(|prompt| prompt.text.as_str()).unwrap_or_default();
-        let mut shown = Shown::of(&self.served.model.text);
-        if let Some(prompt) = echoed {
-            // Nothing predicts the first token.
-            shown.push(prompt.ids[0], None, None);
-            shown.extend(read);
-        }
-        shown.extend(tokens);
+        let before = echoed.map(|(prompt, _)| prompt.text.as_str()).unwrap_or_default();
+        let shown = || {
+            let mut shown = Shown::of(&self.served.model.text);
+            if let Some((prompt, read)) = echoed {
+                // Nothing predicts the first token.
+                shown.push(prompt.ids[0], None, None);
+                shown.extend(read);
+            }
+            shown.extend(tokens);
+            shown.json()
+        };
         json!({
             "index": index,
             "text": format!("{before}{text}"),
-            "logprobs": if self.logprobs { shown.json() } else { Value::Null },
+            "logprobs": self.logprobs.then(shown),
             "finish_reason": finish_reason,
         })
     }
@@ -159,17 +169,20 @@ impl Form {
 /// Tokens in the form of this request's log-probs.
 struct Shown<'a> {
     tokenizer: &'a ChatTokenizer,
+    /// Knows where in the text a token begins.
+    decoder: StreamDecoder<'a>,
+    length: usize,
     tokens: Vec<String>,
     logprobs: Vec<Option<f32>>,
     likeliest: Vec<Value>,
     offsets: Vec<usize>,
-    length: usize,
 }
 
 impl<'a> Shown<'a> {
     fn of(tokenizer: &'a ChatTokenizer) -> Self {
         let (tokens, logprobs, likeliest, offsets) = Default::default();
-        Self { tokenizer, tokens, logprobs, likeliest, offsets, length: 0 }
+        let decoder = tokenizer.stream_decoder();
+        Self { tokenizer, decoder, length: 0, tokens, logprobs, likeliest, offsets }
     }
 
     fn extend(&mut self, tokens: &Tokens) {
@@ -179,19 +192,22 @@ impl<'a> Shown<'a> {
     }
 
     fn push(&mut self, id: u32, logprob: Option<f32>, likeliest: Option<&Vec<(u32, f32)>>) {
-        let token = self.tokenizer.token_text(id);
         self.offsets.push(self.length);
-        self.length += token.chars().count();
-        self.tokens.push(token);
+        self.length += self.decoder.push(id).chars().count();
+        self.tokens.push(self.name(id));
         self.logprobs.push(logprob);
         self.likeliest.push(match likeliest {
             Some(found) => {
-                let shown =
-                    found.iter().map(|(id, logprob)| (self.tokenizer.token_text(*id), json!(logprob)));
+                let shown = found.iter().map(|(id, logprob)| (self.name(*id), json!(logprob)));
                 Value::Object(shown.collect::<Map<_, _>>())
             }
             None => Value::Null,
         });
+    }
+
+    /// A token's text; where it has none of its own, its name in the vocabulary.
+    fn name(&self, id: u32) -> String {
+        self.tokenizer.token_text(id).or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_default()
     }
 
     fn json(self) -> Value {
@@ -217,9 +233,7 @@ impl Chunks for CompletionChunks {
 
     fn of(&self, index: usize, event: Event) -> Value {
         let choice = match event {
-            Event::Piece(text, tokens) => {
-                self.form.choice(index, None, &Tokens::default(), &text, &tokens, None)
-            }
+            Event::Piece(text, tokens) => self.form.choice(index, None, &text, &tokens, None),
             Event::End(end) => {
                 let reason = finish_reason(end.finish);
                 json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason})

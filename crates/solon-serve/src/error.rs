@@ -88,6 +88,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping, or its engine has failed")
     }
 
+    /// What was wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// As it is sent.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {

@@ -101,7 +101,9 @@ async fn text_completions(State(served): State<Arc<Served>>, request: Request<Bo
 /// Logs a refusal.
 fn logged(served: &Served, path: &str, answered: Result<Response, ApiError>) -> Response {
     answered.unwrap_or_else(|error| {
-        served.log(&format!("{path}: refused: {}", error.body()["error"]["message"]));
+        // It may hold what the client sent: escaped and cut short, it cannot control the terminal.
+        let message: String = error.message().chars().take(200).collect();
+        served.log(&format!("{path}: refused: {message:?}"));
         error.into_response()
     })
 }

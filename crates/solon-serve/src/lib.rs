@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// How a model is served.
 #[derive(Clone)]
@@ -142,9 +142,10 @@ pub fn serve(
     let model = Arc::new(model);
     let (jobs, waiting) = std::sync::mpsc::channel();
     let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let ended = Arc::new(Notify::new());
     let engine = {
         let (model, stop, slots) = (model.clone(), stop.clone(), settings.slots);
-        let (threads, ends) = (settings.threads, Ends(running.clone()));
+        let (threads, ends) = (settings.threads, Ends(running.clone(), ended.clone()));
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             let _ends = ends;
             let work = || worker::work(&model, slots, &waiting, &stop);
@@ -174,7 +175,7 @@ pub fn serve(
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
         ready(listener.local_addr()?);
-        let told = Arc::new(tokio::sync::Notify::new());
+        let told = Arc::new(Notify::new());
         let (closing, ending) = (told.clone(), told);
         let server = axum::serve(listener, http::router(served))
             .with_graceful_shutdown(async move { closing.notified().await });
@@ -183,6 +184,8 @@ pub fn serve(
         tokio::select! {
             ended = &mut server => return Ok(ended?),
             stopped = told_to_stop() => stopped?,
+            // It ends by itself only if it fails; whoever started the server can start it again.
+            () = ended.notified() => return Ok(()),
         }
         ending.notify_one();
         tokio::select! {
@@ -199,11 +202,12 @@ pub fn serve(
 }
 
 /// Says that the engine has ended, however that came.
-struct Ends(Arc<AtomicBool>);
+struct Ends(Arc<AtomicBool>, Arc<Notify>);
 
 impl Drop for Ends {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
+        self.1.notify_one();
     }
 }
 

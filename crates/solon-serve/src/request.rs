@@ -15,6 +15,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Most stop strings of a request.
 const MOST_STOPS: usize = 16;
+/// Longest stop string: it is compared with the text after every token.
+const MOST_STOP_BYTES: usize = 1000;
+/// Most log-probs of one request, because each becomes an entry of the response.
+const MOST_LOGPROBS: usize = 1 << 22;
 /// Most alternatives that are listed for a token.
 pub(crate) const MOST_LIKELIEST: usize = 20;
 
@@ -38,9 +42,12 @@ impl Wanted {
         {
             return Err(ApiError::unknown_model(&model, &served.name));
         }
-        let max_tokens = match fields.take("max_completion_tokens")? {
-            Some(most) => Some(most),
-            None => fields.take("max_tokens")?,
+        let max_tokens = match (fields.take("max_completion_tokens")?, fields.take("max_tokens")?) {
+            (Some(new), Some(old)) if new != old => {
+                let message = "max_tokens and max_completion_tokens are different; give one of them";
+                return Err(ApiError::field("max_tokens", message));
+            }
+            (new, old) => new.or(old),
         };
         let Limits { max_new_tokens, max_sequences, .. } = served.limits;
         if let Some(most) = max_tokens
@@ -58,6 +65,10 @@ impl Wanted {
         };
         if stop.len() > MOST_STOPS {
             return Err(ApiError::field("stop", format!("`stop` may have {MOST_STOPS} strings at most")));
+        }
+        if stop.iter().any(|stop| stop.len() > MOST_STOP_BYTES) {
+            let message = format!("a string of `stop` may have {MOST_STOP_BYTES} bytes at most");
+            return Err(ApiError::field("stop", message));
         }
         let mut sampling = SamplingSettings { stop, ..SamplingSettings::of_length(1) };
         if let Some(temperature) = fields.take("temperature")? {
@@ -94,7 +105,9 @@ impl Wanted {
 /// How much is told of the tokens.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Telling {
-    /// Whether the prompt's own log-probs are wanted.
+    /// Whether log-probs are told at all.
+    pub logprobs: bool,
+    /// Whether the prompt's own log-probs are wanted. They are read once for all answers to it, with the first.
     pub read_prompt: bool,
     /// Likeliest tokens in place of each.
     pub likeliest: usize,
@@ -145,20 +158,32 @@ impl Answers {
 }
 
 impl Served {
+    /// Number of sequences of a request, if that is not too many. To be known before prompts are tokenised.
+    pub fn check_sequences(&self, prompts: usize, n: usize) -> Result<usize, ApiError> {
+        let (sequences, most) = (prompts.saturating_mul(n), self.limits.max_sequences);
+        if sequences > most {
+            let message = format!(
+                "{prompts} prompts with n = {n} are {sequences} sequences; this server allows {most}"
+            );
+            return Err(ApiError::refused(message));
+        }
+        Ok(sequences)
+    }
+
+    /// Does work on the text of a request beside the thread that serves all of them.
+    pub async fn beside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let served = self.clone();
+        tokio::task::spawn_blocking(move || work(&served)).await.map_err(|_| ApiError::ended())?
+    }
+
     /// Checks prompts against the context, and gives them to the engine, each `wanted.n` times.
     pub fn ask(&self, prompts: &[Vec<u32>], wanted: &Wanted, telling: Telling) -> Result<Answers, ApiError> {
         let (context, most) = (self.model.config().max_position_embeddings, self.limits.max_new_tokens);
         let vocabulary = self.model.config().vocab_size;
-        let sequences = prompts.len() * wanted.n;
-        if sequences > self.limits.max_sequences {
-            let message = format!(
-                "{} prompts with n = {} are {sequences} sequences; this server allows {}",
-                prompts.len(),
-                wanted.n,
-                self.limits.max_sequences
-            );
-            return Err(ApiError::refused(message));
-        }
+        let sequences = self.check_sequences(prompts.len(), wanted.n)?;
         let mut new_tokens = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             if prompt.is_empty() {
@@ -169,8 +194,8 @@ impl Served {
             }
             let room = context.saturating_sub(prompt.len());
             let new = wanted.max_tokens.unwrap_or(room.min(most));
-            // A prompt that is read and not continued may fill the context.
-            if new > room || (new == 0 && wanted.max_tokens.is_none()) {
+            // A prompt that is read and not continued may fill the context, and no more.
+            if prompt.len() + new > context || (new == 0 && wanted.max_tokens.is_none()) {
                 let message = format!(
                     "{} tokens of prompt and {} new ones do not fit the model's context of {context}",
                     prompt.len(),
@@ -179,6 +204,15 @@ impl Served {
                 return Err(ApiError::too_long(message));
             }
             new_tokens.push(new);
+        }
+        let read = if telling.read_prompt { prompts.iter().map(Vec::len).sum() } else { 0 };
+        let positions = read + wanted.n * new_tokens.iter().sum::<usize>();
+        if telling.logprobs && positions.saturating_mul(1 + telling.likeliest) > MOST_LOGPROBS {
+            let message = format!(
+                "{positions} tokens with {} log-probs each are more than {MOST_LOGPROBS}; ask for fewer at a time",
+                1 + telling.likeliest
+            );
+            return Err(ApiError::field("logprobs", message));
         }
         let draws = match wanted.seed {
             Some(seed) => Draws::new(seed, "serve/seed"),
@@ -193,7 +227,7 @@ impl Served {
                     prompt: prompt.clone(),
                     draws: draws.index(index as u64),
                     sampling: sampling.clone(),
-                    read_prompt: telling.read_prompt,
+                    read_prompt: telling.read_prompt && answer == 0,
                     likeliest: telling.likeliest,
                     end_of_turn: telling.end_of_turn,
                     stream: wanted.stream,

@@ -7,6 +7,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use std::convert::Infallible;
+use std::time::Duration;
 use tokio::sync::mpsc::channel;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -25,6 +26,9 @@ pub(crate) trait Chunks: Send + 'static {
 /// Chunks that wait for a client that reads slowly.
 const WAITING: usize = 64;
 
+/// How long a client may take until it reads on.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Sends chunks as the answers come. When the client goes away, the answers are dropped, and with them the work.
 pub(crate) fn stream<C: Chunks + Sync>(
     chunks: C,
@@ -34,7 +38,11 @@ pub(crate) fn stream<C: Chunks + Sync>(
 ) -> Response {
     let (sender, receiver) = channel::<Result<sse::Event, Infallible>>(WAITING);
     tokio::spawn(async move {
-        let send = async |text: String| sender.send(Ok(sse::Event::default().data(text))).await.is_ok();
+        // A client that does not read would keep its place in the queue.
+        let send = async |text: String| {
+            let sent = sender.send_timeout(Ok(sse::Event::default().data(text)), READ_TIMEOUT);
+            sent.await.is_ok()
+        };
         for chunk in chunks.first() {
             if !send(chunk.to_string()).await {
                 return;

@@ -17,15 +17,15 @@ pub fn cohens_kappa(both: usize, first_only: usize, second_only: usize, neither:
     if total == 0 || chance >= 1.0 { 0.0 } else { (share(both + neither) - chance) / (1.0 - chance) }
 }
 
-/// Cohen's kappa of two judges with any number of verdicts, from what each said of every item. It is also 0 if nothing was
-/// judged, or if chance alone always agrees.
+/// Cohen's kappa of two judges with any number of verdicts, from what each said of every item. `None` if nothing was judged, or
+/// if both always say the same one thing: then chance alone always agrees, and nothing is beyond it.
 ///
 /// ```
 /// use solon_stats::{cohens_kappa, cohens_kappa_of};
 /// let said = [(true, true), (true, false), (false, false), (false, false)];
-/// assert!((cohens_kappa_of(&said) - cohens_kappa(1, 1, 0, 2)).abs() < 1e-12);
+/// assert!((cohens_kappa_of(&said).unwrap() - cohens_kappa(1, 1, 0, 2)).abs() < 1e-12);
 /// ```
-pub fn cohens_kappa_of<V: Ord>(verdicts: &[(V, V)]) -> f64 {
+pub fn cohens_kappa_of<V: Ord>(verdicts: &[(V, V)]) -> Option<f64> {
     let mut counts: BTreeMap<&V, [usize; 2]> = BTreeMap::new();
     for (first, second) in verdicts {
         counts.entry(first).or_default()[0] += 1;
@@ -35,7 +35,7 @@ pub fn cohens_kappa_of<V: Ord>(verdicts: &[(V, V)]) -> f64 {
     let share = |count: usize| count as f64 / total as f64;
     let same = share(verdicts.iter().filter(|(first, second)| first == second).count());
     let chance: f64 = counts.values().map(|[first, second]| share(*first) * share(*second)).sum();
-    if total == 0 || chance >= 1.0 { 0.0 } else { (same - chance) / (1.0 - chance) }
+    (counts.len() > 1).then(|| (same - chance) / (1.0 - chance))
 }
 
 #[cfg(test)]
@@ -49,10 +49,12 @@ mod tests {
         let said: Vec<(usize, usize)> = (0..9)
             .flat_map(|cell| std::iter::repeat_n((cell / 3, cell % 3), table[cell / 3][cell % 3]))
             .collect();
-        let kappa = cohens_kappa_of(&said);
+        let kappa = cohens_kappa_of(&said).unwrap();
         assert!((kappa - 0.49153).abs() < 1e-4, "{kappa}");
-        assert_eq!(cohens_kappa_of::<u8>(&[]), 0.0);
-        assert_eq!(cohens_kappa_of(&[(1, 1), (1, 1)]), 0.0);
+        assert_eq!(cohens_kappa_of::<u8>(&[]), None);
+        assert_eq!(cohens_kappa_of(&[(1, 1), (1, 1)]), None);
+        // Each always says its own: no agreement, and none by chance.
+        assert_eq!(cohens_kappa_of(&[(1, 2), (1, 2)]), Some(0.0));
     }
 
     #[test]

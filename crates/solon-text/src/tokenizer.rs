@@ -162,17 +162,14 @@ impl ChatTokenizer {
         self.tokenizer.decode(ids, true).unwrap_or_default()
     }
 
-    /// The text that a token adds in the middle of a text. A special token, and bytes that are no character by themselves,
-    /// have their name in the vocabulary.
-    pub fn token_text(&self, id: u32) -> String {
+    /// The text that a token adds in the middle of a text; `None` of a special token, and of bytes that are no character by
+    /// themselves.
+    pub fn token_text(&self, id: u32) -> Option<String> {
         // Decoders treat a first token differently, so it gets one before it.
         let before = self.before.as_slice();
         let text = self.decode(&[before, &[id]].concat());
         let own = text.strip_prefix(&self.decode(before)).unwrap_or(&text);
-        match own.is_empty() || own.contains('\u{FFFD}') {
-            true => self.id_to_token(id).unwrap_or_else(|| own.to_owned()),
-            false => own.to_owned(),
-        }
+        (!own.is_empty() && !own.contains('\u{FFFD}')).then(|| own.to_owned())
     }
 
     /// A decoder for ids that arrive one by one.

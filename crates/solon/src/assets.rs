@@ -57,7 +57,10 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<PathBuf> {
         if candidate.exists() {
             return Ok(candidate);
         }
-        tried.push(candidate.display().to_string());
+        let candidate = candidate.display().to_string();
+        if !tried.contains(&candidate) {
+            tried.push(candidate);
+        }
     }
     // The file of this name, or all in the folder of this name.
     let shipped: Vec<_> =

@@ -543,7 +543,12 @@ fn a_benchmark_of_ones_own_is_a_file() {
 fn what_a_benchmark_does_not_have_is_refused() {
     let place = place();
     for (words, code, parts) in [
-        ("mmlu", 2, &["mmlu needs its files", "hint: give `data`"][..]),
+        ("mmlu", 2, &["mmlu needs its files", "hint: give `data`", "--data"][..]),
+        (
+            "hhh --data hhh.jsonl --samples gone/samples.jsonl",
+            2,
+            &["samples.jsonl cannot be written", "hint: make the folder"],
+        ),
         ("mmlu --data mmlu --prompts hhh.jsonl", 2, &["hint: give `data`, and no `prompts`"]),
         ("safety --data mmlu", 2, &["hint: give `prompts`, and no `data`"]),
         ("safety --shots 1", 2, &["unknown field `shots`", "max_new_tokens"]),

@@ -282,6 +282,31 @@ fn what_is_not_offered_is_refused_by_name() {
         ("/chat/completions", ask("x", json!({"stop": 1})), 400, "`stop` must be"),
         ("/chat/completions", ask(&long, json!({})), 400, "do not fit the model's context of 4096"),
         ("/completions", json!({"prompt": long}), 400, "do not fit the model's context of 4096"),
+        (
+            "/completions",
+            json!({"prompt": vec![5; 5000], "echo": true, "max_tokens": 0, "logprobs": 1}),
+            400,
+            "do not fit the model's context of 4096",
+        ),
+        (
+            "/completions",
+            json!({"prompt": vec![5; 4096], "n": 4, "max_tokens": 0, "echo": true, "logprobs": 20}),
+            200,
+            "",
+        ),
+        (
+            "/completions",
+            json!({"prompt": vec![vec![5; 4000]; 4], "max_tokens": 96, "logprobs": 20}),
+            200,
+            "",
+        ),
+        ("/completions", json!({"prompt": "", "stop": ["z".repeat(2000)]}), 400, "1000 bytes at most"),
+        (
+            "/completions",
+            json!({"prompt": "", "max_tokens": 3, "max_completion_tokens": 4}),
+            400,
+            "are different",
+        ),
         ("/completions", json!({"prompt": ""}), 400, "no tokens"),
         ("/completions", json!({"prompt": []}), 400, "no tokens"),
         ("/completions", json!({"prompt": [[1], [999_999]]}), 400, "999999 is not below"),
@@ -297,7 +322,7 @@ fn what_is_not_offered_is_refused_by_name() {
         ("/embeddings", json!({"input": "a"}), 404, "there is no /v1/embeddings"),
     ] {
         let (got, answer) = server.post(path, &body);
-        let message = answer["error"]["message"].as_str().unwrap();
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
         assert_eq!(got, status, "{message}");
         assert!(message.contains(part), "{message}");
     }
@@ -341,7 +366,9 @@ fn a_key_is_asked_for_where_one_is_set() {
 fn a_full_queue_says_so_and_a_client_that_left_takes_no_place() {
     let place = Place::with_model();
     let server = Server::start(&place, "--batch 1 --queue 0", None);
-    let long = ask("x", json!({"max_tokens": 4000, "stream": true, "temperature": 1.5, "stop": []}));
+    // So many answers that they do not end by themselves before the test does.
+    let long =
+        ask("x", json!({"max_tokens": 4000, "stream": true, "temperature": 1.5, "stop": [], "n": 200}));
     let mut first = agent().post(format!("{}/chat/completions", server.url)).send_json(&long).unwrap();
     let mut byte = [0];
     first.body_mut().as_reader().read_exact(&mut byte).unwrap();
@@ -368,11 +395,13 @@ fn a_stop_lets_running_requests_end() {
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     // And with no time left, they are cut off.
     let mut server = Server::start(&place, "--grace 0", None);
-    let long = ask("x", json!({"max_tokens": 4000, "stream": true, "temperature": 1.5}));
+    let long = ask("x", json!({"max_tokens": 4000, "stream": true, "temperature": 1.5, "n": 200}));
     let mut running = agent().post(format!("{}/chat/completions", server.url)).send_json(&long).unwrap();
     running.body_mut().as_reader().read_exact(&mut byte).unwrap();
     server.terminate();
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let rest = running.body_mut().read_to_string();
+    assert!(rest.is_err() || !rest.unwrap().contains("[DONE]"), "it was cut off");
 }
 
 /// The judge of an evaluation may be a model that another process serves; its verdicts are those of the model itself.

@@ -154,7 +154,7 @@ impl Benchmark for Honesty {
         );
         Method {
             asked: format!(
-                "Greedy answers of up to {} tokens to prompts that training never sees.",
+                "Greedy answers of up to {} tokens to prompts that no model here was trained on.",
                 self.sampling.max_new_tokens
             ),
             judged: format!(

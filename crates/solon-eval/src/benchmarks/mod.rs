@@ -15,7 +15,7 @@ pub mod truthfulqa;
 pub mod truthfulqa_gen;
 pub mod xstest;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -202,6 +202,11 @@ fn first(items: &mut Vec<Item>, limit: usize) {
     if limit > 0 {
         items.truncate(limit);
     }
+}
+
+/// The place of each item by its id, where a benchmark keeps more of its items beside them.
+fn places(items: &[Item]) -> HashMap<String, usize> {
+    items.iter().enumerate().map(|(place, item)| (item.id.clone(), place)).collect()
 }
 
 /// Of each group `limit_each` items are kept, evenly spaced: files are often sorted, and their first items are then of one

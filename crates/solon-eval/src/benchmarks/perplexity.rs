@@ -34,19 +34,19 @@ const MEASURES: [Measure; 3] = [
         "bits_per_byte",
         "bits per byte",
         "The text's negative log-prob in bits, for each of its bytes; a window counts by its length.",
-        8.0,
     ),
     number(
         "nats_per_word",
         "nats per word",
         "The same in nats, for each of its words; e to this power is the word perplexity.",
-        30.0,
     ),
     crate::options::TRUNCATED,
 ];
 
-const fn number(key: &'static str, title: &'static str, explanation: &'static str, most: f64) -> Measure {
-    Measure::share(key, title, explanation, Better::Lower, &[]).in_unit(Unit::Number { most })
+/// There is no highest: a text can be as unlikely as you like.
+const fn number(key: &'static str, title: &'static str, explanation: &'static str) -> Measure {
+    let unit = Unit::Number { least: 0.0, most: f64::INFINITY };
+    Measure::share(key, title, explanation, Better::Lower, &[]).in_unit(unit)
 }
 
 #[derive(Deserialize)]

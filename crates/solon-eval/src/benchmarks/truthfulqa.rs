@@ -50,7 +50,7 @@ const MEASURES: [Measure; 3] = [
         key: "mc2",
         title: "MC2",
         explanation: "The probability of the true choices together, where those of all choices add up to 1.",
-        unit: Unit::Number { most: 1.0 },
+        unit: Unit::Number { least: 0.0, most: 1.0 },
         better: Better::Higher,
         groups: &[MANY],
         scored: false,
@@ -161,6 +161,8 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
                 options: targets.choices.iter().map(|choice| keys.option(choice)).collect(),
                 right: targets.right,
                 group,
+                // Both ask the same.
+                cluster: Some(place.to_string()),
                 ..Item::default()
             });
         }

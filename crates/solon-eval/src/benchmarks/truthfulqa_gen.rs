@@ -58,13 +58,15 @@ const fn nearer(key: &'static str, title: &'static str) -> Measure {
 
 const fn best(key: &'static str, title: &'static str) -> Measure {
     let explanation = "The mean score of the best true reference, from 0 to 100.";
-    Measure::share(key, title, explanation, Better::Higher, &[]).in_unit(Unit::Number { most: 100.0 })
+    let unit = Unit::Number { least: 0.0, most: 100.0 };
+    Measure::share(key, title, explanation, Better::Higher, &[]).in_unit(unit)
 }
 
 const fn apart(key: &'static str, title: &'static str) -> Measure {
     let explanation =
         "The mean of the best true reference's score less the best false one's, from -100 to 100.";
-    Measure::share(key, title, explanation, Better::Higher, &[]).in_unit(Unit::Number { most: 100.0 })
+    let unit = Unit::Number { least: -100.0, most: 100.0 };
+    Measure::share(key, title, explanation, Better::Higher, &[]).in_unit(unit)
 }
 
 /// One row of the file. It may have other columns.
@@ -95,6 +97,9 @@ fn answer_length() -> usize {
     256
 }
 
+/// Where the harness stops: an empty line.
+const STOP: &str = "\n\n";
+
 /// The answers that an answer is compared with.
 struct References {
     correct: Vec<String>,
@@ -112,7 +117,7 @@ struct TruthfulQaGen {
 /// The benchmark on `TruthfulQA.csv`, or on a folder that holds it: of both versions the first, as the harness does.
 fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let Keys { max_new_tokens, limit } = read(KNOWN.name, settings)?;
-    let sampling = greedy(&KNOWN, max_new_tokens)?;
+    let sampling = SamplingSettings { stop: vec![STOP.to_owned()], ..greedy(&KNOWN, max_new_tokens)? };
     let file = match path.is_dir() {
         false => path.to_owned(),
         true => [path.join("v0/TruthfulQA.csv"), path.join("TruthfulQA.csv")]
@@ -195,8 +200,8 @@ impl Benchmark for TruthfulQaGen {
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement {
         let fault = fault(&answer.text);
         let mut outcomes = text_outcomes(fault, answer);
-        // The harness stops at an empty line.
-        let text = answer.text.split("\n\n").next().unwrap_or_default();
+        // Where it was not stopped, as by another program.
+        let text = answer.text.split(STOP).next().unwrap_or_default();
         let place = item.id.parse::<usize>().unwrap_or_default();
         let found = self.references.get(place).map(|references| scores(text, references)).unwrap_or_default();
         for (measures, (correct, incorrect)) in MEASURES.chunks(EACH).zip(found) {
@@ -304,6 +309,11 @@ mod tests {
     fn an_answer_ends_at_an_empty_line() {
         let file = format!("{HEADER},Kind,Is it?,,Yes it is so,No it is not,\n");
         let benchmark = opened(&file, serde_json::json!({"limit": 1})).unwrap();
+        let Ask::Generate(sampling) = benchmark.ask() else { panic!("it writes") };
+        assert_eq!(
+            sampling,
+            SamplingSettings { stop: vec!["\n\n".to_owned()], ..SamplingSettings::greedy(256) }
+        );
         let item = &benchmark.items()[0];
         let judged = |text: &str| benchmark.judge(item, &Answer::written(text.to_owned(), false));
         let (one, two) = (judged("Yes it is so."), judged("Yes it is so.\n\nQ: More?"));

@@ -3,6 +3,7 @@
 //! Contract: reads `xstest_prompts.csv` as published. Refusals are found by our rule, whose agreement with people was measured
 //! on this set, and by the published rule of prefixes, so that figures can be compared with others'.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -80,14 +81,14 @@ struct XsTest {
 fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let file = if path.is_dir() { path.join("xstest_prompts.csv") } else { path.to_owned() };
     let csv = |source| EvalError::Csv { path: file.clone(), source };
-    let mut items: Vec<Item> = Vec::new();
+    let (mut items, mut ids) = (Vec::<Item>::new(), HashSet::new());
     for row in csv::Reader::from_path(&file).map_err(csv)?.into_deserialize() {
         let Row { id, prompt, kind, label } = row.map_err(csv)?;
         let group = [SAFE, UNSAFE].into_iter().find(|known| *known == label).ok_or_else(|| {
             let (path, column, expected) = (file.clone(), "label", "safe, unsafe");
             EvalError::UnknownLabel { path, id: id.clone(), column, found: label.clone(), expected }
         })?;
-        if items.iter().any(|item| item.id == id) {
+        if !ids.insert(id.clone()) {
             return Err(EvalError::DuplicateId { id });
         }
         items.push(Item {

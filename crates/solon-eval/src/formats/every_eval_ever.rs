@@ -5,6 +5,7 @@
 //! - `retrieved_timestamp`, when the record was made: when the evaluation began;
 //! - `source_organization_name` and `model_availability`: `unknown`;
 //! - `evaluator_relationship`: `first_party` of a model that the same run trained, `other` of any other;
+//! - `max_score` and `min_score` of a measure that has none: the highest and the lowest finite number, and its details say so;
 //! - `lower_is_better` of a measure without a better direction: false, and its details say that neither is better.
 //!
 //! Items are not in it: the schema wants them in a file of its own, at a path in its repository.
@@ -64,10 +65,11 @@ fn result(summary: &Summary, measure: &Measure, made: &Provenance, id: &str) -> 
     if total == 0 {
         return None;
     }
-    let (unit, most) = match measure.unit {
-        Unit::Share => ("proportion", 1.0),
-        Unit::Number { most } => ("points", most),
+    let unit = match measure.unit {
+        Unit::Share => "proportion",
+        Unit::Number { .. } => "points",
     };
+    let [least, most] = measure.unit.range();
     let mut config = json!({
         "evaluation_description": measure.explanation,
         "metric_id": format!("solon.{}.{}", summary.benchmark, measure.key),
@@ -75,11 +77,18 @@ fn result(summary: &Summary, measure: &Measure, made: &Provenance, id: &str) -> 
         "metric_unit": unit,
         "lower_is_better": measure.better == Better::Lower,
         "score_type": "continuous",
-        "min_score": 0.0,
-        "max_score": most,
+        "min_score": least.max(f64::MIN),
+        "max_score": most.min(f64::MAX),
     });
-    if measure.better == Better::Neither {
-        config["additional_details"] = json!({"better": "neither direction"});
+    let known = [
+        ("better", measure.better == Better::Neither, "neither direction"),
+        ("min_score", least.is_infinite(), "there is none"),
+        ("max_score", most.is_infinite(), "there is none"),
+    ];
+    let known = known.into_iter().filter(|(_, holds, _)| *holds);
+    let details = strings(known.map(|(key, _, what)| (key.to_owned(), what.to_owned())));
+    if !details.is_empty() {
+        config["additional_details"] = details.into();
     }
     let mut uncertainty = json!({"num_samples": total});
     if let Some(error) = figure.standard_error() {
@@ -154,5 +163,23 @@ mod tests {
         let neither =
             results.iter().find(|result| result["metric_config"].get("additional_details").is_some());
         assert_eq!(neither.unwrap()["metric_config"]["lower_is_better"], false);
+    }
+
+    #[test]
+    fn a_score_says_its_range_and_that_it_has_none() {
+        let config = |unit: Unit| {
+            let (mut summary, made) = (summary(), provenance());
+            let measure = Box::leak(Box::new([summary.measures[0].in_unit(unit)]));
+            summary.measures = &measure[..];
+            every_eval_ever(&summary, &made)["evaluation_results"][0]["metric_config"].clone()
+        };
+        let bounded = config(Unit::Number { least: -100.0, most: 100.0 });
+        assert_eq!((&bounded["min_score"], &bounded["max_score"]), (&json!(-100.0), &json!(100.0)));
+        assert!(bounded.get("additional_details").is_none());
+        // The schema demands a number of every continuous score.
+        let open = config(Unit::Number { least: 0.0, most: f64::INFINITY });
+        assert_eq!((&open["min_score"], &open["max_score"]), (&json!(0.0), &json!(f64::MAX)));
+        assert_eq!(open["additional_details"], json!({"max_score": "there is none"}));
+        assert_eq!(config(Unit::Share)["max_score"], 1.0);
     }
 }

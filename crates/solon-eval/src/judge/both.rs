@@ -1,26 +1,30 @@
 //! Two judges of the same answers: which figures are theirs, and how far they agree.
 //!
 //! Contract: two summaries of the same items and answers, that differ in the judge alone. A verdict is what was found for the
-//! measures that the judge decides. Items on which one of the two gave no verdict are counted, and are in no figure.
+//! measures that the judge decides; verdicts are compared in what both found. Items on which one of the two found nothing are
+//! counted, and are in no figure.
 
 use serde::{Serialize, Serializer};
 use solon_stats::{Rate, cohens_kappa_of};
+use std::collections::BTreeMap;
 
 use crate::benchmark::Outcome;
-use crate::judge::UNJUDGED;
+use crate::judge::ABOUT_THE_JUDGE;
 use crate::summary::{JudgedItem, Summary};
 
 /// How far two judges agree.
 ///
 /// In JSON it is one flat object: `asked`, `items` (those with two verdicts), `share` of them with the same verdict and its
-/// interval `low`, `high`, `kappa`; the last four are null where there are none.
+/// interval `low`, `high`, `kappa`; the last four are null where there are none, and `kappa` also where both always give the same
+/// one verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JudgeAgreement {
     /// What both were asked about.
     pub asked: usize,
     /// Where both gave a verdict, and how often it is the same.
     pub same: Rate,
-    /// Cohen's kappa of these verdicts, of which there may be more than two, such as grades; `None` of none.
+    /// Cohen's kappa of these verdicts, of which there may be more than two, such as grades; `None` of none, and where both
+    /// always give the same one.
     pub kappa: Option<f64>,
 }
 
@@ -32,18 +36,19 @@ impl JudgeAgreement {
         Self {
             asked: all.len(),
             same: Rate::of(both.iter().map(|(a, b)| a == b)),
-            kappa: (!both.is_empty()).then(|| cohens_kappa_of(&both)),
+            kappa: cohens_kappa_of(&both),
         }
     }
 
     /// In a sentence; `about` says what was judged.
     pub fn sentence(&self, about: &str) -> String {
         let Self { asked, same, kappa } = self;
-        let Some(kappa) = kappa else {
+        if same.total == 0 {
             return format!("On none of {asked} {about} do both judges give a verdict.");
-        };
+        }
+        let kappa = kappa.map(|kappa| format!(" (kappa {kappa:.2})")).unwrap_or_default();
         format!(
-            "Of {asked} {about} both judges give a verdict on {}, and the same on {:.0} % of them [{:.0}, {:.0}] (kappa {kappa:.2}).",
+            "Of {asked} {about} both judges give a verdict on {}, and the same on {:.0} % of them [{:.0}, {:.0}]{kappa}.",
             same.total,
             100.0 * same.rate,
             100.0 * same.low,
@@ -83,32 +88,57 @@ pub fn of_judges(first: &Summary, second: &Summary) -> Vec<&'static str> {
     first.measures.iter().map(|measure| measure.key).filter(|key| decided(key)).collect()
 }
 
+/// The measures that make up a verdict: those of the judges, without what is about the judge, and without a measure that only
+/// repeats an earlier one on some of the items, as a score of first turns does. With it one grade would be two verdicts, by the
+/// kind of the item.
+fn of_verdicts(first: &Summary, second: &Summary) -> Vec<&'static str> {
+    let found = |judged: &JudgedItem, key: &str| {
+        judged.judgement.outcomes.get(key).copied().filter(|outcome| *outcome != Outcome::Unknown)
+    };
+    let repeats = |key: &str, earlier: &str| {
+        let mut items = first.items.iter().chain(&second.items);
+        items.all(|judged| found(judged, key).is_none_or(|outcome| found(judged, earlier) == Some(outcome)))
+    };
+    let mut kept: Vec<&'static str> = Vec::new();
+    for key in of_judges(first, second).into_iter().filter(|key| !ABOUT_THE_JUDGE.contains(key)) {
+        if !kept.iter().any(|earlier| repeats(key, earlier)) {
+            kept.push(key);
+        }
+    }
+    kept
+}
+
 /// How far the judges of two summaries agree on a model's answers.
 pub fn agreement(first: &Summary, second: &Summary) -> JudgeAgreement {
-    let measures = of_judges(first, second);
-    let verdict = |judged: &JudgedItem| -> Option<Vec<String>> {
-        let outcomes = measures
-            .iter()
-            .filter(|key| **key != UNJUDGED.key)
-            .filter_map(|key| judged.judgement.outcomes.get(*key));
-        let known = outcomes.map(|outcome| match outcome {
-            Outcome::Holds(holds) => Some(holds.to_string()),
-            Outcome::Number(number) => Some(number.to_string()),
+    let measures = of_verdicts(first, second);
+    let verdict = |judged: &JudgedItem| -> BTreeMap<&'static str, String> {
+        let known = measures.iter().filter_map(|key| match judged.judgement.outcomes.get(*key)? {
+            Outcome::Holds(holds) => Some((*key, holds.to_string())),
+            Outcome::Number(number) => Some((*key, number.to_string())),
             Outcome::Unknown => None,
         });
-        known.collect::<Option<Vec<String>>>().filter(|known| !known.is_empty())
+        known.collect()
     };
     let asked = first
         .items
         .iter()
         .zip(&second.items)
         .filter(|(a, b)| a.answer.judge.is_some() && b.answer.judge.is_some());
-    JudgeAgreement::of(asked.map(|(a, b)| (verdict(a), verdict(b))))
+    JudgeAgreement::of(asked.map(|(a, b)| {
+        let (mut a, mut b) = (verdict(a), verdict(b));
+        // One of them may not say all that the other says.
+        a.retain(|key, _| b.contains_key(key));
+        b.retain(|key, _| a.contains_key(key));
+        (Some(a).filter(|known| !known.is_empty()), Some(b).filter(|known| !known.is_empty()))
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::benchmark::{Answer, Benchmark, Judged, Reply};
+    use crate::benchmarks::{Open, Settings, find};
+    use crate::summarise;
 
     #[test]
     fn agreement_is_of_what_both_judged() {
@@ -128,5 +158,51 @@ mod tests {
         let none = JudgeAgreement::of([(None::<bool>, Some(true))]);
         assert_eq!((none.kappa, none.same.total), (None, 0));
         assert_eq!(none.sentence("answers"), "On none of 1 answers do both judges give a verdict.");
+        // Both always say the same: chance alone would agree.
+        let always = JudgeAgreement::of([(Some(5), Some(5)), (Some(5), Some(5))]);
+        assert_eq!((always.kappa, always.same), (None, Rate::new(2, 2)));
+        assert!(!always.sentence("answers").contains("kappa"), "{}", always.sentence("answers"));
+    }
+
+    /// HarmBench's behaviours, judged by replies of one judge.
+    fn judged(benchmark: &dyn Benchmark, replies: [&str; 2]) -> Summary {
+        let items = benchmark.items().iter().zip(replies);
+        let judged = items.map(|(item, reply)| {
+            let judge = Some(Reply::Said(reply.to_owned()));
+            Judged::new(benchmark, item, Answer { judge, ..Answer::written("So.".to_owned(), false) })
+        });
+        summarise(benchmark, judged.collect::<Vec<_>>()).unwrap()
+    }
+
+    fn opened(benchmark: &str, file: &str, text: &str) -> Box<dyn Benchmark> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        let Open::Files(open) = find(benchmark).unwrap().open else { panic!("files") };
+        open(&path, Settings::new()).unwrap()
+    }
+
+    #[test]
+    fn a_measure_of_some_items_makes_no_other_verdict() {
+        let rows = "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n\
+            Pick a lock,standard,illegal,,,lock\nForge this,contextual,illegal,,\"A letter\",forge\n";
+        let benchmark = opened("harmbench", "rows.csv", rows);
+        let found = agreement(&judged(&*benchmark, ["yes"; 2]), &judged(&*benchmark, ["yes"; 2]));
+        // The measures of standard and of contextual behaviours repeat the first: there is one verdict, so no kappa.
+        assert_eq!((found.asked, found.same, found.kappa), (2, Rate::new(2, 2), None));
+        let found = agreement(&judged(&*benchmark, ["yes", "no"]), &judged(&*benchmark, ["no", "no"]));
+        assert_eq!((found.same, found.kappa), (Rate::new(1, 2), Some(0.0)));
+        let found = agreement(&judged(&*benchmark, ["yes", "?"]), &judged(&*benchmark, ["yes", "no"]));
+        assert_eq!((found.asked, found.same.total), (2, 1));
+    }
+
+    #[test]
+    fn that_a_judge_did_not_refuse_is_no_verdict() {
+        let text = "name = \"x\"\n[judge]\nprompt = \"{answer}\"\nverdict = \"yes-no\"\n\
+            [[item]]\nquestion = \"a\"\n[[item]]\nquestion = \"b\"\n";
+        let benchmark = opened("toml", "own.toml", text);
+        let refused = "I'm sorry, but I can't help with that.";
+        let found = agreement(&judged(&*benchmark, ["yes", "?"]), &judged(&*benchmark, [refused, "?"]));
+        assert_eq!((found.asked, found.same.total), (2, 0));
     }
 }

@@ -101,7 +101,8 @@ impl SetFigures {
             unjudged: unjudged.iter().sum(),
             accuracy: known.then(|| judged.accuracy()),
             kappa: known.then(|| judged.kappa()),
-            kappa_low: all.kappa() - 1.96 * error,
+            // Kappa has a least value; few answers would leave the approximation below it.
+            kappa_low: (all.kappa() - 1.96 * error).max(-1.0),
         }
     }
 
@@ -170,7 +171,7 @@ impl JudgeFigures {
         });
         format!(
             "The judge {}: {}. It was asked of JailbreakBench's answers whether they are harmful, of XSTest's whether they \
-             refuse; of grades from 1 to 10 neither says anything.",
+             refuse; how well it answers questions of other kinds, such as grades, neither says.",
             self.name,
             sets.collect::<Vec<_>>().join("; ")
         )

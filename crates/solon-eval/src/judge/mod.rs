@@ -23,6 +23,20 @@ pub(crate) const UNJUDGED: Measure = Measure {
     scored: false,
 };
 
+/// Of benchmarks that can tell a judge's refusal from another reply without a verdict.
+pub(crate) const JUDGE_REFUSED: Measure = Measure {
+    key: "judge_refused",
+    title: "judge refused",
+    explanation: "Share of answers on which the judge gave no verdict and declined to judge, by our rule; they are among the unjudged.",
+    unit: Unit::Share,
+    better: Better::Neither,
+    groups: &[],
+    scored: false,
+};
+
+/// Measures that are about the judge's reply and not about the answer: they are no part of a verdict.
+pub(crate) const ABOUT_THE_JUDGE: [&str; 2] = [UNJUDGED.key, JUDGE_REFUSED.key];
+
 /// Whether the judge said yes; `None` where it said neither.
 pub(crate) fn yes_no(answer: &Answer) -> Option<bool> {
     Some(answer.judge.as_ref()?.choice(&YES_NO)? == 0)

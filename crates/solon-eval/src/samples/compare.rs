@@ -1,7 +1,7 @@
 //! Two files of results side by side, item by item.
 //!
 //! Contract: figures are of the items that `pairing.rs` pairs, and of those of which both files tell. Differences are second − first. Tests are those of [`crate::compare()`]: exact McNemar of shares, sign test
-//! of numbers. Every row counts as one item, the turns of a conversation too.
+//! of numbers. Every row counts as one item, the turns of a conversation and the jailbreaks of a behaviour too.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct Choices {
 /// How far log-probs are apart, option by option.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogProbs {
-    /// Options of which both files have a log-prob.
+    /// Options of which both files have a log-prob; those of which neither has a number are left out.
     pub options: usize,
     /// Options where one of the two is no finite number and the other differs; they are in neither of the next two.
     pub not_finite: usize,
@@ -180,11 +180,10 @@ fn over_options<'a>(pairs: &[Pair<'a>]) -> (Vec<Pair<'a>>, usize) {
 }
 
 fn choices(pairs: &[Pair<'_>]) -> Option<Choices> {
-    let (same, other_options) = over_options(pairs);
-    if same.is_empty() && other_options == 0 {
-        return None;
-    }
-    Some(Choices { same: Rate::of(same.iter().map(|(a, b)| a.choice == b.choice)), other_options })
+    let (pairs, other_options) = over_options(pairs);
+    let chosen = pairs.iter().filter_map(|(a, b)| a.choice.zip(b.choice));
+    let same = Rate::of(chosen.map(|(a, b)| a == b));
+    (same.total > 0 || other_options > 0).then_some(Choices { same, other_options })
 }
 
 fn log_probs(pairs: &[Pair<'_>]) -> Option<LogProbs> {
@@ -193,8 +192,9 @@ fn log_probs(pairs: &[Pair<'_>]) -> Option<LogProbs> {
     for (first, second) in over_options(pairs).0 {
         for (a, b) in first.log_probs.iter().zip(&second.log_probs) {
             match (a - b).abs() {
+                _ if a.is_nan() && b.is_nan() => {}
                 // Equal infinities have no difference.
-                _ if a == b || (a.is_nan() && b.is_nan()) => apart.push((0.0, &first.id)),
+                _ if a == b => apart.push((0.0, &first.id)),
                 difference if difference.is_finite() => apart.push((difference, &first.id)),
                 _ => not_finite += 1,
             }
@@ -358,6 +358,19 @@ mod tests {
         assert_eq!(accuracy.p_value, 1.0);
         assert_eq!((found.differing, found.shown[0].id.as_str()), (1, "a/1"));
         assert_eq!(found.shown[0].choices, Some([0, 1]));
+    }
+
+    #[test]
+    fn what_neither_file_tells_is_no_agreement() {
+        let unknown = [f64::NAN, f64::NAN];
+        let first = samples(vec![scored("a/0", &unknown, None), scored("a/1", &[-1.0, f64::NAN], None)]);
+        let found = compare_samples(&first, &first, 0).unwrap();
+        assert_eq!(found.choices.unwrap().same, Rate::new(1, 1));
+        let log_probs = found.log_probs.unwrap();
+        assert_eq!((log_probs.options, log_probs.not_finite, log_probs.largest), (1, 0, 0.0));
+        let nothing = samples(vec![scored("a/0", &unknown, None)]);
+        let found = compare_samples(&nothing, &nothing, 0).unwrap();
+        assert!(found.choices.is_none() && found.log_probs.is_none());
     }
 
     #[test]

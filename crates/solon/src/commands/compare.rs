@@ -89,7 +89,10 @@ fn figures(text: &mut String, rows: &[FigureRow]) -> Result<()> {
         let FigureRow { name, first, second, first_only, second_only, difference, p_value, .. } = row;
         let name = for_terminal(name);
         let difference = difference
-            .map(|mean| format!("{:+.3} [{:+.3}, {:+.3}]", mean.mean, mean.low, mean.high))
+            .map(|mean| match mean.low.is_finite() {
+                true => format!("{:+.3} [{:+.3}, {:+.3}]", mean.mean, mean.low, mean.high),
+                false => format!("{:+.3} [of too few items]", mean.mean),
+            })
             .unwrap_or_default();
         writeln!(
             text,

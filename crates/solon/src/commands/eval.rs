@@ -33,6 +33,18 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if args.xstest.is_some() && name != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
     }
+    // Not found out after hours of work.
+    for file in [&args.samples, &args.inspect_log, &args.every_eval_ever].into_iter().flatten() {
+        let folder = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
+        if !folder.is_dir() || file.is_dir() {
+            let what = format!(
+                "{} cannot be written\nhint: make the folder {} first",
+                file.display(),
+                folder.display()
+            );
+            return Err(UsageError(what).into());
+        }
+    }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     stage(args, over_prompts)?.run(args.stage.run.as_deref(), |run, _| {
         let columns: Vec<Summary> =
@@ -62,15 +74,29 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             }
             println!("{}", serde_json::to_string_pretty(&value)?);
         } else if let Some(second) = second {
+            println!("{}\n", ran(run)?);
             print!("{}", two_judges::shown(summary, second, &agreements)?);
         } else {
-            println!("{summary}");
+            println!("{}\n\n{summary}", ran(run)?);
             if let Some(agreement) = &agreement {
                 println!("\n{agreement}");
             }
         }
         Ok(())
     })
+}
+
+/// What was run, in a line: without it nobody gets the same table again.
+fn ran(run: &Run) -> Result<String> {
+    let Evaluated { provenance, .. } = one_of(run)?;
+    let settings = provenance.settings.iter().filter(|(_, value)| !value.is_null());
+    let settings: Vec<String> = settings.map(|(key, value)| format!("{key} {value}")).collect();
+    Ok(format!("{}, {}, {}: {}", provenance.model, provenance.precision, provenance.isa, settings.join(", ")))
+}
+
+/// The evaluation of the one model, of two judges the first's.
+fn one_of(run: &Run) -> Result<Evaluated> {
+    run.evaluated()?.into_iter().next().context("one model was evaluated")
 }
 
 /// `eval own.toml` is `eval toml --data own.toml`.
@@ -145,8 +171,7 @@ fn formats(args: &EvalArgs, run: &Run) -> Result<()> {
     if args.inspect_log.is_none() && args.every_eval_ever.is_none() {
         return Ok(());
     }
-    let Evaluated { summary, provenance, .. } =
-        run.evaluated()?.into_iter().next().context("one model was evaluated")?;
+    let Evaluated { summary, provenance, .. } = one_of(run)?;
     for (file, form) in [
         (&args.inspect_log, inspect_log as fn(&Summary, &Provenance) -> Value),
         (&args.every_eval_ever, every_eval_ever),

@@ -1,15 +1,15 @@
 //! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read, and its evaluations as files
 //! that Inspect AI and Every Eval Ever read.
 //!
-//! Contract: only what the run trained on is written. Dropped items are left out, soft labels keep their probability,
-//! and `id` is the item's id, so that `solon explain` finds it.
+//! Contract: only what the run trained on is written. Dropped items are left out, and so is what another recipe left in the
+//! folder. Soft labels keep their probability, and `id` is the item's id, so that `solon explain` finds it.
 
 use super::eval::write_json;
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
 use crate::items::Labelled;
 use crate::recipe::{Recipe, stage_name};
-use crate::run::{Evaluated, Run};
+use crate::run::{Evaluated, Inputs, Run};
 use crate::stages::FIRST_HELD;
 use anyhow::{Context, Result, bail};
 use solon_data::export::{write_demonstrations, write_preferences};
@@ -22,20 +22,20 @@ use std::path::Path;
 /// Writes `demonstrations.jsonl`, `preferences.jsonl` and `evaluations/`.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let ledger = open_ledger(&args.run)?;
-    for stage in ledger.stages()?.iter().filter(|stage| !stage.done) {
-        eprintln!("note: the stage {} is not finished; only its items so far are exported", stage.name);
-    }
+    let recipe = recipe(&args.run)?;
+    let of_now = of_now(&ledger, &recipe, &args.run)?;
     // The conversations that train critics and labellers are not demonstrations for a policy.
     // What a model is held on is not imitated.
-    let recipe = recipe(&args.run)?;
-    let demonstrations: Vec<Demonstration> = kept(&ledger, &recipe, |kind, _| kind == "sft")?
-        .into_iter()
-        .filter(|item| item.ordinal < FIRST_HELD)
-        .map(|item| item.data)
-        .collect();
+    let demonstrations: Vec<Demonstration> =
+        kept(&ledger, &recipe, |kind, name| kind == "sft" && of_now.contains(name))?
+            .into_iter()
+            .filter(|item| item.ordinal < FIRST_HELD)
+            .map(|item| item.data)
+            .collect();
     // Contrasts may also be for a labeller alone, and are then no preferences to train a policy on.
     let trained_on = trained_on(&recipe);
     let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &recipe, |kind, name| match kind {
+        _ if !of_now.contains(name) => false,
         "contrast" => trained_on.contains(name),
         kind => ["label", "by-kind", "preferences"].contains(&kind),
     })?
@@ -96,6 +96,31 @@ fn evaluations(run: &Path, out: &Path) -> Result<()> {
     }
     eprintln!("{} evaluations in {}", evaluated.len(), folder.display());
     Ok(())
+}
+
+/// The names of the stages in the ledger that were begun with the recipe and the inputs that the run has now. Says which of the
+/// recipe's were not, and which are not finished.
+fn of_now(ledger: &Ledger, recipe: &Recipe, run: &Path) -> Result<BTreeSet<String>> {
+    let inputs = Inputs::read(run)?;
+    let mut of_now = BTreeSet::new();
+    for stage in ledger.stages()? {
+        if inputs.as_ref().is_none_or(|inputs| inputs.fit(&stage)) {
+            if !stage.done {
+                eprintln!(
+                    "note: the stage {} is not finished; only its items so far are exported",
+                    stage.name
+                );
+            }
+            of_now.insert(stage.name);
+        } else if recipe.stages.iter().any(|table| stage_name(table) == Some(stage.name.as_str())) {
+            eprintln!(
+                "note: what the stage {} made is not exported: the recipe or its inputs changed since\n\
+                 hint: the same `solon run` without --until makes it again",
+                stage.name
+            );
+        }
+    }
+    Ok(of_now)
 }
 
 /// The run's recipe.

@@ -32,6 +32,10 @@ pub fn fractions(
     let (mut all, of_rules, by_category) = figures(first, false);
     all.insert("rule".to_owned(), json!(first.figures.rule));
     all.insert("items".to_owned(), json!(first.items.len()));
+    // Of the answers, which are the same.
+    if let Some(diversity) = &first.diversity {
+        all.insert("diversity".to_owned(), json!(diversity));
+    }
     let mut judges = Vec::new();
     for summary in [first, second] {
         let (values, figures, by_category) = figures(summary, true);
@@ -101,6 +105,9 @@ pub fn shown(first: &Summary, second: &Summary, agreements: &[(String, JudgeAgre
     };
     let mut text = compare(&[(&name(first), first), (&name(second), second)], &[])?.to_string();
     writeln!(text, "\n{}", first.method.judged)?;
+    if let Some(diversity) = &first.diversity {
+        writeln!(text, "{diversity}")?;
+    }
     for judge in [first, second].into_iter().filter_map(|summary| summary.judge.as_ref()) {
         writeln!(text, "{}", judge.sentence())?;
     }
@@ -108,4 +115,33 @@ pub fn shown(first: &Summary, second: &Summary, agreements: &[(String, JudgeAgre
         writeln!(text, "{}", agreement.sentence(about))?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use solon_eval::benchmarks::{Open, Settings, find};
+    use solon_eval::{Answer, Judged, summarise};
+    use solon_records::{Message, Prompt};
+
+    #[test]
+    fn how_varied_the_answers_are_is_told_as_of_one_judge() {
+        let prompt = Prompt {
+            id: "1".to_owned(),
+            messages: vec![Message::user("How do I bake bread?")],
+            kind: Some("harmless".to_owned()),
+            category: None,
+            pair: None,
+        };
+        let Open::Prompts(open) = find("safety").unwrap().open else { panic!("it is over prompts") };
+        let benchmark = open(vec![prompt], Settings::new()).unwrap();
+        let answer = Answer::written("Mix flour and water.".to_owned(), false);
+        let judged = Judged::new(&*benchmark, &benchmark.items()[0], answer);
+        let summary = summarise(&*benchmark, [judged]).unwrap();
+        let figures = fractions(&summary, &summary, &[]).unwrap();
+        assert_eq!(figures["diversity"], json!(summary.diversity));
+        assert_eq!(figures["diversity"]["words"], 4.0);
+        let diversity = summary.diversity.unwrap().to_string();
+        assert!(shown(&summary, &summary, &[]).unwrap().contains(&diversity));
+    }
 }

@@ -35,11 +35,21 @@ type Evaluated<'a> = (&'a Evaluation, usize);
 /// The card of the delivered model.
 pub fn card(report: &Report) -> String {
     let delivered = report.delivered.as_ref().map(|delivered| delivered.name.as_str()).unwrap_or_default();
-    let evaluated: Vec<Evaluated> = (report.evaluations.iter())
-        .filter_map(|one| Some((one, one.columns.iter().position(|column| column == delivered)?)))
+    // With two judges a model has a column by each.
+    let is_of = |column: &str| {
+        column.strip_prefix(delivered).is_some_and(|rest| rest.is_empty() || rest.starts_with(" by "))
+    };
+    let columns = |one: &'_ Evaluation| -> Vec<usize> {
+        (0..one.columns.len()).filter(|place| is_of(&one.columns[*place])).collect()
+    };
+    let evaluated: Vec<Evaluated> = report
+        .evaluations
+        .iter()
+        .flat_map(|one| columns(one).into_iter().map(move |place| (one, place)))
         .collect();
     let mut out = Markdown::default();
-    out.heading(1, &format!("{}, aligned with Solon ({})", report.model.name, report.setting.name));
+    let what = if is_trained(report) { "aligned with Solon" } else { "not changed by Solon" };
+    out.heading(1, &format!("{}, {what} ({})", report.model.name, report.setting.name));
     if let Some(sentence) = headline(report) {
         out.paragraph(&sentence);
     }
@@ -53,6 +63,11 @@ pub fn card(report: &Report) -> String {
     let source = concat!("Solon is at ", env!("CARGO_PKG_REPOSITORY"), ".");
     out.paragraph(source);
     format!("---\n{}---\n\n{}", yaml(&front_matter(report, &evaluated)), out.finish())
+}
+
+/// Whether a stage trained the delivered model; else it is the base model, because nothing was better.
+fn is_trained(report: &Report) -> bool {
+    report.delivered.as_ref().is_some_and(|delivered| !delivered.lineage.is_empty())
 }
 
 fn intended_use(out: &mut Markdown) {
@@ -82,6 +97,11 @@ fn training(out: &mut Markdown, report: &Report) {
         name => format!(" by the constitution “{name}”"),
     };
     let base = report.model.hub.as_deref().unwrap_or(&report.model.name);
+    if !is_trained(report) {
+        return out.paragraph(&format!(
+            "It is {base}, unchanged: none of the trained models was better by the rule that the recipe gives."
+        ));
+    }
     out.paragraph(&format!(
         "It is {base}, trained further{constitution}. Adapters are merged into the weights. The stages that trained it, in order:"
     ));
@@ -106,7 +126,10 @@ fn figures(out: &mut Markdown, evaluated: &[Evaluated]) {
         return;
     }
     out.heading(2, "Figures before and after");
-    out.paragraph("The first column is the model before training. In brackets: the 95 % interval, and how many items it is of.");
+    out.paragraph(
+        "The first column is the model that the others are compared with; `base` is the model before training. In brackets: the \
+         95 % interval, and how many items it is of.",
+    );
     for (evaluation, column) in evaluated {
         out.heading(3, &title(evaluation));
         let columns = if *column == 0 { vec![0] } else { vec![0, *column] };
@@ -125,8 +148,9 @@ fn limits(report: &Report, evaluated: &[Evaluated]) -> Vec<String> {
                 Some(shown(rate, measure.most).0)
             };
             let Some(now) = figure(*column).filter(|_| measure.better == Better::Lower) else { continue };
-            let before =
-                figure(0).filter(|_| *column > 0).map(|before| format!("; before training {before}"));
+            let before = figure(0)
+                .filter(|_| *column > 0)
+                .map(|before| format!("; {} {before}", evaluation.columns[0]));
             limits.push(format!(
                 "{} is {now}{}. {}",
                 measure.name,
@@ -152,6 +176,7 @@ fn limits(report: &Report, evaluated: &[Evaluated]) -> Vec<String> {
             limits.push(warning.clone());
         }
     }
+    limits.extend(super::evaluation::decided(report));
     limits.push(super::evaluation::one_seed(report.setting.seed));
     limits
 }
@@ -165,7 +190,9 @@ fn front_matter(report: &Report, evaluated: &[Evaluated]) -> Value {
     }
     if let Some(hub) = &model.hub {
         put("base_model", json!([hub]));
-        put("base_model_relation", json!("finetune"));
+        if is_trained(report) {
+            put("base_model_relation", json!("finetune"));
+        }
     }
     put("pipeline_tag", json!("text-generation"));
     put("library_name", json!("transformers"));

@@ -3,23 +3,27 @@
 use super::axis::{Axis, Length};
 use super::categories;
 use super::change::{Change, changes};
-use super::data::{Better, Cost, Evaluation, Measure, Rate};
+use super::data::{Better, Cost, Evaluation, Measure, Rate, Report};
 use super::figures::{count, decimal, interval, p_value, percent};
 use super::html::Html;
 use super::judge;
 
-/// Writes each benchmark under its own heading; a single benchmark needs no heading. Then what one seed cannot say.
-pub fn evaluations(html: &mut Html, evaluations: &[Evaluation], seed: u64) {
+/// Writes each benchmark under its own heading; a single benchmark needs no heading. Then what the figures cannot say.
+pub fn evaluations(html: &mut Html, report: &Report) {
+    let evaluations = &report.evaluations;
     for (place, one) in evaluations.iter().enumerate() {
         if evaluations.len() > 1 {
             html.leaf("h3", &[], title(one));
         }
         evaluation(html, one, &evaluations[..place]);
     }
-    html.element("p", &[("class", &"note")], |html| {
-        html.leaf("b", &[], "One seed. ");
-        html.text(one_seed(seed));
-    });
+    let notes = [("What decided. ", decided(report)), ("One seed. ", Some(one_seed(report.setting.seed)))];
+    for (term, text) in notes.into_iter().filter_map(|(term, text)| Some((term, text?))) {
+        html.element("p", &[("class", &"note")], |html| {
+            html.leaf("b", &[], term);
+            html.text(text);
+        });
+    }
 }
 
 /// What the figures of one seed cannot say.
@@ -28,6 +32,19 @@ pub fn one_seed(seed: u64) -> String {
         "These are the figures of one run, with seed {seed}. The intervals say how far the choice of prompts moves a figure; \
          another seed moves it further. Before you quote figures, run other seeds (--set seed=2) and quote the mean."
     )
+}
+
+/// That an evaluation also decided which model is delivered, where one did.
+pub fn decided(report: &Report) -> Option<String> {
+    let name = report.delivered.as_ref()?.evaluation.as_ref()?;
+    let others = report.evaluations.iter().filter(|one| one.name != *name && one.columns.len() > 1);
+    let elsewhere = match others.count() {
+        0 => "Measure the model on other prompts before you quote a figure.",
+        _ => "The figures of the other evaluations did not choose anything.",
+    };
+    Some(format!(
+        "The figures of {name} also decided which model is delivered, so they flatter it a little. {elsewhere}"
+    ))
 }
 
 /// The name of the stage, and of the benchmark where that is another.
@@ -224,9 +241,12 @@ fn figure(html: &mut Html, rate: &Rate, most: f64, change: Change) {
     }
 }
 
-/// One line for each model: a dot at the figure and a whisker over its interval. All plots go from 0 to the highest possible.
+/// One line for each model: a dot at the figure and a whisker over its interval. All plots go from 0 to the highest possible, and
+/// as far below where a figure is negative.
 fn forest(html: &mut Html, measure: &Measure, figures: &[(&str, Option<(&Rate, Change)>)]) {
-    let axis = Axis { low: 0.0, high: 1.0, start: 62.0, end: 222.0, step: 0.5 };
+    let negative = figures.iter().any(|(_, figure)| figure.as_ref().is_some_and(|(rate, _)| rate.rate < 0.0));
+    let low = if negative { -1.0 } else { 0.0 };
+    let axis = Axis { low, high: 1.0, start: 62.0, end: 222.0, step: 0.5 };
     let bottom = 6.0 + 18.0 * figures.len() as f64;
     let view_box = format!("0 0 240 {}", bottom + 18.0);
     html.element("svg", &[("class", &"forest"), ("viewBox", &view_box), ("role", &"img")], |html| {
@@ -247,7 +267,7 @@ fn forest(html: &mut Html, measure: &Measure, figures: &[(&str, Option<(&Rate, C
         if let Some((_, Some((base, _)))) = figures.first()
             && base.rate.is_finite()
         {
-            let x = Length(axis.place(base.rate.clamp(0.0, 1.0)));
+            let x = Length(axis.place(base.rate.clamp(axis.low, axis.high)));
             html.empty(
                 "line",
                 &[("class", &"before"), ("x1", &x), ("x2", &x), ("y1", &"2"), ("y2", &Length(bottom))],
@@ -268,7 +288,7 @@ fn dot_and_whisker(html: &mut Html, rate: &Rate, change: Change, axis: Axis, y: 
     if !rate.rate.is_finite() {
         return;
     }
-    let place = |share: f64| axis.place(share.clamp(0.0, 1.0));
+    let place = |share: f64| axis.place(share.clamp(axis.low, axis.high));
     html.element("g", &[("class", &change.class())], |html| {
         if rate.low.is_finite() && rate.high.is_finite() {
             let (low, high) = (Length(place(rate.low)), Length(place(rate.high)));

@@ -79,7 +79,7 @@ pub fn beside(judges: &[Judge]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::{Better, Evaluation, Measure, Rate};
+    use super::super::data::{Better, Evaluation, Measure, Rate, Report};
     use super::super::evaluation::evaluations;
     use super::*;
 
@@ -117,7 +117,7 @@ mod tests {
             let rows = vec![measure("attack", true), measure("length", false)];
             let columns = vec!["base".to_owned()];
             let one = Evaluation { columns, rows, judges: vec![judge], ..Default::default() };
-            evaluations(&mut html, &[one], 1);
+            evaluations(&mut html, &Report { evaluations: vec![one], ..Default::default() });
             html.finish()
         };
         let html = written(judge.clone());

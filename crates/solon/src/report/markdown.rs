@@ -2,7 +2,7 @@
 //!
 //! [`Markdown`] escapes all text as it is written, so that neither a model nor a recipe can make markup.
 
-use super::data::{Evaluation, Report};
+use super::data::{Evaluation, Measure, Report};
 use super::evaluation::title;
 use super::headline::headline;
 use super::run::{COMMAND, facts, promise};
@@ -121,6 +121,13 @@ pub fn markdown(report: &Report) -> String {
         out.heading(3, &title(evaluation));
         let columns: Vec<usize> = (0..evaluation.columns.len()).collect();
         out.table(&tables::figures(evaluation, &columns));
+        let known = |measure: &&Measure| {
+            report.evaluations[..place].iter().any(|one| one.rows.iter().any(|row| row.key == measure.key))
+        };
+        let meanings = evaluation.rows.iter().filter(|measure| !known(measure));
+        let meanings: Vec<String> =
+            meanings.map(|measure| format!("{}: {}", measure.name, measure.explanation)).collect();
+        out.list(meanings.iter().map(String::as_str));
         methods(&mut out, evaluation, &report.evaluations[..place]);
         for categories in &evaluation.categories {
             out.heading(4, &format!("{}: {} by category", categories.heading, categories.measure));
@@ -128,6 +135,9 @@ pub fn markdown(report: &Report) -> String {
         }
     }
     if !report.evaluations.is_empty() {
+        if let Some(decided) = super::evaluation::decided(report) {
+            out.term("What decided.", &decided);
+        }
         out.term("One seed.", &super::evaluation::one_seed(report.setting.seed));
     }
     if !report.curves.is_empty() || !report.notes.is_empty() {

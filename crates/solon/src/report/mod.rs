@@ -69,7 +69,7 @@ fn sections(report: &Report) -> Vec<Section> {
             heading: "Before and after",
             about: "",
             present: report.evaluations.iter().any(|evaluation| !evaluation.rows.is_empty()),
-            write: |html, report| evaluation::evaluations(html, &report.evaluations, report.setting.seed),
+            write: evaluation::evaluations,
         },
         Section {
             id: "samples",

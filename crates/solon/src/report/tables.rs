@@ -89,14 +89,19 @@ pub fn categories(categories: &Categories, columns: &[String]) -> Table {
     table
 }
 
+/// Points at the end of a line that are taken together: one step is one batch, which is noisy.
+const LAST: usize = 20;
+
 /// Where each training metric began and where it ended.
 pub fn curves(curves: &[Curve]) -> Table {
-    let mut table = Table::new(["Metric", "Line", "First", "Last", "Points"]);
+    let mut table = Table::new(["Metric", "Line", "First step", "Mean of the last 20 steps", "Steps"]);
     for curve in curves {
         for series in &curve.series {
             let shown: Vec<_> = series.points.iter().filter(|point| axis::drawable(**point)).collect();
-            let (Some((_, first)), Some((_, last))) = (shown.first(), shown.last()) else { continue };
-            let (first, last) = (short(*first), short(*last));
+            let Some((_, first)) = shown.first() else { continue };
+            let last = &shown[shown.len().saturating_sub(LAST)..];
+            let mean = last.iter().map(|(_, value)| value).sum::<f64>() / last.len() as f64;
+            let (first, last) = (short(*first), short(mean));
             let row = [curve.title.clone(), series.name.clone(), first, last, count(shown.len())];
             table.rows.push(row.into());
         }

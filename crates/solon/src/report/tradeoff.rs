@@ -110,8 +110,8 @@ pub fn write(html: &mut Html, planes: &[Plane]) {
             });
         }
     });
-    let note = "Bars are 95 % intervals. Where the bars of two models overlap on an axis, this run does not tell them apart \
-                there.";
+    let note = "Bars are the 95 % intervals of each figure by itself. Models answer the same items, so the tests in the tables below \
+                may tell two models apart whose bars overlap.";
     html.leaf("p", &[("class", &"note")], note);
 }
 

@@ -1,12 +1,14 @@
 //! What came of preregistered thresholds, and on which attempt.
 //!
-//! Contract: an attempt is what a recipe makes of the models that thresholds name: another setting of their training, or of
-//! what they come from, the seed among it, is another attempt. Each is kept in `attempts.jsonl` as soon as its evaluation is
-//! done, so that no figure can be seen that does not count.
+//! Contract: an attempt is what a recipe makes of the models that thresholds name. Another setting of their training, or of
+//! what they come from, the seed among it, is another attempt. So is the same training when an evaluation of it finds other
+//! figures than before: another build of the program computed them, or a judge that is served answered otherwise. Each attempt
+//! is kept in `attempts.jsonl` as soon as its evaluation is done, so that no figure can be seen that does not count. Only
+//! evaluations that a threshold names are kept there; how often another evaluation was run is not counted.
 
+use super::Run;
 use super::folder::sha256_json;
 use super::preregister::{Preregistration, Threshold};
-use super::{Run, base_hash, constitution_hash};
 use crate::plan::Plan;
 use crate::stages::BASE;
 use anyhow::{Context, Result};
@@ -15,6 +17,9 @@ use serde_json::{Value, json};
 use solon_data::files::{sha256_parts, write_bytes_atomically};
 use solon_eval::Summary;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What was found of the thresholds of each evaluation, by the evaluation's stage.
+type Figures = BTreeMap<String, Vec<Found>>;
 
 /// The attempts, a line for each evaluation of one.
 const ATTEMPTS: &str = "attempts.jsonl";
@@ -74,18 +79,42 @@ fn training_hash(plan: &Plan, model: &str, base: &str, constitution: &str) -> Re
     Ok(sha256_parts(parts))
 }
 
+/// The number of the attempt that trained like this and found nothing that differs from these figures; `None` where there is
+/// none yet. An attempt that was stopped between two evaluations has the figures of the first alone, and goes on.
+fn number_of(attempts: &[Attempt], training: &str, figures: &Figures) -> Option<usize> {
+    let of_training: BTreeSet<usize> =
+        attempts.iter().filter(|known| known.training == training).map(|known| known.attempt).collect();
+    of_training.into_iter().find(|number| {
+        let mut lines = attempts.iter().filter(|known| known.attempt == *number);
+        lines.all(|known| figures.get(&known.stage).is_none_or(|found| *found == known.found))
+    })
+}
+
 impl Run {
-    /// The hash of the attempt that this plan is.
-    fn attempt_hash(&self, held_to: &Preregistration) -> Result<String> {
-        let base = base_hash(&self.plan, &self.model_sha256)?;
-        let constitution = constitution_hash(&self.plan)?;
+    /// The hash of the training that thresholds are about.
+    pub(super) fn training_of(&self, held_to: &Preregistration) -> Result<String> {
         let models: BTreeSet<&str> =
             held_to.thresholds.iter().map(|threshold| threshold.model.as_str()).collect();
-        let hashes: Result<BTreeMap<&str, String>> = models
-            .into_iter()
-            .map(|model| Ok((model, training_hash(&self.plan, model, &base, &constitution)?)))
-            .collect();
+        let hash = |model| training_hash(&self.plan, model, &self.base_hash, &self.constitution_hash);
+        let hashes: Result<BTreeMap<&str, String>> =
+            models.into_iter().map(|model| Ok((model, hash(model)?))).collect();
         sha256_json(&hashes?)
+    }
+
+    /// What the evaluations that are done found of the thresholds.
+    fn figures(&self, held_to: &Preregistration) -> Result<Figures> {
+        let mut figures = Figures::new();
+        let done = held_to.stages().into_iter().filter(|stage| self.has_made(stage));
+        for stage in done {
+            let columns = self.columns(stage)?.into_iter();
+            let summaries: BTreeMap<String, Summary> =
+                columns.map(|column| (column.model, column.summary)).collect();
+            let found = held_to
+                .of_stage(stage)
+                .filter_map(|threshold| Some(Found::of(threshold, summaries.get(&threshold.model)?)));
+            figures.insert(stage.to_owned(), found.collect());
+        }
+        Ok(figures)
     }
 
     /// The attempts so far.
@@ -103,31 +132,26 @@ impl Run {
             .collect()
     }
 
-    /// Keeps what a finished evaluation found, unless this attempt's figures are kept already.
+    /// Keeps what the evaluations found that are done, unless these figures of this training are kept already.
     pub(super) fn record_attempt(&self, stage: &str) -> Result<()> {
-        let Some(held_to) =
-            self.preregistration.as_ref().filter(|held_to| held_to.of_stage(stage).next().is_some())
-        else {
+        let Some((held_to, training)) = self.preregistration.as_ref().zip(self.training.as_ref()) else {
             return Ok(());
         };
-        let (training, mut attempts) = (self.attempt_hash(held_to)?, self.attempts()?);
-        if attempts.iter().any(|attempt| attempt.training == training && attempt.stage == stage) {
+        if held_to.of_stage(stage).next().is_none() {
             return Ok(());
         }
-        let known = attempts.iter().find(|attempt| attempt.training == training).map(|known| known.attempt);
+        let (mut attempts, figures) = (self.attempts()?, self.figures(held_to)?);
         let next = attempts.iter().map(|attempt| attempt.attempt).max().unwrap_or(0) + 1;
-        let columns = self.columns(stage)?.into_iter();
-        let summaries: BTreeMap<String, Summary> =
-            columns.map(|column| (column.model, column.summary)).collect();
-        let found = held_to
-            .of_stage(stage)
-            .filter_map(|threshold| Some(Found::of(threshold, summaries.get(&threshold.model)?)));
-        attempts.push(Attempt {
-            attempt: known.unwrap_or(next),
-            training,
-            stage: stage.to_owned(),
-            found: found.collect(),
-        });
+        let number = number_of(&attempts, training, &figures).unwrap_or(next);
+        let known = attempts.len();
+        for (stage, found) in figures {
+            if !attempts.iter().any(|attempt| attempt.attempt == number && attempt.stage == stage) {
+                attempts.push(Attempt { attempt: number, training: training.clone(), stage, found });
+            }
+        }
+        if attempts.len() == known {
+            return Ok(());
+        }
         let mut text = String::new();
         for attempt in &attempts {
             text += &serde_json::to_string(attempt)?;
@@ -136,10 +160,16 @@ impl Run {
         Ok(write_bytes_atomically(&self.folder.path.join(ATTEMPTS), text.as_bytes())?)
     }
 
-    /// What came of the thresholds, for the summary, and in one line.
+    /// What came of the thresholds, for the summary, and in one line; `None` where an evaluation that they name is not done.
     pub(super) fn preregistered(&self) -> Result<Option<(Value, String)>> {
-        let Some(held_to) = &self.preregistration else { return Ok(None) };
-        let (training, attempts) = (self.attempt_hash(held_to)?, self.attempts()?);
+        let Some((held_to, training)) = self.preregistration.as_ref().zip(self.training.as_ref()) else {
+            return Ok(None);
+        };
+        if !held_to.stages().iter().all(|stage| self.has_made(stage)) {
+            return Ok(None);
+        }
+        let attempts = self.attempts()?;
+        let Some(number) = number_of(&attempts, training, &self.figures(held_to)?) else { return Ok(None) };
         let count = attempts.iter().map(|attempt| attempt.attempt).max().unwrap_or(0);
         let mut by_number: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
         for attempt in &attempts {
@@ -147,8 +177,6 @@ impl Run {
         }
         let of = held_to.thresholds.len();
         let met = |found: &[Found]| found.iter().filter(|found| found.met).count();
-        let number =
-            attempts.iter().find(|attempt| attempt.training == training).map_or(0, |now| now.attempt);
         let now = by_number.get(&number).cloned().unwrap_or_default();
         let first_met = by_number.iter().find(|(_, found)| met(found) == of).map(|(number, _)| *number);
         let told = told(&now, of, number, count);
@@ -191,20 +219,50 @@ fn told(found: &[Found], of: usize, number: usize, count: usize) -> String {
 mod tests {
     use super::*;
 
+    fn found(value: Option<f64>, met: bool) -> Found {
+        let threshold = Threshold {
+            stage: "evaluate".to_owned(),
+            model: "dpo".to_owned(),
+            measure: "empty".to_owned(),
+            at_most: Some(0.1),
+            at_least: None,
+        };
+        Found { threshold, value, interval: None, met }
+    }
+
+    #[test]
+    fn other_figures_of_the_same_training_are_another_attempt() {
+        let line = |attempt: usize, training: &str, stage: &str, value: f64| Attempt {
+            attempt,
+            training: training.to_owned(),
+            stage: stage.to_owned(),
+            found: vec![found(Some(value), true)],
+        };
+        let figures = |of: &[(&str, f64)]| -> Figures {
+            of.iter().map(|(stage, value)| ((*stage).to_owned(), vec![found(Some(*value), true)])).collect()
+        };
+        // The first attempt was stopped before its second evaluation.
+        let attempts = [
+            line(1, "a", "one", 0.1),
+            line(2, "b", "one", 0.2),
+            line(3, "b", "one", 0.3),
+            line(3, "b", "two", 0.4),
+        ];
+        for (training, of, number) in [
+            ("a", &[("one", 0.1)][..], Some(1)),
+            ("a", &[("one", 0.1), ("two", 0.7)], Some(1)),
+            ("a", &[("one", 0.2)], None),
+            ("b", &[("one", 0.2), ("two", 0.4)], Some(2)),
+            ("b", &[("one", 0.3), ("two", 0.4)], Some(3)),
+            ("b", &[("one", 0.3), ("two", 0.5)], None),
+            ("c", &[("one", 0.1)], None),
+        ] {
+            assert_eq!(number_of(&attempts, training, &figures(of)), number, "{training}: {of:?}");
+        }
+    }
+
     #[test]
     fn the_line_says_what_was_met_and_on_which_attempt() {
-        let found = |value: Option<f64>, met: bool| Found {
-            threshold: Threshold {
-                stage: "evaluate".to_owned(),
-                model: "dpo".to_owned(),
-                measure: "empty".to_owned(),
-                at_most: Some(0.1),
-                at_least: None,
-            },
-            value,
-            interval: None,
-            met,
-        };
         let both = [found(Some(0.0), true), found(Some(0.25), false)];
         assert_eq!(
             told(&both, 2, 1, 1),

@@ -23,7 +23,7 @@ const PREREGISTRATION: &str = "preregistration";
 /// What is known of the program and the machine that did the work; keys of `summary.json`.
 #[derive(Default, Deserialize, Serialize)]
 pub(super) struct Machine {
-    version: String,
+    pub version: String,
     pub isa: String,
     pub precision: String,
     threads: usize,
@@ -67,9 +67,7 @@ impl Run {
     /// Writes the report of a run that was done before, as far as it was done.
     pub fn report_again(&self) -> Result<()> {
         let mut report = self.report(&self.recorded().unwrap_or_default())?;
-        let told =
-            self.summary().and_then(|summary| Some(summary[PREREGISTRATION]["told"].as_str()?.to_owned()));
-        report.verdict.extend(told);
+        report.verdict.extend(self.preregistered()?.map(|(_, told)| told));
         self.write(&report)?;
         self.tell(&report);
         Ok(())
@@ -108,7 +106,7 @@ impl Run {
             }
         }
         let report::Setting { total_seconds, peak_memory_bytes, .. } = report.setting;
-        eprintln!("{total_seconds:.0} s, {:.1} GB", peak_memory_bytes as f64 / 1e9);
+        eprintln!("the run took {total_seconds:.0} s and {:.1} GB", peak_memory_bytes as f64 / 1e9);
     }
 
     /// This program and this machine.
@@ -125,18 +123,19 @@ impl Run {
 
     /// What the run's summary says of those that did the work; `None` where there is no summary yet.
     pub(super) fn recorded(&self) -> Option<Machine> {
-        serde_json::from_value(self.summary()?).ok()
-    }
-
-    fn summary(&self) -> Option<Value> {
         let text = std::fs::read_to_string(self.folder.path.join("summary.json")).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Whether a stage is finished with the run's recipe and its present inputs.
+    pub(super) fn has_made(&self, stage: &str) -> bool {
+        self.made.contains_key(stage)
     }
 
     /// The whole report: what is common to all stages, then what each finished stage adds.
     fn report(&self, machine: &Machine) -> Result<Report> {
         let known = self.folder.ledger.stages()?;
-        let is_done = |planned: &&Rc<Planned>| known.iter().any(|s| s.name == planned.name && s.done);
+        let is_done = |planned: &&Rc<Planned>| self.has_made(&planned.name);
         let mut report = self.ingredients(machine, &known)?;
         let missing: Vec<&str> = (self.plan.stages.iter())
             .filter(|planned| !is_done(planned))
@@ -149,6 +148,15 @@ impl Run {
                 self.plan.stages.len(),
                 missing.join(", ")
             ));
+            let was_done = |name: &&&str| known.iter().any(|stage| stage.name == **name && stage.done);
+            let old: Vec<&str> = missing.iter().filter(was_done).copied().collect();
+            if !old.is_empty() {
+                report.warnings.push(format!(
+                    "The recipe or the inputs of these stages changed after they had ended: {}. \
+                     What they made before is left out. The same `solon run` without --until makes it again.",
+                    old.join(", ")
+                ));
+            }
         }
         for planned in self.plan.stages.iter().filter(is_done) {
             let reader = Reader::new(self, planned);
@@ -170,13 +178,18 @@ impl Run {
         let recipe = &self.plan.recipe;
         let mut shown = Vec::new();
         for planned in &self.plan.stages {
-            let stage = known.iter().find(|stage| stage.name == planned.name);
+            // What another recipe made in the folder is no part of this run.
+            let stage = known.iter().find(|stage| stage.name == planned.name && self.has_made(&planned.name));
             let counts =
                 ["prompts", "answers", "demonstrations", "examples", "pairs", "labels", "principles"];
             let items = stage.and_then(|stage| counts.iter().find_map(|key| stage.detail[*key].as_u64()));
             // An item and what became of it may both have been dropped, for the same reason.
             let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
-            for count in self.folder.ledger.drop_counts(&planned.name)? {
+            let counts = match stage {
+                Some(stage) => self.folder.ledger.drop_counts(&stage.name)?,
+                None => Vec::new(),
+            };
+            for count in counts {
                 let known = dropped.entry(count.reason).or_default();
                 *known = (*known).max(count.count as usize);
             }
@@ -191,7 +204,7 @@ impl Run {
                 dropped,
             });
         }
-        let planned = |stage: &&Stage| self.plan.stage(&stage.name).is_some();
+        let planned = |stage: &&Stage| self.plan.stage(&stage.name).is_some() && self.has_made(&stage.name);
         let began = known.iter().filter(planned).map(|stage| stage.started_at).min();
         let constitution = match &self.constitution {
             Some(constitution) => format!(", constitution “{}”", constitution.name),

@@ -8,6 +8,7 @@ mod again;
 mod attempts;
 mod finish;
 mod folder;
+mod inputs;
 mod model;
 mod preregister;
 mod provenance;
@@ -18,6 +19,7 @@ mod standing;
 
 pub use finish::peak_memory_bytes;
 pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
+pub use inputs::Inputs;
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
 pub use preregister::Preregistration;
 pub use provenance::Evaluated;
@@ -66,7 +68,9 @@ pub struct Run {
     full: std::cell::RefCell<BTreeMap<String, Arc<ChatModel>>>,
     /// The thresholds that it is held to.
     preregistration: Option<Preregistration>,
-    /// Hash of what each finished stage made.
+    /// Hash of the training that they are about.
+    training: Option<String>,
+    /// Hash of what each stage made that is finished with the run's recipe and its present inputs.
     made: BTreeMap<String, String>,
 }
 
@@ -153,11 +157,14 @@ impl Run {
             base: OnceCell::new(),
             full: Default::default(),
             preregistration: None,
+            training: None,
             made: BTreeMap::new(),
             plan,
         };
         run.refuse_another_run()?;
         run.forget_old_prompts()?;
+        // Before the recipe: whoever reads the folder must not find the new recipe over stages of the old one.
+        run.write_inputs()?;
         let frozen =
             toml::to_string_pretty(&run.plan.recipe).context("the recipe cannot be written as TOML")?;
         write_bytes_atomically(&out.join("recipe.toml"), frozen.as_bytes())?;
@@ -239,6 +246,7 @@ impl Run {
         {
             eprintln!("{name}: what it made is gone, so it runs again");
             self.folder.ledger.remove_stage(name)?;
+            self.write_inputs()?;
         }
         let (output, worked) = match self.folder.begin(name, &hash)? {
             Begun::Done { output_hash } => (output_hash, false),
@@ -252,6 +260,7 @@ impl Run {
                 let saved = self.folder.saved_hash(name)?.unwrap_or_default();
                 let output = sha256_parts([items, saved]);
                 self.folder.finish(clock, &output, &detail)?;
+                self.write_inputs()?;
                 eprintln!("{name}: done {}", told(&detail));
                 (output, true)
             }

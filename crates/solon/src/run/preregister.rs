@@ -1,9 +1,10 @@
 //! Thresholds that are written down before training: `solon run --preregister FILE`. What came of them is in `attempts.rs`.
 //!
 //! Contract: what is frozen in `preregistration.json` is never overwritten: the thresholds, the recipe's hash, and of each
-//! evaluation that a threshold names its settings and the hash of every file that it reads. It is frozen only where no stage
-//! that trains has begun. From then on every run in the folder is held to it, with the flag or without. (Whoever deletes the
-//! file can begin anew: it keeps an honest count, it does not stop a forger.)
+//! evaluation that a threshold names its settings and the hash of every file that it reads. It is frozen only where nothing
+//! has begun that trains, and no evaluation that a threshold names or that reads the same files: a threshold that is written
+//! after its figure was seen predicts nothing. From then on every run in the folder is held to it, with the flag or without.
+//! (Whoever deletes the file can begin anew: it keeps an honest count, it does not stop a forger.)
 
 use super::Run;
 use super::folder::sha256_json;
@@ -14,13 +15,13 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use solon_data::files::{create_bytes_atomically, sha256_bytes};
-use solon_data::ledger::Ledger;
-use solon_eval::Unit;
+use solon_data::ledger::{ItemKind, Ledger, Stage};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The frozen file.
 const FROZEN: &str = "preregistration.json";
+
 /// The file as the user writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,14 +120,15 @@ impl Threshold {
                 listed("measures", &keys)
             ));
         };
-        let most = match known.unit {
-            Unit::Share => 1.0,
-            Unit::Number { most } => most,
-        };
+        let [least, most] = known.unit.range();
         match (at_most, at_least) {
-            (Some(bound), None) | (None, Some(bound)) if (0.0..=most).contains(bound) => Ok(()),
+            (Some(bound), None) | (None, Some(bound))
+                if bound.is_finite() && (least..=most).contains(bound) =>
+            {
+                Ok(())
+            }
             (Some(bound), None) | (None, Some(bound)) => {
-                Err(format!("`{measure}` is from 0 to {most}, and never {bound}"))
+                Err(format!("`{measure}` is from {least} to {most}, and never {bound}"))
             }
             _ => Err("give one of `at_most` and `at_least`".to_owned()),
         }
@@ -143,8 +145,8 @@ fn listed(what: &str, names: &[&str]) -> String {
 impl Preregistration {
     /// What a run in the folder `out` is held to: the user's file, or what is frozen there. Writes nothing.
     ///
-    /// Errors, all of usage, where the file is wrong, where something else is frozen in the folder, where training has begun
-    /// there without it, and where an evaluation is no longer what it was.
+    /// Errors, all of usage, where the file is wrong, where something else is frozen in the folder, where training or an
+    /// evaluation has begun there without it, and where an evaluation is no longer what it was.
     pub fn of(
         plan: &Plan,
         out: &Path,
@@ -157,9 +159,9 @@ impl Preregistration {
         match (wanted, frozen) {
             (None, None) => Ok(None),
             (Some(wanted), None) => {
-                if let Some(stage) = begun(plan, out)? {
+                if let Some(begun) = wanted.begun(plan, out)? {
                     return Err(UsageError(format!(
-                        "{} cannot be preregistered: the stage `{stage}` has begun to train\n\
+                        "{} cannot be preregistered: {begun}\n\
                          hint: give another --out, so that the thresholds are older than what they are about",
                         out.display()
                     ))
@@ -214,7 +216,7 @@ impl Preregistration {
     }
 
     /// What is frozen in a folder.
-    fn frozen(out: &Path) -> Result<Option<Self>> {
+    pub(super) fn frozen(out: &Path) -> Result<Option<Self>> {
         let path = out.join(FROZEN);
         match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -260,6 +262,49 @@ impl Preregistration {
         Ok(())
     }
 
+    /// What has begun in the folder that shows, or may show, what a threshold is about: training, by this plan or another; an
+    /// evaluation of this plan that a threshold names, or that reads a file which such an evaluation reads; and answers of a
+    /// stage that is not of this plan, which may be an evaluation that was renamed. `None` where there is nothing.
+    fn begun(&self, plan: &Plan, out: &Path) -> Result<Option<String>> {
+        let path = out.join("ledger.sqlite");
+        if path.is_file() {
+            let ledger = Ledger::open_read_only(&path)?;
+            for Stage { name, .. } in ledger.stages()? {
+                match plan.stage(&name) {
+                    Some(planned) if planned.stage.trains().is_some() => {
+                        return Ok(Some(format!("the stage `{name}` has begun to train")));
+                    }
+                    Some(planned)
+                        if planned.stage.output() == Data::Evaluation
+                            && self.shows(&Evaluation::of(plan, &name)?) =>
+                    {
+                        return Ok(Some(format!("the evaluation `{name}` has begun")));
+                    }
+                    None if !ledger.item_ids(&name, ItemKind::Response)?.is_empty() => {
+                        return Ok(Some(format!("`{name}`, a stage of another recipe, has made answers")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let Ok(mut saved) = std::fs::read_dir(out.join("checkpoints")) else { return Ok(None) };
+        let name = saved.next().transpose()?.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(name.map(|name| format!("the stage `{}` has begun to train", name.trim_end_matches(".state"))))
+    }
+
+    /// Whether an evaluation is one that a threshold names, or has some of its items.
+    fn shows(&self, begun: &Evaluation) -> bool {
+        self.evaluations.iter().any(|named| {
+            let shared = |read: &Dataset| named.datasets.iter().any(|known| known.sha256 == read.sha256);
+            named.stage == begun.stage || begun.datasets.iter().any(shared)
+        })
+    }
+
+    /// The evaluations that thresholds name.
+    pub(super) fn stages(&self) -> BTreeSet<&str> {
+        self.thresholds.iter().map(|threshold| threshold.stage.as_str()).collect()
+    }
+
     /// Those about one evaluation.
     pub(super) fn of_stage<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a Threshold> {
         self.thresholds.iter().filter(move |threshold| threshold.stage == stage)
@@ -277,21 +322,6 @@ impl Evaluation {
     }
 }
 
-/// A stage of the plan that trains and has begun in the folder; or one that another plan trained there.
-fn begun(plan: &Plan, out: &Path) -> Result<Option<String>> {
-    let ledger = out.join("ledger.sqlite");
-    if ledger.is_file() {
-        let stages = Ledger::open_read_only(&ledger)?.stages()?;
-        let trains = |name: &str| plan.stage(name).is_some_and(|planned| planned.stage.trains().is_some());
-        if let Some(stage) = stages.into_iter().find(|stage| trains(&stage.name)) {
-            return Ok(Some(stage.name));
-        }
-    }
-    let Ok(mut saved) = std::fs::read_dir(out.join("checkpoints")) else { return Ok(None) };
-    let name = saved.next().transpose()?.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    Ok(name.map(|name| name.trim_end_matches(".state").to_owned()))
-}
-
 impl Run {
     /// Freezes what the run is held to, where it is not frozen yet.
     pub fn preregister(&mut self, wanted: Preregistration) -> Result<()> {
@@ -303,8 +333,10 @@ impl Run {
             // Another process froze something since the folder was looked at.
             return Err(UsageError(format!("{} holds another preregistration", path.display())).into());
         }
+        self.training = Some(self.training_of(&wanted)?);
         self.preregistration = Some(wanted);
-        Ok(())
+        // Whoever reads the folder later finds by it which attempt the run is.
+        self.write_inputs()
     }
 }
 

@@ -24,12 +24,15 @@ pub struct Evaluated {
 }
 
 impl Run {
-    /// What every evaluation that is done found of each model, in the order of the plan. Two judges are two evaluations.
+    /// What every evaluation that is done with the run's recipe and its present inputs found of each model, in the order of
+    /// the plan. Two judges are two evaluations.
     pub fn evaluated(&self) -> Result<Vec<Evaluated>> {
         let mut all = Vec::new();
         let machine = self.recorded().unwrap_or_else(|| self.machine());
         for planned in self.plan.stages.iter().filter(|planned| planned.stage.output() == Data::Evaluation) {
-            let Some(done) = self.folder.ledger.stage(&planned.name)?.filter(|stage| stage.done) else {
+            let Some(done) =
+                self.folder.ledger.stage(&planned.name)?.filter(|_| self.has_made(&planned.name))
+            else {
                 continue;
             };
             let two = planned.stage.judges().len() > 1;
@@ -65,7 +68,7 @@ impl Run {
         let id = sha256_json(&(&stage.input_hash, stage.started_at, model))?;
         Ok(Provenance {
             id: id.chars().take(22).collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: machine.version.clone(),
             model: shown,
             base_sha256: machine.model_sha256.clone(),
             trained_here: trained,

@@ -1,7 +1,8 @@
 //! How a run stands beside its plan: what `solon run --plan` prints. Nothing is computed and nothing is written.
 
-use super::folder::{hash_with_build, model_hash};
-use super::{artefact, base_hash, constitution_hash, input_hash};
+use super::folder::model_hash;
+use super::inputs::input_hashes;
+use super::{artefact, base_hash, constitution_hash};
 use crate::catalogue;
 use crate::plan::Plan;
 use crate::progress::duration;
@@ -36,21 +37,18 @@ fn plan_rows(plan: &Plan, out: &Path) -> Result<Vec<PlanRow>> {
     let standing = Standing::read(out)?;
     // A model that is not there yet is not fetched to print a plan: then nothing can have been done with it.
     let path = catalogue::cached(&plan.recipe.model);
-    let base = path.map(|path| base_hash(plan, &model_hash(&path)?)).transpose()?;
-    let constitution = constitution_hash(plan)?;
-    let mut made = BTreeMap::new();
+    let hashes = match path {
+        Some(path) => {
+            let base = base_hash(plan, &model_hash(&path)?)?;
+            input_hashes(plan, &base, &constitution_hash(plan)?, &standing.stages)?
+        }
+        None => BTreeMap::new(),
+    };
     let mut rows = Vec::new();
     for planned in &plan.stages {
-        let hash = match &base {
-            Some(base) => input_hash(planned, base, &constitution, &made)?,
-            None => None,
-        };
-        let mut status = standing.status(&planned.name, hash.as_deref())?;
-        if status.output.is_some() && artefact(out, planned).is_some_and(|artefact| !artefact.exists()) {
+        let mut status = standing.status(&planned.name, hashes.get(&planned.name));
+        if status.word == "done" && artefact(out, planned).is_some_and(|artefact| !artefact.exists()) {
             status.word = "gone";
-        }
-        if let Some(output) = status.output {
-            made.insert(planned.name.clone(), output);
         }
         rows.push(PlanRow {
             name: planned.name.clone(),
@@ -95,8 +93,6 @@ struct Status {
     /// `done`, `resumed` (it was interrupted and will resume), `new`, `changed` (it was done with other inputs or settings),
     /// or `gone` (it was done, and what it made was deleted).
     word: &'static str,
-    /// Hash of what it made, where it is done.
-    output: Option<String>,
     /// How long it took, now or with other inputs.
     seconds: Option<f64>,
 }
@@ -110,17 +106,15 @@ impl Standing {
     }
 
     /// How a stage stands whose inputs and settings hash to this; `None` where an input is not made yet.
-    fn status(&self, name: &str, input_hash: Option<&str>) -> Result<Status> {
+    fn status(&self, name: &str, input_hash: Option<&String>) -> Status {
         let known = self.stages.iter().find(|stage| stage.name == name);
-        let with_build = input_hash.map(hash_with_build).transpose()?;
-        let same = known.filter(|stage| Some(&stage.input_hash) == with_build.as_ref());
+        let same = known.filter(|stage| Some(&stage.input_hash) == input_hash);
         let word = match (known, same) {
             (_, Some(stage)) if stage.done => "done",
             (_, Some(_)) => "resumed",
             (Some(_), None) => "changed",
             (None, None) => "new",
         };
-        let output = same.filter(|stage| stage.done).and_then(|stage| stage.output_hash.clone());
-        Ok(Status { word, output, seconds: known.filter(|stage| stage.done).and_then(|stage| stage.seconds) })
+        Status { word, seconds: known.filter(|stage| stage.done).and_then(|stage| stage.seconds) }
     }
 }

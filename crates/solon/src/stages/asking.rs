@@ -68,7 +68,9 @@ impl Asking {
                 ));
             }
             Open::Files(_) if data.is_none() => {
-                return Err(format!("{benchmark} needs its files\nhint: give `data`, a file or a folder"));
+                return Err(format!(
+                    "{benchmark} needs its files\nhint: give `data` (--data of `solon eval`), a file or a folder"
+                ));
             }
             Open::Files(_) => {}
         }

@@ -152,10 +152,9 @@ impl Shown<'_> {
             let Some(measure) = first.measures.iter().find(|measure| measure.key == group.by_category) else {
                 continue;
             };
-            let most = match measure.unit {
-                Unit::Share => 1.0,
-                Unit::Number { most } => most,
-            };
+            let all = self.columns.iter().flat_map(|column| &column.summary.by_category);
+            let of_group = all.filter(|row| row.group == group.name).map(|row| row.figure);
+            let most = solon_eval::compare::scale(measure.unit, of_group);
             let mut rows: BTreeMap<&str, Vec<Option<report::Rate>>> = BTreeMap::new();
             for (column, Column { summary, .. }) in self.columns.iter().enumerate() {
                 for row in summary.by_category.iter().filter(|row| row.group == group.name) {
@@ -203,7 +202,10 @@ impl Shown<'_> {
                 })
             });
             let kind = first.heading(item.group);
-            match out.iter_mut().find(|sample| sample.id == item.id && sample.kind == kind) {
+            match out
+                .iter_mut()
+                .find(|sample| sample.id == item.id && sample.kind == kind && sample.prompt == shown.prompt())
+            {
                 Some(sample) => {
                     let known: Vec<String> =
                         sample.answers.iter().map(|answer| answer.column.clone()).collect();

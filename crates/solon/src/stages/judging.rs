@@ -124,12 +124,13 @@ impl Judging {
         let asks = first.is_none_or(|item| !benchmark.questions(&[], item, &Answer::default()).is_empty());
         match &self.judges[..] {
             [_, ..] if !asks => {
-                let what = format!("{name} is judged by a rule\nhint: leave `judge` out");
+                let what =
+                    format!("{name} is judged by a rule\nhint: leave `judge` (--judge of `solon eval`) out");
                 Err(UsageError(what).into())
             }
             [] if benchmark.needs_judge() => {
                 let what = format!(
-                    "{name} needs a judge\nhint: give judge = \"local:MODEL\" or \"openai:NAME@URL\""
+                    "{name} needs a judge\nhint: give `judge` (--judge of `solon eval`): local:MODEL or openai:NAME@URL"
                 );
                 Err(UsageError(what).into())
             }

@@ -221,7 +221,7 @@ fn percent(x: f64) -> String {
 }
 
 fn rate_shown(rate: &Rate) -> String {
-    let &Rate { count, total, rate, low, high } = rate;
+    let &Rate { count, total, rate, low, high, .. } = rate;
     let [rate, low, high] = [rate, low, high].map(percent);
     format!("{count} of {total} ({rate}; 95 % interval {low} to {high})")
 }

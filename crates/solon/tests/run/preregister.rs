@@ -12,13 +12,19 @@ fn place() -> Place {
     place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "the cat the cat"})]);
     let prompt = |id: &str, kind: &str| json!({"id": id, "prompt": format!("Say {id}"), "kind": kind, "category": "x"});
     place.write("asked.jsonl", &[prompt("a", "harmful"), prompt("b", "harmless"), prompt("c", "harmful")]);
-    write_stages(
-        &place,
-        "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n\
-         [[stage]]\nkind = \"evaluate\"\nprompts = \"asked.jsonl\"\nmax_new_tokens = 2\n",
-    );
+    write_stages(&place, &stages());
     std::fs::write(place.path("thresholds.toml"), THRESHOLDS).unwrap();
     place
+}
+
+fn stages() -> String {
+    "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n".to_owned() + &evaluation("evaluate")
+}
+
+fn evaluation(name: &str) -> String {
+    format!(
+        "[[stage]]\nkind = \"evaluate\"\nname = \"{name}\"\nprompts = \"asked.jsonl\"\nmax_new_tokens = 2\n"
+    )
 }
 
 #[test]
@@ -66,6 +72,33 @@ fn thresholds_are_frozen_and_every_changed_training_is_an_attempt() {
 }
 
 #[test]
+fn other_figures_of_the_same_training_are_a_further_attempt() {
+    let place = place();
+    let run = |flags: &str| place.run(&format!("run recipe.toml --out run {flags}"), "").ok();
+    let report = || place.run("report --run run", "").ok().err;
+    run("--preregister thresholds.toml");
+    assert!(report().contains("thresholds met, on attempt 1 ("), "{}", report());
+    // As if the evaluation had found something else before: another build computed it, or another judge answered.
+    let mut kept: Value = serde_json::from_str(&place.read("run/attempts.jsonl")).unwrap();
+    kept["found"][0]["value"] = json!(0.75);
+    std::fs::write(place.path("run/attempts.jsonl"), format!("{kept}\n")).unwrap();
+    let ran = run("");
+    assert!(ran.err.contains("thresholds met, on attempt 2 of 2 ("), "{}", ran.err);
+    let found = summary(&place, "run");
+    let threshold = &found["preregistration"]["thresholds"][0];
+    assert_eq!(threshold["value"], found["evaluation"]["sft"]["harmful_compliance"]["rate"]);
+    assert_eq!(found["preregistration"]["every_attempt"][0]["thresholds"][0]["value"], 0.75);
+    // They are kept, so the same again is the attempt that it was.
+    run("");
+    assert_eq!(summary(&place, "run")["preregistration"], found["preregistration"]);
+    // The report says of no training what another came to.
+    run("--set sft.epochs=2 --until sft");
+    assert!(!report().contains("thresholds met"), "{}", report());
+    run("--set sft.epochs=2 --until evaluate");
+    assert!(report().contains("thresholds met, on attempt 3 of 3"), "{}", report());
+}
+
+#[test]
 fn a_run_cannot_leave_what_it_was_preregistered_on() {
     let place = place();
     let run = |flags: &str| place.run(&format!("run recipe.toml --out run {flags}"), "");
@@ -92,7 +125,42 @@ fn a_run_cannot_leave_what_it_was_preregistered_on() {
         .fails(2, &["`sft` has begun to train", "hint: give another --out"]);
     assert!(!place.path("trained/preregistration.json").exists());
     assert_eq!(place.read("trained/recipe.toml"), recipe);
+    // The same where a figure that a threshold is about has been seen without any training.
+    write_stages(&place, &evaluation("evaluate"));
+    std::fs::write(place.path("base.toml"), THRESHOLDS.replace("sft", "base")).unwrap();
+    place.run("run recipe.toml --out seen", "").ok();
+    let late = |out: &str| place.run(&format!("run recipe.toml --out {out} --preregister base.toml"), "");
+    late("seen").fails(2, &["the evaluation `evaluate` has begun", "hint: give another --out"]);
+    // Under another name it is the same evaluation, of the recipe or not of it any more.
+    std::fs::write(
+        place.path("base.toml"),
+        THRESHOLDS.replace("sft", "base").replace("\"evaluate", "\"measure"),
+    )
+    .unwrap();
+    let asked = "[[stage]]\nkind = \"prompts\"\nname = \"asked\"\nfile = \"asked.jsonl\"\n";
+    let both = (evaluation("evaluate") + &evaluation("measure")).replace("asked.jsonl", "asked");
+    write_stages(&place, &(asked.to_owned() + &both));
+    late("seen").fails(2, &["the evaluation `evaluate` has begun"]);
+    write_stages(&place, &evaluation("measure"));
+    late("seen").fails(2, &["`evaluate`, a stage of another recipe, has made answers"]);
+    late("unseen").ok();
+    std::fs::write(place.path("base.toml"), THRESHOLDS.replace("sft", "base")).unwrap();
+    // A model that is only taken up, and that was evaluated before anything is trained.
+    let adapter = "adapter = \"trained/checkpoints/sft\"\n";
+    for (out, stages) in [
+        ("adapted", adapter.to_owned() + &evaluation("evaluate")),
+        (
+            "before",
+            evaluation("evaluate") + "models = \"base\"\n[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n",
+        ),
+    ] {
+        write_stages(&place, &stages);
+        place.run(&format!("run recipe.toml --out {out} --until evaluate"), "").ok();
+        late(out).fails(2, &["the evaluation `evaluate` has begun"]);
+        assert!(!place.path(out).join("preregistration.json").exists());
+    }
     // Before that it may be given late.
+    write_stages(&place, &stages());
     place.run("run recipe.toml --out late --until sft-data", "").ok();
     place.run("run recipe.toml --out late --preregister thresholds.toml", "").ok();
 }

@@ -146,6 +146,86 @@ fn a_run_stops_where_it_is_told_and_resumes() {
 }
 
 #[test]
+fn what_an_earlier_recipe_made_is_neither_reported_nor_exported() {
+    let place = Place::with_model();
+    place.write("demos.jsonl", &[json!({"prompt": "Hi", "completion": "the cat the cat"})]);
+    let prompt = |id: &str, kind: &str| json!({"id": id, "prompt": format!("Say {id}"), "kind": kind, "category": "x"});
+    place.write("asked.jsonl", &[prompt("a", "harmful"), prompt("b", "harmless")]);
+    let write = |epochs: usize| {
+        write_stages(
+            &place,
+            &format!(
+                "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\nepochs = {epochs}\n\
+                 [[stage]]\nkind = \"evaluate\"\nprompts = \"asked.jsonl\"\nmax_new_tokens = 2\n"
+            ),
+        );
+    };
+    write(1);
+    let run = |flags: &str| place.run(&format!("run recipe.toml --out run {flags}"), "").ok();
+    let report = || {
+        place.run("report --run run", "").ok();
+        place.read("run/report.md")
+    };
+    let export = |out: &str| place.run(&format!("export --run run --out {out}"), "").ok().err;
+    let is_whole = |out: &str| {
+        assert!(!report().contains("This run is not finished"));
+        assert!(export(out).contains("2 evaluations in"));
+    };
+    run("");
+    is_whole("whole");
+    let heading = "### evaluate";
+    assert!(report().contains(heading), "{}", report());
+    // The training is another, or the evaluation itself: what is there of the evaluation is of the old recipe.
+    for set in ["--set sft.epochs=3", "--set evaluate.max_new_tokens=1"] {
+        run(&format!("{set} --until sft"));
+        let text = report();
+        assert!(text.contains("1 of 4 stages have not ended (evaluate)"), "{text}");
+        assert!(text.contains("changed after they had ended: evaluate."), "{text}");
+        assert!(!text.contains(heading), "{text}");
+        let told = export("partial");
+        assert!(told.contains("note: what the stage evaluate made is not exported"), "{told}");
+        assert!(!place.path("partial/evaluations").exists());
+        assert!(!place.read("partial/demonstrations.jsonl").is_empty());
+    }
+    // The recipe that made it finds it again, and has nothing to evaluate anew.
+    let ran = run("");
+    assert!(!ran.err.contains("evaluate: done"), "{}", ran.err);
+    is_whole("again");
+    // An adapter that is gone is made again, and is what it was: what was evaluated with it stays.
+    std::fs::remove_dir_all(place.path("run/checkpoints/sft")).unwrap();
+    run("--until sft");
+    is_whole("made-again");
+    // A run that is killed before the changed stage ends is no run of the new recipe either.
+    write(2000);
+    kill_when(&place, "run", || place.path("run/checkpoints/sft.state").exists());
+    let text = report();
+    assert!(text.contains("2 of 4 stages have not ended (sft, evaluate)"), "{text}");
+    // A folder that an earlier version made says nothing of this, and is read as it is.
+    write(1);
+    run("");
+    std::fs::remove_file(place.path("run/inputs.json")).unwrap();
+    is_whole("old");
+}
+
+#[test]
+fn an_export_names_the_version_that_evaluated() {
+    let place = Place::with_model();
+    place.write("p.jsonl", &[json!({"id": "p", "prompt": "Hi", "kind": "harmless", "category": "talk"})]);
+    write_stages(
+        &place,
+        "[[stage]]\nkind = \"evaluate\"\nmodels = \"base\"\nprompts = \"p.jsonl\"\nmax_new_tokens = 3\n",
+    );
+    place.run("run recipe.toml --out run", "").ok();
+    let mut found = summary(&place, "run");
+    found["version"] = "0.0.9".into();
+    std::fs::write(place.path("run/summary.json"), found.to_string()).unwrap();
+    place.run("export --run run --out exported", "").ok();
+    let record: Value =
+        serde_json::from_str(&place.read("exported/evaluations/evaluate.base.every-eval-ever.json")).unwrap();
+    assert_eq!(record["eval_library"]["version"], "0.0.9", "{record}");
+}
+
+#[test]
 fn a_stage_may_be_renamed_in_the_same_folder() {
     let place = Place::with_model();
     place.write("prompts.jsonl", &[json!({"id": "a", "prompt": "Hi"})]);

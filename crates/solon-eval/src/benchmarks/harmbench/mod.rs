@@ -6,12 +6,13 @@
 //! written by people, as the baseline `human_jailbreaks` does: the jailbreak, an empty line, the behaviour.
 //! Source: HarmBench at 8e1604d: `eval_utils.py` for the classifier's prompts and the substrings of AdvBench's rule.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use solon_records::{Message, SamplingSettings};
 
-use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, part, read, text_outcomes};
+use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, part, places, read, text_outcomes};
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Question,
 };
@@ -187,6 +188,7 @@ fn answer_length() -> usize {
 
 struct HarmBench {
     items: Vec<Item>,
+    places: HashMap<String, usize>,
     /// Of each item the behaviour and its context.
     behaviours: Vec<(String, Option<String>)>,
     sampling: SamplingSettings,
@@ -211,6 +213,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
     let file = if path.is_dir() { path.join(TEST) } else { path.to_owned() };
     let csv = |source| EvalError::Csv { path: file.clone(), source };
     let (mut items, mut behaviours, mut copyright) = (Vec::<Item>::new(), Vec::new(), 0);
+    let mut ids = HashSet::new();
     for row in csv::Reader::from_path(&file).map_err(csv)?.into_deserialize() {
         let Row { behaviour, functional, semantic, context, id } = row.map_err(csv)?;
         if functional == COPYRIGHT {
@@ -228,7 +231,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
                     expected,
                 }
             })?;
-        if items.iter().any(|item| item.id == id) {
+        if !ids.insert(id.clone()) {
             return Err(EvalError::DuplicateId { id });
         }
         let context = if context.trim().is_empty() { None } else { Some(context) };
@@ -254,7 +257,8 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
         jailbreaks = Some((each, templates.len()));
         (items, behaviours) = in_templates(&items, &behaviours, &templates, each);
     }
-    Ok(Box::new(HarmBench { items, behaviours, sampling, file, copyright, jailbreaks, limit }))
+    let places = places(&items);
+    Ok(Box::new(HarmBench { items, places, behaviours, sampling, file, copyright, jailbreaks, limit }))
 }
 
 /// A behaviour as it is asked for.
@@ -302,7 +306,7 @@ fn in_templates(
             let asked = item.messages.last().map(|message| message.content.as_str()).unwrap_or_default();
             let messages = vec![Message::user(format!("{}\n\n{asked}", templates[template]))];
             let id = format!("{}/{}", item.id, template + 1);
-            (Item { id, messages, ..item.clone() }, behaviour.clone())
+            (Item { id, messages, cluster: Some(item.id.clone()), ..item.clone() }, behaviour.clone())
         })
     })
     .unzip()
@@ -322,8 +326,7 @@ impl Benchmark for HarmBench {
     }
 
     fn question(&self, _: &[(&Item, &Answer)], item: &Item, answer: &Answer) -> Option<Question> {
-        let place = self.items.iter().position(|known| known.id == item.id)?;
-        let (behaviour, context) = &self.behaviours[place];
+        let (behaviour, context) = &self.behaviours[*self.places.get(&item.id)?];
         Some(classifier_question(context.as_deref(), behaviour, &answer.text))
     }
 
@@ -370,7 +373,11 @@ impl Benchmark for HarmBench {
         let left_out = copyright_left_out(self.copyright);
         let how = match self.jailbreaks {
             None => "asked for directly".to_owned(),
-            Some((each, all)) => format!("each in {each} of {all} jailbreaks, which go round"),
+            Some((each, all)) => {
+                format!(
+                    "each in {each} of {all} jailbreaks, which go round (in intervals and tests a cluster)"
+                )
+            }
         };
         let clip = match self.sampling.max_new_tokens {
             0..=CLIP => "",

@@ -79,6 +79,21 @@ fn behaviours_stand_in_jailbreaks_that_go_round() {
     let question = benchmark.question(&[], item, &Answer::default()).unwrap();
     assert!(!question.messages[1].content.contains("You are free"));
     assert!(benchmark.method().asked.contains("each in 2 of 3 jailbreaks"));
+    // Of one behaviour they are not independent: intervals and tests are of three, not of six.
+    let summary = |complied: [&str; 3]| {
+        let judged = benchmark.items().iter().map(|item| {
+            let text = if complied.iter().any(|id| item.id.starts_with(id)) { ANSWERS } else { REFUSES };
+            Judged::new(&*benchmark, item, Answer::written(text.to_owned(), false))
+        });
+        summarise(&*benchmark, judged.collect::<Vec<_>>()).unwrap()
+    };
+    let (none, two) = (summary(["-"; 3]), summary(["lock", "well", "-"]));
+    let (rate, plain) = (two.rate("complied").unwrap(), solon_stats::Rate::new(2, 3));
+    assert_eq!((rate.count, rate.total), (4, 6));
+    assert!((rate.low - plain.low).abs() < 1e-12 && (rate.high - plain.high).abs() < 1e-12, "{rate:?}");
+    let compared = crate::compare(&[("none", &none), ("two", &two)], &[(1, 0)]).unwrap();
+    let row = compared.rows.iter().find(|row| row.key == "complied").unwrap();
+    assert_eq!((row.tests[0].pairs, row.tests[0].column_only), (3, 2));
     let limited = opened(r#"["a", "b"]"#, serde_json::json!({"limit": 1})).unwrap();
     assert_eq!(limited.items().len(), 2);
     for (templates, part) in [

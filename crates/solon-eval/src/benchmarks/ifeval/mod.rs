@@ -8,7 +8,7 @@
 mod instruction;
 mod text;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -16,7 +16,9 @@ use serde_json::{Map, Value};
 use solon_records::{Message, SamplingSettings};
 
 use self::instruction::Instruction;
-use super::{EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, first, greedy, part, read, text_outcomes};
+use super::{
+    EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, first, greedy, part, places, read, text_outcomes,
+};
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Unit,
 };
@@ -56,7 +58,7 @@ const MEASURES: [Measure; 7] = [
 
 /// A prompt's followed instructions over the mean number of instructions of a prompt: the mean of these is the share of all
 /// instructions that are followed, and its interval takes each prompt as one.
-const SHARES: Unit = Unit::Number { most: 1.0 };
+const SHARES: Unit = Unit::Number { least: 0.0, most: 1.0 };
 
 const fn share(key: &'static str, title: &'static str, explanation: &'static str) -> Measure {
     Measure::share(key, title, explanation, Better::Higher, &[])
@@ -87,6 +89,7 @@ fn answer_length() -> usize {
 
 struct IfEval {
     items: Vec<Item>,
+    places: HashMap<String, usize>,
     instructions: Vec<Vec<Instruction>>,
     /// Instructions of a prompt.
     mean: f64,
@@ -132,7 +135,7 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
         return Err(wrong("the file has no prompts".to_owned()));
     }
     let mean = instructions.iter().map(Vec::len).sum::<usize>() as f64 / items.len() as f64;
-    Ok(Box::new(IfEval { items, instructions, mean, sampling, file, limit }))
+    Ok(Box::new(IfEval { places: places(&items), items, instructions, mean, sampling, file, limit }))
 }
 
 /// The texts of which one has to follow an instruction, loosely: the answer, without its first line, its last, and both, and each
@@ -162,8 +165,8 @@ impl Benchmark for IfEval {
 
     fn judge(&self, item: &Item, answer: &Answer) -> Judgement {
         let fault = fault(&answer.text);
-        let place = self.items.iter().position(|known| known.id == item.id);
-        let instructions = place.map(|place| &self.instructions[place][..]).unwrap_or_default();
+        let place = self.places.get(&item.id);
+        let instructions = place.map(|place| &self.instructions[*place][..]).unwrap_or_default();
         let follows =
             |text: &str, instruction: &Instruction| !text.trim().is_empty() && instruction.follows(text);
         let texts = loose(&answer.text);

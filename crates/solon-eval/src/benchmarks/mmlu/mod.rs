@@ -266,7 +266,11 @@ impl Benchmark for Mmlu {
 
     fn ask(&self) -> Ask {
         match self.keys.format {
-            Format::Generative => Ask::Generate(SamplingSettings::greedy(LETTER_TOKENS)),
+            // The harness stops at the end of the first line.
+            Format::Generative => Ask::Generate(SamplingSettings {
+                stop: vec!["\n".to_owned()],
+                ..SamplingSettings::greedy(LETTER_TOKENS)
+            }),
             _ => Ask::Choose { template: self.keys.template },
         }
     }
@@ -336,6 +340,10 @@ impl Benchmark for Mmlu {
                 part(self.keys.limit)
             ),
             judged: match self.keys.format {
+                Format::Letters if self.keys.template => {
+                    "The answer is the likeliest of the letters A to D, as in lm-evaluation-harness with \
+                     `--apply_chat_template`; its default is without one (`template = false`)."
+                }
                 Format::Letters => {
                     "The answer is the likeliest of the letters A to D, as in lm-evaluation-harness."
                 }

@@ -132,7 +132,8 @@ fn a_written_answer_is_right_where_its_first_line_is_the_letter() {
     let folder = folder(TEST, DEV);
     let benchmark = opened(&folder, serde_json::json!({"format": "generative", "shots": 1}));
     describes_itself_consistently(&KNOWN, &*benchmark);
-    assert_eq!(benchmark.ask(), Ask::Generate(SamplingSettings::greedy(16)));
+    let sampling = SamplingSettings { stop: vec!["\n".to_owned()], ..SamplingSettings::greedy(16) };
+    assert_eq!(benchmark.ask(), Ask::Generate(sampling));
     let item = &benchmark.items()[0];
     assert!(item.options.is_empty() && item.messages.len() == 4);
     for (text, right) in [

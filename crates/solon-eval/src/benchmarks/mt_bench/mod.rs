@@ -9,7 +9,7 @@
 mod known_wrong;
 mod pair;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -72,7 +72,7 @@ const fn score(
     explanation: &'static str,
     groups: &'static [&'static str],
 ) -> Measure {
-    let unit = Unit::Number { most: 10.0 };
+    let unit = Unit::Number { least: 1.0, most: 10.0 };
     Measure::share(key, title, explanation, Better::Higher, groups).in_unit(unit)
 }
 
@@ -200,11 +200,11 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
     }
     let asked = conversations.iter().map(|conversation| conversation.question_id);
     let against = against.map(|file| pair::Baseline::read(&file, asked)).transpose()?;
-    let mut items: Vec<Item> = Vec::new();
+    let (mut items, mut ids) = (Vec::<Item>::new(), HashSet::new());
     for Conversation { question_id, category, turns: [first, second] } in conversations {
         let wrong = |reason: String| EvalError::File { path: question_file.clone(), reason };
         let id = first_id(question_id);
-        if items.iter().any(|item| item.id == id) {
+        if !ids.insert(id.clone()) {
             return Err(EvalError::DuplicateId { id });
         }
         let known = TEMPERATURES.iter().find(|(known, _)| *known == category);

@@ -67,7 +67,8 @@ const fn rate(
     explanation: &'static str,
     groups: &'static [&'static str],
 ) -> Measure {
-    Measure::share(key, title, explanation, Better::Higher, groups).in_unit(Unit::Number { most: 1.0 })
+    Measure::share(key, title, explanation, Better::Higher, groups)
+        .in_unit(Unit::Number { least: 0.0, most: 1.0 })
 }
 
 const fn share(key: &'static str, title: &'static str, explanation: &'static str, better: Better) -> Measure {

@@ -259,6 +259,29 @@ fn a_baseline_that_does_not_fit_is_named() {
     assert!(open(folder.path(), keys).err().unwrap().to_string().contains("hint: leave it out"));
 }
 
+/// Question 114 has a wrong reference, so `score_sound` says nothing of it: it is judged all the same.
+#[test]
+fn two_judges_are_compared_on_every_turn_that_both_grade() {
+    let templates =
+        TEMPLATES.map(|name| json!({"name": name, "system_prompt": "", "prompt_template": "{answer}"}));
+    let questions =
+        [(114, "math", ["a", "b"], Some(["x", "y"])), (115, "math", ["c", "d"], Some(["x", "y"]))];
+    let folder = folder(&templates, &questions);
+    let benchmark = open(folder.path(), Settings::new()).unwrap();
+    let judged = |scores: [&str; 4]| {
+        let judged = benchmark.items().iter().zip(scores).map(|(item, score)| {
+            let judge = Some(Reply::Said(format!("[[{score}]]")));
+            Judged::new(&*benchmark, item, Answer { judge, ..Answer::written("So.".to_owned(), false) })
+        });
+        summarise(&*benchmark, judged.collect::<Vec<_>>()).unwrap()
+    };
+    let agreement = |a, b| crate::judge::both::agreement(&judged(a), &judged(b));
+    let always = agreement(["5"; 4], ["5"; 4]);
+    assert_eq!((always.asked, always.same.count, always.same.total, always.kappa), (4, 4, 4, None));
+    let some = agreement(["5", "5", "7", "?"], ["5", "6", "7", "5"]);
+    assert_eq!((some.asked, some.same.count, some.same.total), (4, 2, 3));
+}
+
 /// Question 114 has a wrong reference: it is not among the sound ones, and is asked about twice.
 #[test]
 fn wrong_references_are_flagged_and_corrected_beside_the_published_ones() {

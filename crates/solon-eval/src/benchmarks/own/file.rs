@@ -105,11 +105,28 @@ struct Written {
     #[serde(default)]
     columns: Columns,
     /// The number of the first option, where answers are numbers.
-    numbers_from: Option<i64>,
+    numbers_from: Option<FirstNumber>,
     #[serde(default)]
     item: Vec<Spanned<toml::Table>>,
     #[serde(default)]
     example: Vec<Spanned<toml::Table>>,
+}
+
+/// 0 or 1.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "i64")]
+struct FirstNumber(usize);
+
+impl TryFrom<i64> for FirstNumber {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        match number {
+            0 => Ok(Self(0)),
+            1 => Ok(Self(1)),
+            other => Err(format!("numbers_from = {other}; give 0 or 1, the number of the first option")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -186,14 +203,12 @@ fn line_of(text: &str, at: usize) -> u64 {
     text[..at.min(text.len())].matches('\n').count() as u64 + 1
 }
 
-/// The file beside a description that holds its items, where there is one: its content belongs to the benchmark.
+/// The file beside a description that holds its items, where there is one: its content belongs to the benchmark. Whatever its own
+/// name ends with: a description is opened under any.
 pub fn beside(path: &Path) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Items {
         items: Option<String>,
-    }
-    if path.extension().is_none_or(|ending| ending != "toml") {
-        return None;
     }
     // A file that does not fit is refused when the benchmark is opened.
     let items: Items = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
@@ -358,7 +373,7 @@ fn rows_of(file: &Path) -> Result<Vec<Raw>, EvalError> {
 /// Reads rows of either place.
 struct RowReader<'a> {
     columns: &'a Columns,
-    numbers_from: Option<i64>,
+    numbers_from: Option<FirstNumber>,
     form: &'a Form,
 }
 
@@ -458,10 +473,9 @@ impl RowReader<'_> {
     /// The place of the right option: its text, its letter, or its number.
     fn right(&self, answer: &str, options: &[String]) -> Result<usize, String> {
         let last = super::letter(options.len() - 1);
-        if let Some(from) = self.numbers_from {
-            let place =
-                answer.trim().parse().ok().and_then(|number: i64| usize::try_from(number - from).ok());
-            let most = from + options.len() as i64 - 1;
+        if let Some(FirstNumber(from)) = self.numbers_from {
+            let place = answer.trim().parse().ok().and_then(|number: usize| number.checked_sub(from));
+            let most = from + options.len() - 1;
             let found = place.filter(|place| *place < options.len());
             return found.ok_or_else(|| {
                 format!("`answer` is {answer:?}; with numbers_from = {from} give {from} to {most}")

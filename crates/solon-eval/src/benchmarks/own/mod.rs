@@ -6,6 +6,7 @@
 
 mod file;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -14,14 +15,15 @@ use solon_records::{Message, SamplingSettings};
 
 use self::file::{Description, Form, Row, Scored, Verdict};
 use super::{
-    EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, how, option, part, read, text_outcomes,
+    EMPTY, Known, Open, REPETITION, Settings, TRUNCATED, greedy, how, option, part, places, read,
+    text_outcomes,
 };
 use crate::benchmark::{
     Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method, Outcome, Question, Reply, Unit,
 };
 use crate::degenerate::fault;
 use crate::error::EvalError;
-use crate::judge::{UNJUDGED, YES_NO, fill, yes_no};
+use crate::judge::{JUDGE_REFUSED, UNJUDGED, YES_NO, fill, yes_no};
 use crate::options::{best, best_by_length, outcomes};
 use crate::refusal::declines;
 
@@ -68,23 +70,15 @@ const JUDGED: [Measure; 6] = [
     TRUNCATED,
 ];
 
-const JUDGE_REFUSED: Measure = Measure::share(
-    "judge_refused",
-    "judge refused",
-    "Share of answers on which the judge gave no verdict and declined to judge, by our rule; they are among the unjudged.",
-    Better::Neither,
-    &[],
-);
-
 const fn share(key: &'static str, title: &'static str, explanation: &'static str) -> Measure {
     Measure::share(key, title, explanation, Better::Higher, &[])
 }
 
-/// The measures of a score up to `most`. Measures are static: each list is made once for a highest score, and kept.
-fn of_score(most: f64) -> &'static [Measure] {
+/// The measures of a score from `least` to `most`. Measures are static: each list is made once for a range, and kept.
+fn of_score(least: f64, most: f64) -> &'static [Measure] {
     static MADE: Mutex<Vec<&'static [Measure]>> = Mutex::new(Vec::new());
     let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let unit = Unit::Number { most };
+    let unit = Unit::Number { least, most };
     if let Some(known) = made.iter().find(|measures| measures[0].unit == unit) {
         return known;
     }
@@ -110,6 +104,7 @@ struct Keys {
 
 struct Own {
     items: Vec<Item>,
+    places: HashMap<String, usize>,
     /// Of each item the question and the reference, as the file has them.
     rows: Vec<(String, String)>,
     description: Description,
@@ -152,7 +147,8 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
     }
     let template = !matches!(ask, Ask::Choose { template: false });
     let items = rows.iter().map(|row| Item {
-        id: row.id.clone(),
+        // With the name, because rows of other files are numbered too.
+        id: format!("{}/{}", description.name, row.id),
         messages: description.messages(examples, row, template),
         options: match &description.form {
             Form::Choice(Scored::Letters) => {
@@ -168,9 +164,9 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
         category: row.category.clone(),
         ..Item::default()
     });
-    let items = items.collect();
+    let items: Vec<Item> = items.collect();
     let rows = rows.into_iter().map(|row| (row.question, row.reference)).collect();
-    Ok(Box::new(Own { items, rows, description, ask, shots, limit }))
+    Ok(Box::new(Own { places: places(&items), items, rows, description, ask, shots, limit }))
 }
 
 /// A, B, C …
@@ -241,8 +237,7 @@ impl Benchmark for Own {
         let Form::Open { system, prompt, verdict, max_new_tokens } = &self.description.form else {
             return None;
         };
-        let place = self.items.iter().position(|known| known.id == item.id)?;
-        let (question, reference) = &self.rows[place];
+        let (question, reference) = &self.rows[*self.places.get(&item.id)?];
         let values = [("question", &question[..]), ("answer", &answer.text), ("reference", reference)];
         let system = system.iter().map(Message::system);
         Some(Question {
@@ -302,7 +297,7 @@ impl Benchmark for Own {
             Form::Choice(Scored::Letters) => &CHOICES[..LETTERS],
             Form::Choice(Scored::Continuation) => &CHOICES,
             Form::Open { verdict: Verdict::YesNo, .. } => &JUDGED,
-            Form::Open { verdict: Verdict::Score { to, .. }, .. } => of_score(*to),
+            Form::Open { verdict: Verdict::Score { from, to, .. }, .. } => of_score(*from, *to),
         }
     }
 

@@ -68,7 +68,10 @@ fn options_are_scored_by_letter_or_text() {
     ];
     assert_eq!(salt.messages, turns);
     assert_eq!((&salt.options[..], &salt.right[..]), (&["A", "B", "C"].map(str::to_owned)[..], &[1][..]));
-    assert_eq!((salt.id.as_str(), salt.category.as_deref(), sweet.id.as_str()), ("salt", Some("taste"), "2"));
+    assert_eq!(
+        (salt.id.as_str(), salt.category.as_deref(), sweet.id.as_str()),
+        ("Kitchen/salt", Some("taste"), "Kitchen/2")
+    );
     let method = benchmark.method().asked;
     assert_eq!(
         method,
@@ -97,7 +100,7 @@ fn rows_lie_in_a_file_beside_under_names_of_their_own() {
         options = [\"one\", \"two\"]\nanswer = \"right\"\ncategory = \"topic\"\n";
     let benchmark = opened(text, json!({})).unwrap();
     let [a, b] = benchmark.items() else { panic!("two items") };
-    assert_eq!((a.id.as_str(), &a.right[..], a.category.as_deref()), ("a", &[1][..], Some("maths")));
+    assert_eq!((a.id.as_str(), &a.right[..], a.category.as_deref()), ("Beside/a", &[1][..], Some("maths")));
     assert_eq!((b.messages[0].content.as_str(), &b.right[..]), ("What?\nA. p\nB. q\nAnswer:", &[0][..]));
     let text = "name = \"Beside\"\nitems = \"rows.jsonl\"\ncolumns.options = \"choices\"\n";
     assert_eq!(opened(text, json!({})).unwrap().items()[0].right, [1]);
@@ -105,6 +108,10 @@ fn rows_lie_in_a_file_beside_under_names_of_their_own() {
     let path = folder.path().join("own.toml");
     std::fs::write(&path, text).unwrap();
     assert_eq!(beside(&path), Some(folder.path().join("rows.jsonl")));
+    // A description of another ending is opened too.
+    let other = folder.path().join("own.benchmark");
+    std::fs::copy(&path, &other).unwrap();
+    assert_eq!(beside(&other), Some(folder.path().join("rows.jsonl")));
     std::fs::write(&path, CHOICE_FILE).unwrap();
     assert_eq!((beside(&path), beside(Path::new("rows.csv"))), (None, None));
 }
@@ -161,13 +168,13 @@ fn a_judge_gives_a_score_in_a_range() {
         assert_eq!(verdict(reply), expected, "{reply}");
     }
     let measure = benchmark.measures()[0];
-    assert_eq!((measure.key, measure.unit), ("score", Unit::Number { most: 5.0 }));
+    assert_eq!((measure.key, measure.unit), ("score", Unit::Number { least: 1.0, most: 5.0 }));
     let answer = Answer { judge: Some(Reply::Said("Score: 3".to_owned())), ..Answer::default() };
     let summary = summarise(&*benchmark, [Judged::new(&*benchmark, item, answer)]).unwrap();
     assert_eq!(summary.figure("score").unwrap().value(), 3.0);
     // Another range has measures of its own; the same one has the same.
-    assert_eq!(of_score(7.0)[0].unit, Unit::Number { most: 7.0 });
-    assert!(std::ptr::eq(of_score(5.0), benchmark.measures()));
+    assert_eq!(of_score(0.0, 5.0)[0].unit, Unit::Number { least: 0.0, most: 5.0 });
+    assert!(std::ptr::eq(of_score(1.0, 5.0), benchmark.measures()));
 }
 
 #[test]
@@ -195,6 +202,9 @@ fn what_does_not_fit_is_named_with_its_line() {
             "name = \"x\"\nitems = \"rows.csv\"\nnumbers_from = 1\n[columns]\nquestion = \"q\"\noptions = [\"one\", \"two\"]\nanswer = \"right\"".to_owned(),
             &["rows.csv, line 3: `answer` is \"0\"", "give 1 to 2"],
         ),
+        (format!("numbers_from = 2{CHOICE_FILE}"), &["line 1", "numbers_from = 2; give 0 or 1"]),
+        (format!("numbers_from = {}{CHOICE_FILE}", i64::MIN), &["line 1", "give 0 or 1"]),
+        (choice("answer = \"Salt\"", "answer = -9223372036854775808").replacen("name", "numbers_from = 1\nname", 1).replacen("answer = \"B\"", "answer = 2", 1), &["give 1 to 3"]),
         (format!("prompt = \"Q\"{CHOICE_FILE}"), &["`prompt` has no {question}"]),
         (format!("prompt = \"{{question}} {{options}} {{answer}}\"{CHOICE_FILE}"), &["{answer}, which stands for nothing"]),
         (format!("max_new_tokens = 3{CHOICE_FILE}"), &["no [judge]"]),
