@@ -139,7 +139,7 @@ fn results_are_written_as_other_programs_read_them() {
     );
     let words = "eval hhh --model model --data hhh.jsonl";
     place.run(&format!("{words} --inspect-log log.txt"), "").fails(2, &["--inspect-log", ".json"]);
-    place.run(&format!("{words} --inspect-log gone/log.json"), "").fails(1, &["gone/log.json"]);
+    place.run(&format!("{words} --inspect-log gone/log.json"), "").fails(2, &["gone/log.json cannot be written", "hint: make the folder"]);
 }
 
 /// Labelled answers of both sets as they are published: one that is harmful and one that is not, one refusal and one answer
@@ -557,7 +557,7 @@ fn what_a_benchmark_does_not_have_is_refused() {
         (
             "hhh --data hhh.jsonl --judge local:model",
             2,
-            &["hhh is judged by a rule", "hint: leave `judge` out"],
+            &["hhh is judged by a rule", "hint: leave `judge`", "--judge"],
         ),
         ("harmbench --data mmlu --judge model", 2, &["no judge `model`", "hint: give local:MODEL"]),
         ("harmbench --data mmlu --judge openai:m@host", 2, &["http://"]),
