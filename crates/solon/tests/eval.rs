@@ -139,7 +139,9 @@ fn results_are_written_as_other_programs_read_them() {
     );
     let words = "eval hhh --model model --data hhh.jsonl";
     place.run(&format!("{words} --inspect-log log.txt"), "").fails(2, &["--inspect-log", ".json"]);
-    place.run(&format!("{words} --inspect-log gone/log.json"), "").fails(2, &["gone/log.json cannot be written", "hint: make the folder"]);
+    place
+        .run(&format!("{words} --inspect-log gone/log.json"), "")
+        .fails(2, &["gone/log.json cannot be written", "hint: make the folder"]);
 }
 
 /// Labelled answers of both sets as they are published: one that is harmful and one that is not, one refusal and one answer
