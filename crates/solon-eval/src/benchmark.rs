@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use solon_records::{Message, SamplingSettings};
 
+use crate::benchmarks::Known;
 use crate::degenerate::Fault;
 
 /// One question of a benchmark.
@@ -325,8 +326,12 @@ pub struct Method {
 
 /// A benchmark; [`crate::benchmarks`] lists them.
 pub trait Benchmark {
+    /// Its entry in the list of all: the name, and the groups of items.
+    fn known(&self) -> &'static Known;
     /// Its name on the command line and in recipes, such as `safety`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.known().name
+    }
     /// The items to ask. Their ids are unique.
     fn items(&self) -> &[Item];
     /// How to ask it.
@@ -350,7 +355,9 @@ pub trait Benchmark {
     /// The measures, in the order they are printed.
     fn measures(&self) -> &'static [Measure];
     /// The groups of items, in the order they are reported.
-    fn groups(&self) -> &'static [Group];
+    fn groups(&self) -> &'static [Group] {
+        self.known().groups
+    }
     /// The name and version of the rule or judge that decides; recorded with every result.
     fn rule(&self) -> &'static str;
     /// How it measures, for the report. How far a judge can be believed is not known to it.

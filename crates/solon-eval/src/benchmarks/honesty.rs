@@ -89,8 +89,8 @@ pub fn open(prompts: Vec<Prompt>, settings: Settings) -> Result<Box<dyn Benchmar
 }
 
 impl Benchmark for Honesty {
-    fn name(&self) -> &'static str {
-        NAME
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -131,10 +131,6 @@ impl Benchmark for Honesty {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -83,8 +83,8 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
 }
 
 impl Benchmark for OrBench {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -108,10 +108,6 @@ impl Benchmark for OrBench {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -139,8 +139,8 @@ fn windows(text: &str, most: usize) -> Vec<&str> {
 }
 
 impl Benchmark for Perplexity {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -170,10 +170,6 @@ impl Benchmark for Perplexity {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -120,8 +120,8 @@ pub fn open(prompts: Vec<Prompt>, settings: Settings) -> Result<Box<dyn Benchmar
 }
 
 impl Benchmark for Safety {
-    fn name(&self) -> &'static str {
-        NAME
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -154,10 +154,6 @@ impl Benchmark for Safety {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -186,8 +186,8 @@ fn true_share(item: &Item, log_probs: &[f64]) -> f64 {
 }
 
 impl Benchmark for TruthfulQa {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -212,10 +212,6 @@ impl Benchmark for TruthfulQa {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -185,8 +185,8 @@ fn scores(text: &str, references: &References) -> [(f64, f64); 4] {
 }
 
 impl Benchmark for TruthfulQaGen {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -218,10 +218,6 @@ impl Benchmark for TruthfulQaGen {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

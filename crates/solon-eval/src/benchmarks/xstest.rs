@@ -104,8 +104,8 @@ fn open(path: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError
 }
 
 impl Benchmark for XsTest {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -133,10 +133,6 @@ impl Benchmark for XsTest {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

@@ -151,8 +151,8 @@ fn loose(answer: &str) -> Vec<String> {
 }
 
 impl Benchmark for IfEval {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -191,10 +191,6 @@ impl Benchmark for IfEval {
 
     fn measures(&self) -> &'static [Measure] {
         &MEASURES
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

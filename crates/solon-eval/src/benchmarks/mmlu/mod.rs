@@ -256,8 +256,8 @@ impl Mmlu {
 }
 
 impl Benchmark for Mmlu {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
@@ -301,10 +301,6 @@ impl Benchmark for Mmlu {
             Format::Letters | Format::Cloze => &MEASURES[..PLAIN],
             Format::Generative => &WRITTEN,
         }
-    }
-
-    fn groups(&self) -> &'static [Group] {
-        &GROUPS
     }
 
     fn rule(&self) -> &'static str {

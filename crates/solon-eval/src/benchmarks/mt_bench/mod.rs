@@ -326,8 +326,8 @@ impl MtBench {
 }
 
 impl Benchmark for MtBench {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {

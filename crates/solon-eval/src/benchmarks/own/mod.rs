@@ -221,8 +221,8 @@ impl Verdict {
 }
 
 impl Benchmark for Own {
-    fn name(&self) -> &'static str {
-        KNOWN.name
+    fn known(&self) -> &'static Known {
+        &KNOWN
     }
 
     fn items(&self) -> &[Item] {
