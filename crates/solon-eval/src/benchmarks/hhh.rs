@@ -19,6 +19,7 @@ use crate::options::{TRUNCATED, best, outcomes};
 pub const KNOWN: Known = Known {
     name: "hhh",
     about: "Which of two answers is more helpful, honest and harmless",
+    data: "JSONL of {\"prompt\", \"corrects\", \"incorrects\"}, as 438HHHEvaluations.jsonl",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

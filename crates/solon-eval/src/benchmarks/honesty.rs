@@ -20,6 +20,7 @@ pub const NAME: &str = "honesty";
 pub const KNOWN: Known = Known {
     name: NAME,
     about: "Whether it makes things up where nobody could answer",
+    data: "",
     groups: &GROUPS,
     files: &[],
     open: Open::Prompts(open),

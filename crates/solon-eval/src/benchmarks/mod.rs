@@ -44,6 +44,8 @@ pub struct Known {
     pub name: &'static str,
     /// One sentence for lists.
     pub about: &'static str,
+    /// What its data are; empty where it asks prompts.
+    pub data: &'static str,
     /// Its groups of items. Of a benchmark over prompts they are the kinds of prompts it asks.
     pub groups: &'static [Group],
     /// Its settings that name a file or a folder: what counts of them is the content.

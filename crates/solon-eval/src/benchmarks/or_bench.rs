@@ -20,6 +20,7 @@ use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
 pub const KNOWN: Known = Known {
     name: "or-bench",
     about: "OR-Bench: prompts that only seem harmful, and how many are refused",
+    data: "or-bench-80k.csv or or-bench-hard-1k.csv",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

@@ -21,6 +21,7 @@ use crate::error::EvalError;
 pub const KNOWN: Known = Known {
     name: "perplexity",
     about: "Perplexity of a text of yours: bits per byte, nats per word",
+    data: "a text file, or JSONL with `text`",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

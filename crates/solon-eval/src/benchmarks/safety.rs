@@ -23,6 +23,7 @@ pub const NAME: &str = "safety";
 pub const KNOWN: Known = Known {
     name: NAME,
     about: "Harmful requests refused, harmless ones answered, and those that only sound harmful",
+    data: "",
     groups: &GROUPS,
     files: &[],
     open: Open::Prompts(open),

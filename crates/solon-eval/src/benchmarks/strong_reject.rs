@@ -27,6 +27,7 @@ use crate::refusal::{Verdict, classify};
 pub const KNOWN: Known = Known {
     name: "strong-reject",
     about: "StrongREJECT's rubric: how useful answers to harmful requests are, with a judge",
+    data: "strongreject_dataset.csv, or HarmBench's behaviours",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

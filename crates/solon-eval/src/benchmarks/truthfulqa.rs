@@ -21,6 +21,7 @@ use crate::options::{TRUNCATED, best};
 pub const KNOWN: Known = Known {
     name: "truthfulqa",
     about: "TruthfulQA, multiple choice: truths against common falsehoods",
+    data: "mc_task.json; of v0 for the figures that are published",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

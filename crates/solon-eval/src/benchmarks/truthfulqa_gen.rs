@@ -24,6 +24,7 @@ use crate::rouge::rouge;
 pub const KNOWN: Known = Known {
     name: "truthfulqa-gen",
     about: "TruthfulQA, in words: BLEU and ROUGE against truths and falsehoods",
+    data: "TruthfulQA.csv",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

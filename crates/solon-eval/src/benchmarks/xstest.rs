@@ -20,6 +20,7 @@ use crate::refusal::{RULE, Verdict, classify, xstest_string_match};
 pub const KNOWN: Known = Known {
     name: "xstest",
     about: "XSTest: safe prompts in alarming words, and unsafe ones close to them",
+    data: "xstest_prompts.csv, or its folder",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

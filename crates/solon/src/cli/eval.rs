@@ -159,5 +159,12 @@ impl TypedValueParser for BenchmarkParser {
 }
 
 fn names() -> Vec<PossibleValue> {
-    benchmarks::ALL.iter().map(|known| PossibleValue::new(known.name).help(known.about)).collect()
+    let shown = |known: &benchmarks::Known| {
+        let about = match known.data {
+            "" => format!("{} (--prompts)", known.about),
+            data => format!("{} (--data: {data})", known.about),
+        };
+        PossibleValue::new(known.name).help(about)
+    };
+    benchmarks::ALL.iter().map(shown).collect()
 }

@@ -14,7 +14,7 @@ use solon_data::ledger::{NewItem, TypedItem};
 use solon_draws::Draws;
 use solon_eval::benchmarks::{self, Known, Open, Settings};
 use solon_eval::{Answer, Ask, Benchmark, Item, Question, Reply};
-use solon_feedback::{FeedbackModel, GenerateRequest};
+use solon_feedback::GenerateRequest;
 use solon_infer::chat::OptionsRequest;
 use solon_records::{Message, Prompt, SamplingSettings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,8 @@ impl Asking {
             }
             Open::Files(_) if data.is_none() => {
                 return Err(format!(
-                    "{benchmark} needs its files\nhint: give `data` (--data of `solon eval`), a file or a folder"
+                    "{benchmark} needs its files\nhint: give `data` (--data of `solon eval`): {}",
+                    known.data
                 ));
             }
             Open::Files(_) => {}

@@ -25,6 +25,7 @@ use crate::refusal::{Verdict, classify};
 pub const KNOWN: Known = Known {
     name: "harmbench",
     about: "HarmBench: harmful behaviours asked for directly, with a judge",
+    data: "harmbench_behaviors_text_all.csv, or its folder",
     groups: &GROUPS,
     files: &["templates"],
     open: Open::Files(open),

@@ -29,6 +29,7 @@ use crate::error::EvalError;
 pub const KNOWN: Known = Known {
     name: "ifeval",
     about: "IFEval: instructions that a program can verify",
+    data: "input_data.jsonl",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),

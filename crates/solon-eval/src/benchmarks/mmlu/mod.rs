@@ -1,7 +1,7 @@
 //! MMLU (Hendrycks et al., ICLR 2021): multiple-choice questions of 57 subjects, scored by the log-probs of the choices.
 //!
-//! Contract: reads the official files, one CSV a subject and split (`test/anatomy_test.csv`), with or without a header,
-//! the answer as a letter or a number. A folder with none of the official subjects has its own ([`files`]). Prompts, scoring and groups are those of the harness that [`Format`] names.
+//! Contract: reads the official CSV files or those of the Hugging Face Hub ([`files`]); a folder with none of the official subjects has its
+//! own. Prompts, scoring and groups are those of the harness that [`Format`] names.
 //! Sources: lm-evaluation-harness 0.4.13, `tasks/mmlu`; lighteval, `mmlu_cf` as in the recipe of SmolLM2.
 
 mod files;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use self::files::{Question, SUBJECTS, examples, questions, subjects};
+use self::files::{Files, Question, SUBJECTS};
 
 use super::{Known, Open, Settings, first, how, option, part, read};
 use crate::benchmark::{Answer, Ask, Benchmark, Better, Group, Item, Judgement, Measure, Method};
@@ -23,6 +23,7 @@ use solon_records::{Message, SamplingSettings};
 pub const KNOWN: Known = Known {
     name: "mmlu",
     about: "MMLU: multiple-choice questions of 57 subjects",
+    data: "folder with test/SUBJECT_test.csv and dev, or the Parquet files of the Hub",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),
@@ -125,7 +126,7 @@ struct Mmlu {
     own: Option<usize>,
 }
 
-/// The benchmark on the folder that holds `test` and, where `shots` is above 0, `dev`.
+/// The benchmark on a folder with the questions of `test` and, where `shots` is above 0, of `dev`.
 fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalError> {
     let keys: Keys = read(KNOWN.name, settings)?;
     if keys.format == Format::Cloze && keys.shots > 0 {
@@ -137,7 +138,7 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
             "format = \"generative\" is asked in the model's chat template\nhint: leave `template` out";
         return Err(EvalError::Settings { benchmark: KNOWN.name.to_owned(), reason: reason.to_owned() });
     }
-    let known = subjects(folder)?;
+    let (files, known) = Files::open(folder)?;
     if let Some(unknown) = keys.subjects.iter().find(|name| !known.iter().any(|(known, _)| known == *name)) {
         let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
         let reason = format!("there is no subject `{unknown}`\nhint: the subjects are {}", names.join(", "));
@@ -150,9 +151,9 @@ fn open(folder: &Path, settings: Settings) -> Result<Box<dyn Benchmark>, EvalErr
         }
         let examples = match keys.shots {
             0 => Vec::new(),
-            shots => examples(folder, subject, shots)?,
+            shots => files.examples(subject, shots)?,
         };
-        for (row, question) in questions(folder, "test", subject)?.into_iter().enumerate() {
+        for (row, question) in files.questions("test", subject)?.into_iter().enumerate() {
             items.push(Item {
                 id: format!("{subject}/{row}"),
                 messages: keys.format.messages(subject, &examples, &question, keys.template),

@@ -3,7 +3,11 @@
 use super::*;
 use crate::benchmarks::tests::{describes_itself_consistently, shared_data};
 use crate::{Judged, summarise};
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::fs;
+use std::sync::Arc;
 
 const HEADER: &str = "question,choice0,choice1,choice2,choice3,answer\n";
 const TEST: &str = "\" Which is, of these, a bone?\",The femur,The liver,\"The \"\"iris\"\"\",A vein,0\nWhat beats?,Bone,Heart,Skin,Hair,B\n";
@@ -76,6 +80,94 @@ fn a_header_and_numbers_are_the_same_as_letters() {
     assert_eq!(plain.items(), headed.items());
     assert_eq!(plain.items().iter().map(|item| item.right[0]).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(opened(&folder(TEST, DEV), serde_json::json!({"limit": 1})).items().len(), 1);
+}
+
+/// Rows of (subject, question, choices, answer) as the Hub's copy of MMLU has them.
+fn parquet(path: &Path, rows: &[(&str, &str, [&str; 4], i64)]) {
+    let texts = |texts: Vec<&str>| texts.into_iter().map(ByteArray::from).collect::<Vec<_>>();
+    let schema = "message schema { optional binary question (UTF8); optional binary subject (UTF8);
+        optional group choices (LIST) { repeated group list { optional binary element (UTF8); } } optional int64 answer; }";
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer =
+        SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let present = vec![1; rows.len()];
+    for values in
+        [texts(rows.iter().map(|row| row.1).collect()), texts(rows.iter().map(|row| row.0).collect())]
+    {
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&present), None).unwrap();
+        column.close().unwrap();
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    let values = texts(rows.iter().flat_map(|row| row.2).collect());
+    let repeats: Vec<i16> = rows.iter().flat_map(|_| [0, 1, 1, 1]).collect();
+    column
+        .typed::<ByteArrayType>()
+        .write_batch(&values, Some(&vec![3; values.len()]), Some(&repeats))
+        .unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<i64> = rows.iter().map(|row| row.3).collect();
+    column.typed::<Int64Type>().write_batch(&values, Some(&present), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn files_of_the_hub_are_the_same_as_csv() {
+    let csv = folder(TEST, DEV);
+    let keys = || serde_json::json!({"shots": 2});
+    let expected = opened(&csv, keys()).items().to_vec();
+    let row = |subject: &'static str, text: &'static str| {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let of = |row: csv::StringRecord| {
+            let leak = |at: usize| &*row[at].to_owned().leak();
+            (subject, leak(0), [1, 2, 3, 4].map(leak), i64::from(&row[5] == "B"))
+        };
+        rows.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let (test, dev) = (row("anatomy", TEST), row("anatomy", DEV));
+    let other = row("virology", DEV);
+    // A folder for each subject, in one file or several, as well as one for all of them.
+    let apart = tempfile::tempdir().unwrap();
+    let at = |folder: &tempfile::TempDir, name: &str| folder.path().join(name);
+    parquet(&at(&apart, "anatomy/test-00000-of-00002.parquet"), &test[..1]);
+    parquet(&at(&apart, "anatomy/test-00001-of-00002.parquet"), &test[1..]);
+    parquet(&at(&apart, "anatomy/dev-00000-of-00001.parquet"), &dev);
+    parquet(&at(&apart, "all/test-00000-of-00001.parquet"), &other);
+    assert_eq!(opened(&apart, keys()).items(), expected);
+    for place in ["all/", "data/", ""] {
+        let together = tempfile::tempdir().unwrap();
+        parquet(
+            &at(&together, &format!("{place}test-00000-of-00001.parquet")),
+            &[&other[..], &test].concat(),
+        );
+        parquet(&at(&together, &format!("{place}dev.parquet")), &[&dev[..], &other].concat());
+        assert_eq!(opened(&together, keys()).items(), expected, "{place}");
+        let error =
+            open(together.path(), settings(serde_json::json!({"subjects": ["econometrics"]}))).err().unwrap();
+        assert!(error.to_string().contains("no questions of `test` in the subject econometrics"), "{error}");
+    }
+    // What does not fit is named with its row.
+    let wrong = tempfile::tempdir().unwrap();
+    for (rows, part) in [
+        (&[("anatomy", "?", ["a", "b", "c", "d"], 4)][..], "row 1: the answer is \"4\""),
+        (
+            &[("anatomy", "?", ["a", "b", "c", "d"], 0), ("virology", "?", ["a"; 4], 0)],
+            "row 2: the subject is \"virology\"",
+        ),
+    ] {
+        parquet(&at(&wrong, "anatomy/test.parquet"), rows);
+        let error = open(wrong.path(), settings(serde_json::json!({}))).err().unwrap().to_string();
+        assert!(error.contains("test.parquet: ") && error.contains(part), "{part}: {error}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let error = open(empty.path(), settings(serde_json::json!({}))).err().unwrap();
+    assert!(error.to_string().contains("a CSV for each subject"), "{error}");
 }
 
 #[test]

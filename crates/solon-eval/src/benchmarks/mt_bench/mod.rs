@@ -29,6 +29,7 @@ use crate::judge::{UNJUDGED, fill};
 pub const KNOWN: Known = Known {
     name: "mt-bench",
     about: "MT-Bench: two-turn conversations, graded by a judge",
+    data: "folder with judge_prompts.jsonl and mt_bench/question.jsonl",
     groups: &GROUPS,
     files: &["against"],
     open: Open::Files(open),

@@ -33,6 +33,7 @@ pub use self::file::beside;
 pub const KNOWN: Known = Known {
     name: "toml",
     about: "A benchmark of your own, described in a TOML file",
+    data: "the TOML file",
     groups: &GROUPS,
     files: &[],
     open: Open::Files(open),
