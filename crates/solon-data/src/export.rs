@@ -12,6 +12,7 @@ use solon_records::{Demonstration, Message, Preference};
 
 use crate::DataError;
 use crate::jsonl::write_jsonl;
+use crate::records::LabelRow;
 
 /// What [`write_demonstrations`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,58 +79,97 @@ pub fn write_demonstrations(
 /// [`DataError::Record`] for a probability outside [0, 1] or a margin that is not finite; [`DataError::Io`] if the
 /// system refuses. Then `path` is unchanged.
 pub fn write_preferences(path: &Path, preferences: &[Preference]) -> Result<(), DataError> {
+    let rows: Vec<PreferenceRow> =
+        preferences.iter().map(|preference| PreferenceRow::of(path, preference)).collect::<Result<_, _>>()?;
+    write_jsonl(path, &rows)
+}
+
+/// Writes labelled pairs as [`write_preferences`] does, and those without a label with `first`, `second` and the reason in
+/// `unlabelled`: nobody can train on such a row by mistake.
+///
+/// # Errors
+/// Those of [`write_preferences`].
+pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
     #[derive(Serialize)]
-    struct Row<'a> {
-        id: &'a str,
-        prompt: &'a [Message],
-        chosen: [Message; 1],
-        rejected: [Message; 1],
-        probability: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        margin: Option<f64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cut_off: Option<[bool; 2]>,
+    #[serde(untagged)]
+    enum Row<'a> {
+        Labelled(PreferenceRow),
+        Unlabelled {
+            id: &'a str,
+            prompt: &'a [Message],
+            first: &'a str,
+            second: &'a str,
+            unlabelled: &'a str,
+        },
     }
-    let refuse = |preference: &Preference, message: String| DataError::Record {
-        path: path.to_path_buf(),
-        id: preference.id.clone(),
-        message,
+    let row = |row| match row {
+        &LabelRow::Labelled(ref preference) => PreferenceRow::of(path, preference).map(Row::Labelled),
+        LabelRow::Unlabelled { pair, reason } => Ok(Row::Unlabelled {
+            id: &pair.id,
+            prompt: &pair.prompt,
+            first: &pair.first,
+            second: &pair.second,
+            unlabelled: reason,
+        }),
     };
-    let mut oriented = Vec::with_capacity(preferences.len());
-    for preference in preferences {
+    let rows: Vec<Row> = rows.iter().map(row).collect::<Result<_, _>>()?;
+    write_jsonl(path, &rows)
+}
+
+#[derive(Serialize)]
+struct PreferenceRow {
+    id: String,
+    prompt: Vec<Message>,
+    chosen: [Message; 1],
+    rejected: [Message; 1],
+    probability: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_off: Option<[bool; 2]>,
+}
+
+impl PreferenceRow {
+    /// The row of a preference, oriented.
+    fn of(path: &Path, preference: &Preference) -> Result<Self, DataError> {
+        let refuse = |message: String| DataError::Record {
+            path: path.to_path_buf(),
+            id: preference.id.clone(),
+            message,
+        };
         let probability = preference.probability;
         if !(0.0..=1.0).contains(&probability) {
             let message = format!(
                 "its probability is {probability}, which is not between 0 and 1; label it again or leave it out"
             );
-            return Err(refuse(preference, message));
+            return Err(refuse(message));
         }
         if let Some(margin) = preference.margin.filter(|margin| !(*margin as f32).is_finite()) {
             let message =
                 format!("its margin is {margin}, which is not finite; change it or leave the record out");
-            return Err(refuse(preference, message));
+            return Err(refuse(message));
         }
-        oriented.push(preference.clone().oriented());
+        let oriented = preference.clone().oriented();
+        Ok(Self {
+            id: oriented.id,
+            prompt: oriented.prompt,
+            chosen: [Message::assistant(oriented.chosen)],
+            rejected: [Message::assistant(oriented.rejected)],
+            probability: oriented.probability,
+            margin: oriented.margin,
+            source: oriented.source,
+            cut_off: Some(oriented.cut_off).filter(|cut_off| *cut_off != [false; 2]),
+        })
     }
-    let rows = oriented.iter().map(|preference| Row {
-        id: &preference.id,
-        prompt: &preference.prompt,
-        chosen: [Message::assistant(&preference.chosen)],
-        rejected: [Message::assistant(&preference.rejected)],
-        probability: preference.probability,
-        margin: preference.margin,
-        source: preference.source.as_deref(),
-        cut_off: Some(preference.cut_off).filter(|cut_off| *cut_off != [false; 2]),
-    });
-    write_jsonl(path, rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{read_demonstrations, read_preferences};
+    use crate::records::{read_demonstrations, read_labels, read_pairs, read_preferences};
+    use solon_records::Pair;
     use std::fs;
 
     fn pair(id: &str, probability: f64) -> Preference {
@@ -143,6 +183,32 @@ mod tests {
             source: (id == "a").then(|| "judge".into()),
             cut_off: [id == "cut", false],
         }
+    }
+
+    #[test]
+    fn a_pair_without_a_label_is_written_and_not_trained_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.jsonl");
+        let without = Pair {
+            id: "b".into(),
+            prompt: vec![Message::user("Q")],
+            first: "A".into(),
+            second: "B".into(),
+            cut_off: [false; 2],
+            principle_id: None,
+        };
+        let rows = [
+            LabelRow::Labelled(pair("a", 0.75)),
+            LabelRow::Unlabelled { pair: without.clone(), reason: "empty: no text".into() },
+        ];
+        write_labels(&path, &rows).unwrap();
+        assert_eq!(read_labels(&path).unwrap(), rows);
+        assert_eq!(read_preferences(&path).unwrap(), [pair("a", 0.75)]);
+        let pairs = read_pairs(&path).unwrap();
+        assert_eq!((pairs[0].first.as_str(), &pairs[1]), ("A", &without));
+        fs::write(&path, r#"{"prompt":"Q","chosen":"A","rejected":"B","unlabelled":"x"}"#).unwrap();
+        let error = read_preferences(&path).unwrap_err().to_string();
+        assert!(error.contains("nothing is `chosen`"), "{error}");
     }
 
     #[test]

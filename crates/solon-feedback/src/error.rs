@@ -65,6 +65,14 @@ pub enum FeedbackError {
         /// Requests of any other kind.
         others: usize,
     },
+    /// A labeller cannot be taught to answer what is asked.
+    #[error(
+        "a labeller cannot be taught to answer `ask = \"{ask}\"`\nhint: teach `choice`, `rate` or `apart`"
+    )]
+    NotTaught {
+        /// How it is asked.
+        ask: &'static str,
+    },
     /// A record or pair names a principle that the constitution does not have.
     #[error(
         "`{item}` names the principle `{principle}`, which is not in the constitution `{constitution}`\n\

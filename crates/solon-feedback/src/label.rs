@@ -1,80 +1,147 @@
 //! Preference labels: the labeller's probability that the first of two answers is the better one.
 //!
 //! Source: Bai et al. 2022, §4.1 (a principle drawn per comparison, log-probs of the options normalised, used as soft
-//! targets; §4.3 the clamp, which the paper applies to chain-of-thought labels only); Lee et al. 2023 (2309.00267), who
-//! ask in both orders and average. Comparisons always do so here, because small labellers prefer one letter.
+//! targets; §4.3 reasoning first, and the clamp of such labels); Lee et al. 2023 (2309.00267), who ask in both orders and average.
+//! How the labeller may be asked is a list of ways ([`Ask`]); each says what it asks and what the replies mean ([`Way`]).
 //!
-//! To compare, a model must judge both answers and report the letter of the better one. Small models learn that slowly.
-//! [`Ask::Rate`] asks about each answer by itself whether it is the one the principle asks for. The difference of the
-//! two log-odds gives the preference, as in Bradley and Terry (1952), and no order is involved. [`Ask::Apart`] does not
-//! ask which answer is better at all, see [`apart`].
-//!
-//! Contract: a label keeps the raw log-probs of all questions. Its principles depend on the key, the pair's id and, if the
-//! settings give one, its prompt's category alone. No temperature and no calibration are applied.
+//! Contract: a label keeps the raw evidence of all its questions. Its principles depend on the key, the pair's id and, if the
+//! settings give one, its prompt's category alone. A pair about which one question got no reply that can be used has no label, and a
+//! reason: nothing is guessed.
 
 mod apart;
+mod known;
 mod training;
+mod ways;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
 use crate::constitution::{ComparisonPrinciple, Constitution};
 use crate::error::FeedbackError;
-use crate::model::{ChoiceRequest, FeedbackModel, choose};
+use crate::model::{ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, OptionScores, choose, generate};
 use crate::quote::for_model;
 use solon_draws::Draws;
-use solon_records::{Message, Pair, transcript};
+use solon_records::{Message, Pair, SamplingSettings, transcript};
 
-pub use apart::{RequestAnswer, RequestCounts, declining_request, request_request};
+pub use apart::{RequestCounts, declining_request, request_request};
+pub use known::{KnownLabel, KnownPair, join_known};
 pub use training::{
     HELD_OUT, KnownContrast, LabellerTraining, Material, known_examples, labeller_training, split_examples,
 };
-
-const LETTERS: [&str; 2] = ["A", "B"];
-const YES_NO: [&str; 2] = ["Yes", "No"];
+pub use ways::{comparison_request, rating_request, scoring_request};
 
 /// How a labeller is asked which of two answers is the better one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
-    /// Both answers side by side, in both orders.
+    /// Both answers side by side.
     #[default]
-    Compare,
-    /// Each answer by itself.
+    #[serde(alias = "compare")]
+    Choice,
+    /// The same, after the labeller has reasoned about them.
+    ChoiceCot,
+    /// Each answer by itself: is it the one?
     Rate,
+    /// Each answer by itself: from 1 to 10, the expected value.
+    Score,
+    /// How much likelier an answer is where the principle asks for it than where it asks for the opposite.
+    Contrast,
     /// Whether the request should be declined, and whether each answer declines.
     Apart,
 }
 
-/// Raw log-probs, in nats, of the options of the questions asked about a pair.
+impl Ask {
+    /// Every way.
+    pub const ALL: [Ask; 6] = [Ask::Choice, Ask::ChoiceCot, Ask::Rate, Ask::Score, Ask::Contrast, Ask::Apart];
+
+    /// Its name in recipes and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ask::Choice => "choice",
+            Ask::ChoiceCot => "choice-cot",
+            Ask::Rate => "rate",
+            Ask::Score => "score",
+            Ask::Contrast => "contrast",
+            Ask::Apart => "apart",
+        }
+    }
+
+    /// Whether it needs the log-probs of whole answers, which servers do not give.
+    pub fn scores_answers(self) -> bool {
+        self == Ask::Contrast
+    }
+
+    /// The bounds of its labels where nothing else is said: labels after reasoning are nearly 0 or 1, so the paper clamps them.
+    pub fn clamp(self) -> Option<(f64, f64)> {
+        (self == Ask::ChoiceCot).then_some((0.4, 0.6))
+    }
+
+    /// Principles that a pair is judged by where nothing else is said.
+    pub fn principles(self) -> NonZeroUsize {
+        match self {
+            Ask::Apart => NonZeroUsize::MIN.saturating_add(1),
+            _ => NonZeroUsize::MIN,
+        }
+    }
+
+    fn way(self) -> &'static dyn Way {
+        match self {
+            Ask::Choice | Ask::ChoiceCot => &ways::Choice,
+            Ask::Rate => &ways::Rate,
+            Ask::Score => &ways::Score,
+            Ask::Contrast => &ways::Contrast,
+            Ask::Apart => &apart::Apart,
+        }
+    }
+}
+
+/// A pair as a way to ask shows it.
+struct Shown<'a> {
+    /// The prompt as text.
+    prompt: &'a str,
+    first: &'a str,
+    second: &'a str,
+    /// The orders in which answers are shown that are shown together: `ab`, `ba` or both.
+    orders: &'static [&'static str],
+}
+
+/// A question about a pair. Its reply is the log-probs of its options.
+struct Question {
+    /// Its name among the questions about the pair, such as `ab`.
+    name: String,
+    /// By which of the pair's principles.
+    principle: Option<String>,
+    messages: Vec<Message>,
+    options: Vec<String>,
+}
+
+/// A way to ask about a pair.
+trait Way: Sync {
+    /// What is asked, by these principles; not empty.
+    fn questions(&self, principles: &[&ComparisonPrinciple], shown: &Shown<'_>) -> Vec<Question>;
+
+    /// P(first is better) from the replies to all questions, in their order.
+    fn probability(&self, evidence: &[Evidence]) -> f64;
+}
+
+/// A question about a pair, and its reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase")]
-pub enum Answers {
-    /// The options are "A" and "B".
-    Compare {
-        /// With the first answer as A.
-        log_probs_ab: [f64; 2],
-        /// With the second answer as A.
-        log_probs_ba: [f64; 2],
-    },
-    /// The options are "Yes" and "No".
-    Rate {
-        /// Of the first answer.
-        log_probs_first: [f64; 2],
-        /// Of the second answer.
-        log_probs_second: [f64; 2],
-    },
-    /// The options are "Yes" and "No".
-    Apart {
-        /// Of the questions about the request; not empty.
-        requests: Vec<RequestAnswer>,
-        /// Of whether the first answer declines.
-        log_probs_first: [f64; 2],
-        /// Of whether the second answer declines.
-        log_probs_second: [f64; 2],
-    },
+pub struct Evidence {
+    /// Its name: `ab` and `ba` show both answers in these orders, `first` and `second` one, `request-1` none.
+    pub question: String,
+    /// The principle it asks by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principle_id: Option<String>,
+    /// `[n_options]`, in nats: raw where the model shows them, else of the shares of votes.
+    pub log_probs: Vec<f64>,
+    /// `[n_options]`, of sampled answers, where the model shows no log-probs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<u32>,
+    /// What the labeller said before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
 }
 
 /// A labelled pair.
@@ -84,9 +151,10 @@ pub struct Label {
     pub pair_id: String,
     /// The comparison principle it was judged by, the first of several.
     pub principle_id: String,
-    /// The log-probs of the options, for all questions.
-    #[serde(flatten)]
-    pub answers: Answers,
+    /// How it was asked.
+    pub ask: Ask,
+    /// The replies to all questions.
+    pub evidence: Vec<Evidence>,
     /// P(first is better), clamped if the settings say so.
     pub probability: f64,
     /// Characters of the first and the second answer; they show whether a labeller only prefers longer answers.
@@ -94,41 +162,68 @@ pub struct Label {
 }
 
 /// How pairs are labelled.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LabelSettings {
-    /// Key of the draw of principles.
+    /// Key of the draw of principles and of reasoning.
     pub draws: Draws,
     /// How the labeller is asked.
     pub ask: Ask,
-    /// Bounds of the probability, such as (0.4, 0.6) for chain-of-thought labels in the paper.
+    /// Bounds of the probability, such as (0.4, 0.6) for labels after reasoning in the paper.
     pub clamp: Option<(f64, f64)>,
-    /// How many principles are asked about a request, if the labeller is asked apart.
+    /// How many principles a pair is judged by.
     pub principles: NonZeroUsize,
+    /// Only principles that are about this kind or category are drawn.
+    pub about: Option<String>,
+    /// Whether two answers shown together are shown in both orders, and the two labels averaged. Otherwise the order is drawn: in
+    /// many files the better answer stands first.
+    pub both_orders: bool,
+    /// The log-odds of the label are divided by it; above 0.
+    pub temperature: f64,
+    /// How reasoning is sampled, with [`Ask::ChoiceCot`].
+    pub reasoning: SamplingSettings,
 }
 
-/// A pair whose better answer is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownPair {
-    /// The pair, with its principle.
-    pub pair: Pair,
-    /// Whether the first answer is the better one.
-    pub first_is_better: bool,
-}
+impl LabelSettings {
+    /// What a way of asking takes where nothing else is said.
+    pub fn of(ask: Ask, draws: Draws) -> Self {
+        Self {
+            draws,
+            ask,
+            clamp: ask.clamp(),
+            principles: ask.principles(),
+            about: None,
+            both_orders: true,
+            temperature: 1.0,
+            reasoning: SamplingSettings::greedy(256),
+        }
+    }
 
-/// The label of a pair whose better answer is known.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KnownLabel {
-    /// The labeller's label.
-    pub label: Label,
-    /// Whether the first answer is the better one.
-    pub first_is_better: bool,
-}
+    fn orders(&self, pair: &Pair) -> &'static [&'static str] {
+        const ORDERS: [&str; 2] = ["ab", "ba"];
+        match self.both_orders {
+            true => &ORDERS,
+            false => {
+                let drawn = self.draws.item("order").item(&pair.id).below(0, 2);
+                &ORDERS[drawn..=drawn]
+            }
+        }
+    }
 
-impl KnownLabel {
-    /// Whether the probability is on the correct side of ½; exactly ½ is wrong.
-    pub fn is_right(&self) -> bool {
-        let p = self.label.probability;
-        if self.first_is_better { p > 0.5 } else { p < 0.5 }
+    fn check(&self) -> Result<(), FeedbackError> {
+        if let Some((low, high)) = self.clamp
+            && !((0.0..=0.5).contains(&low) && (0.5..=1.0).contains(&high))
+        {
+            return Err(FeedbackError::Setting {
+                setting: "clamp",
+                value: format!("({low}, {high})"),
+                rule: "give a lower bound in 0..=0.5 and an upper bound in 0.5..=1",
+            });
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            let (setting, value) = ("temperature", self.temperature.to_string());
+            return Err(FeedbackError::Setting { setting, value, rule: "give a number above 0" });
+        }
+        Ok(())
     }
 }
 
@@ -140,145 +235,150 @@ pub fn prompt_text(prompt: &[Message]) -> String {
     }
 }
 
-/// Makes the two questions about a pair from principle, prompt and answers: messages, the options, and which option says
-/// that the first answer is better.
-pub(crate) type PairQuestions =
-    fn(&ComparisonPrinciple, &str, &str, &str) -> [(Vec<Message>, [&'static str; 2], &'static str); 2];
-
-impl Ask {
-    /// The questions about which answer is better; none where that is not asked.
-    pub(crate) fn pair_questions(self) -> Option<PairQuestions> {
-        match self {
-            Ask::Compare => Some(|principle, prompt, first, second| {
-                [
-                    (comparison_request(principle, prompt, first, second), LETTERS, "A"),
-                    (comparison_request(principle, prompt, second, first), LETTERS, "B"),
-                ]
-            }),
-            Ask::Rate => Some(|principle, prompt, first, second| {
-                [
-                    (rating_request(principle, prompt, first), YES_NO, "Yes"),
-                    (rating_request(principle, prompt, second), YES_NO, "No"),
-                ]
-            }),
-            Ask::Apart => None,
-        }
-    }
+/// What is asked about one pair.
+struct Asked<'a> {
+    pair: &'a Pair,
+    /// The first of its principles.
+    principle: String,
+    questions: Vec<Question>,
 }
 
-/// Asks which of two answers is better; A and B are the assistant's possible answers.
-pub fn comparison_request(
-    principle: &ComparisonPrinciple,
-    prompt: &str,
-    first: &str,
-    second: &str,
-) -> Vec<Message> {
-    let (prompt, first, second) = (for_model(prompt), for_model(first), for_model(second));
-    let question = principle.question.trim();
-    vec![Message::user(format!(
-        "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n\
-         {question} Reply with A or B."
-    ))]
-}
-
-/// Asks whether an answer is the better one of two. The other answer is not shown. Yes and No are the assistant's
-/// possible answers.
-pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
-    let (prompt, answer) = (for_model(prompt), for_model(answer));
-    let question = principle.question.trim();
-    vec![Message::user(format!(
-        "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nThere is another answer. {question} \
-         Is it this one? Reply with Yes or No."
-    ))]
-}
-
-/// Labels every pair; labels are in the order of the pairs. `progress` is told the number of finished requests: two for
-/// each pair, and one for each principle beside if the labeller is asked apart.
+/// Labels every pair; labels are in the order of the pairs. A pair has none where a question about it got no reply that can be used;
+/// the reason is that of the first such question. `progress` is told the number of finished requests.
 pub fn label_pairs(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
     pairs: &[Pair],
     settings: &LabelSettings,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Label>, FeedbackError> {
-    if let Some((low, high)) = settings.clamp
-        && !((0.0..=0.5).contains(&low) && (0.5..=1.0).contains(&high))
-    {
-        return Err(FeedbackError::Setting {
-            setting: "clamp",
-            value: format!("({low}, {high})"),
-            rule: "give a lower bound in 0..=0.5 and an upper bound in 0.5..=1",
-        });
-    }
+) -> Result<Vec<Result<Label, NoAnswer>>, FeedbackError> {
+    settings.check()?;
     let mut seen = HashSet::new();
-    let (mut requests, mut judged_by) = (Vec::new(), Vec::with_capacity(pairs.len()));
+    let mut asked = Vec::with_capacity(pairs.len());
     for pair in pairs {
         if !seen.insert(&pair.id) {
             return Err(FeedbackError::DuplicateId { id: pair.id.clone(), what: "pairs" });
         }
+        let principles = principles_for(constitution, pair, settings)?;
         let prompt = prompt_text(&pair.prompt);
-        let (principles, asked) = match settings.ask.pair_questions() {
-            Some(questions) => {
-                let principle = principle_for(constitution, pair, settings)?;
-                let asked = questions(principle, &prompt, &pair.first, &pair.second);
-                let ids = ["ab", "ba"].map(str::to_owned);
-                let asked = ids.into_iter().zip(asked.map(|(messages, options, _)| (messages, options)));
-                (vec![principle], asked.collect::<Vec<_>>())
-            }
-            None => {
-                let principles = apart::principles_for(constitution, pair, settings)?;
-                let asked = apart::questions(&principles, &prompt, &pair.first, &pair.second);
-                (principles.into_iter().map(|(principle, _)| principle).collect(), asked)
-            }
+        let shown = Shown {
+            prompt: &prompt,
+            first: &pair.first,
+            second: &pair.second,
+            orders: settings.orders(pair),
         };
-        for (which, (messages, options)) in asked {
-            let options = options.map(str::to_owned).to_vec();
-            requests.push(ChoiceRequest { id: format!("{}/{which}", pair.id), messages, options });
-        }
-        judged_by.push(principles);
+        let questions = settings.ask.way().questions(&principles, &shown);
+        let principle = principles.first().map(|principle| principle.id.clone()).unwrap_or_default();
+        asked.push(Asked { pair, principle, questions });
     }
-    let rows = choose(model, &requests, progress)?;
-    let mut rows = rows.iter().map(|row| [row[0], row[1]]);
-    let mut next = |pair: &Pair| {
-        let missing = || FeedbackError::MissingRecord { id: pair.id.clone(), what: "answer".into() };
-        rows.next().ok_or_else(missing)
+    let reasoning = match settings.ask {
+        Ask::ChoiceCot => reasoned(model, &mut asked, settings, progress)?,
+        _ => asked.iter().map(|asked| asked.questions.iter().map(|_| Ok(None)).collect()).collect(),
     };
-    let mut labels = Vec::with_capacity(pairs.len());
-    for (pair, principles) in pairs.iter().zip(judged_by) {
-        let answers = match settings.ask {
-            Ask::Compare => Answers::Compare { log_probs_ab: next(pair)?, log_probs_ba: next(pair)? },
-            Ask::Rate => Answers::Rate { log_probs_first: next(pair)?, log_probs_second: next(pair)? },
-            Ask::Apart => {
-                let mut requests = Vec::with_capacity(principles.len());
-                for principle in &principles {
-                    requests
-                        .push(RequestAnswer { principle_id: principle.id.clone(), log_probs: next(pair)? });
-                }
-                Answers::Apart { requests, log_probs_first: next(pair)?, log_probs_second: next(pair)? }
-            }
-        };
-        let principle = principles.first().map(|principle| principle.id.as_str()).unwrap_or_default();
-        labels.push(Label::new(pair, principle, answers, settings.clamp));
-    }
-    Ok(labels)
+    // A question that got no reasoning is not asked.
+    let requests = asked.iter().zip(&reasoning).flat_map(|(asked, reasoning)| {
+        let questions = asked.questions.iter().zip(reasoning).filter(|(_, reasoning)| reasoning.is_ok());
+        questions.map(|(question, _)| ChoiceRequest {
+            id: format!("{}/{}", asked.pair.id, question.name),
+            messages: question.messages.clone(),
+            options: question.options.clone(),
+        })
+    });
+    let mut rows = choose(model, &requests.collect::<Vec<_>>(), progress)?.into_iter();
+    let labels = asked.into_iter().zip(reasoning).map(|(asked, reasoning)| {
+        // Every reply is taken, whether or not an earlier one of the pair is missing.
+        let replies: Vec<Result<(Option<String>, OptionScores), NoAnswer>> = reasoning
+            .into_iter()
+            .map(|reasoning| {
+                let reasoning = reasoning?;
+                let scores = rows.next().unwrap_or_else(|| Err(NoAnswer::not_asked()))?;
+                Ok((reasoning, scores))
+            })
+            .collect();
+        let replies: Vec<(Option<String>, OptionScores)> = replies.into_iter().collect::<Result<_, _>>()?;
+        let evidence =
+            asked.questions.into_iter().zip(replies).map(|(question, (reasoning, scores))| Evidence {
+                question: question.name,
+                principle_id: question.principle,
+                log_probs: scores.log_probs,
+                votes: scores.votes,
+                reasoning,
+            });
+        Ok(Label::new(asked.pair, &asked.principle, evidence.collect(), settings))
+    });
+    Ok(labels.collect())
 }
 
-fn principle_for<'a>(
+/// Lets the labeller reason about every question, and puts the reasoning before the question proper.
+fn reasoned(
+    model: &dyn FeedbackModel,
+    asked: &mut [Asked<'_>],
+    settings: &LabelSettings,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<Result<Option<String>, NoAnswer>>>, FeedbackError> {
+    let requests = asked.iter().flat_map(|asked| {
+        asked.questions.iter().map(|question| GenerateRequest {
+            id: format!("{}/{}/reasoning", asked.pair.id, question.name),
+            messages: ways::to_reason(&question.messages),
+            prefill: String::new(),
+        })
+    });
+    let requests: Vec<GenerateRequest> = requests.collect();
+    let draws = settings.draws.item("reasoning");
+    let mut answers = generate(model, &requests, &settings.reasoning, draws, progress)?.into_iter();
+    let mut requests = requests.into_iter();
+    let mut of_all = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let mut of_pair = Vec::with_capacity(asked.questions.len());
+        for question in &mut asked.questions {
+            let answer = answers.next().unwrap_or_else(|| Err(NoAnswer::not_asked()));
+            let before = requests.next().map(|request| request.messages).unwrap_or_default();
+            of_pair.push(answer.map(|answer| {
+                let reasoning = for_model(answer.to_last_sentence().text.trim());
+                question.messages = ways::after_reasoning(before, &reasoning);
+                Some(reasoning)
+            }));
+        }
+        of_all.push(of_pair);
+    }
+    Ok(of_all)
+}
+
+/// The principles by which a pair is judged: its own first, then drawn ones, all different.
+fn principles_for<'a>(
     constitution: &'a Constitution,
     pair: &Pair,
     settings: &LabelSettings,
-) -> Result<&'a ComparisonPrinciple, FeedbackError> {
-    if let Some(own) = own_principle(constitution, pair)? {
-        return Ok(own);
+) -> Result<Vec<&'a ComparisonPrinciple>, FeedbackError> {
+    let mut left = match settings.ask {
+        Ask::Apart => apart::principles(constitution)?,
+        _ => constitution.comparison.iter().collect(),
+    };
+    if let Some(about) = &settings.about {
+        left.retain(|principle| principle.applies.is_empty() || principle.applies.contains(about));
     }
-    let drawn = settings.draws.item("principle").item(&pair.id);
-    constitution.comparison.get(drawn.below(0, constitution.comparison.len())).ok_or_else(|| {
-        FeedbackError::NothingToDraw {
+    let mut principles = Vec::new();
+    if let Some(own) = own_principle(constitution, pair)?
+        && (settings.ask != Ask::Apart || own.request.is_some())
+    {
+        left.retain(|principle| principle.id != own.id);
+        principles.push(own);
+    }
+    let draws = settings.draws.item("principle").item(&pair.id);
+    for place in 0.. {
+        if principles.len() >= settings.principles.get() || left.is_empty() {
+            break;
+        }
+        principles.push(left.remove(draws.below(place, left.len())));
+    }
+    match principles.is_empty() {
+        false => Ok(principles),
+        true => Err(FeedbackError::NothingToDraw {
             constitution: constitution.name.clone(),
             table: "comparison",
             purpose: "compare answers",
-        }
-    })
+        }),
+    }
 }
 
 /// The principle that the pair itself names, if it names one.
@@ -306,176 +406,40 @@ fn normalised(a: f64, b: f64) -> f64 {
 }
 
 impl Label {
-    /// The label of a pair. If the answers were compared, the probability is the mean of both orders' normalised
-    /// probabilities. If they were rated, it is e^a / (e^a + e^b) of their log-odds. If they were asked about apart, see
-    /// [`apart`].
-    pub(crate) fn new(pair: &Pair, principle_id: &str, answers: Answers, clamp: Option<(f64, f64)>) -> Self {
-        let probability = match &answers {
-            Answers::Compare { log_probs_ab: ab, log_probs_ba: ba } => {
-                (normalised(ab[0], ab[1]) + normalised(ba[1], ba[0])) / 2.0
-            }
-            Answers::Rate { log_probs_first: first, log_probs_second: second } => {
-                normalised(first[0] - first[1], second[0] - second[1])
-            }
-            Answers::Apart { requests, log_probs_first, log_probs_second } => {
-                apart::probability(requests, *log_probs_first, *log_probs_second)
-            }
-        };
+    /// The label of a pair, from the replies to all questions about it.
+    pub(crate) fn new(
+        pair: &Pair,
+        principle_id: &str,
+        evidence: Vec<Evidence>,
+        settings: &LabelSettings,
+    ) -> Self {
+        let mut probability = settings.ask.way().probability(&evidence);
+        if settings.temperature != 1.0 {
+            let log_odds = probability.ln() - (1.0 - probability).ln();
+            probability = normalised(log_odds / settings.temperature, 0.0);
+        }
         Label {
             pair_id: pair.id.clone(),
             principle_id: principle_id.into(),
-            answers,
-            probability: clamp.map_or(probability, |(low, high)| probability.max(low).min(high)),
+            ask: settings.ask,
+            evidence,
+            probability: settings.clamp.map_or(probability, |(low, high)| probability.max(low).min(high)),
             characters: [pair.first.chars().count(), pair.second.chars().count()],
         }
     }
 
-    /// The letters chosen in both orders, `None` for a tie; `None` if the answers were not compared.
+    /// The letters chosen in both orders by the first principle, `None` for a tie; `None` if the answers were not shown in both
+    /// orders.
     pub fn letters(&self) -> Option<[Option<char>; 2]> {
-        let letter = |[a, b]: [f64; 2]| if a > b { Some('A') } else { (a < b).then_some('B') };
-        match &self.answers {
-            Answers::Compare { log_probs_ab, log_probs_ba } => {
-                Some([letter(*log_probs_ab), letter(*log_probs_ba)])
-            }
-            Answers::Rate { .. } | Answers::Apart { .. } => None,
-        }
+        let of = |order: &str| {
+            let [a, b] = self.evidence.iter().find(|e| e.question == order)?.log_probs[..] else {
+                return None;
+            };
+            Some(if a > b { Some('A') } else { (a < b).then_some('B') })
+        };
+        Some([of("ab")?, of("ba")?])
     }
-}
-
-/// Joins the labels of known pairs with the known answers, in the order of the pairs.
-pub fn join_known(pairs: &[KnownPair], labels: &[Label]) -> Result<Vec<KnownLabel>, FeedbackError> {
-    let by_pair: HashMap<&str, &Label> = labels.iter().map(|label| (label.pair_id.as_str(), label)).collect();
-    let join = |known: &KnownPair| {
-        let label = by_pair.get(known.pair.id.as_str()).ok_or_else(|| FeedbackError::MissingRecord {
-            id: known.pair.id.clone(),
-            what: "label".into(),
-        })?;
-        Ok(KnownLabel { label: (*label).clone(), first_is_better: known.first_is_better })
-    };
-    pairs.iter().map(join).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::constitution::tests::default_constitution;
-    use crate::model::scripted::Scripted;
-
-    fn pair(id: &str) -> Pair {
-        Pair {
-            id: id.into(),
-            prompt: vec![Message::user("ask")],
-            first: "good words".into(),
-            second: "bad".into(),
-            cut_off: [false; 2],
-            principle_id: None,
-        }
-    }
-
-    fn settings(clamp: Option<(f64, f64)>) -> LabelSettings {
-        let principles = NonZeroUsize::MIN;
-        LabelSettings { draws: Draws::new(3, "label"), ask: Ask::Compare, clamp, principles }
-    }
-
-    #[test]
-    fn both_orders_are_asked_and_averaged() {
-        // Prefers the answer "good words" with weight 4:1, and the letter A with weight 2:1 on top.
-        let model = Scripted::scoring(|request| {
-            let good_is_a = request.messages[0].content.contains("Answer A: good words");
-            let (a, b): (f64, f64) = if good_is_a { (8.0, 1.0) } else { (2.0, 4.0) };
-            vec![a.ln() - 5.0, b.ln() - 5.0]
-        });
-        let labels =
-            label_pairs(&model, &default_constitution(), &[pair("p")], &settings(None), &mut |_| {}).unwrap();
-        let expected = (8.0 / 9.0 + 4.0 / 6.0) / 2.0;
-        assert!((labels[0].probability - expected).abs() < 1e-12, "{labels:?}");
-        assert_eq!(labels[0].letters(), Some([Some('A'), Some('B')]));
-        let Answers::Compare { log_probs_ba, .. } = labels[0].answers else { panic!("{labels:?}") };
-        assert!((log_probs_ba[0] - (2.0_f64.ln() - 5.0)).abs() < 1e-12);
-        assert_eq!(labels[0].characters, [10, 3]);
-        let clamped = settings(Some((0.4, 0.6)));
-        let labels =
-            label_pairs(&model, &default_constitution(), &[pair("p")], &clamped, &mut |_| {}).unwrap();
-        assert_eq!(labels[0].probability, 0.6);
-    }
-
-    #[test]
-    fn a_labeller_that_likes_a_letter_is_inconsistent_and_undecided() {
-        for (scores, letter) in [([-0.1, -3.0], Some('A')), ([-3.0, -0.1], Some('B')), ([-1.0, -1.0], None)] {
-            let answers = Answers::Compare { log_probs_ab: scores, log_probs_ba: scores };
-            let label = Label::new(&pair("p"), "q", answers, None);
-            assert!((label.probability - 0.5).abs() < 1e-12, "{label:?}");
-            assert_eq!(label.letters(), Some([letter; 2]));
-        }
-        let sure = Answers::Compare { log_probs_ab: [0.0, -2000.0], log_probs_ba: [-2000.0, 0.0] };
-        assert!(Label::new(&pair("p"), "q", sure, None).probability == 1.0);
-    }
-
-    #[test]
-    fn rated_answers_are_compared_by_their_odds() {
-        // Yes to "good words" with odds of 4, to "bad" with odds of 1/2, whatever the length of the options' log-probs.
-        let model = Scripted::scoring(|request| {
-            let text = &request.messages[0].content;
-            assert!(text.contains("Request: ask") && text.contains("Is it this one?"), "{text}");
-            let (yes, no): (f64, f64) =
-                if text.contains("Answer: good words") { (4.0, 1.0) } else { (1.0, 2.0) };
-            vec![yes.ln() - 5.0, no.ln() - 5.0]
-        });
-        let settings = LabelSettings { ask: Ask::Rate, ..settings(None) };
-        let label = |pair: Pair| {
-            label_pairs(&model, &default_constitution(), &[pair], &settings, &mut |_| {}).unwrap().remove(0)
-        };
-        let one = label(pair("p"));
-        assert!((one.probability - 8.0 / 9.0).abs() < 1e-12, "{one:?}");
-        assert_eq!(one.letters(), None);
-        let swapped = Pair { first: "bad".into(), second: "good words".into(), ..pair("p") };
-        assert!((label(swapped).probability - 1.0 / 9.0).abs() < 1e-12);
-        let json = serde_json::to_value(&one).unwrap();
-        assert_eq!(
-            (json["ask"].as_str(), json["log_probs_first"].is_array()),
-            (Some("rate"), true),
-            "{json}"
-        );
-        assert_eq!(serde_json::from_value::<Label>(json).unwrap(), one);
-    }
-
-    #[test]
-    fn a_prompt_of_several_turns_is_shown_with_its_roles() {
-        let model = Scripted::scoring(|request| {
-            let text = &request.messages[0].content;
-            assert!(text.contains("Request: system: S\nuser: ask\n\nAnswer A:"), "{text}");
-            vec![-1.0, -2.0]
-        });
-        let long = Pair { prompt: vec![Message::system("S"), Message::user("ask")], ..pair("p") };
-        label_pairs(&model, &default_constitution(), &[long], &settings(None), &mut |_| {}).unwrap();
-    }
-
-    #[test]
-    fn the_principle_is_the_pairs_own_or_drawn_by_its_id() {
-        let constitution = default_constitution();
-        let model = Scripted::scoring(|_| vec![-1.0, -2.0]);
-        let pairs: Vec<Pair> = (0..60).map(|i| pair(&format!("p{i}"))).collect();
-        let run =
-            |pairs: &[Pair]| label_pairs(&model, &constitution, pairs, &settings(None), &mut |_| {}).unwrap();
-        let whole = run(&pairs);
-        assert_eq!(whole, [run(&pairs[..7]), run(&pairs[7..])].concat());
-        let distinct: HashSet<_> = whole.iter().map(|label| &label.principle_id).collect();
-        assert!(distinct.len() > constitution.comparison.len() / 2);
-        let own = Pair { principle_id: Some("less-harm".into()), ..pair("p") };
-        assert_eq!(run(std::slice::from_ref(&own))[0].principle_id, "less-harm");
-        let unknown = Pair { principle_id: Some("gone".into()), ..own };
-        let error = label_pairs(&model, &constitution, &[unknown], &settings(None), &mut |_| {}).unwrap_err();
-        assert!(error.to_string().contains("`gone`"), "{error}");
-    }
-
-    #[test]
-    fn bad_settings_and_shared_ids_are_refused() {
-        let (model, constitution) = (Scripted::scoring(|_| vec![-1.0, -2.0]), default_constitution());
-        for clamp in [(0.6, 0.9), (0.4, f64::NAN), (-0.1, 0.6)] {
-            let result = label_pairs(&model, &constitution, &[], &settings(Some(clamp)), &mut |_| {});
-            assert!(matches!(result, Err(FeedbackError::Setting { .. })), "{clamp:?}");
-        }
-        let twins = [pair("p"), pair("p")];
-        assert!(label_pairs(&model, &constitution, &twins, &settings(None), &mut |_| {}).is_err());
-    }
-}
+pub(crate) mod tests;

@@ -20,6 +20,7 @@ mod items;
 mod judge_report;
 mod label;
 mod model;
+mod named;
 mod quote;
 mod revise;
 mod server;
@@ -33,12 +34,15 @@ pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use label::{
-    Answers, Ask, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
-    Material, RequestAnswer, RequestCounts, comparison_request, declining_request, join_known,
-    known_examples, label_pairs, labeller_training, prompt_text, rating_request, request_request,
-    split_examples,
+    Ask, Evidence, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
+    Material, RequestCounts, comparison_request, declining_request, join_known, known_examples, label_pairs,
+    labeller_training, prompt_text, rating_request, request_request, scoring_request, split_examples,
 };
-pub use model::{ChoiceRequest, FeedbackModel, GenerateRequest, Generated, whole_sentences};
+pub use model::{
+    ChoiceRequest, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind, OptionScores,
+    whole_sentences,
+};
+pub use named::named_option;
 pub use quote::{for_model, for_terminal, without_control};
 pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,

@@ -1,9 +1,13 @@
 //! The interface to any feedback model: the policy, the policy with an adapter, another local model, or a server.
 //!
-//! Contract: answers are in the order of the requests, one for each. An answer depends only on its own request and the
+//! Contract: answers are in the order of the requests, one for each; a request without one has its reason ([`NoAnswer`]), and the
+//! others go on. An answer depends only on its own request and the
 //! sampling settings (its draws are keyed by its id), never on the batch. This crate quotes untrusted text with
 //! [`crate::for_model`] before it puts it into a message.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use solon_draws::Draws;
 use solon_records::{Message, SamplingSettings};
 
@@ -66,24 +70,113 @@ pub struct ChoiceRequest {
     pub options: Vec<String>,
 }
 
+/// How a model weighs the options of a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptionScores {
+    /// `[n_options]`, in nats and finite: of each option as the assistant's answer.
+    pub log_probs: Vec<f64>,
+    /// `[n_options]`, of sampled answers, where the model shows no log-probs: then `log_probs` are of the middles of Wilson's
+    /// intervals of the votes' shares. Empty otherwise.
+    pub votes: Vec<u32>,
+}
+
+impl OptionScores {
+    /// Scores that the model itself gives.
+    pub fn shown(log_probs: Vec<f64>) -> Self {
+        Self { log_probs, votes: Vec::new() }
+    }
+}
+
+/// Why a request has no answer that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoAnswer {
+    /// The kind of reason, by which they are counted.
+    pub kind: NoAnswerKind,
+    /// What happened.
+    pub reason: String,
+}
+
+/// A kind of reason for [`NoAnswer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoAnswerKind {
+    /// No reply came, after all retries.
+    NoReply,
+    /// The server will not reply to this request.
+    Refused,
+    /// The request does not fit the model's context.
+    TooLong,
+    /// The reply has no text.
+    Empty,
+    /// The reply was cut off before it said anything that can be used.
+    CutOff,
+    /// The reply is not of the form it has to have.
+    Malformed,
+    /// The model declines to answer.
+    Declines,
+    /// The reply names none of the options.
+    NoOption,
+    /// The reply names several options.
+    SeveralOptions,
+}
+
+impl NoAnswerKind {
+    /// Its name in counts and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoReply => "no reply",
+            Self::Refused => "refused by the server",
+            Self::TooLong => "too long",
+            Self::Empty => "empty",
+            Self::CutOff => "cut off",
+            Self::Malformed => "malformed",
+            Self::Declines => "declines",
+            Self::NoOption => "names no option",
+            Self::SeveralOptions => "names several options",
+        }
+    }
+}
+
+impl NoAnswer {
+    /// A reason.
+    pub fn new(kind: NoAnswerKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+
+    /// Of a request that was never made.
+    pub(crate) fn not_asked() -> Self {
+        Self::new(NoAnswerKind::NoReply, "it was not asked")
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.kind.name(), self.reason)
+    }
+}
+
 /// A model that can answer and score.
 pub trait FeedbackModel {
     /// Returns one answer for each request, in order, each sampled with the draws of `draws.item(&request.id)`.
     /// `progress` gets the number of requests finished since its last call.
+    ///
+    /// Errors where no request can be answered.
     fn generate(
         &self,
         requests: &[GenerateRequest],
         sampling: &SamplingSettings,
         draws: Draws,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Generated>, FeedbackError>;
+    ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError>;
 
-    /// Returns `[n_requests][n_options]`: the log-prob, in nats and finite, of each option as the assistant's answer.
+    /// Returns how the options of each request are weighed, in order.
+    ///
+    /// Errors where no request can be answered.
     fn choose(
         &self,
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Vec<f64>>, FeedbackError>;
+    ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError>;
 }
 
 /// [`FeedbackModel::generate`] with a check of its contract.
@@ -93,7 +186,7 @@ pub(crate) fn generate(
     sampling: &SamplingSettings,
     draws: Draws,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Generated>, FeedbackError> {
+) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
     let Some(first) = requests.first() else { return Ok(Vec::new()) };
     let answers = model.generate(requests, sampling, draws, progress)?;
     if answers.len() != requests.len() {
@@ -110,7 +203,7 @@ pub(crate) fn choose(
     model: &dyn FeedbackModel,
     requests: &[ChoiceRequest],
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Vec<f64>>, FeedbackError> {
+) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
     let Some(first) = requests.first() else { return Ok(Vec::new()) };
     let rows = model.choose(requests, progress)?;
     if rows.len() != requests.len() {
@@ -124,6 +217,7 @@ pub(crate) fn choose(
         });
     }
     for (request, row) in requests.iter().zip(&rows) {
+        let Ok(OptionScores { log_probs: row, .. }) = row else { continue };
         if row.len() != request.options.len() || row.iter().any(|logprob| !logprob.is_finite()) {
             return Err(FeedbackError::Contract {
                 id: request.id.clone(),
@@ -179,18 +273,23 @@ pub(crate) mod scripted {
             _: &SamplingSettings,
             _: Draws,
             progress: &mut dyn FnMut(usize),
-        ) -> Result<Vec<Generated>, FeedbackError> {
+        ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
             progress(requests.len());
-            Ok(requests.iter().map(|request| (self.answer)(request)).collect())
+            Ok(requests.iter().map(|request| Ok((self.answer)(request))).collect())
         }
 
         fn choose(
             &self,
             requests: &[ChoiceRequest],
             progress: &mut dyn FnMut(usize),
-        ) -> Result<Vec<Vec<f64>>, FeedbackError> {
+        ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
             progress(requests.len());
-            Ok(requests.iter().map(|request| (self.score)(request)).collect())
+            // No numbers at all stand for no reply.
+            let score = |request: &ChoiceRequest| match (self.score)(request) {
+                scores if scores.is_empty() => Err(NoAnswer::new(NoAnswerKind::Empty, "no text")),
+                scores => Ok(OptionScores::shown(scores)),
+            };
+            Ok(requests.iter().map(score).collect())
         }
     }
 
@@ -207,6 +306,9 @@ pub(crate) mod scripted {
             assert!(error.to_string().contains("pair-9"), "{error}");
         }
         let model = Scripted::scoring(|_| vec![-1.0, -2.0]);
-        assert_eq!(choose(&model, &[request], &mut |_| {}).unwrap(), [[-1.0, -2.0]]);
+        assert_eq!(
+            choose(&model, &[request], &mut |_| {}).unwrap(),
+            [Ok(OptionScores::shown(vec![-1.0, -2.0]))]
+        );
     }
 }

@@ -97,10 +97,14 @@ pub fn critique_round(
     }
     let answers = generate(model, &requests, &settings.critique, settings.draws.item("critique"), progress)?;
     for ((place, principle), answer) in asked.into_iter().zip(answers) {
-        let answer = answer.to_last_sentence();
         let record: &mut CritiqueRecord = &mut records[place];
-        record.dropped = check(Step::Critique, &answer, principle, None, checks.fault);
-        record.critique = answer.text.trim().to_string();
+        match answer.map(Generated::to_last_sentence) {
+            Ok(answer) => {
+                record.dropped = check(Step::Critique, &answer, principle, None, checks.fault);
+                record.critique = answer.text.trim().to_string();
+            }
+            Err(missing) => record.dropped = Some(Dropped::unanswered(Step::Critique, missing)),
+        }
     }
     Ok(records)
 }
@@ -147,11 +151,16 @@ pub fn revision_round(
     }
     let answers = generate(model, &requests, &settings.revision, settings.draws.item("revision"), progress)?;
     for ((record, answer), (item, principle)) in records.iter_mut().zip(answers).zip(asked) {
-        let answer = answer.to_last_sentence();
-        let text = answer.text.trim();
-        record.dropped = check(Step::Revision, &answer, principle, Some(&record.critique), checks.fault)
-            .or_else(|| misses(item, text, checks.declines?));
-        record.revision = text.to_string();
+        match answer.map(Generated::to_last_sentence) {
+            Ok(answer) => {
+                let text = answer.text.trim();
+                record.dropped =
+                    check(Step::Revision, &answer, principle, Some(&record.critique), checks.fault)
+                        .or_else(|| misses(item, text, checks.declines?));
+                record.revision = text.to_string();
+            }
+            Err(missing) => record.dropped = Some(Dropped::unanswered(Step::Revision, missing)),
+        }
     }
     Ok(records)
 }

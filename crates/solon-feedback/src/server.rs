@@ -29,15 +29,24 @@ pub struct ServerSettings {
     pub concurrency: usize,
     /// How often a question is asked again where the server is busy or does not answer.
     pub retries: u32,
-    /// The longest wait for one reply.
+    /// The longest wait for a reply of one token.
     pub timeout: Duration,
+    /// So much longer for each further token that may be written.
+    pub timeout_per_token: Duration,
 }
 
 impl ServerSettings {
     /// A server at this address, with what suits most.
     pub fn new(model: impl Into<String>, url: impl Into<String>) -> Self {
         let (model, url) = (model.into(), url.into());
-        Self { model, url, key: None, concurrency: 8, retries: 4, timeout: Duration::from_secs(300) }
+        let (timeout, timeout_per_token) = (Duration::from_secs(120), Duration::from_millis(500));
+        Self { model, url, key: None, concurrency: 8, retries: 4, timeout, timeout_per_token }
+    }
+
+    /// The longest wait for a reply of so many tokens.
+    fn longest_wait(&self, tokens: usize) -> Duration {
+        let further = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.timeout.saturating_add(self.timeout_per_token.saturating_mul(further))
     }
 }
 
@@ -54,6 +63,8 @@ pub struct ServerQuestion {
     pub max_new_tokens: usize,
     /// 0 is greedy.
     pub temperature: f32,
+    /// Which of several samples of the same question.
+    pub sample: u64,
 }
 
 /// A server's reply.
@@ -139,7 +150,6 @@ impl Server {
             path => format!("{scheme}{host}/{path}/chat/completions"),
         };
         let mut config = ureq::Agent::config_builder()
-            .timeout_global(Some(settings.timeout))
             .timeout_connect(Some(Duration::from_secs(10).min(settings.timeout)))
             .http_status_as_error(false)
             .max_redirects(0);
@@ -259,16 +269,17 @@ impl Server {
             body["logprobs"] = true.into();
             body["top_logprobs"] = TOP.into();
         }
-        let mut request = self.agent.post(&self.endpoint);
+        let longest = self.settings.longest_wait(question.max_new_tokens);
+        let mut request = self.agent.post(&self.endpoint).config().timeout_global(Some(longest)).build();
         if let Some(key) = &self.settings.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
-        let mut response = request.send_json(&body).map_err(|error| self.failure(&error))?;
+        let mut response = request.send_json(&body).map_err(|error| failure(&error, longest))?;
         let status = response.status().as_u16();
         let wait =
             response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let text = response.body_mut().with_config().limit(LARGEST).read_to_string();
-        let text = text.map_err(|error| self.failure(&error))?;
+        let text = text.map_err(|error| failure(&error, longest))?;
         let says = || format!("HTTP {status}: {}", shortened(&text));
         match status {
             200 => reply(&text, question),
@@ -284,33 +295,34 @@ impl Server {
             _ => Err(Failure::Lasting(says())),
         }
     }
+}
 
-    fn failure(&self, error: &ureq::Error) -> Failure {
-        match error {
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Failure::Unreachable(format!("{error}\nhint: is the server running?"))
-            }
-            ureq::Error::Timeout(_) => {
-                let seconds = self.settings.timeout.as_secs_f64();
-                Failure::Passing(format!("there was no reply within {seconds} seconds"), None)
-            }
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                Failure::Unreachable(format!("{error}\nhint: is the server running?"))
-            }
-            ureq::Error::Io(io) if UNREACHABLE.contains(&io.kind()) => {
-                Failure::Unreachable(format!("{io}\nhint: is the server running?"))
-            }
-            ureq::Error::Tls(_)
-            | ureq::Error::Rustls(_)
-            | ureq::Error::BadUri(_)
-            | ureq::Error::Http(_)
-            | ureq::Error::InvalidProxyUrl
-            | ureq::Error::ConnectProxyFailed(_) => Failure::ForAll(error.to_string()),
-            ureq::Error::BodyExceedsLimit(_) => {
-                Failure::Lasting(format!("the reply is larger than {} MiB", LARGEST >> 20))
-            }
-            _ => Failure::Passing(error.to_string(), None),
+/// What a failure of the network means, where a reply was waited for so long.
+fn failure(error: &ureq::Error, longest: Duration) -> Failure {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            Failure::Unreachable(format!("{error}\nhint: is the server running?"))
         }
+        ureq::Error::Timeout(_) => {
+            let seconds = longest.as_secs_f64();
+            Failure::Passing(format!("there was no reply within {seconds} seconds"), None)
+        }
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+            Failure::Unreachable(format!("{error}\nhint: is the server running?"))
+        }
+        ureq::Error::Io(io) if UNREACHABLE.contains(&io.kind()) => {
+            Failure::Unreachable(format!("{io}\nhint: is the server running?"))
+        }
+        ureq::Error::Tls(_)
+        | ureq::Error::Rustls(_)
+        | ureq::Error::BadUri(_)
+        | ureq::Error::Http(_)
+        | ureq::Error::InvalidProxyUrl
+        | ureq::Error::ConnectProxyFailed(_) => Failure::ForAll(error.to_string()),
+        ureq::Error::BodyExceedsLimit(_) => {
+            Failure::Lasting(format!("the reply is larger than {} MiB", LARGEST >> 20))
+        }
+        _ => Failure::Passing(error.to_string(), None),
     }
 }
 

@@ -11,6 +11,7 @@ pub use serve::ServeArgs;
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use solon_feedback::Ask;
 use solon_model::{Training, Weights};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -321,9 +322,16 @@ pub struct CritiqueArgs {
 pub enum AskFlag {
     /// Both answers side by side, in both orders
     #[default]
-    Compare,
-    /// Each answer by itself
+    #[value(alias = "compare")]
+    Choice,
+    /// The same, after it has reasoned; labels are clamped to 0.4 to 0.6
+    ChoiceCot,
+    /// Each answer by itself: is it the one?
     Rate,
+    /// Each answer by itself, from 1 to 10
+    Score,
+    /// How much likelier an answer is where the principle asks for it than where it asks for the opposite
+    Contrast,
     /// The request, and whether each answer declines it
     Apart,
 }
@@ -331,11 +339,15 @@ pub enum AskFlag {
 impl AskFlag {
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            AskFlag::Compare => "compare",
-            AskFlag::Rate => "rate",
-            AskFlag::Apart => "apart",
-        }
+        let ask = match self {
+            AskFlag::Choice => Ask::Choice,
+            AskFlag::ChoiceCot => Ask::ChoiceCot,
+            AskFlag::Rate => Ask::Rate,
+            AskFlag::Score => Ask::Score,
+            AskFlag::Contrast => Ask::Contrast,
+            AskFlag::Apart => Ask::Apart,
+        };
+        ask.name()
     }
 }
 
@@ -346,6 +358,9 @@ pub struct LabelArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
+    /// Ask this model in place of --model: local:MODEL, or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human"])]
+    pub judge: Option<String>,
     /// Ask a person at the terminal and not the model
     #[arg(long)]
     pub human: bool,

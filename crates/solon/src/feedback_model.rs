@@ -3,7 +3,10 @@
 //! A stage keeps one for all its requests, so that shared prefixes of earlier requests are not computed again.
 
 use solon_draws::Draws;
-use solon_feedback::{ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated};
+use solon_feedback::{
+    ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
+    OptionScores,
+};
 use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, Options, OptionsRequest};
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
@@ -36,8 +39,11 @@ impl<'a> LocalModel<'a> {
     }
 }
 
-impl FeedbackModel for LocalModel<'_> {
-    fn generate(
+impl LocalModel<'_> {
+    /// An answer to each request, in order, each sampled with the draws of `draws.item(&request.id)`.
+    ///
+    /// Errors where one does not fit the model's context.
+    pub fn generate(
         &self,
         requests: &[GenerateRequest],
         sampling: &SamplingSettings,
@@ -69,12 +75,52 @@ impl FeedbackModel for LocalModel<'_> {
             .collect())
     }
 
+    /// The reason why a request has no answer, where its conversation and so many tokens do not fit the model's context.
+    fn too_long(
+        &self,
+        id: &str,
+        messages: &[Message],
+        new: usize,
+    ) -> Result<Option<NoAnswer>, FeedbackError> {
+        match self.model.prompt_ids(id, messages, new) {
+            Ok(_) => Ok(None),
+            Err(error @ ChatError::TooLong { .. }) => {
+                Ok(Some(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())))
+            }
+            Err(error) => Err(FeedbackError::model(error)),
+        }
+    }
+}
+
+impl FeedbackModel for LocalModel<'_> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        sampling: &SamplingSettings,
+        draws: Draws,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
+        let (mut answers, mut fitting) = (Vec::with_capacity(requests.len()), Vec::new());
+        for request in requests {
+            match self.too_long(&request.id, &request.messages, sampling.max_new_tokens)? {
+                Some(missing) => answers.push(Some(Err(missing))),
+                None => {
+                    answers.push(None);
+                    fitting.push(request.clone());
+                }
+            }
+        }
+        let mut made = LocalModel::generate(self, &fitting, sampling, draws, progress)?.into_iter();
+        let filled = answers.into_iter().filter_map(|answer| answer.or_else(|| made.next().map(Ok)));
+        Ok(filled.collect())
+    }
+
     fn choose(
         &self,
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Vec<f64>>, FeedbackError> {
-        let mut items = Vec::with_capacity(requests.len());
+    ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
+        let (mut rows, mut items) = (Vec::with_capacity(requests.len()), Vec::new());
         for request in requests {
             let completions: Vec<Vec<u32>> = request
                 .options
@@ -83,14 +129,21 @@ impl FeedbackModel for LocalModel<'_> {
                 .collect::<Result<_, _>>()
                 .map_err(FeedbackError::model)?;
             let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
-            let prompt = self
-                .model
-                .prompt_ids(&request.id, &request.messages, longest)
-                .map_err(FeedbackError::model)?;
-            items.push(ScoreItem { prompt, completions });
+            match self.model.prompt_ids(&request.id, &request.messages, longest) {
+                Ok(prompt) => {
+                    rows.push(None);
+                    items.push(ScoreItem { prompt, completions });
+                }
+                Err(error @ ChatError::TooLong { .. }) => {
+                    rows.push(Some(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string()))));
+                }
+                Err(error) => return Err(FeedbackError::model(error)),
+            }
         }
         let scores = self.engine.borrow_mut().score(&items, 1.0, progress);
         let sum = |logprobs: &Vec<f32>| logprobs.iter().map(|l| f64::from(*l)).sum();
-        Ok(scores.iter().map(|options| options.iter().map(sum).collect()).collect())
+        let mut scores = scores.iter().map(|options| OptionScores::shown(options.iter().map(sum).collect()));
+        let filled = rows.into_iter().filter_map(|row| row.or_else(|| scores.next().map(Ok)));
+        Ok(filled.collect())
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
 use solon_eval::{Judged, Reply};
-use solon_feedback::{KnownPair, Label};
+use solon_feedback::{KnownPair, Label, NoAnswer};
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt, transcript};
 
 /// An answer to a prompt; the item's text is the answer.
@@ -59,6 +59,9 @@ pub struct Labelled {
     pub preference: Preference,
     /// The raw label; none where a person or the way it was made decided.
     pub label: Option<Label>,
+    /// Why it has no label, where a labeller was asked and gave none: then the probability says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<NoAnswer>,
     /// Whether the better answer was known beforehand: such a pair measures the labeller and is not trained on.
     #[serde(default, skip_serializing_if = "is_false")]
     pub known: bool,
@@ -70,6 +73,13 @@ fn is_first(judge: &usize) -> bool {
 
 fn is_false(known: &bool) -> bool {
     !*known
+}
+
+impl Labelled {
+    /// A preference that no labeller made.
+    pub fn given(prompt_id: Option<String>, preference: Preference) -> Self {
+        Self { prompt_id, preference, label: None, unlabelled: None, known: false }
+    }
 }
 
 impl ItemData for Labelled {

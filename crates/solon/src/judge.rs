@@ -7,12 +7,10 @@ use crate::catalogue;
 use crate::feedback_model::LocalModel;
 use crate::run::{model_hash, safe_point, stop_asked};
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use solon_draws::Draws;
 use solon_eval::{Question, Reply};
-use solon_feedback::{
-    FeedbackModel, GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings, without_control,
-};
+use solon_feedback::{GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings, without_control};
 use solon_infer::chat::{ChatError, ChatModel, OpenSettings};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
@@ -34,6 +32,12 @@ pub struct JudgeName {
     sha256: Option<String>,
     #[serde(skip)]
     name: String,
+}
+
+impl<'de> Deserialize<'de> for JudgeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
 }
 
 impl JudgeName {
@@ -71,6 +75,11 @@ impl JudgeName {
     /// As it was given.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is on a server.
+    pub fn is_server(&self) -> bool {
+        self.server.is_some()
     }
 
     /// Opens it.
@@ -114,6 +123,7 @@ impl Judge {
                         options: question.options.clone(),
                         max_new_tokens: question.max_new_tokens,
                         temperature: 0.0,
+                        sample: 0,
                     })
                     .collect();
                 let replies = server.ask(&questions, &stop_asked)?.into_iter().map(|reply| match reply {

@@ -1,5 +1,6 @@
 //! `solon`: from a constitution to an aligned, evaluated model in one command.
 
+mod adviser;
 mod assets;
 mod catalogue;
 mod cli;
@@ -11,6 +12,7 @@ mod memory;
 mod plan;
 mod progress;
 mod recipe;
+mod remote_model;
 mod report;
 mod run;
 mod stages;

@@ -89,6 +89,22 @@ impl Plan {
         self.stages.iter().any(|planned| planned.stage.trains().is_some())
     }
 
+    /// Whether any stage reads or makes a model. A run that asks judges alone opens none.
+    pub fn needs_model(&self) -> bool {
+        let plain = [
+            Data::Prompts,
+            Data::Answers,
+            Data::Demonstrations,
+            Data::Pairs,
+            Data::Preferences,
+            Data::Principles,
+        ];
+        self.stages.iter().any(|planned| {
+            let mut inputs = planned.inputs.iter().flat_map(|(_, names)| names);
+            !plain.contains(&planned.stage.output()) || inputs.any(|name| name == BASE)
+        })
+    }
+
     /// Whether any stage trains every weight.
     pub fn trains_every_weight(&self) -> bool {
         self.stages.iter().any(|planned| planned.stage.trains() == Some(Method::Full))

@@ -2,7 +2,7 @@
 
 mod place;
 
-use place::{Place, rows};
+use place::{Place, pairs, rows};
 use serde_json::{Value, json};
 use solon_draws::Draws;
 use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
@@ -130,12 +130,6 @@ fn a_completion_is_scored_as_it_was_generated() {
     assert!(compared >= 10, "only {compared} completions went through text unchanged");
 }
 
-fn pairs(n: usize) -> Vec<Value> {
-    (0..n)
-        .map(|i| json!({"id": format!("p{i}"), "prompt": format!("ask {i}"), "chosen": format!("left {i}"), "rejected": format!("right {i}")}))
-        .collect()
-}
-
 #[test]
 fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let place = Place::with_model();
@@ -179,58 +173,6 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };
     let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
     assert_eq!(scores[0][0], answer.completion.logprobs);
-}
-
-#[test]
-fn a_person_labels_undoes_quits_and_goes_on() {
-    let place = Place::new();
-    place.write("pairs.jsonl", &pairs(4));
-    let words = "label --human --input pairs.jsonl --out out.jsonl";
-    let first = place.run(words, "a\nu\nb\nq\n").ok();
-    assert!(first.err.contains("3 pairs left") && first.err.contains("hint: "), "{}", first.err);
-    let votes = rows(&place.read("out.jsonl.votes.jsonl"));
-    assert_eq!(votes.len(), 1, "the vote that was taken back is gone");
-    assert_eq!((&votes[0]["pair_id"], &votes[0]["choice"]), (&json!("p0"), &json!("b")));
-    let second = place.run(words, "t\ns\na\n\n").ok();
-    assert!(!second.out.contains("ask 0") && second.out.contains("ask 1"), "{}", second.out);
-    let labelled = rows(&place.read("out.jsonl"));
-    assert_eq!(
-        labelled.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["p0", "p1", "p3"]
-    );
-    assert_eq!(labelled[1]["probability"], 0.5);
-    // What was shown as B won: the second answer, unless the two were shown the other way round.
-    let won = if votes[0]["order"] == "ab" { "right 0" } else { "left 0" };
-    assert_eq!(labelled[0]["chosen"][0]["content"], won);
-    assert_eq!((&labelled[0]["probability"], &labelled[0]["source"]), (&json!(1.0), &json!("human")));
-    let third = place.run(words, "").ok();
-    assert!(third.err.contains("1 pairs left") && third.out.contains("ask 2"), "{}", third.err);
-    // The same ids over other texts: the votes must not be counted for them.
-    place.write("pairs.jsonl", &[json!({"id": "p0", "prompt": "other", "chosen": "a", "rejected": "b"})]);
-    place.run(words, "").fails(1, &["out.jsonl.votes.jsonl:1", "other texts", "hint: "]);
-}
-
-#[test]
-fn a_model_labels_in_both_orders_and_is_measured() {
-    let place = Place::with_model();
-    place.write("pairs.jsonl", &pairs(3));
-    let ran = place.run("label --model model --input pairs.jsonl --out out.jsonl", "").ok();
-    assert!(ran.err.contains("judge: ") && ran.err.contains("known: accuracy"), "{}", ran.err);
-    assert!(ran.out.is_empty());
-    let (labelled, labels) = (rows(&place.read("out.jsonl")), rows(&place.read("out.jsonl.labels.jsonl")));
-    assert_eq!((labelled.len(), labels.len()), (3, 3));
-    for (row, label) in labelled.iter().zip(&labels) {
-        let p = label["probability"].as_f64().unwrap();
-        assert_eq!(row["probability"].as_f64().unwrap(), p.max(1.0 - p));
-        assert_eq!(row["source"], "model");
-        assert!(label["log_probs_ab"][0].is_f64() && label["log_probs_ba"][1].is_f64());
-        assert!(label["principle_id"].is_string());
-    }
-    let ran = place.run("label --model model --ask rate --input pairs.jsonl --out rated.jsonl", "").ok();
-    assert!(ran.err.contains("known: accuracy") && !ran.err.contains("in both orders"), "{}", ran.err);
-    for label in rows(&place.read("rated.jsonl.labels.jsonl")) {
-        assert!(label["log_probs_first"][0].is_f64() && label["log_probs_second"][1].is_f64(), "{label}");
-    }
 }
 
 #[test]

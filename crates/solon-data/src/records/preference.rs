@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
-use solon_records::{Message, Preference};
+use solon_records::{Message, Pair, Preference};
 
 use super::prompt::prompt_messages;
 use super::turns::{Turns, id};
@@ -20,7 +20,55 @@ use crate::DataError;
 /// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row in none of these forms, or with a `probability`
 /// that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or infinite as an `f32`.
 pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
+    let rows = read_labels(path)?;
+    let labelled = rows.into_iter().filter_map(|row| match row {
+        LabelRow::Labelled(preference) => Some(preference),
+        LabelRow::Unlabelled { .. } => None,
+    });
+    Ok(labelled.collect())
+}
+
+/// Reads the same files for their pairs, whatever their labels: the first answer is the one in `chosen`, and a row without a label
+/// is a pair like the others.
+///
+/// # Errors
+/// Those of [`read_preferences`].
+pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
+    let pair = |row| match row {
+        LabelRow::Labelled(row) => Pair {
+            id: row.id,
+            prompt: row.prompt,
+            first: row.chosen,
+            second: row.rejected,
+            cut_off: row.cut_off,
+            principle_id: None,
+        },
+        LabelRow::Unlabelled { pair, .. } => pair,
+    };
+    Ok(read_labels(path)?.into_iter().map(pair).collect())
+}
+
+/// Reads preferences, and rows of `id`, `prompt`, `first`, `second` and `unlabelled`: pairs that were to be labelled, with the reason
+/// why they have no label.
+///
+/// # Errors
+/// Those of [`read_preferences`].
+pub fn read_labels(path: &Path) -> Result<Vec<LabelRow>, DataError> {
     read_records::<RawPreference>(path)
+}
+
+/// A pair that was to be labelled.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LabelRow {
+    /// It has a label.
+    Labelled(Preference),
+    /// It has none.
+    Unlabelled {
+        /// The pair.
+        pair: Pair,
+        /// Why it has no label.
+        reason: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -28,8 +76,11 @@ struct RawPreference {
     #[serde(default, deserialize_with = "id")]
     id: Option<String>,
     prompt: Option<Turns>,
-    chosen: Turns,
-    rejected: Turns,
+    chosen: Option<Turns>,
+    rejected: Option<Turns>,
+    first: Option<String>,
+    second: Option<String>,
+    unlabelled: Option<String>,
     #[serde(default = "certain", deserialize_with = "probability")]
     probability: f64,
     #[serde(default, deserialize_with = "margin")]
@@ -63,14 +114,29 @@ fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::
 }
 
 impl Raw for RawPreference {
-    type Record = Preference;
+    type Record = LabelRow;
 
     fn id(&mut self) -> Option<String> {
         self.id.take()
     }
 
-    fn normalise(self, id: String) -> Result<Preference, String> {
-        let (prompt, chosen, rejected) = match (self.prompt, self.chosen, self.rejected) {
+    fn normalise(self, id: String) -> Result<LabelRow, String> {
+        if let Some(reason) = self.unlabelled {
+            let (Some(prompt), Some(first), Some(second), None, None) =
+                (self.prompt, self.first, self.second, &self.chosen, &self.rejected)
+            else {
+                return Err(
+                    "is `unlabelled`; then it needs `prompt`, `first` and `second`, and nothing is `chosen`"
+                        .into(),
+                );
+            };
+            let prompt = prompt_messages("prompt", prompt)?;
+            let pair = Pair { id, prompt, first, second, cut_off: self.cut_off, principle_id: None };
+            return Ok(LabelRow::Unlabelled { pair, reason });
+        }
+        let chosen = self.chosen.ok_or("missing field `chosen`")?;
+        let rejected = self.rejected.ok_or("missing field `rejected`")?;
+        let (prompt, chosen, rejected) = match (self.prompt, chosen, rejected) {
             (Some(prompt), chosen, rejected) => {
                 (prompt_messages("prompt", prompt)?, answer("chosen", chosen)?, answer("rejected", rejected)?)
             }
@@ -89,7 +155,7 @@ impl Raw for RawPreference {
                 );
             }
         };
-        Ok(Preference {
+        Ok(LabelRow::Labelled(Preference {
             id,
             prompt,
             chosen,
@@ -98,7 +164,7 @@ impl Raw for RawPreference {
             margin: self.margin,
             source: self.source,
             cut_off: self.cut_off,
-        })
+        }))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The report on made-up labellers.
 
 use super::*;
-use crate::label::Answers;
+use crate::label::tests::compared;
+use crate::label::{Ask, LabelSettings};
+use solon_draws::Draws;
 use solon_records::{Message, Pair};
 
 /// A label whose two orders give these probabilities of the first answer being better.
@@ -9,11 +11,8 @@ fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
     let [first, second] = lengths.map(|n| "x".repeat(n));
     let (id, prompt) = (format!("p{place}"), vec![Message::user("q")]);
     let pair = Pair { id, prompt, first, second, cut_off: [false; 2], principle_id: None };
-    let answers = Answers::Compare {
-        log_probs_ab: [ab.ln(), (1.0 - ab).ln()],
-        log_probs_ba: [(1.0 - ba).ln(), ba.ln()],
-    };
-    Label::new(&pair, "q", answers, None)
+    let evidence = compared([ab.ln(), (1.0 - ab).ln()], [(1.0 - ba).ln(), ba.ln()]);
+    Label::new(&pair, "q", evidence, &LabelSettings::of(Ask::Choice, Draws::new(0, "label")))
 }
 
 /// `right` known pairs judged correctly and `wrong` judged wrongly, all with confidence `p`; the longer answer is right
@@ -120,7 +119,11 @@ fn without_known_pairs_or_labels_nothing_is_believed() {
 fn rated_answers_have_no_order_and_are_believed_by_their_accuracy() {
     let rate = |known: &mut KnownLabel| {
         let odds = (known.label.probability / (1.0 - known.label.probability)).ln();
-        known.label.answers = Answers::Rate { log_probs_first: [odds, 0.0], log_probs_second: [0.0, 0.0] };
+        for (evidence, (question, odds)) in
+            known.label.evidence.iter_mut().zip([("first", odds), ("second", 0.0)])
+        {
+            (evidence.question, evidence.log_probs) = (question.to_owned(), vec![odds, 0.0]);
+        }
     };
     let mut all = known(90, 10, 0.9);
     all.iter_mut().for_each(rate);

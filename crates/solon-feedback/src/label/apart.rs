@@ -14,29 +14,21 @@
 //! exception: a pair's own principle, where it has one with a request question, is asked first. A labeller learns by the
 //! questions that it will be asked. Questions begin with the request, so that those about one prompt share their beginning.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::training::{better_answers, known_pair};
-use super::{LabelSettings, LabellerTraining, Material, YES_NO, normalised, own_principle, prompt_text};
+use super::ways::YES_NO;
+use super::{Evidence, LabellerTraining, Material, Question, Shown, Way, normalised, prompt_text};
 use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
 use crate::critique::{TrainingConversation, spread_kinds};
 use crate::error::FeedbackError;
 use crate::label::split_examples;
 use crate::quote::for_model;
-use solon_records::{Message, Pair};
+use solon_records::Message;
 use std::collections::HashSet;
 
 /// A prompt is learnt at most so many times, each time by a question of its own draw, where its kind is the rarer one.
 const COPIES: usize = 3;
-
-/// Raw log-probs, in nats, of "Yes" and "No" to a principle's question about the request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RequestAnswer {
-    /// Whose question it is.
-    pub principle_id: String,
-    /// Of "Yes" and "No".
-    pub log_probs: [f64; 2],
-}
 
 /// Requests that a labeller learnt from, and those it did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -84,53 +76,46 @@ fn request_questions(
     }
 }
 
-/// The principles by which a pair's request is judged: its own first, then drawn ones, all different.
-pub(super) fn principles_for<'a>(
-    constitution: &'a Constitution,
-    pair: &Pair,
-    settings: &LabelSettings,
-) -> Result<Vec<(&'a ComparisonPrinciple, &'a str)>, FeedbackError> {
-    let mut left = request_questions(constitution)?;
-    let mut principles = Vec::new();
-    if let Some(own) = own_principle(constitution, pair)?
-        && let Some(question) = own.request.as_deref()
-    {
-        left.retain(|(principle, _)| principle.id != own.id);
-        principles.push((own, question));
-    }
-    let draws = settings.draws.item("principle").item(&pair.id);
-    for place in 0.. {
-        if principles.len() >= settings.principles.get() || left.is_empty() {
-            break;
-        }
-        principles.push(left.remove(draws.below(place, left.len())));
-    }
-    Ok(principles)
+/// The principles by whose questions a request is judged.
+pub(super) fn principles(constitution: &Constitution) -> Result<Vec<&ComparisonPrinciple>, FeedbackError> {
+    Ok(request_questions(constitution)?.into_iter().map(|(principle, _)| principle).collect())
 }
 
-/// The questions about a pair, by their names in ids: those about the request, then those about the answers.
-pub(super) fn questions(
-    principles: &[(&ComparisonPrinciple, &str)],
-    prompt: &str,
-    first: &str,
-    second: &str,
-) -> Vec<(String, (Vec<Message>, [&'static str; 2]))> {
-    let requests = (1..).zip(principles).map(|(number, (_, question))| {
-        (format!("request-{number}"), (request_request(question, prompt), YES_NO))
-    });
-    let answers = [("first", first), ("second", second)]
-        .map(|(which, answer)| (which.to_owned(), (declining_request(prompt, answer), YES_NO)));
-    requests.chain(answers).collect()
+/// [`super::Ask::Apart`].
+pub(super) struct Apart;
+
+impl Way for Apart {
+    /// Those about the request, one for each principle, then those about the answers.
+    fn questions(&self, principles: &[&ComparisonPrinciple], shown: &Shown<'_>) -> Vec<Question> {
+        let options = || YES_NO.map(str::to_owned).to_vec();
+        let requests = (1..).zip(principles).map(|(number, principle)| Question {
+            name: format!("{REQUEST}{number}"),
+            principle: Some(principle.id.clone()),
+            messages: request_request(principle.request.as_deref().unwrap_or_default(), shown.prompt),
+            options: options(),
+        });
+        let answers = [("first", shown.first), ("second", shown.second)].map(|(name, answer)| Question {
+            name: name.to_owned(),
+            principle: None,
+            messages: declining_request(shown.prompt, answer),
+            options: options(),
+        });
+        requests.chain(answers).collect()
+    }
+
+    fn probability(&self, evidence: &[Evidence]) -> f64 {
+        let odds = |evidence: &Evidence| evidence.log_probs[0] - evidence.log_probs[1];
+        let (requests, answers): (Vec<&Evidence>, Vec<&Evidence>) =
+            evidence.iter().partition(|evidence| evidence.question.starts_with(REQUEST));
+        let decline = requests.iter().map(|request| odds(request)).sum::<f64>() / requests.len() as f64;
+        let p = normalised(decline, 0.0);
+        let q = normalised(odds(answers[0]), odds(answers[1]));
+        p * q + (1.0 - p) * (1.0 - q)
+    }
 }
 
-/// P(first is better), from the raw log-probs of Yes and No.
-pub(super) fn probability(requests: &[RequestAnswer], first: [f64; 2], second: [f64; 2]) -> f64 {
-    let odds = |[yes, no]: [f64; 2]| yes - no;
-    let decline = requests.iter().map(|request| odds(request.log_probs)).sum::<f64>() / requests.len() as f64;
-    let p = normalised(decline, 0.0);
-    let q = normalised(odds(first), odds(second));
-    p * q + (1.0 - p) * (1.0 - q)
-}
+/// The beginning of the names of questions about a request.
+const REQUEST: &str = "request-";
 
 /// A request whose kind is known.
 struct Known<'a> {

@@ -79,7 +79,7 @@ pub fn known_examples(
     declines: &dyn Fn(&str) -> bool,
 ) -> Vec<KnownPair> {
     let (_, held_out) = split_examples(constitution);
-    if ask.pair_questions().is_none() {
+    if ask == Ask::Apart {
         return apart::known_examples(&held_out, declines);
     }
     let (better, fitting) = (better_answers(&held_out), Questions::new(constitution));
@@ -102,7 +102,10 @@ pub fn labeller_training(
     material: &Material<'_>,
     ask: Ask,
 ) -> Result<LabellerTraining, FeedbackError> {
-    let Some(questions) = ask.pair_questions() else { return apart::training(constitution, material) };
+    if ask == Ask::Apart {
+        return apart::training(constitution, material);
+    }
+    let questions = ask.pair_questions().ok_or(FeedbackError::NotTaught { ask: ask.name() })?;
     let contrasts = material.contrasts;
     let nothing = |table| FeedbackError::NothingToDraw {
         constitution: constitution.name.clone(),
@@ -270,7 +273,7 @@ mod tests {
     fn half_are_a_and_the_held_out_are_not_seen() {
         let constitution = default_constitution();
         let LabellerTraining { training, held_out, .. } =
-            labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
+            labeller_training(&constitution, &material(&[]), Ask::Choice).unwrap();
         let answered = |letter: &str| training.iter().filter(|c| c.messages[1].content == letter).count();
         assert_eq!((answered("A"), answered("B")), (training.len() / 2, training.len() / 2));
         assert_eq!(held_out.len(), constitution.example.len() / 4);
@@ -303,8 +306,8 @@ mod tests {
                 KnownContrast { preference: pair.labelled(1.0, "test"), held_out: i % 4 == 3, kind: None }
             })
             .collect();
-        let alone = labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
-        let made = labeller_training(&constitution, &material(&contrasts), Ask::Compare).unwrap();
+        let alone = labeller_training(&constitution, &material(&[]), Ask::Choice).unwrap();
+        let made = labeller_training(&constitution, &material(&contrasts), Ask::Choice).unwrap();
         let learnt = &made.training[alone.training.len()..];
         assert_eq!(learnt.len(), 2 * 6);
         let asked = |c: &TrainingConversation| c.messages[0].content.clone();
@@ -323,7 +326,7 @@ mod tests {
     #[test]
     fn length_does_not_give_the_better_answer_away() {
         let constitution = default_constitution();
-        let training = labeller_training(&constitution, &material(&[]), Ask::Compare).unwrap();
+        let training = labeller_training(&constitution, &material(&[]), Ask::Choice).unwrap();
         let longer_first = training.held_out.iter().filter(|known| {
             (known.pair.first.chars().count() > known.pair.second.chars().count()) == known.first_is_better
         });
@@ -364,14 +367,14 @@ mod tests {
         let whole = default_constitution();
         let without = Constitution { comparison: Vec::new(), ..whole.clone() };
         assert!(
-            labeller_training(&without, &material(&[]), Ask::Compare)
+            labeller_training(&without, &material(&[]), Ask::Choice)
                 .unwrap_err()
                 .to_string()
                 .contains("[[comparison]]")
         );
         let without = Constitution { example: Vec::new(), ..whole };
         assert!(
-            labeller_training(&without, &material(&[]), Ask::Compare)
+            labeller_training(&without, &material(&[]), Ask::Choice)
                 .unwrap_err()
                 .to_string()
                 .contains("[[example]]")

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::constitution::About;
+use crate::model::NoAnswer;
 use solon_draws::Draws;
 use solon_records::SamplingSettings;
 
@@ -129,6 +130,8 @@ pub enum DropReason {
     Refuses,
     /// No principle is about the prompt, so there is no critique.
     NoPrinciple,
+    /// The model gave no reply that can be used.
+    NoReply,
 }
 
 /// A text that was dropped.
@@ -143,6 +146,11 @@ pub struct Dropped {
 }
 
 impl Dropped {
+    /// A text that was never written.
+    pub(super) fn unanswered(step: Step, missing: NoAnswer) -> Self {
+        Self { step, reason: DropReason::NoReply, detail: missing.to_string() }
+    }
+
     /// The name it is counted under, such as `revision/copies_critique`.
     pub fn key(&self) -> String {
         let step = match self.step {
@@ -158,6 +166,7 @@ impl Dropped {
             DropReason::Unchanged => "unchanged",
             DropReason::Complies => "complies",
             DropReason::Refuses => "refuses",
+            DropReason::NoReply => "no_reply",
             DropReason::NoPrinciple => return "no principle applies".to_owned(),
         };
         format!("{step}/{reason}")

@@ -57,6 +57,7 @@ fn question(id: &str, options: &[&str]) -> ServerQuestion {
         options: options.iter().map(|option| (*option).to_owned()).collect(),
         max_new_tokens: 4,
         temperature: 0.0,
+        sample: 0,
     }
 }
 
@@ -66,6 +67,7 @@ fn asked(url: &str, questions: &[ServerQuestion]) -> Result<Vec<Result<ServerRep
         concurrency: 1,
         retries: 2,
         timeout: Duration::from_secs(2),
+        timeout_per_token: Duration::ZERO,
         ..ServerSettings::new("judge", url)
     };
     Server::new(settings).unwrap().ask(questions, &|| false).map_err(|error| error.to_string())
@@ -228,7 +230,8 @@ fn a_server_that_does_not_answer_is_given_up() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let settings = ServerSettings {
         retries: 0,
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_millis(50),
+        timeout_per_token: Duration::from_millis(50),
         ..ServerSettings::new("judge", url)
     };
     let error = Server::new(settings).unwrap().ask(&[question("1", &[])], &|| false).unwrap_err();

@@ -9,14 +9,14 @@ use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::LabelArgs;
 use crate::items::Labelled;
-use crate::stages::{judged, unlabelled};
+use crate::stages::judged;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use solon_data::export::write_preferences;
+use solon_data::export::{write_labels, write_preferences};
 use solon_data::files::sha256_parts;
 use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::TypedItem;
-use solon_data::records::read_preferences;
+use solon_data::records::{LabelRow, read_pairs};
 use solon_feedback::{FeedbackError, HumanSession, Label, SessionEvent, Vote, prompt_text};
 use solon_records::{Pair, Preference};
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ pub fn run(args: &LabelArgs) -> Result<()> {
 }
 
 fn by_person(args: &LabelArgs) -> Result<()> {
-    let pairs: Vec<Pair> = read_preferences(&args.input)?.into_iter().map(unlabelled).collect();
+    let pairs = read_pairs(&args.input)?;
     let mut votes = VotesFile::open(&beside(&args.out, "votes"), &pairs)?;
     let voted = votes.voted().map(str::to_owned).collect();
     let session = HumanSession::new(&pairs, args.seed, &voted)?;
@@ -56,7 +56,8 @@ fn by_model(args: &LabelArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .key("labeller", Some("base"))
+        .key("labeller", args.judge.is_none().then_some("base"))
+        .key("judge", args.judge.clone())
         .key("ask", Some(args.ask.name()))
         // Whoever labels a file wants to see the labels; the judge report is printed with them.
         .key("gate", Some(false))
@@ -66,15 +67,29 @@ fn by_model(args: &LabelArgs) -> Result<()> {
     folder.push(".run");
     stage.run(Some(Path::new(&folder)), |run, _| {
         let read = run.reader("label")?;
-        let items: Vec<TypedItem<Labelled>> = read.own()?;
+        let mut items: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
+        items.retain(|item| !item.data.known);
         let labels: Vec<&Label> = items.iter().filter_map(|item| item.data.label.as_ref()).collect();
         write_jsonl(&beside(&args.out, "labels"), &labels)?;
-        let labelled: Vec<Preference> = items.iter().map(|item| item.data.preference.clone()).collect();
-        write_preferences(&args.out, &labelled)?;
-        eprintln!("{} labelled pairs in {}", labelled.len(), args.out.display());
+        let rows: Vec<LabelRow> = items.iter().map(|item| row(&item.data)).collect();
+        write_labels(&args.out, &rows)?;
+        let unlabelled = items.iter().filter(|item| item.data.unlabelled.is_some()).count();
+        eprintln!("{} labelled pairs in {}", items.len() - unlabelled, args.out.display());
+        if unlabelled > 0 {
+            eprintln!("{unlabelled} pairs have no label; their rows say why, and are left out where the file is trained on");
+        }
         eprintln!("{}", judged(&read)?.report);
         Ok(())
     })
+}
+
+/// A label as a row of the file.
+fn row(labelled: &Labelled) -> LabelRow {
+    let preference = labelled.preference.clone();
+    let Some(missing) = &labelled.unlabelled else { return LabelRow::Labelled(preference) };
+    let Preference { id, prompt, chosen: first, rejected: second, cut_off, .. } = preference;
+    let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
+    LabelRow::Unlabelled { pair, reason: missing.to_string() }
 }
 
 /// Writes the pairs that have a label.

@@ -92,9 +92,13 @@ fn artefact(out: &Path, planned: &Planned) -> Option<PathBuf> {
     }
 }
 
-/// What every stage depends on: the machine's instruction set, the precision, the base model, the seed, the adapters' shape.
+/// What every stage depends on: the machine's instruction set, the precision, the base model, the seed, the adapters' shape. Without
+/// a model, the seed alone.
 fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
     let recipe = &plan.recipe;
+    if !plan.needs_model() {
+        return sha256_json(&recipe.seed);
+    }
     let adapter = recipe.adapter.as_deref().map(model_hash).transpose()?;
     Ok(sha256_parts([
         isa().name(),
@@ -142,8 +146,14 @@ fn input_hash(
 impl Run {
     /// Opens the run's folder. The model is opened when a stage first needs it.
     pub fn open(plan: Plan, out: &Path) -> Result<Self> {
-        let model_path = catalogue::resolve(&plan.recipe.model)?;
-        let model_sha256 = model_hash(&model_path)?;
+        let (model_path, model_sha256) = match plan.needs_model() {
+            true => {
+                let path = catalogue::resolve(&plan.recipe.model)?;
+                let sha256 = model_hash(&path)?;
+                (path, sha256)
+            }
+            false => Default::default(),
+        };
         let constitution = open_constitution(&plan)?;
         let base_hash = base_hash(&plan, &model_sha256)?;
         let constitution_hash = constitution_hash(&plan)?;

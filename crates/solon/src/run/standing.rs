@@ -36,10 +36,14 @@ pub fn print_plan(plan: &Plan, out: &Path, as_json: bool) -> Result<()> {
 fn plan_rows(plan: &Plan, out: &Path) -> Result<Vec<PlanRow>> {
     let standing = Standing::read(out)?;
     // A model that is not there yet is not fetched to print a plan: then nothing can have been done with it.
-    let path = catalogue::cached(&plan.recipe.model);
-    let hashes = match path {
-        Some(path) => {
-            let base = base_hash(plan, &model_hash(&path)?)?;
+    let sha256 = match catalogue::cached(&plan.recipe.model) {
+        _ if !plan.needs_model() => Some(String::new()),
+        Some(path) => Some(model_hash(&path)?),
+        None => None,
+    };
+    let hashes = match sha256 {
+        Some(sha256) => {
+            let base = base_hash(plan, &sha256)?;
             input_hashes(plan, &base, &constitution_hash(plan)?, &standing.stages)?
         }
         None => BTreeMap::new(),

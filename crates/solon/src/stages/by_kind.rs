@@ -120,8 +120,7 @@ impl Stage for ByKind {
             let probability = f64::from(declines(&pair.data.first) == (better == Better::Declines));
             let preference = pair.data.labelled(probability, "kind");
             let text = preference_text(&preference);
-            let labelled =
-                Labelled { prompt_id: Some(prompt.id.clone()), preference, label: None, known: false };
+            let labelled = Labelled::given(Some(prompt.id.clone()), preference);
             let mut item = NewItem::of(id, place, text, &labelled)?.parent(pair.id, "pair");
             if dropped.is_none() {
                 *kept.entry(prompt.kind.unwrap_or_default()).or_default() += 1;

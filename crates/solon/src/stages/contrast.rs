@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
-use solon_feedback::{FeedbackModel, GenerateRequest};
+use solon_feedback::GenerateRequest;
 use solon_records::{Message, Pair, Prompt, SamplingSettings};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -267,7 +267,7 @@ fn known(
     };
     let preference = pair.labelled(1.0, "contrast");
     let text = preference_text(&preference);
-    let labelled = Labelled { prompt_id: Some(prompt_id.to_owned()), preference, label: None, known: false };
+    let labelled = Labelled::given(Some(prompt_id.to_owned()), preference);
     let mut item = NewItem::of(format!("{stage}/{prompt_id}"), place, text, &labelled)?;
     item.prompt_id = Some(prompt_id.to_owned());
     Ok(item)

@@ -3,29 +3,28 @@
 //! that is not better than chance are dropped.
 
 use super::by_kind::Better;
-use super::{Data, Input, Kind, OneOrMany, Preflight, Stage, parse};
+use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
+use crate::adviser::Adviser;
 use crate::cli::UsageError;
-use crate::feedback_model::LocalModel;
 use crate::items::{Known, Labelled, preference_text};
+use crate::judge::JudgeName;
 use crate::report::{self, Report};
-use crate::run::{Reader, StageRun};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{Rate, declines};
 use solon_feedback::{
-    Answers, Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, Verdict,
+    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, NoAnswer, Verdict,
     join_known, known_examples, label_pairs, whole_sentences,
 };
-use solon_records::{Pair, Preference};
-use std::num::NonZeroUsize;
+use solon_records::{Pair, Preference, SamplingSettings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU32, NonZeroUsize};
 
-pub const KIND: Kind = Kind {
-    name: "label",
-    about: "A model says which answer of each pair is better.",
-    parse: parse::<LabelStage>,
-};
+pub const KIND: Kind =
+    Kind { name: "label", about: "A model says which answer of each pair is better.", parse };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -33,17 +32,35 @@ struct LabelStage {
     /// The model that labels.
     #[serde(default, skip_serializing)]
     labeller: OneOrMany,
+    /// Another model that labels in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judge: Option<JudgeName>,
     /// What is labelled.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
     /// How it is asked; as the labeller was trained where it is left out.
     ask: Option<Ask>,
-    /// Bounds of the probability, such as [0.4, 0.6] for chain-of-thought labels in the paper.
+    /// Bounds of the probability, such as [0.4, 0.6]; those of labels after reasoning, [0, 1] of others, where it is left out.
     #[serde(default, deserialize_with = "clamp")]
     clamp: Option<(f64, f64)>,
-    /// How many principles are asked about a request, with `ask = "apart"`.
-    #[serde(default = "two")]
-    principles: NonZeroUsize,
+    /// How many principles a pair is judged by; two with `ask = "apart"`, else one, where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principles: Option<NonZeroUsize>,
+    /// Only principles that are about this kind or category are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+    /// Whether two answers shown together are shown in both orders.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    both_orders: bool,
+    /// The log-odds of the label are divided by it.
+    #[serde(default = "one", skip_serializing_if = "is_one", deserialize_with = "temperature")]
+    temperature: f64,
+    /// How reasoning is sampled, with `ask = "choice-cot"`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "reasoning")]
+    reasoning: Option<SamplingSettings>,
+    /// Votes on a question where a server shows no log-probs.
+    #[serde(default = "five", skip_serializing_if = "is_five")]
+    votes: NonZeroU32,
     /// Whether all labels are dropped where the labeller is not better than chance.
     #[serde(default = "yes")]
     gate: bool,
@@ -52,22 +69,80 @@ struct LabelStage {
 /// Why labels are dropped.
 const CHANCE: &str = "the labeller is not better than chance";
 
-fn two() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(1)
+fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
+    let stage: LabelStage = keys.rest()?;
+    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
+        return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
+    }
+    let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
+    if let Some(ask) = stage.ask.filter(|ask| ask.scores_answers() && on_server) {
+        return Err(format!(
+            "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: ask = \"choice\"",
+            ask.name()
+        ));
+    }
+    let asks_apart = stage.ask == Some(Ask::Apart);
+    if stage.about.is_some() && asks_apart {
+        return Err(
+            "`about` chooses principles that compare answers\nhint: leave it out with ask = \"apart\""
+                .to_owned(),
+        );
+    }
+    if stage.reasoning.is_some() && stage.ask != Some(Ask::ChoiceCot) {
+        return Err("`reasoning` is about ask = \"choice-cot\"\nhint: write that, or leave `reasoning` out"
+            .to_owned());
+    }
+    Ok(Box::new(stage))
 }
 
 fn yes() -> bool {
     true
 }
 
+fn is_yes(both: &bool) -> bool {
+    *both
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(temperature: &f64) -> bool {
+    *temperature == 1.0
+}
+
+fn five() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(4)
+}
+
+fn is_five(votes: &NonZeroU32) -> bool {
+    *votes == five()
+}
+
 fn clamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<(f64, f64)>, D::Error> {
     let (low, high) = <(f64, f64)>::deserialize(deserializer)?;
-    if 0.0 <= low && low < high && high <= 1.0 {
+    if (0.0..=0.5).contains(&low) && (0.5..=1.0).contains(&high) {
         return Ok(Some((low, high)));
     }
     Err(serde::de::Error::custom(format!(
-        "clamp is [{low}, {high}]; give two probabilities, the lower first"
+        "clamp is [{low}, {high}]; give a lower bound from 0 to 0.5, and an upper one from 0.5 to 1"
     )))
+}
+
+fn temperature<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let temperature = f64::deserialize(deserializer)?;
+    match temperature > 0.0 && temperature.is_finite() {
+        true => Ok(temperature),
+        false => {
+            Err(serde::de::Error::custom(format!("temperature is {temperature}; give a number above 0")))
+        }
+    }
+}
+
+fn reasoning<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SamplingSettings>, D::Error> {
+    super::settings::sampling(deserializer).map(Some)
 }
 
 /// A pair to be labelled.
@@ -84,7 +159,10 @@ struct Asked {
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
+            match &self.judge {
+                Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
+                None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
+            },
             Input::required("pairs", &self.pairs, &[Data::Pairs]),
         ]
     }
@@ -122,20 +200,25 @@ impl Stage for LabelStage {
         let constitution = run.read().constitution()?.clone();
         let ask = ask_of(&run.read());
         let (known, pairs) = asked(&run.read(), &constitution, ask)?;
-        let settings =
-            LabelSettings { draws: run.draws(), ask, clamp: self.clamp, principles: self.principles };
-        let labeller = run.read().model("labeller")?;
-        let model = LocalModel::new(&labeller.chat, labeller.adapter.as_ref(), run.slots());
-        let source = run.read().labeller_shown();
+        let settings = self.labelling(ask, run);
+        let adviser = Adviser::open(run, "labeller", self.judge.as_ref())?;
+        let model = adviser.model(run.slots(), self.votes.get());
+        let source = match &self.judge {
+            Some(judge) => judge.name().to_owned(),
+            None => run.read().labeller_shown(),
+        };
         let name = run.name().to_owned();
         let id = |asked: &Asked| format!("{name}/{}", asked.pair.id);
         let label = |todo: &[(u64, &Asked)], dropped: Option<&str>| -> Result<Vec<NewItem>> {
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
-            let labels = label_pairs(&model, &constitution, &shown, &settings, &mut |_| {})?;
+            let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
             let items = todo.iter().zip(labels).map(|((_, asked), label)| {
                 item(format!("{name}/{}", asked.pair.id), asked, label, &source, dropped)
             });
-            items.collect()
+            let items = items.collect();
+            // What a stop left unasked is not recorded as unlabelled.
+            safe_point()?;
+            items
         };
         let reason = Some("a known pair: it measures the labeller");
         run.in_chunks("known pairs", &known, ItemKind::Label, id, |_, todo| label(todo, reason))?;
@@ -147,6 +230,10 @@ impl Stage for LabelStage {
             "labels": pairs.len(), "known": known.len(), "report": report,
             AGREES: agreement(&run.read())?,
         });
+        let unlabelled = unlabelled(&run.read())?;
+        if !unlabelled.is_empty() {
+            told[UNLABELLED] = json!(unlabelled);
+        }
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
         }
@@ -162,6 +249,17 @@ impl Stage for LabelStage {
             report.warnings.push(format!(
                 "All labels of the stage {} were dropped, because {CHANCE}. `gate = false` keeps them.",
                 read.name()
+            ));
+        }
+        let unlabelled = unlabelled(read)?;
+        if !unlabelled.is_empty() {
+            let counts: Vec<String> =
+                unlabelled.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            report.warnings.push(format!(
+                "{} pairs of the stage {} have no label, because the labeller gave no reply that can be used: {}.",
+                unlabelled.values().sum::<usize>(),
+                read.name(),
+                counts.join(", ")
             ));
         }
         if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
@@ -187,6 +285,36 @@ impl Stage for LabelStage {
     }
 }
 
+impl LabelStage {
+    /// How pairs are labelled: as the stage says, else as the way of asking has it.
+    fn labelling(&self, ask: Ask, run: &StageRun<'_>) -> LabelSettings {
+        let mut settings = LabelSettings::of(ask, run.draws());
+        settings.clamp = self.clamp.or(settings.clamp);
+        settings.principles = self.principles.unwrap_or(settings.principles);
+        settings.about.clone_from(&self.about);
+        settings.both_orders = self.both_orders;
+        settings.temperature = self.temperature;
+        if let Some(reasoning) = &self.reasoning {
+            settings.reasoning = reasoning.clone();
+        }
+        settings
+    }
+}
+
+/// Pairs without a label, by the kind of reason.
+fn unlabelled(read: &Reader<'_>) -> Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    for item in read.own_with_dropped::<Labelled>()? {
+        if let Some(missing) = item.data.unlabelled {
+            *counts.entry(missing.kind.name().to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// Of what a label stage told: how many pairs have no label, by the kind of reason.
+const UNLABELLED: &str = "unlabelled";
+
 /// Of what a label stage told: that its labels were dropped, and why.
 const GATED: &str = "gated";
 
@@ -198,7 +326,10 @@ const AGREES: &str = "agrees_with_kinds";
 fn agreement(read: &Reader<'_>) -> Result<Option<Rate>> {
     let mut outcomes = Vec::new();
     for item in read.own_with_dropped::<Labelled>()? {
-        let Labelled { prompt_id: Some(prompt), preference, known: false, .. } = &item.data else { continue };
+        let Labelled { prompt_id: Some(prompt), preference, unlabelled: None, known: false, .. } = &item.data
+        else {
+            continue;
+        };
         let declining = [&preference.chosen, &preference.rejected].map(|answer| declines(answer));
         if let (Some(better), [chosen, rejected]) = (Better::of_id(read, prompt)?, declining)
             && chosen != rejected
@@ -285,20 +416,50 @@ fn shown(pair: &Pair) -> Pair {
     }
 }
 
-/// A label as the ledger holds it: the preference with the likelier answer as `chosen`, and the raw label.
-fn item(id: String, asked: &Asked, label: Label, source: &str, dropped: Option<&str>) -> Result<NewItem> {
+/// A label as the ledger holds it: the preference with the likelier answer as `chosen`, and the raw label. A pair without a label is
+/// dropped, with the reason.
+fn item(
+    id: String,
+    asked: &Asked,
+    label: Result<Label, NoAnswer>,
+    source: &str,
+    dropped: Option<&str>,
+) -> Result<NewItem> {
+    let label = match label {
+        Ok(label) => label,
+        Err(missing) => {
+            let dropped = format!("unlabelled: {}", missing.kind.name());
+            let preference = asked.pair.clone().labelled(0.5, source);
+            let text = preference_text(&preference);
+            let labelled = Labelled {
+                prompt_id: asked.prompt_id.clone(),
+                preference,
+                label: None,
+                unlabelled: Some(missing),
+                known: asked.known,
+            };
+            let mut item = NewItem::of(id, asked.place, text, &labelled)?;
+            if let Some(source) = &asked.source {
+                item = item.parent(source.clone(), "pair");
+            }
+            (item.prompt_id, item.dropped_reason) = (asked.prompt_id.clone(), Some(dropped));
+            return Ok(item);
+        }
+    };
     let preference = asked.pair.clone().labelled(label.probability, source);
     let text = preference_text(&preference);
     let principle = label.principle_id.clone();
-    let others: Vec<String> = match &label.answers {
-        Answers::Apart { requests, .. } => requests.iter().skip(1).map(|r| r.principle_id.clone()).collect(),
-        Answers::Compare { .. } | Answers::Rate { .. } => Vec::new(),
+    let others: BTreeSet<String> = label.evidence.iter().filter_map(|e| e.principle_id.clone()).collect();
+    let labelled = Labelled {
+        prompt_id: asked.prompt_id.clone(),
+        preference,
+        label: Some(label),
+        unlabelled: None,
+        known: asked.known,
     };
-    let labelled =
-        Labelled { prompt_id: asked.prompt_id.clone(), preference, label: Some(label), known: asked.known };
     let mut item =
         NewItem::of(id, asked.place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
-    for other in others {
+    for other in others.into_iter().filter(|other| *other != principle) {
         item = item.parent(format!("principle/{other}"), "principle");
     }
     if let Some(source) = &asked.source {
@@ -335,7 +496,7 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
     let all: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
     let (known, labelled): (Vec<_>, Vec<_>) = all.into_iter().partition(|item| item.data.known);
     let raw = |items: &[TypedItem<Labelled>]| -> Result<Vec<Label>> {
-        let labels = items.iter().map(|item| {
+        let labels = items.iter().filter(|item| item.data.unlabelled.is_none()).map(|item| {
             let label = item.data.label.clone();
             label.with_context(|| format!("the label {} holds no raw label", item.id))
         });
@@ -367,7 +528,8 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
         outcomes[usize::from(declines(better))].push(label.is_right());
     }
     let report = JudgeReport::new(&measured, &raw(&labelled)?);
-    let preferences = labelled.into_iter().map(|item| item.data.preference).collect();
+    let labelled = labelled.into_iter().filter(|item| item.data.unlabelled.is_none());
+    let preferences = labelled.map(|item| item.data.preference).collect();
     Ok(Judged { report, sides: outcomes.map(Rate::of), known, preferences })
 }
 

@@ -53,7 +53,6 @@ use std::collections::BTreeSet;
 
 pub use label::judged;
 pub use lessons::FIRST_HELD;
-pub use pairs::unlabelled;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
 
 /// A kind of stage: its name in recipes and how its table is read.

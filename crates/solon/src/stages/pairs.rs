@@ -8,8 +8,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::read_preferences;
-use solon_records::{Pair, Preference};
+use solon_data::records::read_pairs;
 
 pub const KIND: Kind = Kind {
     name: "pairs",
@@ -23,18 +22,6 @@ struct Pairs {
     file: Source,
 }
 
-/// A pair as a file holds it, without its label.
-pub fn unlabelled(row: Preference) -> Pair {
-    Pair {
-        id: row.id,
-        prompt: row.prompt,
-        first: row.chosen,
-        second: row.rejected,
-        cut_off: row.cut_off,
-        principle_id: None,
-    }
-}
-
 impl Stage for Pairs {
     fn output(&self) -> Data {
         Data::Pairs
@@ -45,14 +32,13 @@ impl Stage for Pairs {
     }
 
     fn preflight(&self, _: &Preflight<'_>) -> Result<Vec<String>> {
-        read_preferences(&self.file.path)?;
+        read_pairs(&self.file.path)?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut items = Vec::new();
-        for (place, row) in (0..).zip(read_preferences(&self.file.path)?) {
-            let pair = unlabelled(row);
+        for (place, pair) in (0..).zip(read_pairs(&self.file.path)?) {
             items.push(NewItem::of(run.id(&pair.id), place, pair_text(&pair), &pair)?);
         }
         run.insert(&items)?;

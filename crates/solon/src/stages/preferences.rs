@@ -38,7 +38,7 @@ impl Stage for Preferences {
         for (place, preference) in (0..).zip(read_preferences(&self.file.path)?) {
             let preference = preference.oriented();
             let (id, text) = (run.id(&preference.id), preference_text(&preference));
-            let labelled = Labelled { prompt_id: None, preference, label: None, known: false };
+            let labelled = Labelled::given(None, preference);
             items.push(NewItem::of(id, place, text, &labelled)?);
         }
         run.insert(&items)?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
-use solon_feedback::{FeedbackModel, GenerateRequest, Generated};
+use solon_feedback::{GenerateRequest, Generated};
 use solon_records::{Prompt, SamplingSettings};
 
 pub const KIND: Kind = Kind { name: "respond", about: "A model answers prompts.", parse: parse::<Respond> };
@@ -118,7 +118,7 @@ pub fn fault(text: &str) -> Option<String> {
 
 /// Samples answers that evade anew, up to `retries` times.
 pub fn ask_again(
-    model: &dyn FeedbackModel,
+    model: &LocalModel<'_>,
     requests: &[GenerateRequest],
     sampling: &SamplingSettings,
     draws: Draws,

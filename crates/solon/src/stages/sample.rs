@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
 use solon_eval::declines;
-use solon_feedback::{FeedbackModel, GenerateRequest, Generated};
+use solon_feedback::{GenerateRequest, Generated};
 use solon_records::{Pair, Prompt, SamplingSettings};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

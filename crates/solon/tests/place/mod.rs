@@ -3,7 +3,9 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
-use serde_json::Value;
+pub mod server;
+
+use serde_json::{Value, json};
 use solon_draws::Draws;
 use solon_model::ModelConfig;
 use solon_model::config::{Architecture, RopeScaling};
@@ -44,6 +46,13 @@ impl Ran {
 
 pub fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Pairs `p0`, `p1`, … to be labelled.
+pub fn pairs(n: usize) -> Vec<Value> {
+    (0..n)
+        .map(|i| json!({"id": format!("p{i}"), "prompt": format!("ask {i}"), "chosen": format!("left {i}"), "rejected": format!("right {i}")}))
+        .collect()
 }
 
 /// A folder to work in.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use super::super::{Answers, Ask, KnownContrast, Label, label_pairs, labeller_training};
+use super::super::{Ask, KnownContrast, Label, LabelSettings, label_pairs, labeller_training};
 use super::*;
 use crate::constitution::tests::default_constitution;
 use crate::model::scripted::Scripted;
 use solon_draws::Draws;
-use solon_records::Prompt;
+use solon_records::{Pair, Prompt};
 
 fn pair(id: &str) -> Pair {
     Pair {
@@ -23,12 +23,8 @@ fn pair(id: &str) -> Pair {
 }
 
 fn settings(principles: usize) -> LabelSettings {
-    LabelSettings {
-        draws: Draws::new(3, "label"),
-        ask: Ask::Apart,
-        clamp: None,
-        principles: NonZeroUsize::new(principles).unwrap(),
-    }
+    let principles = NonZeroUsize::new(principles).unwrap();
+    LabelSettings { principles, ..LabelSettings::of(Ask::Apart, Draws::new(3, "label")) }
 }
 
 #[test]
@@ -51,23 +47,23 @@ fn the_label_follows_from_request_and_answers() {
         vec![odds.ln() - 5.0, -5.0]
     });
     let label = |pair: Pair| {
-        label_pairs(&model, &constitution, &[pair], &settings(2), &mut |_| {}).unwrap().remove(0)
+        label_pairs(&model, &constitution, &[pair], &settings(2), &mut |_| {}).unwrap().remove(0).unwrap()
     };
     let one = label(pair("p"));
     let (p, q) = (2.0 / 3.0, 3.0 / (3.0 + 0.5));
     assert!((one.probability - (p * q + (1.0 - p) * (1.0 - q))).abs() < 1e-12, "{one:?}");
     let swapped = Pair { first: "sure".into(), second: "no way".into(), ..pair("p") };
     assert!((label(swapped).probability + one.probability - 1.0).abs() < 1e-12);
-    let Answers::Apart { requests, log_probs_first, .. } = &one.answers else { panic!("{one:?}") };
-    assert_eq!(requests.len(), 2);
-    assert_eq!(requests[0].principle_id, one.principle_id);
-    assert_ne!(requests[0].principle_id, requests[1].principle_id);
-    assert_eq!(requests[0].log_probs, [4.0_f64.ln() - 5.0, -5.0]);
-    assert_eq!(*log_probs_first, [3.0_f64.ln() - 5.0, -5.0]);
+    let [request, other, first, second] = &one.evidence[..] else { panic!("{one:?}") };
+    assert_eq!(request.principle_id.as_ref(), Some(&one.principle_id));
+    assert_ne!(request.principle_id, other.principle_id);
+    assert_eq!(request.log_probs, [4.0_f64.ln() - 5.0, -5.0]);
+    assert_eq!(first.log_probs, [3.0_f64.ln() - 5.0, -5.0]);
+    assert_eq!((first.question.as_str(), second.question.as_str()), ("first", "second"));
     assert_eq!(one.letters(), None);
     let json = serde_json::to_value(&one).unwrap();
     assert_eq!(
-        (json["ask"].as_str(), json["requests"][1]["log_probs"][1].as_f64()),
+        (json["ask"].as_str(), json["evidence"][1]["log_probs"][1].as_f64()),
         (Some("apart"), Some(-5.0))
     );
     assert_eq!(serde_json::from_value::<Label>(json).unwrap(), one);
@@ -75,7 +71,17 @@ fn the_label_follows_from_request_and_answers() {
 
 #[test]
 fn a_request_to_decline_prefers_the_answer_that_declines() {
-    let answer = |log_probs| RequestAnswer { principle_id: "q".into(), log_probs };
+    let evidence = |question: &str, log_probs: [f64; 2]| Evidence {
+        question: question.to_owned(),
+        principle_id: None,
+        log_probs: log_probs.to_vec(),
+        votes: Vec::new(),
+        reasoning: None,
+    };
+    let answer = |log_probs| evidence("request-1", log_probs);
+    let probability = |requests: &[Evidence], first, second| {
+        Apart.probability(&[requests, &[evidence("first", first), evidence("second", second)]].concat())
+    };
     let (yes, no) = ([-0.01, -5.0], [-5.0, -0.01]);
     assert!(probability(&[answer(yes)], yes, no) > 0.9 && probability(&[answer(yes)], no, yes) < 0.1);
     assert!(probability(&[answer(no)], yes, no) < 0.1 && probability(&[answer(no)], no, yes) > 0.9);
@@ -93,14 +99,14 @@ fn general_questions_are_drawn_by_the_pair_and_others_only_where_there_are_none(
     let model = Scripted::scoring(|_| vec![-1.0, -2.0]);
     let pairs: Vec<Pair> = (0..80).map(|i| pair(&format!("p{i}"))).collect();
     let run = |constitution: &Constitution, pairs: &[Pair], settings: LabelSettings| {
-        label_pairs(&model, constitution, pairs, &settings, &mut |_| {}).unwrap()
+        let labels = label_pairs(&model, constitution, pairs, &settings, &mut |_| {}).unwrap();
+        labels.into_iter().map(Result::unwrap).collect::<Vec<_>>()
     };
     let names = |labels: &[Label]| -> BTreeMap<String, usize> {
         let mut names = BTreeMap::new();
         for label in labels {
-            let Answers::Apart { requests, .. } = &label.answers else { panic!("{label:?}") };
-            for request in requests {
-                *names.entry(request.principle_id.clone()).or_default() += 1;
+            for asked_by in label.evidence.iter().filter_map(|evidence| evidence.principle_id.clone()) {
+                *names.entry(asked_by).or_default() += 1;
             }
         }
         names

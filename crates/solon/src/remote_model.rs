@@ -1,0 +1,199 @@
+//! A model on a server as a feedback model.
+//!
+//! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
+//! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
+//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
+//! Log-probs of whole answers are not asked for: servers do not give them.
+
+use crate::run::stop_asked;
+use solon_draws::Draws;
+use solon_feedback::{
+    ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
+    OptionScores, Server, ServerQuestion, ServerReply, named_option,
+};
+use solon_records::SamplingSettings;
+
+/// A model on a server.
+pub struct RemoteModel<'a> {
+    server: &'a Server,
+    votes: u32,
+}
+
+/// Tokens in which an option can be named: "The answer is (B)."
+const NAMING_TOKENS: usize = 12;
+/// z² of a 95 % interval.
+const Z2: f64 = 1.959_963_984_540_054 * 1.959_963_984_540_054;
+
+impl<'a> RemoteModel<'a> {
+    /// A server that is asked for so many votes where it shows no log-probs.
+    pub fn new(server: &'a Server, votes: u32) -> Self {
+        Self { server, votes: votes.max(1) }
+    }
+
+    fn ask(&self, questions: &[ServerQuestion]) -> Result<Vec<Result<ServerReply, NoAnswer>>, FeedbackError> {
+        let replies = self.server.ask(questions, &stop_asked)?;
+        let missing = |reason| NoAnswer::new(NoAnswerKind::NoReply, reason);
+        Ok(replies.into_iter().map(|reply| reply.map_err(missing)).collect())
+    }
+}
+
+impl FeedbackModel for RemoteModel<'_> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        sampling: &SamplingSettings,
+        draws: Draws,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
+        let plain = SamplingSettings {
+            temperature: sampling.temperature,
+            ..SamplingSettings::of_length(sampling.max_new_tokens)
+        };
+        if *sampling != plain {
+            let rule = "a server is told `max_new_tokens` and `temperature` alone; leave `top_p`, `top_k`, `min_p` and `stop` out";
+            return Err(FeedbackError::Setting { setting: "sampling", value: format!("{sampling:?}"), rule });
+        }
+        if let Some(request) = requests.iter().find(|request| !request.prefill.is_empty()) {
+            let reason = "a server cannot be made to begin its answer with given words".to_owned();
+            return Err(FeedbackError::Contract { id: request.id.clone(), reason });
+        }
+        let questions: Vec<ServerQuestion> = requests
+            .iter()
+            .map(|request| ServerQuestion {
+                id: request.id.clone(),
+                messages: request.messages.clone(),
+                options: Vec::new(),
+                max_new_tokens: sampling.max_new_tokens,
+                temperature: sampling.temperature,
+                sample: draws.item(&request.id).bits(0),
+            })
+            .collect();
+        let replies = self.ask(&questions)?;
+        progress(requests.len());
+        let generated = replies.into_iter().map(|reply| match reply? {
+            ServerReply::Said { text, .. } if text.trim().is_empty() => {
+                Err(NoAnswer::new(NoAnswerKind::Empty, "the reply has no text"))
+            }
+            ServerReply::Said { text, truncated } => {
+                Ok(Generated { text, truncated, token_ids: Vec::new(), logprobs: Vec::new() })
+            }
+            ServerReply::Options(_) => {
+                Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"))
+            }
+        });
+        Ok(generated.collect())
+    }
+
+    fn choose(
+        &self,
+        requests: &[ChoiceRequest],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
+        let question = |request: &ChoiceRequest, vote: u32| ServerQuestion {
+            id: format!("{}/{vote}", request.id),
+            messages: request.messages.clone(),
+            options: if vote == 0 { request.options.clone() } else { Vec::new() },
+            max_new_tokens: NAMING_TOKENS,
+            temperature: if vote == 0 { 0.0 } else { 1.0 },
+            sample: u64::from(vote),
+        };
+        let first: Vec<ServerQuestion> = requests.iter().map(|request| question(request, 0)).collect();
+        let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
+            .ask(&first)?
+            .into_iter()
+            .map(|reply| match reply {
+                Ok(ServerReply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
+                Ok(ServerReply::Said { .. }) => None,
+                Err(missing) => Some(Err(missing)),
+            })
+            .collect();
+        let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
+        let votes =
+            open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(&requests[*place], vote)));
+        let votes: Vec<ServerQuestion> = votes.collect();
+        let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
+        for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
+            scores[place] = Some(counted(replies, &requests[place].options));
+        }
+        progress(requests.len());
+        let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
+        Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
+    }
+}
+
+/// The votes for each option; the first fault where there is none.
+fn counted(replies: &[Result<ServerReply, NoAnswer>], options: &[String]) -> Result<OptionScores, NoAnswer> {
+    let mut votes = vec![0_u32; options.len()];
+    let mut fault = None;
+    for reply in replies {
+        match reply.clone().and_then(|reply| vote(&reply, options)) {
+            Ok(place) => votes[place] += 1,
+            Err(missing) => fault = fault.or(Some(missing)),
+        }
+    }
+    let all = f64::from(votes.iter().sum::<u32>());
+    if all == 0.0 {
+        return Err(fault.unwrap_or_else(|| NoAnswer::new(NoAnswerKind::NoReply, "nobody voted")));
+    }
+    // Of two options this is the middle of Wilson's interval.
+    let share = |votes: &u32| (f64::from(*votes) + Z2 / options.len() as f64) / (all + Z2);
+    let log_probs = votes.iter().map(|votes| share(votes).ln()).collect();
+    Ok(OptionScores { log_probs, votes })
+}
+
+/// The place of the option that a reply names.
+fn vote(reply: &ServerReply, options: &[String]) -> Result<usize, NoAnswer> {
+    let ServerReply::Said { text, truncated } = reply else {
+        return Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"));
+    };
+    named_option(text, options).map_err(|kind| {
+        let kind = match kind {
+            NoAnswerKind::NoOption if solon_eval::declines(text) => NoAnswerKind::Declines,
+            NoAnswerKind::NoOption if *truncated => NoAnswerKind::CutOff,
+            kind => kind,
+        };
+        let said: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
+        NoAnswer::new(kind, format!("{said:?}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Result<ServerReply, NoAnswer> {
+        Ok(ServerReply::Said { text: text.to_owned(), truncated: false })
+    }
+
+    fn letters() -> Vec<String> {
+        ["A", "B"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn votes_make_the_middle_of_wilsons_interval() {
+        let replies = ["A", "A", "B.", "A", "both A and B"].map(said);
+        let scores = counted(&replies, &letters()).unwrap();
+        assert_eq!(scores.votes, [3, 1]);
+        let rate = solon_eval::Rate::new(3, 4);
+        let p: Vec<f64> = scores.log_probs.iter().map(|log_prob| log_prob.exp()).collect();
+        assert!(
+            (p[0] - (rate.low + rate.high) / 2.0).abs() < 1e-12 && (p[0] + p[1] - 1.0).abs() < 1e-12,
+            "{p:?}"
+        );
+    }
+
+    #[test]
+    fn no_vote_is_no_answer_of_the_first_faults_kind() {
+        let kind = |replies: &[Result<ServerReply, NoAnswer>]| counted(replies, &letters()).unwrap_err().kind;
+        assert_eq!(
+            kind(&["I'm sorry, but I can't help with that.", "both A and B"].map(said)),
+            NoAnswerKind::Declines
+        );
+        assert_eq!(kind(&["A or B", ""].map(said)), NoAnswerKind::SeveralOptions);
+        assert_eq!(kind(&["", "Hm"].map(said)), NoAnswerKind::Empty);
+        let cut = Ok(ServerReply::Said { text: "Let us look at both".to_owned(), truncated: true });
+        assert_eq!(kind(&[cut]), NoAnswerKind::CutOff);
+        let gone = Err(NoAnswer::new(NoAnswerKind::NoReply, "HTTP 500"));
+        assert_eq!(kind(&[gone, said("Hm")]), NoAnswerKind::NoReply);
+    }
+}

@@ -1,0 +1,222 @@
+//! `solon label`: by a person, by a model on this machine, and by one on a server that fails in every way.
+
+mod place;
+
+use place::server::{Server, said, weighed};
+use place::{Place, pairs, rows};
+use serde_json::{Value, json};
+
+#[test]
+fn a_person_labels_undoes_quits_and_goes_on() {
+    let place = Place::new();
+    place.write("pairs.jsonl", &pairs(4));
+    let words = "label --human --input pairs.jsonl --out out.jsonl";
+    let first = place.run(words, "a\nu\nb\nq\n").ok();
+    assert!(first.err.contains("3 pairs left") && first.err.contains("hint: "), "{}", first.err);
+    let votes = rows(&place.read("out.jsonl.votes.jsonl"));
+    assert_eq!(votes.len(), 1, "the vote that was taken back is gone");
+    assert_eq!((&votes[0]["pair_id"], &votes[0]["choice"]), (&json!("p0"), &json!("b")));
+    let second = place.run(words, "t\ns\na\n\n").ok();
+    assert!(!second.out.contains("ask 0") && second.out.contains("ask 1"), "{}", second.out);
+    let labelled = rows(&place.read("out.jsonl"));
+    assert_eq!(
+        labelled.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["p0", "p1", "p3"]
+    );
+    assert_eq!(labelled[1]["probability"], 0.5);
+    // What was shown as B won: the second answer, unless the two were shown the other way round.
+    let won = if votes[0]["order"] == "ab" { "right 0" } else { "left 0" };
+    assert_eq!(labelled[0]["chosen"][0]["content"], won);
+    assert_eq!((&labelled[0]["probability"], &labelled[0]["source"]), (&json!(1.0), &json!("human")));
+    let third = place.run(words, "").ok();
+    assert!(third.err.contains("1 pairs left") && third.out.contains("ask 2"), "{}", third.err);
+    // The same ids over other texts: the votes must not be counted for them.
+    place.write("pairs.jsonl", &[json!({"id": "p0", "prompt": "other", "chosen": "a", "rejected": "b"})]);
+    place.run(words, "").fails(1, &["out.jsonl.votes.jsonl:1", "other texts", "hint: "]);
+}
+
+#[test]
+fn a_model_labels_in_both_orders_and_is_measured() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &pairs(3));
+    let ran = place.run("label --model model --input pairs.jsonl --out out.jsonl", "").ok();
+    assert!(ran.err.contains("judge: ") && ran.err.contains("known: accuracy"), "{}", ran.err);
+    assert!(ran.out.is_empty());
+    let (labelled, labels) = (rows(&place.read("out.jsonl")), rows(&place.read("out.jsonl.labels.jsonl")));
+    assert_eq!((labelled.len(), labels.len()), (3, 3));
+    for (row, label) in labelled.iter().zip(&labels) {
+        let p = label["probability"].as_f64().unwrap();
+        assert_eq!(row["probability"].as_f64().unwrap(), p.max(1.0 - p));
+        assert_eq!(row["source"], "model");
+        let questions: Vec<&str> =
+            label["evidence"].as_array().unwrap().iter().map(|e| e["question"].as_str().unwrap()).collect();
+        assert_eq!(questions, ["ab", "ba"]);
+        assert!(
+            label["evidence"][0]["log_probs"][0].is_f64() && label["evidence"][1]["log_probs"][1].is_f64()
+        );
+        assert!(label["principle_id"].is_string());
+    }
+    for (ask, options) in [("rate", 2), ("score", 10), ("contrast", 1), ("choice-cot", 2)] {
+        let words = format!("label --model model --ask {ask} --input pairs.jsonl --out {ask}.jsonl");
+        let ran = place.run(&words, "").ok();
+        assert!(ran.err.contains("known: accuracy"), "{}", ran.err);
+        assert_eq!(ran.err.contains("in both orders"), ask == "choice-cot", "{}", ran.err);
+        for label in rows(&place.read(&format!("{ask}.jsonl.labels.jsonl"))) {
+            let p = label["probability"].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&p) && (ask != "choice-cot" || (0.4..=0.6).contains(&p)), "{label}");
+            for evidence in label["evidence"].as_array().unwrap() {
+                assert_eq!(evidence["log_probs"].as_array().unwrap().len(), options, "{label}");
+                assert_eq!(evidence["reasoning"].is_string(), ask == "choice-cot", "{label}");
+            }
+        }
+    }
+}
+
+/// A constitution of one comparison principle and no examples, so that only the pairs are asked about.
+fn plain_constitution(place: &Place) {
+    let text = "name = \"t\"\nversion = 1\ndescription = \"d\"\n[[comparison]]\nid = \"kinder\"\nquestion = \"Which is kinder?\"\n";
+    std::fs::write(place.path("c.toml"), text).unwrap();
+}
+
+/// The text of the question.
+fn asked(body: &Value) -> &str {
+    body["messages"][0]["content"].as_str().unwrap()
+}
+
+/// Prefers the answers called right, 3:1, whatever their place.
+fn prefers_right(body: &Value) -> String {
+    let (a, b) = if asked(body).contains("Answer B: right") { (0.25_f64, 0.75_f64) } else { (0.75, 0.25) };
+    let mut options = [("A", a.ln()), ("B", b.ln())];
+    options.sort_by(|one, other| other.1.total_cmp(&one.1));
+    weighed(&options)
+}
+
+#[test]
+fn a_server_labels_by_its_log_probs_and_no_model_is_needed_here() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(5));
+    let server = Server::new(|_, body| (200, prefers_right(body)));
+    let words = format!(
+        "label --judge openai:big@{} --input pairs.jsonl --out out.jsonl --constitution c.toml",
+        server.url
+    );
+    place.run(&words, "").ok();
+    let (labelled, labels) = (rows(&place.read("out.jsonl")), rows(&place.read("out.jsonl.labels.jsonl")));
+    assert_eq!(server.count(), 10);
+    for (number, (row, label)) in labelled.iter().zip(&labels).enumerate() {
+        assert_eq!(row["id"], format!("p{number}"));
+        assert_eq!(row["chosen"][0]["content"], format!("right {number}"));
+        assert!((row["probability"].as_f64().unwrap() - 0.75).abs() < 1e-9, "{row}");
+        assert_eq!(row["source"], format!("openai:big@{}", server.url));
+        assert_eq!(label["evidence"][0]["principle_id"], "kinder");
+    }
+    // What is done is not asked again; a pair that is new is.
+    place.run(&words, "").ok();
+    assert_eq!(server.count(), 10);
+    let body = server.answered.lock().unwrap()[0].clone();
+    assert_eq!(
+        (&body["model"], &body["logprobs"], &body["temperature"]),
+        (&json!("big"), &json!(true), &json!(0.0))
+    );
+    place.write("more.jsonl", &pairs(6));
+    place.run(&words.replace("pairs.jsonl", "more.jsonl"), "").ok();
+    assert_eq!(server.count(), 12, "only the new pair is asked about");
+}
+
+#[test]
+fn a_server_without_log_probs_votes() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(1));
+    // Three of four votes for the right answer in one order, all in the other.
+    let server = Server::new(|_, body| {
+        let right_is_b = asked(body).contains("Answer B: right");
+        let seed = body["seed"].as_u64();
+        let text = match (right_is_b, seed) {
+            (true, Some(seed)) if seed % 4 == 1 => "A",
+            (true, _) => "Answer: B",
+            (false, _) => "A.",
+        };
+        (200, said(text))
+    });
+    let words = format!(
+        "label --judge openai:big@{} --input pairs.jsonl --out out.jsonl --constitution c.toml --set votes=4",
+        server.url
+    );
+    place.run(&words, "").ok();
+    let label = &rows(&place.read("out.jsonl.labels.jsonl"))[0];
+    let votes: Vec<u64> = label["evidence"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|e| e["votes"].as_array().unwrap())
+        .map(|n| n.as_u64().unwrap())
+        .collect();
+    assert_eq!(votes.iter().sum::<u64>(), 8, "{label}");
+    let p = label["probability"].as_f64().unwrap();
+    assert!(p > 0.05 && p < 0.5, "votes are no certainty: {label}");
+}
+
+#[test]
+fn what_gets_no_reply_that_can_be_used_is_written_with_its_reason() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(6));
+    let server = Server::new(|_, body| match asked(body) {
+        text if text.contains("ask 0") => (200, said("")),
+        text if text.contains("ask 1") => (200, said("I'm sorry, but I can't help with that.")),
+        text if text.contains("ask 2") => (200, said("Both A and B are good.")),
+        text if text.contains("ask 3") => (200, said("Hm.")),
+        text if text.contains("ask 4") => (400, "{\"error\": {\"message\": \"content policy\"}}".to_owned()),
+        _ => (200, prefers_right(body)),
+    });
+    let words = format!(
+        "label --judge openai:big@{} --input pairs.jsonl --out out.jsonl --constitution c.toml",
+        server.url
+    );
+    let ran = place.run(&words, "").ok();
+    assert!(ran.err.contains("1 labelled pairs") && ran.err.contains("5 pairs have no label"), "{}", ran.err);
+    let written = rows(&place.read("out.jsonl"));
+    let reasons: Vec<&str> =
+        written.iter().map(|row| row["unlabelled"].as_str().unwrap_or_default()).collect();
+    for (reason, part) in reasons.iter().zip([
+        "empty",
+        "declines",
+        "names several options",
+        "names no option",
+        "content policy",
+        "",
+    ]) {
+        assert!(reason.contains(part) && reason.is_empty() == part.is_empty(), "{part}: {reasons:?}");
+    }
+    assert_eq!(
+        (&written[0]["id"], &written[0]["first"], &written[0]["chosen"]),
+        (&json!("p0"), &json!("left 0"), &Value::Null)
+    );
+    assert_eq!(rows(&place.read("out.jsonl.labels.jsonl")).len(), 1);
+    // It can be trained on as it is, and labelled again.
+    let again = words.replace("pairs.jsonl", "out.jsonl").replace("--out out.jsonl", "--out again.jsonl");
+    place.run(&again, "").ok();
+    assert_eq!(rows(&place.read("again.jsonl")).len(), 6);
+}
+
+#[test]
+fn judges_that_cannot_work_are_refused_before_anything_is_asked() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(1));
+    let words = |judge: &str, more: &str| {
+        format!("label --judge {judge} --input pairs.jsonl --out out.jsonl --constitution c.toml {more}")
+    };
+    place
+        .run(&words("openai:m@http://127.0.0.1:9/v1", "--ask contrast"), "")
+        .fails(2, &["whole answers", "hint: "]);
+    place.run(&words("nobody", ""), "").fails(2, &["no judge `nobody`", "hint: "]);
+    place.run(&words("openai:m@http://127.0.0.1:9/v1", "--model x"), "").fails(2, &["--judge", "--model"]);
+    place.run(&words("openai:m@http://127.0.0.1:9/v1", "--set votes=0"), "").fails(2, &["votes"]);
+    place.run(&words("openai:m@http://127.0.0.1:9/v1", "--set temperature=0"), "").fails(2, &["temperature"]);
+    place
+        .run(&words("openai:m@http://127.0.0.1:9/v1", "--set about=nothing --ask apart"), "")
+        .fails(2, &["about"]);
+}
