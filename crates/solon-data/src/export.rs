@@ -102,8 +102,8 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
             unlabelled: &'a str,
         },
     }
-    let row = |row| match row {
-        &LabelRow::Labelled(ref preference) => PreferenceRow::of(path, preference).map(Row::Labelled),
+    let rows = rows.iter().map(|row| match row {
+        LabelRow::Labelled(preference) => PreferenceRow::of(path, preference).map(Row::Labelled),
         LabelRow::Unlabelled { pair, reason } => Ok(Row::Unlabelled {
             id: &pair.id,
             prompt: &pair.prompt,
@@ -111,8 +111,8 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
             second: &pair.second,
             unlabelled: reason,
         }),
-    };
-    let rows: Vec<Row> = rows.iter().map(row).collect::<Result<_, _>>()?;
+    });
+    let rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
     write_jsonl(path, &rows)
 }
 

@@ -1,7 +1,7 @@
 //! JSON Lines: one JSON value per line.
 //!
-//! Contract: a file is read completely or refused, and the error names file, line and field. A byte-order mark, blank
-//! lines and CRLF are allowed. A line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
+//! Contract: a file is read completely or refused, and the error names file, line and field. It may be compressed with gzip. A
+//! byte-order mark, blank lines and CRLF are allowed. A line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
 //! outside, so no bytes may cause a panic.
 
 pub(crate) mod field;
@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,7 +33,7 @@ pub struct Numbered<T> {
 ///
 /// # Errors
 /// [`DataError::Io`] if the file cannot be read; [`DataError::Line`] for the first line that is too long, is not UTF-8,
-/// or is not a `T`; [`DataError::Format`] for a gzip file or a JSON array.
+/// or is not a `T`; [`DataError::Format`] for a JSON array.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError> {
     Ok(read_jsonl_numbered(path)?.into_iter().map(|numbered| numbered.value).collect())
 }
@@ -43,19 +44,16 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError>
 /// As [`read_jsonl`].
 pub fn read_jsonl_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<Numbered<T>>, DataError> {
     let file = File::open(path).map_err(DataError::io("open", path))?;
-    let mut reader = BufReader::new(file);
+    let mut reader = unpacked(BufReader::new(file)).map_err(DataError::io("read", path))?;
     let mut values = Vec::new();
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
         let read =
-            (&mut reader).take(limit).read_until(b'\n', &mut bytes).map_err(DataError::io("read", path))?;
+            reader.by_ref().take(limit).read_until(b'\n', &mut bytes).map_err(DataError::io("read", path))?;
         if read == 0 {
             break;
-        }
-        if line == 1 {
-            refuse_gzip(path, &bytes)?;
         }
         if bytes.len() > MAX_LINE_BYTES {
             let message = format!("the line is longer than {} MiB; split the record", MAX_LINE_BYTES >> 20);
@@ -93,13 +91,12 @@ pub fn write_jsonl<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T
     })
 }
 
-fn refuse_gzip(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(());
-    }
-    Err(DataError::Format {
-        path: path.to_path_buf(),
-        message: "is compressed with gzip; decompress it first (`gunzip --keep FILE`)".into(),
+/// The text of a file that may be compressed with gzip.
+fn unpacked(mut file: BufReader<File>) -> std::io::Result<Box<dyn BufRead>> {
+    const MAGIC: [u8; 2] = [0x1f, 0x8b];
+    Ok(match file.fill_buf()?.starts_with(&MAGIC) {
+        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+        false => Box::new(file),
     })
 }
 
@@ -169,10 +166,22 @@ mod tests {
             b"[\n{}\n]",
             "rows.jsonl is a JSON array, not JSON Lines; convert it (`jq --compact-output '.[]' FILE`)",
         );
-        check(
-            &[0x1f, 0x8b, 8, 0],
-            "rows.jsonl is compressed with gzip; decompress it first (`gunzip --keep FILE`)",
-        );
+    }
+
+    #[test]
+    fn a_file_may_be_compressed() {
+        let packed = |text: &str| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        };
+        let (one, two) = ("{\"name\":\"a\",\"scores\":[]}\n", "{\"name\":\"b\",\"scores\":[1]}\n");
+        // Several members in one file are one text.
+        let whole = [packed(one), packed(two)].concat();
+        assert_eq!(read(&whole), read(format!("{one}{two}").as_bytes()));
+        let cut = read(&whole[..whole.len() - 9]).unwrap_err();
+        assert!(cut.contains("rows.jsonl"), "{cut}");
+        assert!(read(&packed("{}\n")).unwrap_err().starts_with("rows.jsonl:1: "));
     }
 
     #[test]

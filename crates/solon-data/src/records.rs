@@ -20,7 +20,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 pub use demonstration::read_demonstrations;
-pub use preference::{LabelRow, read_labels, read_pairs, read_preferences};
+pub use preference::{LabelRow, parse_preference, read_labels, read_pairs, read_preferences};
 pub use prompt::read_prompts;
 
 use crate::DataError;

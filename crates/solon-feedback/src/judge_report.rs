@@ -1,15 +1,17 @@
 //! The judge report: a labeller is measured before its labels are used.
 //!
 //! Measures: swap consistency and position bias over all labels (Lee et al. 2023, §2.4: the same position picked after
-//! a swap); accuracy with Wilson's 95 % interval and expected calibration error (Guo et al. 2017, 10 bins) over pairs
-//! whose better answer is known; and whether the labeller simply prefers longer answers.
+//! a swap); accuracy with Wilson's 95 % interval, Cohen's kappa with the known answers and expected calibration error (Guo et al. 2017,
+//! 10 bins) over pairs whose better answer is known, and the same without the bias of few pairs in a bin (Kumar et al. 2019, 1909.10155,
+//! §4: a root mean square); and whether the labeller simply prefers longer answers.
 //!
 //! Contract: the verdict is never `Trustworthy` without known pairs. The thresholds are the constants below.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use solon_stats::Rate;
+use solon_stats::{Rate, cohens_kappa_of};
 
 use crate::label::{KnownLabel, Label};
 
@@ -89,6 +91,12 @@ pub struct KnownMeasures {
     pub accuracy_interval: [f64; 2],
     /// Mean over pairs of |bin's mean probability − bin's frequency|.
     pub expected_calibration_error: f64,
+    /// Root mean square of the same differences, less what chance adds to them; 0 where chance explains all.
+    pub debiased_calibration_error: f64,
+    /// Agreement with the known answers beyond chance; `None` where both always say the same one thing.
+    pub kappa: Option<f64>,
+    /// Accuracy by the principle that pairs were judged by.
+    pub by_principle: BTreeMap<String, Rate>,
     /// `[10]`, of equal width over P(first is better) in [0, 1].
     pub bins: Vec<Bin>,
     /// The accuracy that always choosing the longer answer would have on the same pairs.
@@ -161,6 +169,18 @@ impl KnownMeasures {
             *bin = (bin.0 + 1, bin.1 + p, bin.2 + usize::from(*first_is_better));
         }
         let error = sums.iter().map(|(_, p, better)| (p - *better as f64).abs()).sum::<f64>() / n;
+        let squares = sums.iter().filter(|(pairs, ..)| *pairs > 1).map(|(pairs, p, better)| {
+            let pairs = *pairs as f64;
+            let (p, better) = (p / pairs, *better as f64 / pairs);
+            pairs / n * ((p - better).powi(2) - better * (1.0 - better) / (pairs - 1.0))
+        });
+        let debiased = squares.sum::<f64>().max(0.0).sqrt();
+        let verdicts: Vec<(bool, bool)> =
+            known.iter().map(|each| (each.label.probability > 0.5, each.first_is_better)).collect();
+        let mut of_principle: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+        for each in known {
+            of_principle.entry(each.label.principle_id.clone()).or_default().push(each.is_right());
+        }
         let bins = sums.map(|(pairs, p, better)| {
             let pairs_or_one = pairs.max(1) as f64;
             Bin { pairs, mean_probability: p / pairs_or_one, first_is_better: better as f64 / pairs_or_one }
@@ -172,6 +192,9 @@ impl KnownMeasures {
             accuracy: correct as f64 / n,
             accuracy_interval: [interval.low, interval.high],
             expected_calibration_error: error,
+            debiased_calibration_error: debiased,
+            kappa: cohens_kappa_of(&verdicts),
+            by_principle: of_principle.into_iter().map(|(id, right)| (id, Rate::of(right))).collect(),
             bins: bins.to_vec(),
             longer_answer_accuracy: longer / n,
         })

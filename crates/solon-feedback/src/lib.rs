@@ -18,6 +18,7 @@ mod error;
 mod human;
 mod items;
 mod judge_report;
+mod known_sets;
 mod label;
 mod model;
 mod named;
@@ -33,6 +34,7 @@ pub use critique::{
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
+pub use known_sets::{KnownItem, KnownQuestion, KnownSet, read_known_set};
 pub use label::{
     Ask, Evidence, HELD_OUT, KnownContrast, KnownLabel, KnownPair, Label, LabelSettings, LabellerTraining,
     Material, RequestCounts, comparison_request, declining_request, join_known, known_examples, label_pairs,

@@ -57,6 +57,18 @@ pub fn read_labels(path: &Path) -> Result<Vec<LabelRow>, DataError> {
     read_records::<RawPreference>(path)
 }
 
+/// Reads one row, which is a JSON value.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_preference(row: serde_json::Value, id: String) -> Result<Preference, String> {
+    let raw: RawPreference = serde_json::from_value(row).map_err(|error| error.to_string())?;
+    match raw.normalise(id)? {
+        LabelRow::Labelled(preference) => Ok(preference),
+        LabelRow::Unlabelled { .. } => Err("is a pair without a label".to_owned()),
+    }
+}
+
 /// A pair that was to be labelled.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LabelRow {

@@ -51,6 +51,22 @@ fn calibration_error_is_the_gap_between_confidence_and_accuracy() {
     assert!(report.warning.contains("off by 19 %"), "{report}");
 }
 
+/// By hand: one bin of 100 pairs with p = 0.9 of which 80 are so, and one of 100 with p = 0.1 of which 20 are so: both gaps
+/// are 0.1, and chance adds 0.8 · 0.2 / 99 to each square.
+#[test]
+fn the_calibration_error_without_what_chance_adds() {
+    let report = JudgeReport::new(&known(160, 40, 0.9), &[]);
+    let measures = report.known.unwrap();
+    assert!((measures.expected_calibration_error - 0.1).abs() < 1e-9);
+    let expected = (0.01_f64 - 0.16 / 99.0).sqrt();
+    assert!((measures.debiased_calibration_error - expected).abs() < 1e-9, "{measures:?}");
+    assert!((measures.kappa.unwrap() - 0.6).abs() < 1e-9, "{measures:?}");
+    assert_eq!(measures.by_principle["q"].count, 160);
+    // Perfectly calibrated but for chance.
+    let report = JudgeReport::new(&known(18, 2, 0.9), &[]);
+    assert_eq!(report.known.unwrap().debiased_calibration_error, 0.0);
+}
+
 #[test]
 fn a_guesser_is_near_chance_and_so_is_a_small_sample() {
     for (right, wrong) in [(50, 50), (58, 42), (5, 1)] {
