@@ -75,6 +75,9 @@ pub enum Command {
         after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl"
     )]
     Label(LabelArgs),
+    /// Measure how far a judge agrees with people, before its labels are used
+    #[command(subcommand)]
+    Judge(JudgeCommand),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
     #[command(
         after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
@@ -315,6 +318,50 @@ pub struct CritiqueArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub stage: StageArgs,
+}
+
+/// `solon judge`.
+#[derive(Subcommand)]
+pub enum JudgeCommand {
+    /// Label pairs that people have judged: accuracy beside chance, calibration, swap consistency, agreement between ways of
+    /// asking
+    #[command(
+        after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
+    )]
+    Report(JudgeArgs),
+}
+
+/// `solon judge report`.
+#[derive(Args)]
+pub struct JudgeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    /// Measure this model in place of --model: local:MODEL, or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
+    pub judge: Option<String>,
+    /// A file of pairs that people have judged: preferences in any form that `reward` reads, hh-rlhf, PandaLM's test set, or the
+    /// Constitutional AI paper's evals/*.jsonl; may be repeated
+    #[arg(long, required = true, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// How it is asked, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [AskFlag::Choice])]
+    pub ask: Vec<AskFlag>,
+    /// Items of each file, evenly spaced; 0 takes all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rows: usize,
+    /// The constitution [default: the project's own]
+    #[arg(long)]
+    pub constitution: Option<PathBuf>,
+    /// Seed of the principles drawn
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub stage: StageArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How a labeller is asked.

@@ -9,6 +9,7 @@ mod eval;
 mod explain;
 mod export;
 mod generate;
+mod judge;
 mod label;
 mod one_stage;
 mod report;
@@ -56,6 +57,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
         Command::Critique(args) => critique::run(&args),
         Command::Label(args) => label::run(&args),
+        Command::Judge(command) => judge::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
