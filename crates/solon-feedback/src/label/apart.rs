@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::training::{better_answers, known_pair};
 use super::{LabelSettings, LabellerTraining, Material, YES_NO, normalised, own_principle, prompt_text};
-use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
+use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample, draw};
 use crate::critique::{TrainingConversation, spread_kinds};
 use crate::error::FeedbackError;
 use crate::label::split_examples;
@@ -57,7 +57,7 @@ pub struct RequestCounts {
 
 /// Asks about the request alone; Yes and No are the assistant's possible answers.
 pub fn request_request(question: &str, prompt: &str) -> Vec<Message> {
-    let (prompt, question) = (for_model(prompt), question.trim());
+    let (prompt, question) = (for_model(prompt), for_model(question));
     vec![Message::user(format!("Read this.\n\nRequest: {prompt}\n\n{question} Reply with Yes or No."))]
 }
 
@@ -84,6 +84,11 @@ fn request_questions(
     }
 }
 
+/// How often each is drawn.
+fn weights(questions: &[(&ComparisonPrinciple, &str)]) -> Vec<f64> {
+    questions.iter().map(|(principle, _)| principle.weight).collect()
+}
+
 /// The principles by which a pair's request is judged: its own first, then drawn ones, all different.
 pub(super) fn principles_for<'a>(
     constitution: &'a Constitution,
@@ -100,10 +105,11 @@ pub(super) fn principles_for<'a>(
     }
     let draws = settings.draws.item("principle").item(&pair.id);
     for place in 0.. {
-        if principles.len() >= settings.principles.get() || left.is_empty() {
+        if principles.len() >= settings.principles.get() {
             break;
         }
-        principles.push(left.remove(draws.below(place, left.len())));
+        let Some(drawn) = draw(draws, place, 0, &weights(&left)) else { break };
+        principles.push(left.remove(drawn));
     }
     Ok(principles)
 }
@@ -288,8 +294,9 @@ fn request_training(
             if *said == "Yes" {
                 fitting.retain(|(principle, _)| known.about.fits(&principle.applies));
             }
-            let drawn = material.draws.item("request").item(known.id).below(0, fitting.len());
-            let (principle, question) = fitting[(drawn + copy) % fitting.len()];
+            let draws = material.draws.item("request").item(known.id);
+            let Some(drawn) = draw(draws, 0, copy, &weights(&fitting)) else { continue };
+            let (principle, question) = fitting[drawn];
             let mut messages = request_request(question, &known.text);
             messages.push(Message::assistant(*said));
             let suffix = if copy == 0 { String::new() } else { format!("-{}", copy + 1) };
