@@ -151,8 +151,8 @@ pub struct Constitution {
 }
 
 impl Constitution {
-    /// Reads a `.toml` constitution, a `.json` or `.txt` file of this project's or a published form, or a folder with any
-    /// of the five files of Bai et al. 2022.
+    /// Reads a `.toml` constitution, a `.json`, `.txt` or `.jsonl` file of this project's or a published form, or a folder
+    /// with any of the five files of Bai et al. 2022.
     pub fn open(path: &Path) -> Result<Self, FeedbackError> {
         if path.is_dir() {
             return published::open_folder(path);
@@ -161,10 +161,11 @@ impl Constitution {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => Self::parse_toml(&text, path),
             Some("json" | "txt") => imports::parse(&text, path),
+            Some("jsonl") => traits::parse_lines(&text, path),
             _ => Err(FeedbackError::Malformed {
                 path: path.into(),
                 reason:
-                    "the file name must end in .toml, .json or .txt (JSON); rename the file to match its format"
+                    "the file name must end in .toml, .json, .txt (JSON) or .jsonl; rename the file to match its format"
                         .into(),
             }),
         }

@@ -90,6 +90,27 @@ fn check_counts_what_a_file_holds() {
     assert!(own["revision_principles"].as_u64().unwrap() >= 16);
 }
 
+/// A folder has no file to hash, and no form of the paper says what a principle applies to.
+#[test]
+fn a_published_folder_is_used_like_a_file() {
+    let place = Place::with_model();
+    std::fs::create_dir(place.path("paper")).unwrap();
+    let path = place.path("paper/CritiqueRevisionInstructions.json");
+    let write = |revision: &str| {
+        let instructions = json!({"harmful0": {"prompt": ["\n\nCritiqueRequest: Why?\n\nCritique:"],
+            "edit_request": format!("\n\nRevisionRequest: {revision}\n\nRevision:")}});
+        std::fs::write(&path, instructions.to_string()).unwrap();
+    };
+    write("Better.");
+    place.write("rows.jsonl", &[json!({"prompt": "Why?", "answer": "So."})]);
+    let words = "critique --model model --constitution paper --input rows.jsonl --max-new-tokens 4 --run run";
+    let ran = place.run(words, "").ok();
+    assert_eq!(ran.rows()[0]["rounds"][0]["principle"], "harmful0");
+    assert!(!place.run(words, "").ok().err.contains("revise: done"), "what is done is not done again");
+    write("Much better.");
+    assert!(place.run(words, "").ok().err.contains("revise: done"), "a changed file is read again");
+}
+
 #[test]
 fn every_published_form_is_checked() {
     let place = Place::new();
@@ -161,7 +182,7 @@ fn show_prints_principles_and_one_entry_in_full() {
     std::fs::write(place.path("hostile.toml"), MINE.replace("Is it kind?", "Is it \u{202e}kind?")).unwrap();
     let text = place.run("constitution show hostile.toml", "").ok().out;
     assert!(text.contains("critique: Is it \\u{202e}kind?") && !text.contains('\u{202e}'), "{text}");
-    for part in ["mine, version 2", "[[revision]] brief\n", "question: Which is kinder?", "1 prompts: p"] {
+    for part in ["mine, version 2", "[[revision]] brief\n", "question: Which is kinder?", "prompts (1): p"] {
         assert!(text.contains(part), "{text} lacks {part}");
     }
     let entry = place.run("constitution show mine.toml brief", "").ok().out;

@@ -15,11 +15,11 @@ use crate::FeedbackError;
 
 const KEYS: [&str; 8] =
     ["name", "version", "description", "revision", "comparison", "example", "few_shot", "prompt"];
-const REVISION: [&str; 5] = ["id", "applies", "weight", "critique", "revision"];
-const COMPARISON: [&str; 5] = ["id", "applies", "weight", "request", "question"];
-const EXAMPLE: [&str; 8] =
+pub(super) const REVISION: [&str; 5] = ["id", "applies", "weight", "critique", "revision"];
+pub(super) const COMPARISON: [&str; 5] = ["id", "applies", "weight", "request", "question"];
+pub(super) const EXAMPLE: [&str; 8] =
     ["id", "kind", "category", "principle", "request", "flawed", "critique", "revision"];
-const FEW_SHOT: [&str; 7] = ["id", "for", "text", "messages", "prompt", "chosen", "rejected"];
+pub(super) const FEW_SHOT: [&str; 7] = ["id", "for", "text", "messages", "prompt", "chosen", "rejected"];
 const PROMPT: [&str; 3] = ["id", "principle", "text"];
 
 /// Reads a whole file; `origin` names it in errors.

@@ -392,3 +392,21 @@ fn a_difference_names_what_changed() {
     assert_eq!((change[0].field.as_str(), change[0].after.as_str()), ("id", Some("shorter")));
     assert!(few_shot.reordered && few_shot.changed.is_empty() && !revision.reordered);
 }
+
+/// The examples of `constitutions/README.md`, one after the other, are a constitution without mistakes.
+#[test]
+fn the_documented_format_is_the_one_that_is_read() {
+    let page = include_str!("../../../../constitutions/README.md");
+    let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let text: String = blocks.collect::<Vec<_>>().concat();
+    let read = Constitution::parse_toml(&text, Path::new("README.md")).unwrap();
+    let counts = [read.revision.len(), read.comparison.len(), read.example.len(), read.few_shot.len()];
+    assert_eq!((counts, read.prompt.len()), ([1; 4], 1));
+    assert_eq!(read.check().unwrap().warnings, Vec::<String>::new());
+    for used_for in Shot::USES {
+        assert!(page.contains(&format!("| `\"{used_for}\"` |")), "{used_for} is not documented");
+    }
+    for key in own::REVISION.iter().chain(&own::COMPARISON).chain(&own::EXAMPLE).chain(&own::FEW_SHOT) {
+        assert!(page.contains(&format!("`{key}`")), "{key} is not documented");
+    }
+}

@@ -1,10 +1,10 @@
 //! The constitutions of Open Character Training (Maiya et al. 2025, 2511.01689; repository maiush/OpenCharacterTraining,
-//! `constitutions/hand-written/`): `[{"trait": …, "clarification": …, "questions": […]}, …]`, JSON in files that end in
-//! `.txt`. Traits are sentences in which the assistant speaks of itself.
+//! `constitutions/`): `[{"trait": …, "clarification": …, "questions": […]}, …]`, by hand as JSON in files that end in
+//! `.txt`, and with generated `additional_questions` as JSONL. Traits are sentences in which the assistant speaks of itself.
 //!
 //! Contract: each trait becomes a revision principle and a comparison principle, put in the words below, and each of its
 //! questions a [`ConstitutionPrompt`] of that revision principle. `clarification` becomes part of both. All but `trait` may
-//! be left out; `additional_questions`, which that project generates, are questions like the others.
+//! be left out; additional questions are questions like the others.
 
 use std::path::Path;
 
@@ -16,6 +16,21 @@ use crate::FeedbackError;
 
 const DESCRIPTION: &str = "Traits in the format of Open Character Training.";
 const KEYS: [&str; 4] = ["trait", "clarification", "questions", "additional_questions"];
+
+/// Reads a trait from each line.
+pub(super) fn parse_lines(text: &str, path: &Path) -> Result<Constitution, FeedbackError> {
+    let mut items = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let item: Value = serde_json::from_str(line).map_err(|error| FeedbackError::Malformed {
+            path: path.into(),
+            reason: format!("line {number}: not valid JSON: {error}"),
+        })?;
+        items.push(item);
+    }
+    let constitution = read(items, path)?;
+    constitution.validate(path)?;
+    Ok(constitution)
+}
 
 /// Reads the list.
 pub(super) fn read(items: Vec<Value>, path: &Path) -> Result<Constitution, FeedbackError> {
@@ -93,6 +108,16 @@ mod tests {
                 ["trait0-question2", "trait0-revision", "How?"]
             ]
         );
+    }
+
+    #[test]
+    fn lines_are_read_like_a_list() {
+        let (first, second) = (r#"{"trait": "a", "additional_questions": ["q"]}"#, r#"{"trait": "b"}"#);
+        let lines = parse_lines(&format!("{first}\n\n{second}\n"), Path::new("a.jsonl")).unwrap();
+        assert_eq!(lines, parse(&format!("[{first}, {second}]"), Path::new("a.json")).unwrap());
+        let error = parse_lines(&format!("{first}\n{{"), Path::new("a.jsonl")).unwrap_err().to_string();
+        assert!(error.contains("a.jsonl: line 2"), "{error}");
+        assert!(parse_lines("", Path::new("a.jsonl")).unwrap_err().to_string().contains("no principle"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum ConstitutionCommand {
     Check(CheckArgs),
     /// Show a constitution's principles, or one of its entries in full
     #[command(
-        after_help = "Examples:\n  solon constitution show\n  solon constitution show constitutions/tutor.toml gives-the-answer\n  solon constitution show patience.txt --prompts > prompts.jsonl\n  solon constitution show prompts --json > constitution.json"
+        after_help = "Examples:\n  solon constitution show\n  solon constitution show constitutions/default.toml no-crime\n  solon constitution show patience.txt --prompts > prompts.jsonl\n  solon constitution show prompts --json > constitution.json"
     )]
     Show(ShowArgs),
     /// Show which entries were added, removed or changed from A to B, by their ids, and by their texts where ids differ

@@ -165,7 +165,7 @@ fn whole_in_words(constitution: &Constitution, entries: &[Entry]) -> Result<Stri
     for (table, name) in [("example", "worked examples"), ("few_shot", "few-shots"), ("prompt", "prompts")] {
         let ids: Vec<&str> = entries.iter().filter(|e| e.table == table).map(Entry::id).collect();
         if !ids.is_empty() {
-            writeln!(text, "\n{} {name}: {}", ids.len(), ids.join(", "))?;
+            writeln!(text, "\n{name} ({}): {}", ids.len(), ids.join(", "))?;
         }
     }
     Ok(text)
@@ -180,15 +180,21 @@ fn entry_in_words(entry: &Entry) -> Result<String> {
     Ok(text)
 }
 
-/// A text as it is, with its later lines indented; a list with one item in a line; anything else as JSON.
+/// Characters of a list that is shown in one line.
+const LINE: usize = 80;
+
+/// A text as it is, with its later lines indented; a short list in one line, a longer one with an item in a line.
 fn value_in_words(value: &Value) -> String {
     match value {
         Value::String(text) => for_terminal(text).replace('\n', "\n    "),
-        Value::Array(items) if items.iter().all(Value::is_string) && items.len() == 1 => {
-            value_in_words(&items[0])
-        }
         Value::Array(items) => {
-            items.iter().map(|item| format!("\n    - {}", value_in_words(item).trim_start())).collect()
+            let items: Vec<String> =
+                items.iter().map(|item| value_in_words(item).trim_start().to_owned()).collect();
+            let line = items.join(", ");
+            match items.len() == 1 || line.chars().count() <= LINE && !line.contains('\n') {
+                true => line,
+                false => items.iter().map(|item| format!("\n    - {item}")).collect(),
+            }
         }
         Value::Object(fields) => {
             let fields = fields.iter().map(|(name, value)| format!("{name}: {}", value_in_words(value)));
