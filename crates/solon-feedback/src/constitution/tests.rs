@@ -233,13 +233,10 @@ fn weights_few_shots_and_prompts_are_read() {
 #[test]
 fn what_is_written_as_json_is_read_as_the_same() {
     for constitution in [full(), default_constitution()] {
-        let folder = std::env::temp_dir().join(format!("solon-constitution-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}.json", constitution.name));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("constitution.json");
         std::fs::write(&path, serde_json::to_string_pretty(&constitution).unwrap()).unwrap();
-        let read = Constitution::open(&path);
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(read.unwrap(), constitution);
+        assert_eq!(Constitution::open(&path).unwrap(), constitution);
     }
 }
 
@@ -310,8 +307,8 @@ fn newer_fields_are_checked() {
 
 #[test]
 fn hostile_files_are_refused_by_name() {
-    let folder = std::env::temp_dir().join(format!("solon-hostile-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
     let mut large = b"# ".to_vec();
     large.resize(LARGEST_FILE as usize + 1, b'x');
     for (name, bytes, said) in [
@@ -327,10 +324,8 @@ fn hostile_files_are_refused_by_name() {
         assert!(error.contains(said) && error.contains(name), "{error}");
     }
     std::fs::write(folder.join("marked.toml"), format!("\u{feff}{GOOD}")).unwrap();
-    let marked = Constitution::open(&folder.join("marked.toml"));
-    let bare = Constitution::open(&folder).unwrap_err().to_string();
-    std::fs::remove_dir_all(&folder).unwrap();
-    assert_eq!(marked.unwrap().name, "t");
+    assert_eq!(Constitution::open(&folder.join("marked.toml")).unwrap().name, "t");
+    let bare = Constitution::open(folder).unwrap_err().to_string();
     assert!(bare.contains("RLMadisonPrecogFewShotPrompts.json"), "{bare}");
 }
 
