@@ -116,8 +116,8 @@ impl Constitution {
             .collect();
         if !posing.is_empty() {
             warnings.push(format!(
-                "{} look like a chat template's control tokens, such as <|im_end|>; models are shown them with a space inserted",
-                counted("text with parts that", "texts with parts that", &posing)
+                "control tokens of a chat template, such as <|im_end|>, are shown to models with a space inserted; they are in {}",
+                named(&posing)
             ));
         }
         Ok(warnings)
@@ -137,14 +137,15 @@ impl Constitution {
         }
         for ((kind, category), ids) in bare {
             warnings.push(format!(
-                "no [[revision]] principle is about prompts of kind {kind:?} and category {category:?}, which {} of",
-                counted("[[example]] is", "[[example]]s are", &ids)
+                "no [[revision]] principle is about prompts of kind {kind:?} and category {category:?}, of which there are \
+                 examples: {}",
+                named(&ids)
             ));
         }
         if !misplaced.is_empty() {
             warnings.push(format!(
-                "a principle that is not about the kind and category of the request is illustrated by {}",
-                counted("[[example]]", "[[example]]s", &misplaced)
+                "the principle of an example is not about the example's kind or category: {}",
+                named(&misplaced)
             ));
         }
     }
@@ -184,12 +185,11 @@ fn same_text<'a>(
     }
 }
 
-/// `2 NOUNS ("a", "b")`.
-fn counted(one: &str, many: &str, ids: &[&str]) -> String {
+/// The first of these ids, and how many more there are.
+fn named(ids: &[&str]) -> String {
     let mut named: Vec<String> = ids.iter().take(NAMED).map(|id| format!("{id:?}")).collect();
     if ids.len() > NAMED {
-        named.push("…".to_owned());
+        named.push(format!("and {} more", ids.len() - NAMED));
     }
-    let noun = if ids.len() == 1 { one } else { many };
-    format!("{} {noun} ({})", ids.len(), named.join(", "))
+    named.join(", ")
 }
