@@ -33,6 +33,9 @@ pub enum FeedbackError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A constitution could not be written as JSON.
+    #[error("the constitution cannot be written as JSON: {0}")]
+    Encode(serde_json::Error),
     /// The constitution has no entry of the kind that is needed.
     #[error(
         "the constitution `{constitution}` has no [[{table}]] entry; one is needed to {purpose}\nhint: add one"

@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
-use crate::constitution::{ComparisonPrinciple, Constitution};
+use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
 use crate::model::{ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, OptionScores, choose, generate};
 use crate::quote::for_model;
@@ -366,10 +366,12 @@ fn principles_for<'a>(
     }
     let draws = settings.draws.item("principle").item(&pair.id);
     for place in 0.. {
-        if principles.len() >= settings.principles.get() || left.is_empty() {
+        if principles.len() >= settings.principles.get() {
             break;
         }
-        principles.push(left.remove(draws.below(place, left.len())));
+        let weights: Vec<f64> = left.iter().map(|principle| principle.weight).collect();
+        let Some(drawn) = draw(draws, place, 0, &weights) else { break };
+        principles.push(left.remove(drawn));
     }
     match principles.is_empty() {
         false => Ok(principles),

@@ -26,7 +26,10 @@ mod quote;
 mod revise;
 mod server;
 
-pub use constitution::{About, ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
+pub use constitution::{
+    About, Changed, Checked, ComparisonPrinciple, Constitution, ConstitutionDiff, ConstitutionPrompt, Entry,
+    FewShot, FieldChange, RevisionPrinciple, Shot, Side, TableDiff, Weighted, WorkedExample,
+};
 pub use critique::{
     TrainingConversation, critique_request, revision_request, training_conversations,
     training_conversations_from,

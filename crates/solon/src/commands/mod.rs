@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod compare;
+mod constitution;
 mod critique;
 mod doctor;
 mod eval;
@@ -55,6 +56,7 @@ pub fn run(arguments: Cli) -> Result<()> {
             Ok(())
         }
         Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
+        Command::Constitution(command) => constitution::run(&command),
         Command::Critique(args) => critique::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Judge(command) => judge::run(&command),
