@@ -22,7 +22,6 @@ mod label;
 mod model;
 mod quote;
 mod revise;
-mod server;
 
 pub use constitution::{About, ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
 pub use critique::{
@@ -44,4 +43,3 @@ pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
 };
-pub use server::{Server, ServerQuestion, ServerReply, ServerSettings};

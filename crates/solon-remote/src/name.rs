@@ -19,12 +19,8 @@ impl RemoteSettings {
         let mut settings = parse(name)?;
         settings.key = std::env::var(settings.provider.key_variable()).ok().filter(|key| !key.is_empty());
         if settings.key.is_none() && settings.urls == [ANTHROPIC] {
-            let rule = format!("{ANTHROPIC} needs one; set it");
-            return Err(RemoteError::Setting {
-                setting: settings.provider.key_variable(),
-                value: String::new(),
-                rule,
-            });
+            let rule = format!("{ANTHROPIC} needs one in {}", settings.provider.key_variable());
+            return Err(RemoteError::Setting { setting: "the key", value: "unset".to_owned(), rule });
         }
         Ok(settings)
     }

@@ -10,20 +10,16 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use solon_draws::Draws;
 use solon_eval::{Question, Reply};
-use solon_feedback::{
-    FeedbackModel, GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings, without_control,
-};
+use solon_feedback::{FeedbackModel, GenerateRequest, without_control};
 use solon_infer::chat::{ChatError, ChatModel, OpenSettings};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_records::{Message, SamplingSettings};
+use solon_remote::{Remote, RemoteError, RemoteSettings};
 use std::collections::BTreeMap;
 
-/// The variable that holds the key of a server.
-const KEY: &str = "OPENAI_API_KEY";
-
-/// A judge as it is named: `local:MODEL` or `openai:NAME@URL`. What it says depends on the name of a server's model, and on a
-/// local model's weights.
+/// A judge as it is named: `local:MODEL`, `openai:NAME@URL` or `anthropic:NAME`. What it says depends on
+/// the name of a server's model, and on a local model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JudgeName {
     /// As it was given.
@@ -44,27 +40,27 @@ impl JudgeName {
             let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
             return Ok(Self { server: None, sha256: Some(sha256), name });
         }
-        let settings = server_settings(&name)?;
-        Server::new(settings).map_err(|error| error.to_string())?;
+        Remote::new(settings(&name)?).map_err(|error| error.to_string())?;
         Ok(Self { server: Some(name.clone()), sha256: None, name })
     }
 }
 
-/// The settings in `openai:NAME@URL`. A model's name may hold an @; an address does not.
-fn server_settings(name: &str) -> Result<ServerSettings, String> {
-    let parts = name.strip_prefix("openai:").and_then(|rest| rest.rsplit_once('@'));
-    let (model, url) = parts
-        .ok_or_else(|| format!("there is no judge `{name}`\nhint: give local:MODEL or openai:NAME@URL"))?;
-    let key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
-    Ok(ServerSettings { key, ..ServerSettings::new(model, url) })
+/// The settings of a model on a server.
+fn settings(name: &str) -> Result<RemoteSettings, String> {
+    RemoteSettings::named(name).map_err(|error| match error {
+        RemoteError::Name { name, forms } => {
+            format!("there is no judge `{name}`\nhint: give local:MODEL, {forms}")
+        }
+        error => error.to_string(),
+    })
 }
 
 /// A judge that can be asked.
 pub enum Judge {
     /// A model on this machine.
     Local(Box<ChatModel>),
-    /// A model on a server.
-    Server(Server),
+    /// A model on servers.
+    Remote(Box<Remote>),
 }
 
 impl JudgeName {
@@ -76,8 +72,8 @@ impl JudgeName {
     /// Opens it.
     pub fn open(&self, precision: Precision) -> Result<Judge> {
         let Some(model) = self.name.strip_prefix("local:") else {
-            let settings = server_settings(&self.name).map_err(anyhow::Error::msg)?;
-            return Ok(Judge::Server(Server::new(settings)?));
+            let settings = settings(&self.name).map_err(anyhow::Error::msg)?;
+            return Ok(Judge::Remote(Box::new(Remote::new(settings)?)));
         };
         let settings = OpenSettings { precision, training: Training::None(Weights::Full) };
         let chat = ChatModel::open(&catalogue::resolve(model)?, None, settings);
@@ -105,22 +101,24 @@ impl Judge {
                 });
                 local(chat, asked.collect(), slots, draws)
             }
-            Self::Server(server) => {
-                let questions: Vec<ServerQuestion> = asked
+            Self::Remote(remote) => {
+                let questions: Vec<solon_remote::Question> = asked
                     .iter()
-                    .map(|(id, question)| ServerQuestion {
+                    .map(|(id, question)| solon_remote::Question {
                         id: id.clone(),
                         messages: quoted(question),
                         options: question.options.clone(),
                         max_new_tokens: question.max_new_tokens,
                         temperature: 0.0,
+                        sample: 0,
                     })
                     .collect();
-                let replies = server.ask(&questions, &stop_asked)?.into_iter().map(|reply| match reply {
-                    Ok(ServerReply::Said { text, .. }) => Reply::Said(text),
-                    Ok(ServerReply::Options(log_probs)) => Reply::Options(log_probs),
-                    Err(reason) => Reply::Failed(reason),
-                });
+                let replies =
+                    remote.ask(&questions, &stop_asked, &|_| {})?.into_iter().map(|reply| match reply {
+                        Ok(solon_remote::Reply::Said { text, .. }) => Reply::Said(text),
+                        Ok(solon_remote::Reply::Options(log_probs)) => Reply::Options(log_probs),
+                        Err(unanswered) => Reply::Failed(unanswered.reason),
+                    });
                 let replies = replies.collect();
                 // What a stop left unasked is no reply to keep.
                 safe_point()?;
