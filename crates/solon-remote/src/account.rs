@@ -61,6 +61,36 @@ pub struct Usage {
     pub endpoints: Vec<EndpointUsage>,
 }
 
+impl Usage {
+    /// What a person should know: servers that are set aside, and wishes of servers that change what is asked. One line each.
+    pub fn notes(&self) -> Vec<String> {
+        let of = |endpoint: &EndpointUsage| {
+            let first_line = |reason: &String| reason.lines().next().unwrap_or_default().to_owned();
+            let aside =
+                endpoint.aside.iter().map(first_line).map(|reason| format!("set aside, because {reason}"));
+            let differences =
+                endpoint.differences.iter().map(|difference| format!("asked with {difference}"));
+            aside.chain(differences).map(|what| format!("{}: {what}", endpoint.url)).collect::<Vec<_>>()
+        };
+        self.endpoints.iter().flat_map(of).collect()
+    }
+}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sent, retried, recorded, tokens, untold, cost, .. } = self;
+        write!(formatter, "{sent} requests ({retried} of them again), {recorded} answers from the record; ")?;
+        write!(formatter, "{} tokens in, {} out", tokens.input, tokens.output)?;
+        if let Some(cost) = cost {
+            write!(formatter, ", a cost of {cost:.4}")?;
+        }
+        if *untold > 0 {
+            write!(formatter, "; {untold} more requests may have cost something")?;
+        }
+        Ok(())
+    }
+}
+
 /// The account of one model.
 pub(crate) struct Account {
     budget: Option<Budget>,
@@ -252,6 +282,8 @@ mod tests {
         account.settle(&hold, Some(Tokens { input: 400, output: 4 }));
         let usage = account.usage(Vec::new());
         assert!((usage.cost.unwrap() - 0.44).abs() < 1e-12, "{usage:?}");
+        let shown = usage.to_string();
+        assert!(shown.ends_with("400 tokens in, 4 out, a cost of 0.4400"), "{shown}");
         let Held::Exhausted(error) = account.hold(&question()) else { panic!("there is enough") };
         assert!(error.to_string().contains("a cost of 1"), "{error}");
     }

@@ -14,16 +14,22 @@ const ANTHROPIC: &str = "https://api.anthropic.com";
 impl RemoteSettings {
     /// What a name says, with the key of the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`) and with what suits most.
     ///
-    /// Errors where it is no such name. Whether its addresses are some is checked by [`crate::Remote::new`].
+    /// Errors where it is no such name. Whether its addresses are some is checked by [`crate::Remote::new`], and whether a key
+    /// is missing only before something is sent: who reads what was asked earlier needs none.
     pub fn named(name: &str) -> Result<Self, RemoteError> {
         let mut settings = parse(name)?;
         settings.key = std::env::var(settings.provider.key_variable()).ok().filter(|key| !key.is_empty());
-        if settings.key.is_none() && settings.urls == [ANTHROPIC] {
-            let rule = format!("{ANTHROPIC} needs one in {}", settings.provider.key_variable());
-            return Err(RemoteError::Setting { setting: "the key", value: "unset".to_owned(), rule });
-        }
         Ok(settings)
     }
+}
+
+/// Refuses to send something to a server that is known to want a key, without one.
+pub(crate) fn check_key(settings: &RemoteSettings) -> Result<(), RemoteError> {
+    if settings.key.is_some() || !settings.urls.iter().any(|url| url.starts_with(ANTHROPIC)) {
+        return Ok(());
+    }
+    let rule = format!("{ANTHROPIC} needs one in {}", settings.provider.key_variable());
+    Err(RemoteError::Setting { setting: "the key", value: "unset".to_owned(), rule })
 }
 
 /// A name without the key. A model's name may hold an @; an address does not.

@@ -9,6 +9,7 @@ use solon_records::Message;
 
 use crate::halt::Halt;
 use crate::http::FailureKind;
+use crate::name;
 use crate::remote::{End, Remote};
 use crate::{Question, RemoteError};
 
@@ -73,6 +74,7 @@ impl Remote {
         if let Some(capabilities) = &*known {
             return Ok(capabilities.clone());
         }
+        name::check_key(&self.settings)?;
         let endpoints: Vec<EndpointCapabilities> =
             (0..self.clients.len()).map(|at| self.probe_one(at)).collect::<Result<_, _>>()?;
         if let Some(EndpointCapabilities { url, chat: Err(reason), .. }) = endpoints.first()

@@ -19,6 +19,7 @@ use crate::endpoints::{Choice, Endpoints};
 use crate::halt::{GLANCE, Halt};
 use crate::http::{Client, Failure, FailureKind};
 use crate::limits::Limits;
+use crate::name;
 use crate::probe::Capabilities;
 use crate::protocol::{self, Form, Key, Misread};
 use crate::record::Record;
@@ -115,6 +116,9 @@ impl Remote {
         let known = replies.iter().flatten().count();
         if known > 0 {
             progress(known);
+        }
+        if !jobs.is_empty() {
+            name::check_key(&self.settings)?;
         }
         let halt = Halt::new(stop);
         let answers = self.work(&jobs, &halt, progress);

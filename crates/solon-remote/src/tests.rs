@@ -99,6 +99,18 @@ fn what_no_server_can_answer_is_refused_by_name() {
     }
 }
 
+/// A run that was judged there can be read without the key; nothing is sent without it.
+#[test]
+fn a_key_that_is_known_to_be_needed_is_asked_for_before_anything_is_sent() {
+    let urls = vec!["https://api.anthropic.com".to_owned()];
+    let remote = Remote::new(RemoteSettings::new(Provider::Anthropic, "claude", urls)).unwrap();
+    assert_eq!(ask(&remote, &[]), Ok(Vec::new()));
+    for error in [ask(&remote, &questions(1)).unwrap_err(), remote.probe().unwrap_err()] {
+        assert!(error.to_string().contains("needs one in ANTHROPIC_API_KEY"), "{error}");
+    }
+    assert_eq!(remote.usage().sent, 0);
+}
+
 #[test]
 fn settings_that_leave_nothing_to_ask_are_refused() {
     let url = "http://127.0.0.1:1";

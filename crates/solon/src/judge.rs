@@ -16,7 +16,8 @@ use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_records::{Message, SamplingSettings};
 use solon_remote::{Remote, RemoteError, RemoteSettings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 /// A judge as it is named: `local:MODEL`, `openai:NAME@URL` or `anthropic:NAME`. What it says depends on
 /// the name of a server's model, and on a local model's weights.
@@ -59,8 +60,8 @@ fn settings(name: &str) -> Result<RemoteSettings, String> {
 pub enum Judge {
     /// A model on this machine.
     Local(Box<ChatModel>),
-    /// A model on servers.
-    Remote(Box<Remote>),
+    /// A model on servers, and what was already said about them.
+    Remote(Box<Remote>, Mutex<BTreeSet<String>>),
 }
 
 impl JudgeName {
@@ -73,7 +74,7 @@ impl JudgeName {
     pub fn open(&self, precision: Precision) -> Result<Judge> {
         let Some(model) = self.name.strip_prefix("local:") else {
             let settings = settings(&self.name).map_err(anyhow::Error::msg)?;
-            return Ok(Judge::Remote(Box::new(Remote::new(settings)?)));
+            return Ok(Judge::Remote(Box::new(Remote::new(settings)?), Mutex::default()));
         };
         let settings = OpenSettings { precision, training: Training::None(Weights::Full) };
         let chat = ChatModel::open(&catalogue::resolve(model)?, None, settings);
@@ -101,7 +102,7 @@ impl Judge {
                 });
                 local(chat, asked.collect(), slots, draws)
             }
-            Self::Remote(remote) => {
+            Self::Remote(remote, said) => {
                 let questions: Vec<solon_remote::Question> = asked
                     .iter()
                     .map(|(id, question)| solon_remote::Question {
@@ -120,6 +121,12 @@ impl Judge {
                         Err(unanswered) => Reply::Failed(unanswered.reason),
                     });
                 let replies = replies.collect();
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                for note in remote.usage().notes() {
+                    if said.insert(note.clone()) {
+                        eprintln!("the judge at {note}");
+                    }
+                }
                 // What a stop left unasked is no reply to keep.
                 safe_point()?;
                 Ok(replies)

@@ -57,7 +57,7 @@ impl Form {
             words.push("max_completion_tokens instead of max_tokens".to_owned());
         }
         if !self.temperature {
-            words.push("the server's own temperature: it takes no other".to_owned());
+            words.push("the server's own temperature, because it takes no other".to_owned());
         }
         match self.log_probs {
             MOST => {}

@@ -33,6 +33,11 @@ fn a_dead_server_costs_no_question() {
     assert_eq!(counts(&remote), [0, 20]);
     let aside = remote.usage().endpoints[0].aside.clone().unwrap();
     assert!(aside.contains("is the server running?"), "{aside}");
+    let notes = remote.usage().notes();
+    assert!(
+        notes.len() == 1 && notes[0].starts_with(&format!("{dead}/v1: set aside, because ")),
+        "{notes:?}"
+    );
 }
 
 #[test]
