@@ -118,14 +118,6 @@ pub enum FeedbackError {
     /// The feedback model failed; made with [`FeedbackError::model`].
     #[error("the feedback model failed: {0}")]
     Model(Box<dyn std::error::Error + Send + Sync>),
-    /// A server answers no question.
-    #[error("{endpoint}: {reason}")]
-    Server {
-        /// Its address.
-        endpoint: String,
-        /// What happened, and what to do.
-        reason: String,
-    },
     /// The feedback model broke its contract.
     #[error("the feedback model broke its contract at `{id}`: {reason}")]
     Contract {

@@ -24,7 +24,6 @@ mod model;
 mod named;
 mod quote;
 mod revise;
-mod server;
 
 pub use constitution::{
     About, Changed, Checked, ComparisonPrinciple, Constitution, ConstitutionDiff, ConstitutionPrompt, Entry,
@@ -53,4 +52,3 @@ pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
 };
-pub use server::{Server, ServerQuestion, ServerReply, ServerSettings};

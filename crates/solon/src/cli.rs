@@ -337,6 +337,75 @@ pub enum JudgeCommand {
         after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
     )]
     Report(JudgeArgs),
+    /// Ask servers what they can do: whether they answer, how many log-probs they show, which models they list
+    #[command(after_help = "Example:\n  solon judge probe --judge openai:qwen@http://127.0.0.1:8080/v1")]
+    Probe(ProbeArgs),
+}
+
+/// How a judge on a server is asked, and what that may cost.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "A judge on a server")]
+pub struct JudgeLimitArgs {
+    /// Questions asked at the same time [default: 8]
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub concurrency: Option<u32>,
+    /// How often a question is asked again where the server is busy or does not answer [default: 4]
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub retries: Option<u32>,
+    /// The longest wait for a reply of one token, in seconds; half a second more for each further token [default: 120]
+    #[arg(long, value_name = "SECONDS", requires = "judge")]
+    pub timeout: Option<f64>,
+    /// The most requests in any minute
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub requests_per_minute: Option<u32>,
+    /// The most tokens in any minute, in and out
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub tokens_per_minute: Option<u32>,
+    /// Stop before so many tokens are used, in and out, earlier runs into the same place included
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub budget_tokens: Option<u32>,
+    /// Stop before it costs so much, earlier runs into the same place included
+    #[arg(long, value_name = "MONEY", requires = "judge")]
+    pub budget_cost: Option<f64>,
+    /// The price of a million input tokens
+    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    pub price_in: Option<f64>,
+    /// The price of a million output tokens
+    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    pub price_out: Option<f64>,
+}
+
+impl JudgeLimitArgs {
+    /// As a recipe writes them.
+    pub fn table(&self) -> toml::Table {
+        let numbers = [
+            ("concurrency", self.concurrency),
+            ("retries", self.retries),
+            ("requests_per_minute", self.requests_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
+            ("budget_tokens", self.budget_tokens),
+        ];
+        let numbers = numbers.into_iter().filter_map(|(key, n)| Some((key, toml::Value::from(n?))));
+        let others = [
+            ("timeout", self.timeout),
+            ("budget_cost", self.budget_cost),
+            ("price_in", self.price_in),
+            ("price_out", self.price_out),
+        ];
+        let others = others.into_iter().filter_map(|(key, x)| Some((key, toml::Value::from(x?))));
+        numbers.chain(others).map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// `solon judge probe`.
+#[derive(Args)]
+pub struct ProbeArgs {
+    /// openai:NAME@URL (several servers: URL1,URL2) or anthropic:NAME; keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY
+    #[arg(long, value_name = "JUDGE")]
+    pub judge: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `solon judge report`.
@@ -346,9 +415,12 @@ pub struct JudgeArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Measure this model in place of --model: local:MODEL, or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// Measure this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
+    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
     pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
     /// A file of pairs that people have judged: preferences in any form that `reward` reads, hh-rlhf, PandaLM's test set, or the
     /// Constitutional AI paper's evals/*.jsonl; may be repeated
     #[arg(long, required = true, value_name = "FILE")]
@@ -413,9 +485,12 @@ pub struct LabelArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Ask this model in place of --model: local:MODEL, or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
+    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human"])]
     pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
     /// Ask a person at the terminal and not the model
     #[arg(long)]
     pub human: bool,

@@ -2,15 +2,40 @@
 
 use super::one_stage::OneStage;
 use crate::assets;
-use crate::cli::{JudgeArgs, JudgeCommand};
+use crate::cli::{JudgeArgs, JudgeCommand, ProbeArgs, UsageError};
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
+use solon_remote::{Remote, RemoteSettings};
 
 /// Measures a judge.
 pub fn run(command: &JudgeCommand) -> Result<()> {
     match command {
         JudgeCommand::Report(args) => report(args),
+        JudgeCommand::Probe(args) => probe(args),
     }
+}
+
+/// Says what servers can do.
+fn probe(args: &ProbeArgs) -> Result<()> {
+    let settings = RemoteSettings::named(&args.judge).map_err(|error| UsageError(error.to_string()))?;
+    let remote = Remote::new(settings).map_err(|error| UsageError(error.to_string()))?;
+    let found = remote.probe()?;
+    if !args.json {
+        println!("{found}");
+        return Ok(());
+    }
+    let endpoints = found.endpoints.iter().map(|endpoint| {
+        json!({
+            "url": endpoint.url,
+            "chat": endpoint.chat.is_ok(),
+            "error": endpoint.chat.as_ref().err(),
+            "log_probs": endpoint.log_probs,
+            "differences": endpoint.differences,
+            "models": endpoint.models,
+        })
+    });
+    println!("{}", serde_json::to_string_pretty(&endpoints.collect::<Vec<_>>())?);
+    Ok(())
 }
 
 fn report(args: &JudgeArgs) -> Result<()> {
@@ -26,8 +51,7 @@ fn report(args: &JudgeArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .key("labeller", args.judge.is_none().then_some("base"))
-        .key("judge", args.judge.clone())
+        .judge(args.judge.as_ref(), &args.limits)
         .key("data", Some(files))
         .key("ask", Some(args.ask.iter().map(|ask| ask.name()).collect::<Vec<_>>()))
         .key("rows", Some(i64::try_from(args.rows)?))

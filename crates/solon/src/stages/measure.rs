@@ -4,7 +4,7 @@
 use super::{Data, Input, Keys, Kind, OneOrMany, Source, Stage};
 use crate::adviser::Adviser;
 use crate::items::{Measured, Outcome};
-use crate::judge::JudgeName;
+use crate::judge::{JudgeLimits, JudgeName};
 use crate::run::{Reader, StageRun, safe_point};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,9 @@ struct Measure {
     /// Another model that labels in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     judge: Option<JudgeName>,
+    /// How it is asked where it is on a server, and what that may cost.
+    #[serde(default, skip_serializing)]
+    judge_limits: JudgeLimits,
     /// The files of pairs that people have judged.
     data: Vec<Source>,
     /// How it is asked, one after the other.
@@ -76,6 +79,13 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     if ways.len() < stage.ask.len() {
         return Err("`ask` names a way of asking twice\nhint: name it once".to_owned());
     }
+    match &stage.judge {
+        Some(judge) => stage.judge_limits.check(judge)?,
+        None if stage.judge_limits != JudgeLimits::default() => {
+            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
+        }
+        None => {}
+    }
     let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
     if let Some(ask) = stage.ask.iter().find(|ask| ask.scores_answers() && on_server) {
         return Err(format!(
@@ -108,7 +118,7 @@ impl Stage for Measure {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let sets = self.sets()?;
-        let adviser = Adviser::open(run, "labeller", self.judge.as_ref())?;
+        let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let model = adviser.model(run.slots(), self.votes.get());
         let constitution = run.read().constitution()?.clone();
         let (name, draws) = (run.name().to_owned(), run.draws());
@@ -159,7 +169,12 @@ impl Stage for Measure {
                 items.collect()
             })?;
         }
-        Ok(json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds}))
+        let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
+        if let Some(usage) = adviser.usage() {
+            eprintln!("{name}: {usage}");
+            told["usage"] = json!(usage.to_string());
+        }
+        Ok(told)
     }
 
     fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {

@@ -1,0 +1,33 @@
+//! Chat models on servers: vLLM, SGLang, llama.cpp, Ollama, `solon serve`, and hosted ones.
+//!
+//! Contract: [`Remote::ask`] gives one reply for each question, in their order. A question that gets no usable reply is an
+//! [`Unanswered`] of its own, and the others go on; what makes every question fail is one [`RemoteError`]. A reply is on disk
+//! before it counts as had, and a question whose reply is on disk is never sent again. What a server sends is untrusted: its
+//! size is bounded, and only the fields that are named here are read. A key is sent to the server and shown nowhere.
+
+mod account;
+mod address;
+mod answer;
+mod endpoints;
+mod error;
+mod halt;
+mod http;
+mod limits;
+mod name;
+mod probe;
+mod protocol;
+mod question;
+mod record;
+mod remote;
+mod settings;
+
+pub use account::{Tokens, Usage};
+pub use endpoints::EndpointUsage;
+pub use error::RemoteError;
+pub use probe::{Capabilities, EndpointCapabilities};
+pub use question::{Question, Reply, UNLISTED, Unanswered, UnansweredKind};
+pub use remote::Remote;
+pub use settings::{Budget, Provider, RemoteSettings};
+
+#[cfg(test)]
+mod tests;
