@@ -18,7 +18,8 @@ fn key(n: u8) -> Key {
 fn two(path: &Path) -> Vec<u8> {
     let record = open(path).unwrap();
     record.keep(key(1), &answer("one\n\"1\"")).unwrap();
-    record.keep(key(2), &answer("zwei ✓")).unwrap();
+    // Longer than what comes after it, so that what is not cut off would show.
+    record.keep(key(2), &answer(&"zwei ✓".repeat(20))).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -29,7 +30,7 @@ fn answers_are_read_back_as_they_were() {
     two(&path);
     let record = open(&path).unwrap();
     assert_eq!(record.get(&key(1)).unwrap(), Some(answer("one\n\"1\"")));
-    assert_eq!(record.get(&key(2)).unwrap(), Some(answer("zwei ✓")));
+    assert_eq!(record.get(&key(2)).unwrap(), Some(answer(&"zwei ✓".repeat(20))));
     assert_eq!(record.get(&key(3)).unwrap(), None);
     assert_eq!((record.answers, record.earlier), (2, Tokens { input: 6, output: 4 }));
     record.keep(key(3), &answer("three")).unwrap();
@@ -53,6 +54,7 @@ fn a_record_that_is_torn_at_any_byte_loses_its_last_answer_at_most() {
     for length in 0..whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let record = open(&path).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        assert!(std::fs::read(&path).unwrap().ends_with(b"\n"), "{length} bytes");
         // A line that lacks nothing but its end was paid for and is kept.
         let expected = ends[1..].iter().filter(|end| length >= **end).count();
         assert_eq!(record.answers, expected, "{length} bytes");
