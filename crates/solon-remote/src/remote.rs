@@ -1,7 +1,7 @@
 //! Asks a model on servers.
 //!
-//! Contract: [`crate`] says it. Each question goes through the same steps: what it may cost is held back, a limit per minute lets
-//! it pass, a server is chosen, the reply is read and recorded ([`one`]).
+//! Contract: [`crate`] says it. Each question goes through the same steps: what it may cost is held back, a server is chosen, a
+//! limit per minute lets it pass, the reply is read and recorded ([`one`]).
 
 mod one;
 
