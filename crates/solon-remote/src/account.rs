@@ -115,6 +115,13 @@ struct State {
 #[must_use]
 pub(crate) struct Hold(Tokens);
 
+impl Hold {
+    /// The most that the request may take.
+    pub fn most(&self) -> Tokens {
+        self.0
+    }
+}
+
 /// What comes of asking for a hold.
 pub(crate) enum Held {
     Granted(Hold),

@@ -133,6 +133,11 @@ impl Endpoints {
         others.any(|(_, endpoint)| !endpoint.is_aside(now) && endpoint.rests_until(now).is_none())
     }
 
+    /// A server that was chosen is not asked after all.
+    pub fn give_back(&self, at: usize) {
+        self.all()[at].under_way -= 1;
+    }
+
     /// A server replied to a request of this form.
     pub fn replied(&self, at: usize, form: Form) {
         let endpoint = &mut self.all()[at];

@@ -31,6 +31,9 @@ struct Line<'a> {
     #[serde(borrow)]
     model: std::borrow::Cow<'a, str>,
     answer: Answer,
+    /// The most that it took, where the server did not say what it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    most_tokens: Option<Tokens>,
 }
 
 /// A record that is open.
@@ -125,7 +128,9 @@ impl Record {
                         lacks_end = !is_whole;
                         if line.provider == self.provider.name() && line.model == self.model {
                             self.answers += 1;
-                            self.earlier = self.earlier.plus(line.answer.tokens.unwrap_or_default());
+                            self.earlier = self
+                                .earlier
+                                .plus(line.answer.tokens.or(line.most_tokens).unwrap_or_default());
                         }
                         state.places.entry(key).or_insert((end, length));
                     }
@@ -176,15 +181,16 @@ impl Record {
         }
     }
 
-    /// Appends an answer, and returns once it is on disk.
+    /// Appends an answer, which took so many tokens at most, and returns once it is on disk.
     ///
     /// Answers that come at the same time share a sync, so that a slow disk keeps nobody waiting for more than two.
-    pub fn keep(&self, key: Key, answer: &Answer) -> Result<(), RemoteError> {
+    pub fn keep(&self, key: Key, answer: &Answer, most: Tokens) -> Result<(), RemoteError> {
         let line = Line {
             key: hex(&key),
             provider: self.provider.name(),
             model: self.model.as_str().into(),
             answer: answer.clone(),
+            most_tokens: answer.tokens.is_none().then_some(most),
         };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| self.wrong(&error))?;
         bytes.push(b'\n');

@@ -33,7 +33,9 @@ impl Provider {
     }
 }
 
-/// The most that may be spent on one model, counted over all replies of its record, those of earlier runs included.
+/// The most that may be spent on one model, counted over all replies of its record, those of earlier runs included. A reply that
+/// was lost, or that does not say how many tokens it took, counts with all that it may have taken; a lost one in its own run
+/// alone.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Budget {
     /// Input and output tokens together.

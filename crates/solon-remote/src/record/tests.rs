@@ -6,6 +6,9 @@ fn answer(text: &str) -> Answer {
     Answer { text: text.to_owned(), end: End::Cut, first, tokens: Some(Tokens { input: 3, output: 2 }) }
 }
 
+/// What an answer takes at most, where the server does not say what it took.
+const MOST: Tokens = Tokens { input: 100, output: 10 };
+
 fn open(path: &Path) -> Result<Record, String> {
     Record::open(path, Provider::OpenAi, "judge").map_err(|error| error.to_string())
 }
@@ -17,8 +20,9 @@ fn key(n: u8) -> Key {
 /// A record with two answers.
 fn two(path: &Path) -> Vec<u8> {
     let record = open(path).unwrap();
-    record.keep(key(1), &answer("one\n\"1\"")).unwrap();
-    record.keep(key(2), &answer("zwei ✓")).unwrap();
+    record.keep(key(1), &answer("one\n\"1\""), MOST).unwrap();
+    // Longer than what comes after it, so that what is not cut off would show.
+    record.keep(key(2), &answer(&"zwei ✓".repeat(20)), MOST).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -29,13 +33,15 @@ fn answers_are_read_back_as_they_were() {
     two(&path);
     let record = open(&path).unwrap();
     assert_eq!(record.get(&key(1)).unwrap(), Some(answer("one\n\"1\"")));
-    assert_eq!(record.get(&key(2)).unwrap(), Some(answer("zwei ✓")));
+    assert_eq!(record.get(&key(2)).unwrap(), Some(answer(&"zwei ✓".repeat(20))));
     assert_eq!(record.get(&key(3)).unwrap(), None);
     assert_eq!((record.answers, record.earlier), (2, Tokens { input: 6, output: 4 }));
-    record.keep(key(3), &answer("three")).unwrap();
+    record.keep(key(3), &answer("three"), MOST).unwrap();
     assert_eq!(record.get(&key(1)).unwrap(), Some(answer("one\n\"1\"")));
     assert_eq!(record.get(&key(3)).unwrap(), Some(answer("three")));
+    record.keep(key(4), &Answer { tokens: None, ..answer("four") }, MOST).unwrap();
     drop(record);
+    assert_eq!(open(&path).unwrap().earlier, Tokens { input: 109, output: 16 });
     // Another model's answers are there, and are not this model's account.
     let other = Record::open(&path, Provider::Anthropic, "judge").unwrap();
     assert_eq!((other.answers, other.earlier), (0, Tokens::default()));
@@ -53,10 +59,11 @@ fn a_record_that_is_torn_at_any_byte_loses_its_last_answer_at_most() {
     for length in 0..whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let record = open(&path).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        assert!(std::fs::read(&path).unwrap().ends_with(b"\n"), "{length} bytes");
         // A line that lacks nothing but its end was paid for and is kept.
         let expected = ends[1..].iter().filter(|end| length >= **end).count();
         assert_eq!(record.answers, expected, "{length} bytes");
-        record.keep(key(9), &answer("next")).unwrap();
+        record.keep(key(9), &answer("next"), MOST).unwrap();
         drop(record);
         let record = open(&path).unwrap();
         assert_eq!(record.answers, expected + 1, "{length} bytes");
@@ -117,7 +124,7 @@ fn answers_that_come_together_are_all_kept() {
             scope.spawn(move || {
                 for n in 0..10 {
                     let n = thread * 10 + n;
-                    record.keep(key(n), &answer(&"x".repeat(usize::from(n)))).unwrap();
+                    record.keep(key(n), &answer(&"x".repeat(usize::from(n))), MOST).unwrap();
                 }
             });
         }

@@ -27,11 +27,13 @@ fn a_dead_server_costs_no_question() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = format!("http://{free}");
     // Not even where nothing is asked again: another server is no second try.
-    let settings = RemoteSettings { retries: 0, concurrency: 4, ..settings(&[&dead, &mock.url()]) };
+    let settings = RemoteSettings { retries: 0, ..settings(&[&dead, &mock.url()]) };
     let remote = Remote::new(settings).unwrap();
     assert!(ask(&remote, &questions(20)).unwrap().iter().all(Result::is_ok));
     assert_eq!(counts(&remote), [0, 20]);
-    let aside = remote.usage().endpoints[0].aside.clone().unwrap();
+    let EndpointUsage { aside, failures, .. } = remote.usage().endpoints[0].clone();
+    let aside = aside.unwrap();
+    assert_eq!(failures, 1, "it was tried once");
     assert!(aside.contains("is the server running?"), "{aside}");
     let notes = remote.usage().notes();
     assert!(

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wiremock::matchers::any;
@@ -83,26 +83,54 @@ pub fn raw(replies: Vec<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-                    break;
-                }
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
+            if take_request(&stream) {
+                let place = count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(&replies[place.min(replies.len() - 1)]);
             }
-            let mut body = vec![0; length];
-            if reader.read_exact(&mut body).is_err() {
-                continue;
-            }
-            let place = count.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.write_all(&replies[place.min(replies.len() - 1)]);
         }
     });
     (address, came)
+}
+
+/// A server that answers two requests at once, when both have come: one with each of these. Returns its address and the number
+/// of requests that came.
+pub fn pair(replies: [Vec<u8>; 2]) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = came.clone();
+    std::thread::spawn(move || {
+        let mut waiting = Vec::new();
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            take_request(&stream);
+            if count.fetch_add(1, Ordering::SeqCst) < 2 {
+                waiting.push(stream);
+            }
+            if waiting.len() == 2 {
+                for (mut stream, reply) in waiting.drain(..).zip(&replies) {
+                    let _ = stream.write_all(reply);
+                }
+            }
+        }
+    });
+    (address, came)
+}
+
+/// Reads a request to its end; returns whether it had one.
+fn take_request(stream: &TcpStream) -> bool {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    reader.read_exact(&mut vec![0; length]).is_ok()
 }
 
 /// The bytes of a reply with a body of this length, of which so much is sent.
