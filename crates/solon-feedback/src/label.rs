@@ -73,6 +73,11 @@ impl Ask {
         self == Ask::Contrast
     }
 
+    /// Whether an option is the whole turn: whole answers are, and numbers, of which one may begin as another does (1 and 10).
+    pub(crate) fn scores_whole_turns(self) -> bool {
+        matches!(self, Ask::Score | Ask::Contrast)
+    }
+
     /// The bounds of its labels where nothing else is said: labels after reasoning are nearly 0 or 1, so the paper clamps them.
     pub fn clamp(self) -> Option<(f64, f64)> {
         (self == Ask::ChoiceCot).then_some((0.4, 0.6))
@@ -282,6 +287,7 @@ pub fn label_pairs(
             id: format!("{}/{}", asked.pair.id, question.name),
             messages: question.messages.clone(),
             options: question.options.clone(),
+            whole: settings.ask.scores_whole_turns(),
         })
     });
     let mut rows = choose(model, &requests.collect::<Vec<_>>(), progress)?.into_iter();

@@ -2,7 +2,7 @@
 //!
 //! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
 //! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
-//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
+//! no option, or several, is none (nor is a first token that may begin two options, as the 1 of 10); a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
 //! Log-probs of whole answers are not asked for: servers do not give them.
 
 use crate::judge::tell;
@@ -13,7 +13,7 @@ use solon_feedback::{
     OptionScores, named_option,
 };
 use solon_records::SamplingSettings;
-use solon_remote::{Question, Remote, Reply, Unanswered, UnansweredKind};
+use solon_remote::{Question, Remote, Reply, UNLISTED, Unanswered, UnansweredKind};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -117,7 +117,9 @@ impl FeedbackModel for RemoteModel<'_> {
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
             .ask(&first)?
             .into_iter()
-            .map(|reply| match reply {
+            .zip(requests)
+            .map(|(reply, request)| match reply {
+                Ok(Reply::Options(log_probs)) if is_ambiguous(&request.options, &log_probs) => None,
                 Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
                 Ok(Reply::Said { .. }) => None,
                 Err(missing) => Some(Err(missing)),
@@ -135,6 +137,15 @@ impl FeedbackModel for RemoteModel<'_> {
         let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
         Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
     }
+}
+
+/// Whether a first token may begin two options: the 1 of 10, where the server does not list 10 as a token of its own.
+fn is_ambiguous(options: &[String], log_probs: &[f64]) -> bool {
+    let listed = |place: usize| log_probs.get(place).is_some_and(|log_prob| *log_prob > UNLISTED);
+    (0..options.len()).any(|one| {
+        let longer = |other: usize| other != one && options[other].starts_with(options[one].as_str());
+        listed(one) && (0..options.len()).any(|other| longer(other) && !listed(other))
+    })
 }
 
 /// The votes for each option; the first fault where there is none.
@@ -196,6 +207,18 @@ mod tests {
             (p[0] - (rate.low + rate.high) / 2.0).abs() < 1e-12 && (p[0] + p[1] - 1.0).abs() < 1e-12,
             "{p:?}"
         );
+    }
+
+    #[test]
+    fn a_first_token_that_may_begin_two_options_says_nothing() {
+        let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
+        let mut log_probs = vec![-2.0; 10];
+        assert!(!is_ambiguous(&scale, &log_probs));
+        log_probs[9] = UNLISTED;
+        assert!(is_ambiguous(&scale, &log_probs));
+        log_probs[0] = UNLISTED;
+        assert!(!is_ambiguous(&scale, &log_probs));
+        assert!(!is_ambiguous(&letters(), &[-0.1, UNLISTED]));
     }
 
     #[test]

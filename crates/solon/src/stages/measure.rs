@@ -152,6 +152,7 @@ impl Stage for Measure {
                     id: question.id.clone(),
                     messages: question.messages.clone(),
                     options: question.options.clone(),
+                    whole: false,
                 });
                 let scores = model.choose(&requests.collect::<Vec<_>>(), &mut |_| {})?;
                 safe_point()?;
