@@ -10,6 +10,7 @@
 
 mod apart;
 mod known;
+mod paper;
 mod training;
 mod ways;
 
@@ -20,10 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
-use crate::model::{ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, OptionScores, choose, generate};
+use crate::model::{
+    ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, NoAnswerKind, OptionScores, choose, generate,
+};
+use crate::paper::{Form, ending};
 use crate::quote::for_model;
 use solon_draws::Draws;
-use solon_records::{Message, Pair, SamplingSettings, transcript};
+use solon_records::{Context, Message, Pair, SamplingSettings, transcript};
 
 pub use apart::{RequestCounts, declining_request, request_request};
 pub use known::{KnownLabel, KnownPair, join_known};
@@ -86,6 +90,11 @@ impl Ask {
         }
     }
 
+    /// Whether it can be asked in this form: the paper compares two answers side by side.
+    pub fn has(self, form: Form) -> bool {
+        form == Form::Chat || matches!(self, Ask::Choice | Ask::ChoiceCot)
+    }
+
     fn way(self) -> &'static dyn Way {
         match self {
             Ask::Choice | Ask::ChoiceCot => &ways::Choice,
@@ -113,7 +122,7 @@ struct Question {
     name: String,
     /// By which of the pair's principles.
     principle: Option<String>,
-    messages: Vec<Message>,
+    context: Context,
     options: Vec<String>,
 }
 
@@ -168,6 +177,10 @@ pub struct LabelSettings {
     pub draws: Draws,
     /// How the labeller is asked.
     pub ask: Ask,
+    /// In which form.
+    pub form: Form,
+    /// Whether the constitution's few-shots of the way of asking are put in front, in the paper's form.
+    pub few_shots: bool,
     /// Bounds of the probability, such as (0.4, 0.6) for labels after reasoning in the paper.
     pub clamp: Option<(f64, f64)>,
     /// How many principles a pair is judged by.
@@ -189,6 +202,8 @@ impl LabelSettings {
         Self {
             draws,
             ask,
+            form: Form::Chat,
+            few_shots: false,
             clamp: ask.clamp(),
             principles: ask.principles(),
             about: None,
@@ -196,6 +211,12 @@ impl LabelSettings {
             temperature: 1.0,
             reasoning: SamplingSettings::greedy(256),
         }
+    }
+
+    /// The same in the paper's form, as it is asked there: with few-shots, and in one order.
+    #[must_use]
+    pub fn as_in_the_paper(self) -> Self {
+        Self { form: Form::Paper, few_shots: true, both_orders: false, ..self }
     }
 
     fn orders(&self, pair: &Pair) -> &'static [&'static str] {
@@ -222,6 +243,11 @@ impl LabelSettings {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             let (setting, value) = ("temperature", self.temperature.to_string());
             return Err(FeedbackError::Setting { setting, value, rule: "give a number above 0" });
+        }
+        if !self.ask.has(self.form) {
+            let value = format!("{:?}", self.ask.name());
+            let rule = "the paper's form has `choice` and `choice-cot`";
+            return Err(FeedbackError::Setting { setting: "ask", value, rule });
         }
         Ok(())
     }
@@ -267,7 +293,10 @@ pub fn label_pairs(
             second: &pair.second,
             orders: settings.orders(pair),
         };
-        let questions = settings.ask.way().questions(&principles, &shown);
+        let questions = match settings.form {
+            Form::Chat => settings.ask.way().questions(&principles, &shown),
+            Form::Paper => paper::questions(constitution, &principles, pair, &shown, settings)?,
+        };
         let principle = principles.first().map(|principle| principle.id.clone()).unwrap_or_default();
         asked.push(Asked { pair, principle, questions });
     }
@@ -280,7 +309,7 @@ pub fn label_pairs(
         let questions = asked.questions.iter().zip(reasoning).filter(|(_, reasoning)| reasoning.is_ok());
         questions.map(|(question, _)| ChoiceRequest {
             id: format!("{}/{}", asked.pair.id, question.name),
-            messages: question.messages.clone(),
+            context: question.context.clone(),
             options: question.options.clone(),
         })
     });
@@ -319,24 +348,39 @@ fn reasoned(
     let requests = asked.iter().flat_map(|asked| {
         asked.questions.iter().map(|question| GenerateRequest {
             id: format!("{}/{}/reasoning", asked.pair.id, question.name),
-            messages: ways::to_reason(&question.messages),
+            context: ways::to_reason(&question.context),
             prefill: String::new(),
         })
     });
     let requests: Vec<GenerateRequest> = requests.collect();
     let draws = settings.draws.item("reasoning");
-    let mut answers = generate(model, &requests, &settings.reasoning, draws, progress)?.into_iter();
+    let sampling = match settings.form {
+        Form::Chat => settings.reasoning.clone(),
+        Form::Paper => ending(&settings.reasoning),
+    };
+    let mut answers = generate(model, &requests, &sampling, draws, progress)?.into_iter();
     let mut requests = requests.into_iter();
     let mut of_all = Vec::with_capacity(asked.len());
     for asked in asked {
         let mut of_pair = Vec::with_capacity(asked.questions.len());
         for question in &mut asked.questions {
             let answer = answers.next().unwrap_or_else(|| Err(NoAnswer::not_asked()));
-            let before = requests.next().map(|request| request.messages).unwrap_or_default();
-            of_pair.push(answer.map(|answer| {
-                let reasoning = for_model(answer.to_last_sentence().text.trim());
-                question.messages = ways::after_reasoning(before, &reasoning);
-                Some(reasoning)
+            let before = requests.next().map(|request| request.context);
+            of_pair.push(answer.and_then(|answer| {
+                let said = answer.to_last_sentence().text;
+                question.context = match before {
+                    Some(Context::Text(text)) if said.trim().is_empty() => {
+                        let what =
+                            format!("no reasoning after {:?}", text.lines().last().unwrap_or_default());
+                        return Err(NoAnswer::new(NoAnswerKind::Empty, what));
+                    }
+                    Some(Context::Text(text)) => paper::after_reasoning(&text, &said).into(),
+                    Some(Context::Chat(messages)) => {
+                        ways::after_reasoning(messages, &for_model(&said)).into()
+                    }
+                    None => return Err(NoAnswer::not_asked()),
+                };
+                Ok(Some(for_model(&said)))
             }));
         }
         of_all.push(of_pair);

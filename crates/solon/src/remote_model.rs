@@ -11,7 +11,7 @@ use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
     OptionScores, Server, ServerQuestion, ServerReply, named_option,
 };
-use solon_records::SamplingSettings;
+use solon_records::{Context, Message, SamplingSettings};
 
 /// A model on a server.
 pub struct RemoteModel<'a> {
@@ -57,17 +57,17 @@ impl FeedbackModel for RemoteModel<'_> {
             let reason = "a server cannot be made to begin its answer with given words".to_owned();
             return Err(FeedbackError::Contract { id: request.id.clone(), reason });
         }
-        let questions: Vec<ServerQuestion> = requests
-            .iter()
-            .map(|request| ServerQuestion {
+        let questions = requests.iter().map(|request| {
+            Ok(ServerQuestion {
                 id: request.id.clone(),
-                messages: request.messages.clone(),
+                messages: conversation(&request.context)?,
                 options: Vec::new(),
                 max_new_tokens: sampling.max_new_tokens,
                 temperature: sampling.temperature,
                 sample: draws.item(&request.id).bits(0),
             })
-            .collect();
+        });
+        let questions: Vec<ServerQuestion> = questions.collect::<Result<_, FeedbackError>>()?;
         let replies = self.ask(&questions)?;
         progress(requests.len());
         let generated = replies.into_iter().map(|reply| match reply? {
@@ -89,15 +89,17 @@ impl FeedbackModel for RemoteModel<'_> {
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
-        let question = |request: &ChoiceRequest, vote: u32| ServerQuestion {
-            id: format!("{}/{vote}", request.id),
-            messages: request.messages.clone(),
-            options: if vote == 0 { request.options.clone() } else { Vec::new() },
+        let conversations: Vec<Vec<Message>> =
+            requests.iter().map(|request| conversation(&request.context)).collect::<Result<_, _>>()?;
+        let question = |place: usize, vote: u32| ServerQuestion {
+            id: format!("{}/{vote}", requests[place].id),
+            messages: conversations[place].clone(),
+            options: if vote == 0 { requests[place].options.clone() } else { Vec::new() },
             max_new_tokens: NAMING_TOKENS,
             temperature: if vote == 0 { 0.0 } else { 1.0 },
             sample: u64::from(vote),
         };
-        let first: Vec<ServerQuestion> = requests.iter().map(|request| question(request, 0)).collect();
+        let first: Vec<ServerQuestion> = (0..requests.len()).map(|place| question(place, 0)).collect();
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
             .ask(&first)?
             .into_iter()
@@ -108,8 +110,7 @@ impl FeedbackModel for RemoteModel<'_> {
             })
             .collect();
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
-        let votes =
-            open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(&requests[*place], vote)));
+        let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
         let votes: Vec<ServerQuestion> = votes.collect();
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
@@ -118,6 +119,17 @@ impl FeedbackModel for RemoteModel<'_> {
         progress(requests.len());
         let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
         Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
+    }
+}
+
+/// A conversation, which is all that a chat server answers.
+fn conversation(context: &Context) -> Result<Vec<Message>, FeedbackError> {
+    match context {
+        Context::Chat(messages) => Ok(messages.clone()),
+        Context::Text(_) => {
+            let rule = "a chat server completes no text; write form = \"chat\"";
+            Err(FeedbackError::Setting { setting: "form", value: "\"paper\"".to_owned(), rule })
+        }
     }
 }
 

@@ -139,7 +139,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let answer = |prefill: &str| {
         let draws = Draws::new(0, "test");
         let request =
-            ChatRequest { id: "a".into(), messages: messages.clone(), prefill: prefill.into(), draws };
+            ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: prefill.into(), draws };
         let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
         model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
     };
@@ -166,7 +166,8 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     model.text = model.text.with_template(template).unwrap();
     let messages = vec![Message::user("Hi")];
     let draws = Draws::new(0, "test");
-    let request = ChatRequest { id: "a".into(), messages: messages.clone(), prefill: String::new(), draws };
+    let request =
+        ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: String::new(), draws };
     let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
     let answer = model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0);
     let prompt = model.text.prompt_ids(&messages).unwrap();

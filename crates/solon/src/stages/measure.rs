@@ -140,7 +140,7 @@ impl Stage for Measure {
             run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
                     id: question.id.clone(),
-                    messages: question.messages.clone(),
+                    context: question.messages.clone().into(),
                     options: question.options.clone(),
                 });
                 let scores = model.choose(&requests.collect::<Vec<_>>(), &mut |_| {})?;
