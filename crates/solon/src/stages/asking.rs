@@ -16,7 +16,7 @@ use solon_eval::benchmarks::{self, Known, Open, Settings};
 use solon_eval::{Answer, Ask, Benchmark, Item, Question, Reply};
 use solon_feedback::GenerateRequest;
 use solon_infer::chat::OptionsRequest;
-use solon_records::{Context, Message, Prompt, SamplingSettings};
+use solon_records::{Message, Prompt, SamplingSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -193,7 +193,7 @@ pub fn answers(
                     context: match template {
                         true => item.messages.clone().into(),
                         // The texts one after the other.
-                        false => Context::Text(item.messages.iter().map(|m| m.content.as_str()).collect()),
+                        false => item.messages.iter().map(|m| m.content.as_str()).collect::<String>().into(),
                     },
                     options: item.options.clone(),
                 })
