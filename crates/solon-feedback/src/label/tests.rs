@@ -4,6 +4,7 @@ use super::*;
 use crate::constitution::tests::default_constitution;
 use crate::model::NoAnswerKind;
 use crate::model::scripted::{Scripted, finished};
+use solon_draws::Draws;
 
 fn pair(id: &str) -> Pair {
     Pair {
