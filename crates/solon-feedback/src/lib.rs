@@ -22,6 +22,7 @@ mod known_sets;
 mod label;
 mod model;
 mod named;
+mod paper;
 mod quote;
 mod revise;
 
@@ -47,6 +48,7 @@ pub use model::{
     whole_sentences,
 };
 pub use named::named_option;
+pub use paper::{Form, Link};
 pub use quote::{for_model, for_terminal, without_control};
 pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,

@@ -12,7 +12,7 @@ use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
     OptionScores, named_option,
 };
-use solon_records::SamplingSettings;
+use solon_records::{Context, Message, SamplingSettings};
 use solon_remote::{Question, Remote, Reply, UNLISTED, Unanswered, UnansweredKind};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -75,17 +75,17 @@ impl FeedbackModel for RemoteModel<'_> {
             let reason = "a server cannot be made to begin its answer with given words".to_owned();
             return Err(FeedbackError::Contract { id: request.id.clone(), reason });
         }
-        let questions: Vec<Question> = requests
-            .iter()
-            .map(|request| Question {
+        let questions = requests.iter().map(|request| {
+            Ok(Question {
                 id: request.id.clone(),
-                messages: request.messages.clone(),
+                messages: conversation(&request.context)?,
                 options: Vec::new(),
                 max_new_tokens: sampling.max_new_tokens,
                 temperature: sampling.temperature,
                 sample: draws.item(&request.id).bits(0),
             })
-            .collect();
+        });
+        let questions: Vec<Question> = questions.collect::<Result<_, FeedbackError>>()?;
         let replies = self.ask(&questions)?;
         progress(requests.len());
         let generated = replies.into_iter().map(|reply| match reply? {
@@ -105,15 +105,17 @@ impl FeedbackModel for RemoteModel<'_> {
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
-        let question = |request: &ChoiceRequest, vote: u32| Question {
-            id: format!("{}/{vote}", request.id),
-            messages: request.messages.clone(),
-            options: if vote == 0 { request.options.clone() } else { Vec::new() },
+        let conversations: Vec<Vec<Message>> =
+            requests.iter().map(|request| conversation(&request.context)).collect::<Result<_, _>>()?;
+        let question = |place: usize, vote: u32| Question {
+            id: format!("{}/{vote}", requests[place].id),
+            messages: conversations[place].clone(),
+            options: if vote == 0 { requests[place].options.clone() } else { Vec::new() },
             max_new_tokens: NAMING_TOKENS,
             temperature: if vote == 0 { 0.0 } else { 1.0 },
             sample: u64::from(vote),
         };
-        let first: Vec<Question> = requests.iter().map(|request| question(request, 0)).collect();
+        let first: Vec<Question> = (0..requests.len()).map(|place| question(place, 0)).collect();
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
             .ask(&first)?
             .into_iter()
@@ -126,8 +128,7 @@ impl FeedbackModel for RemoteModel<'_> {
             })
             .collect();
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
-        let votes =
-            open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(&requests[*place], vote)));
+        let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
         let votes: Vec<Question> = votes.collect();
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
@@ -146,6 +147,17 @@ fn is_ambiguous(options: &[String], log_probs: &[f64]) -> bool {
         let longer = |other: usize| other != one && options[other].starts_with(options[one].as_str());
         listed(one) && (0..options.len()).any(|other| longer(other) && !listed(other))
     })
+}
+
+/// A conversation, which is all that a chat server answers.
+fn conversation(context: &Context) -> Result<Vec<Message>, FeedbackError> {
+    match context {
+        Context::Chat(messages) => Ok(messages.clone()),
+        Context::Text(_) => {
+            let rule = "a chat server completes no text; write form = \"chat\"";
+            Err(FeedbackError::Setting { setting: "form", value: "\"paper\"".to_owned(), rule })
+        }
+    }
 }
 
 /// The votes for each option; the first fault where there is none.

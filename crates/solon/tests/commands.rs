@@ -5,11 +5,11 @@ mod place;
 use place::{Place, pairs, rows};
 use serde_json::{Value, json};
 use solon_draws::Draws;
-use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
+use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Context, Message, SamplingSettings};
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -139,7 +139,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let answer = |prefill: &str| {
         let draws = Draws::new(0, "test");
         let request =
-            ChatRequest { id: "a".into(), messages: messages.clone(), prefill: prefill.into(), draws };
+            ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: prefill.into(), draws };
         let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
         model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
     };
@@ -166,13 +166,43 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     model.text = model.text.with_template(template).unwrap();
     let messages = vec![Message::user("Hi")];
     let draws = Draws::new(0, "test");
-    let request = ChatRequest { id: "a".into(), messages: messages.clone(), prefill: String::new(), draws };
+    let request =
+        ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: String::new(), draws };
     let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
     let answer = model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0);
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };
     let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
     assert_eq!(scores[0][0], answer.completion.logprobs);
+}
+
+/// A text is continued as it stands, from its own tokens and not from those of a conversation, up to a stop string.
+#[test]
+fn a_text_is_continued_without_the_chat_template() {
+    let place = Place::with_model();
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None(Weights::Full) };
+    let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    let text = "\n\nHuman: Hi\n\nAssistant:";
+    let answer = |context: Context, stop: &[&str]| {
+        let draws = Draws::new(0, "test");
+        let request = ChatRequest { id: "a".into(), context, prefill: String::new(), draws };
+        let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        let sampling = SamplingSettings { stop, ..SamplingSettings::of_length(8) };
+        let settings = AnswerSettings { sampling, slots: 1 };
+        model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
+    };
+    let whole = answer(Context::Text(text.into()), &[]);
+    let prompt = model.text.encode(text).unwrap();
+    let item = ScoreItem { prompt, completions: vec![whole.completion.token_ids.clone()] };
+    let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
+    assert_eq!(scores[0][0], whole.completion.logprobs);
+    let chat = answer(vec![Message::user(text)].into(), &[]);
+    assert_ne!(chat.completion.logprobs, whole.completion.logprobs);
+    let at = whole.text.char_indices().nth(2).unwrap().0;
+    let stopped = answer(Context::Text(text.into()), &[&whole.text[at..]]);
+    assert_eq!((stopped.text.as_str(), stopped.truncated()), (&whole.text[..at], false));
+    let long = Context::Text("word ".repeat(5000));
+    assert!(matches!(model.context_ids("long", &long, 1), Err(ChatError::TooLong { .. })));
 }
 
 #[test]

@@ -5,6 +5,10 @@ mod place;
 use place::server::{Server, said, weighed};
 use place::{Place, pairs, rows};
 use serde_json::{Value, json};
+use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
+use solon_kernels::Precision;
+use solon_model::{Training, Weights};
+use solon_records::Context;
 
 #[test]
 fn a_person_labels_undoes_quits_and_goes_on() {
@@ -70,6 +74,47 @@ fn a_model_labels_in_both_orders_and_is_measured() {
             }
         }
     }
+}
+
+/// The numbers are those of the text that the paper writes, followed by " (A)" and " (B)".
+#[test]
+fn a_model_labels_in_the_papers_form() {
+    let place = Place::with_model();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(2));
+    let words = "label --model model --constitution c.toml --input pairs.jsonl --set form=paper";
+    place.run(&format!("{words} --out out.jsonl"), "").ok();
+    let settings = OpenSettings { precision: Precision::auto(), training: Training::None(Weights::Full) };
+    let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    for (n, label) in rows(&place.read("out.jsonl.labels.jsonl")).iter().enumerate() {
+        let [evidence] = &label["evidence"].as_array().unwrap()[..] else { panic!("{label}") };
+        let (left, right) = (format!("left {n}"), format!("right {n}"));
+        let in_order = evidence["question"] == "ab";
+        let (a, b) = if in_order { (&left, &right) } else { (&right, &left) };
+        let request = OptionsRequest {
+            id: "o".into(),
+            context: Context::Text(format!(
+                "\n\nConsider the following conversation between a human and an assistant:\n\nHuman: ask {n}\n\n\nWhich is \
+                 kinder? Options:\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nThe answer is:"
+            )),
+            options: vec![" (A)".into(), " (B)".into()],
+        };
+        let expected = model.options(&mut model.engine(None), &[request]).unwrap().remove(0).log_probs;
+        let shown: Vec<f64> =
+            evidence["log_probs"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        assert_eq!(shown, expected);
+        let p = 1.0 / (1.0 + (expected[1] - expected[0]).exp());
+        let first = if in_order { p } else { 1.0 - p };
+        assert!((label["probability"].as_f64().unwrap() - first).abs() < 1e-9, "{label}");
+    }
+    place.run(&format!("{words} --set ask=choice-cot --out cot.jsonl"), "").ok();
+    for label in rows(&place.read("cot.jsonl.labels.jsonl")) {
+        let p = label["probability"].as_f64().unwrap();
+        assert!((0.4..=0.6).contains(&p) && label["evidence"][0]["reasoning"].is_string(), "{label}");
+    }
+    place
+        .run(&format!("{words} --set ask=rate --out r.jsonl"), "")
+        .fails(2, &["form of the paper", "hint: "]);
 }
 
 /// A constitution of one comparison principle and no examples, so that only the pairs are asked about.

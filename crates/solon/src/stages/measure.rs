@@ -1,6 +1,7 @@
 //! `measure`: how far a labeller agrees with people, on sets of pairs that people have judged. Each way of asking is measured by itself,
 //! and the ways against each other.
 
+use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Source, Stage};
 use crate::adviser::Adviser;
 use crate::items::{Measured, Outcome};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::Rate;
 use solon_feedback::{
-    Ask, ChoiceRequest, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
+    Ask, ChoiceRequest, Form, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
     LabelSettings, label_pairs, read_known_set,
 };
 use solon_records::Pair;
@@ -44,6 +45,9 @@ struct Measure {
     /// How it is asked, one after the other.
     #[serde(default = "choice")]
     ask: Vec<Ask>,
+    /// In which form it is asked about pairs, and with few-shots in the paper's.
+    #[serde(default, skip_serializing_if = "is_chat")]
+    form: Form,
     /// So many items of each file, evenly spaced; 0 takes all.
     #[serde(default = "hundred")]
     rows: usize,
@@ -86,7 +90,16 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
         }
         None => {}
     }
+    if let Some(ask) = stage.ask.iter().find(|ask| !ask.has(stage.form)) {
+        return Err(format!(
+            "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: leave it out",
+            ask.name()
+        ));
+    }
     let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
+    if stage.form == Form::Paper && on_server {
+        return Err("a chat server completes no text\nhint: form = \"chat\"".to_owned());
+    }
     if let Some(ask) = stage.ask.iter().find(|ask| ask.scores_answers() && on_server) {
         return Err(format!(
             "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: leave it out",
@@ -127,6 +140,9 @@ impl Stage for Measure {
             let pairs: Vec<&KnownPair> = set.items.iter().filter_map(pair).collect();
             for &ask in if pairs.is_empty() { &[][..] } else { &self.ask } {
                 let mut settings = LabelSettings::of(ask, draws);
+                if self.form == Form::Paper {
+                    settings = settings.as_in_the_paper();
+                }
                 settings.principles = self.principles.unwrap_or(settings.principles);
                 let started = Instant::now();
                 let id = |known: &&KnownPair| format!("{name}/{}/{}/{}", set.name, ask.name(), known.pair.id);
@@ -150,7 +166,7 @@ impl Stage for Measure {
             run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
                     id: question.id.clone(),
-                    messages: question.messages.clone(),
+                    context: question.messages.clone().into(),
                     options: question.options.clone(),
                     whole: false,
                 });
@@ -260,6 +276,9 @@ impl Measure {
         let mut sets: Vec<KnownSet> = Vec::new();
         for source in &self.data {
             let set = read_known_set(&source.path)?.spread(self.rows);
+            if self.form == Form::Paper && set.items.iter().any(|item| question(item).is_some()) {
+                bail!("{}: its questions have no form of the paper\nhint: leave `form` out", set.name);
+            }
             if sets.iter().any(|other| other.name == set.name) {
                 bail!("two files are called {}\nhint: rename one of them", set.name);
             }

@@ -2,29 +2,28 @@
 //! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
 use super::respond::fault;
-use super::{Data, Input, Kind, OneOrMany, Stage, parse};
+use super::settings::{few_shots, is_chat};
+use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
 use crate::feedback_model::LocalModel;
 use crate::items::Answer;
 use crate::report::{self, Report};
 use crate::run::{Reader, StageRun};
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{classify, declines};
 use solon_feedback::{
-    Checks, CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
-    prompt_text, revision_round,
+    Checks, CritiqueRecord, Form, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round,
+    critique_round, prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-pub const KIND: Kind = Kind {
-    name: "revise",
-    about: "Answers are criticised by a principle and revised.",
-    parse: parse::<Revise>,
-};
+pub const KIND: Kind =
+    Kind { name: "revise", about: "Answers are criticised by a principle and revised.", parse };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -38,15 +37,38 @@ struct Revise {
     /// Rounds of critique and revision.
     #[serde(default = "one_round")]
     rounds: NonZeroU32,
-    /// How critiques are sampled.
-    #[serde(deserialize_with = "super::settings::sampling")]
-    critique: SamplingSettings,
+    /// In which form the critic is asked.
+    #[serde(default, skip_serializing_if = "is_chat")]
+    form: Form,
+    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    few_shots: Option<bool>,
+    /// How critiques are sampled; without them revisions are asked for directly.
+    #[serde(deserialize_with = "critique")]
+    critique: Option<SamplingSettings>,
     /// How revisions are sampled.
     #[serde(deserialize_with = "super::settings::sampling")]
     revision: SamplingSettings,
     /// Whether revisions are dropped that leave the answer as it was, comply with a harmful request or decline another.
     #[serde(default = "yes")]
     check: bool,
+}
+
+fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
+    let stage: Revise = keys.rest()?;
+    few_shots(stage.form, stage.few_shots)?;
+    Ok(Box::new(stage))
+}
+
+/// Reads a table of sampling settings, or "none".
+fn critique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SamplingSettings>, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(none) if none == "none" => Ok(None),
+        toml::Value::String(other) => {
+            Err(D::Error::custom(format!("critique is {other:?}; give a sampling table or \"none\"")))
+        }
+        table => super::settings::sampling(table).map(Some).map_err(D::Error::custom),
+    }
 }
 
 fn yes() -> bool {
@@ -69,6 +91,10 @@ impl Stage for Revise {
         Data::Answers
     }
 
+    fn revises(&self) -> bool {
+        true
+    }
+
     fn needs_constitution(&self) -> bool {
         true
     }
@@ -86,6 +112,8 @@ impl Stage for Revise {
             draws: run.draws(),
             critique: self.critique.clone(),
             revision: self.revision.clone(),
+            form: self.form,
+            few_shots: few_shots(self.form, self.few_shots).map_err(anyhow::Error::msg)?,
         };
         let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
@@ -96,13 +124,8 @@ impl Stage for Revise {
                 .iter()
                 .map(|(_, answer)| {
                     let Answer { prompt_id, prompt, kind, category, .. } = &answer.data;
-                    ReviseItem::new(
-                        prompt_id.clone(),
-                        prompt_id.clone(),
-                        prompt_text(prompt),
-                        answer.text.clone(),
-                    )
-                    .of(kind.clone(), category.clone())
+                    ReviseItem::new(prompt_id.clone(), prompt_id.clone(), prompt.clone(), answer.text.clone())
+                        .of(kind.clone(), category.clone())
                 })
                 .collect();
             let mut items = Vec::new();
@@ -129,7 +152,12 @@ impl Stage for Revise {
             }
             Ok(items)
         })?;
-        Ok(json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?}))
+        let mut told = json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?});
+        if self.form == Form::Paper {
+            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique"));
+            told["few_shots"] = json!(shots.unwrap_or_default());
+        }
+        Ok(told)
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
