@@ -313,6 +313,12 @@ pub struct CritiqueArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
+    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from OPENAI_API_KEY and
+    /// ANTHROPIC_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
+    pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
     /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,

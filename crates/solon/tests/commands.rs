@@ -2,6 +2,7 @@
 
 mod place;
 
+use place::server::{Server, said};
 use place::{Place, pairs, rows};
 use serde_json::{Value, json};
 use solon_draws::Draws;
@@ -203,6 +204,40 @@ fn a_text_is_continued_without_the_chat_template() {
     assert_eq!((stopped.text.as_str(), stopped.truncated()), (&whole.text[..at], false));
     let long = Context::Text("word ".repeat(5000));
     assert!(matches!(model.context_ids("long", &long, 1), Err(ChatError::TooLong { .. })));
+}
+
+#[test]
+fn a_judge_on_a_server_criticises_and_revises_and_no_model_is_needed_here() {
+    let place = Place::new();
+    let constitution = "name = \"t\"\nversion = 1\ndescription = \"d\"\n[[revision]]\nid = \"kind\"\n\
+                        critique = \"Say whether it is kind.\"\nrevision = \"Make it warm.\"\n";
+    std::fs::write(place.path("c.toml"), constitution).unwrap();
+    let row = |id: &str, answer: &str| json!({"id": id, "prompt": format!("ask {id}"), "answer": answer});
+    place.write("answers.jsonl", &[row("a", "Go away."), row("b", "No.")]);
+    let server = Server::new(|_, body| {
+        let text = body["messages"].to_string();
+        match (text.contains("ask b"), text.contains("Make it warm.")) {
+            (true, _) => (400, "{\"error\": {\"message\": \"no\"}}".to_owned()),
+            (false, true) => {
+                (200, said("Please come in, and let us see what can be done about your question."))
+            }
+            (false, false) => (200, said("It turns the person away without a reason.")),
+        }
+    });
+    let words = format!(
+        "critique --judge openai:m@{} --input answers.jsonl --constitution c.toml --run kept --retries 0",
+        server.url
+    );
+    let ran = place.run(&words, "").ok();
+    let rows = ran.rows();
+    assert_eq!(rows[0]["rounds"][0]["critique"], "It turns the person away without a reason.");
+    assert!(rows[0]["revision"].as_str().unwrap().starts_with("Please come in"), "{}", rows[0]);
+    assert_eq!(
+        (&rows[1]["revision"], &rows[1]["rounds"][0]["dropped"]["reason"]),
+        (&Value::Null, &json!("no_reply"))
+    );
+    assert!(ran.err.contains("3 requests"), "{}", ran.err);
+    place.run(&format!("{words} --model x"), "").fails(2, &["--judge", "--model"]);
 }
 
 #[test]

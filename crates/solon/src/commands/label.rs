@@ -56,7 +56,7 @@ fn by_model(args: &LabelArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .judge(args.judge.as_ref(), &args.limits)
+        .judge("labeller", args.judge.as_ref(), &args.limits)
         .key("ask", Some(args.ask.name()))
         // Whoever labels a file wants to see the labels; the judge report is printed with them.
         .key("gate", Some(false))

@@ -5,7 +5,7 @@
 use super::by_kind::Better;
 use super::settings::{few_shots, is_chat};
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
-use crate::adviser::Adviser;
+use crate::adviser::{self, Adviser};
 use crate::cli::UsageError;
 use crate::items::{Known, Labelled, preference_text};
 use crate::judge::{JudgeLimits, JudgeName};
@@ -81,27 +81,9 @@ const CHANCE: &str = "the labeller is not better than chance";
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
-    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
-        return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
-    }
-    match &stage.judge {
-        Some(judge) => stage.judge_limits.check(judge)?,
-        None if stage.judge_limits != JudgeLimits::default() => {
-            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
-        }
-        None => {}
-    }
-    let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
-    if let Some(ask) = stage.ask.filter(|ask| ask.scores_answers() && on_server) {
-        return Err(format!(
-            "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: ask = \"choice\"",
-            ask.name()
-        ));
-    }
+    let asks = (stage.form == Form::Paper, stage.ask.is_some_and(Ask::scores_answers));
+    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
     few_shots(stage.form, stage.few_shots)?;
-    if stage.form == Form::Paper && on_server {
-        return Err("a chat server completes no text\nhint: form = \"chat\"".to_owned());
-    }
     if let Some(ask) = stage.ask.filter(|ask| !ask.has(stage.form)) {
         return Err(format!(
             "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: ask = \"choice\" or \
@@ -183,10 +165,7 @@ struct Asked {
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            match &self.judge {
-                Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-                None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-            },
+            adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref()),
             Input::required("pairs", &self.pairs, &[Data::Pairs]),
         ]
     }
@@ -268,10 +247,7 @@ impl Stage for LabelStage {
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
         }
-        if let Some(usage) = adviser.usage() {
-            eprintln!("{name}: {usage}");
-            told["usage"] = json!(usage.to_string());
-        }
+        adviser.tell(&name, &mut told);
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
         }

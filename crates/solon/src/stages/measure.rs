@@ -3,7 +3,7 @@
 
 use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Source, Stage};
-use crate::adviser::Adviser;
+use crate::adviser::{self, Adviser};
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::run::{Reader, StageRun, safe_point};
@@ -73,9 +73,6 @@ fn five() -> NonZeroU32 {
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Measure = keys.rest()?;
-    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
-        return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
-    }
     if stage.data.is_empty() || stage.ask.is_empty() {
         return Err("`data` names no file, or `ask` no way of asking\nhint: give one at least".to_owned());
     }
@@ -83,26 +80,11 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     if ways.len() < stage.ask.len() {
         return Err("`ask` names a way of asking twice\nhint: name it once".to_owned());
     }
-    match &stage.judge {
-        Some(judge) => stage.judge_limits.check(judge)?,
-        None if stage.judge_limits != JudgeLimits::default() => {
-            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
-        }
-        None => {}
-    }
+    let asks = (stage.form == Form::Paper, stage.ask.iter().any(|ask| ask.scores_answers()));
+    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
     if let Some(ask) = stage.ask.iter().find(|ask| !ask.has(stage.form)) {
         return Err(format!(
             "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: leave it out",
-            ask.name()
-        ));
-    }
-    let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
-    if stage.form == Form::Paper && on_server {
-        return Err("a chat server completes no text\nhint: form = \"chat\"".to_owned());
-    }
-    if let Some(ask) = stage.ask.iter().find(|ask| ask.scores_answers() && on_server) {
-        return Err(format!(
-            "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: leave it out",
             ask.name()
         ));
     }
@@ -111,10 +93,7 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 impl Stage for Measure {
     fn inputs(&self) -> Vec<Input> {
-        vec![match &self.judge {
-            Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-            None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-        }]
+        vec![adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref())]
     }
 
     fn output(&self) -> Data {
@@ -187,10 +166,7 @@ impl Stage for Measure {
             })?;
         }
         let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
-        if let Some(usage) = adviser.usage() {
-            eprintln!("{name}: {usage}");
-            told["usage"] = json!(usage.to_string());
-        }
+        adviser.tell(&name, &mut told);
         Ok(told)
     }
 

@@ -4,10 +4,11 @@
 use super::respond::fault;
 use super::settings::{few_shots, is_chat};
 use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
-use crate::feedback_model::LocalModel;
+use crate::adviser::{self, Adviser};
 use crate::items::Answer;
+use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::{self, Report};
-use crate::run::{Reader, StageRun};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -31,6 +32,12 @@ struct Revise {
     /// The model that criticises and revises.
     #[serde(default, skip_serializing)]
     critic: OneOrMany,
+    /// Another model that criticises and revises in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judge: Option<JudgeName>,
+    /// How it is asked where it is on a server, and what that may cost.
+    #[serde(default, skip_serializing)]
+    judge_limits: JudgeLimits,
     /// What is revised.
     #[serde(default, skip_serializing)]
     answers: OneOrMany,
@@ -57,6 +64,8 @@ struct Revise {
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Revise = keys.rest()?;
     few_shots(stage.form, stage.few_shots)?;
+    let asks = (stage.form == Form::Paper, false);
+    adviser::check(("critic", &stage.critic), stage.judge.as_ref(), &stage.judge_limits, asks)?;
     Ok(Box::new(stage))
 }
 
@@ -82,7 +91,7 @@ fn one_round() -> NonZeroU32 {
 impl Stage for Revise {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            Input::required("critic", &self.critic, &[Data::Critic, Data::Model]),
+            adviser::input("critic", &self.critic, &[Data::Critic, Data::Model], self.judge.as_ref()),
             Input::required("answers", &self.answers, &[Data::Answers]),
         ]
     }
@@ -105,8 +114,8 @@ impl Stage for Revise {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let answers = run.read().answers("answers")?;
-        let critic = run.read().model("critic")?;
-        let model = LocalModel::new(&critic.chat, critic.adapter.as_ref(), run.slots());
+        let adviser = Adviser::open(run, "critic", self.judge.as_ref(), &self.judge_limits)?;
+        let model = adviser.model(run.slots(), 1);
         let constitution = run.read().constitution()?.clone();
         let settings = ReviseSettings {
             draws: run.draws(),
@@ -131,9 +140,9 @@ impl Stage for Revise {
             let mut items = Vec::new();
             for round in 1..=self.rounds.get() {
                 let critiques =
-                    critique_round(&model, &constitution, &revised, round, &settings, checks, &mut |_| {})?;
+                    critique_round(&*model, &constitution, &revised, round, &settings, checks, &mut |_| {})?;
                 let revisions = revision_round(
-                    &model,
+                    &*model,
                     &constitution,
                     &revised,
                     &critiques,
@@ -147,6 +156,8 @@ impl Stage for Revise {
                 items.extend(revisions.iter().map(|r| trail.revision(r)).collect::<Result<Vec<_>>>()?);
                 apply_round(&mut revised, round, &critiques, &revisions)?;
             }
+            // What a stop left unasked is not recorded as dropped.
+            safe_point()?;
             for ((place, answer), revised) in todo.iter().zip(&revised) {
                 items.push(last_revision(&name, *place, answer, revised)?);
             }
@@ -157,6 +168,7 @@ impl Stage for Revise {
             let shots = settings.few_shots.then(|| constitution.few_shots_for("critique"));
             told["few_shots"] = json!(shots.unwrap_or_default());
         }
+        adviser.tell(&name, &mut told);
         Ok(told)
     }
 
