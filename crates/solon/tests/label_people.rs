@@ -291,3 +291,16 @@ fn contradictions_in_a_table_are_refused_by_row() {
         .run("label --import v.csv --out out.jsonl", "")
         .fails(1, &["imported has voted", "`annotator` column"]);
 }
+
+#[test]
+fn labels_of_people_are_trained_on_like_any_others() {
+    let place = Place::with_model();
+    let rows = "ask,left,right,a,ann\nask,left,right,a,bob\nask,left,right,b,cy\nother,up,down,b,ann\n";
+    std::fs::write(place.path("v.csv"), format!("prompt,response_a,response_b,label,annotator\n{rows}"))
+        .unwrap();
+    place.run("label --import v.csv --out out.jsonl", "").ok();
+    for command in ["reward", "dpo"] {
+        place.run(&format!("{command} --model model --data out.jsonl --out {command} --epochs 2"), "").ok();
+        assert!(place.path(&format!("{command}/adapter_model.safetensors")).exists());
+    }
+}
