@@ -33,6 +33,9 @@ pub enum FeedbackError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A constitution could not be written as JSON.
+    #[error("the constitution cannot be written as JSON: {0}")]
+    Encode(serde_json::Error),
     /// The constitution has no entry of the kind that is needed.
     #[error(
         "the constitution `{constitution}` has no [[{table}]] entry; one is needed to {purpose}\nhint: add one"
@@ -115,14 +118,6 @@ pub enum FeedbackError {
     /// The feedback model failed; made with [`FeedbackError::model`].
     #[error("the feedback model failed: {0}")]
     Model(Box<dyn std::error::Error + Send + Sync>),
-    /// A server answers no question.
-    #[error("{endpoint}: {reason}")]
-    Server {
-        /// Its address.
-        endpoint: String,
-        /// What happened, and what to do.
-        reason: String,
-    },
     /// The feedback model broke its contract.
     #[error("the feedback model broke its contract at `{id}`: {reason}")]
     Contract {

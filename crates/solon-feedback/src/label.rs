@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
-use crate::constitution::{ComparisonPrinciple, Constitution};
+use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
 use crate::model::{ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, OptionScores, choose, generate};
 use crate::quote::for_model;
@@ -71,6 +71,11 @@ impl Ask {
     /// Whether it needs the log-probs of whole answers, which servers do not give.
     pub fn scores_answers(self) -> bool {
         self == Ask::Contrast
+    }
+
+    /// Whether an option is the whole turn: whole answers are, and numbers, of which one may begin as another does (1 and 10).
+    pub(crate) fn scores_whole_turns(self) -> bool {
+        matches!(self, Ask::Score | Ask::Contrast)
     }
 
     /// The bounds of its labels where nothing else is said: labels after reasoning are nearly 0 or 1, so the paper clamps them.
@@ -282,6 +287,7 @@ pub fn label_pairs(
             id: format!("{}/{}", asked.pair.id, question.name),
             messages: question.messages.clone(),
             options: question.options.clone(),
+            whole: settings.ask.scores_whole_turns(),
         })
     });
     let mut rows = choose(model, &requests.collect::<Vec<_>>(), progress)?.into_iter();
@@ -366,10 +372,12 @@ fn principles_for<'a>(
     }
     let draws = settings.draws.item("principle").item(&pair.id);
     for place in 0.. {
-        if principles.len() >= settings.principles.get() || left.is_empty() {
+        if principles.len() >= settings.principles.get() {
             break;
         }
-        principles.push(left.remove(draws.below(place, left.len())));
+        let weights: Vec<f64> = left.iter().map(|principle| principle.weight).collect();
+        let Some(drawn) = draw(draws, place, 0, &weights) else { break };
+        principles.push(left.remove(drawn));
     }
     match principles.is_empty() {
         false => Ok(principles),

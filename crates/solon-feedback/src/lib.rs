@@ -24,9 +24,11 @@ mod model;
 mod named;
 mod quote;
 mod revise;
-mod server;
 
-pub use constitution::{About, ComparisonPrinciple, Constitution, RevisionPrinciple, WorkedExample};
+pub use constitution::{
+    About, Changed, Checked, ComparisonPrinciple, Constitution, ConstitutionDiff, ConstitutionPrompt, Entry,
+    FewShot, FieldChange, RevisionPrinciple, Shot, Side, TableDiff, Weighted, WorkedExample,
+};
 pub use critique::{
     TrainingConversation, critique_request, revision_request, training_conversations,
     training_conversations_from,
@@ -53,4 +55,3 @@ pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,
 };
-pub use server::{Server, ServerQuestion, ServerReply, ServerSettings};

@@ -66,8 +66,10 @@ pub struct ChoiceRequest {
     pub id: String,
     /// The conversation so far, ending with a user's turn.
     pub messages: Vec<Message>,
-    /// The options to score, each as the assistant's next turn or as its first words.
+    /// The options to score.
     pub options: Vec<String>,
+    /// Whether an option is the assistant's whole turn, its end included, and not only its first words.
+    pub whole: bool,
 }
 
 /// How a model weighs the options of a question.
@@ -299,6 +301,7 @@ pub(crate) mod scripted {
             id: "pair-9".into(),
             messages: vec![Message::user("?")],
             options: vec!["A".into(), "B".into()],
+            whole: false,
         };
         for bad in [vec![-1.0], vec![-1.0, f64::NEG_INFINITY], vec![f64::NAN, -1.0]] {
             let model = Scripted::scoring(move |_| bad.clone());

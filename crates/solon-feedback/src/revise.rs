@@ -18,7 +18,7 @@ mod records;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::constitution::{About, Constitution, RevisionPrinciple};
+use crate::constitution::{About, Constitution, RevisionPrinciple, draw};
 use crate::critique::{critique_request, revision_request};
 use crate::error::FeedbackError;
 use crate::model::{FeedbackModel, GenerateRequest, Generated, generate};
@@ -29,8 +29,8 @@ pub use records::{
     RoundCounts, Step,
 };
 
-/// The principle of an item's round, drawn by (key, item, round) among those about its prompt, whatever other items the
-/// run has; `None` where no principle is about it. `draws` is the key in [`ReviseSettings`].
+/// The principle of an item's round, drawn by (key, item, round) and the weights among those about its prompt, whatever
+/// other items the run has; `None` where no principle is about it. `draws` is the key in [`ReviseSettings`].
 pub fn revision_principle_for<'a>(
     constitution: &'a Constitution,
     draws: Draws,
@@ -47,8 +47,9 @@ pub fn revision_principle_for<'a>(
     }
     let fitting: Vec<&RevisionPrinciple> =
         constitution.revision.iter().filter(|principle| about.fits(&principle.applies)).collect();
-    let drawn = draws.item("principle").item(item_id).index(u64::from(round));
-    Ok(fitting.get(drawn.below(0, fitting.len())).copied())
+    let weights: Vec<f64> = fitting.iter().map(|principle| principle.weight).collect();
+    let draws = draws.item("principle").item(item_id).index(u64::from(round));
+    Ok(draw(draws, 0, 0, &weights).map(|place| fitting[place]))
 }
 
 /// Critiques of the items that are still active, in their order. An item that no principle is about gets a dropped one.

@@ -70,11 +70,11 @@ impl Verdicts {
     }
 
     /// The 95 % interval of alpha: percentiles over [`REPLICATES`] samples of as many units, drawn with replacement. `None` if alpha is,
-    /// or if so many samples have no alpha that the ends cannot be found.
+    /// of one unit, or if so many samples have no alpha that the ends cannot be found.
     ///
     /// `draw(replicate, place)` must be uniform in `0..units()`.
     pub fn alpha_interval(&self, mut draw: impl FnMut(usize, usize) -> usize) -> Option<[f64; 2]> {
-        self.alpha()?;
+        self.alpha().filter(|_| self.units() > 1)?;
         let mut alphas: Vec<f64> = (0..REPLICATES)
             .filter_map(|replicate| {
                 let drawn = (0..self.units()).filter_map(|place| self.units.get(draw(replicate, place)));
@@ -159,6 +159,8 @@ mod tests {
         };
         let [low, high] = verdicts.alpha_interval(&mut draw).unwrap();
         assert!(low < alpha - 0.1 && alpha + 0.1 < high && high <= 1.0, "{low} {alpha} {high}");
+        let one = Verdicts::of([vec![1, 2]]);
+        assert_eq!((one.alpha(), one.alpha_interval(|_, place| place)), (Some(0.0), None));
         // Two units of which one alone has the rare verdict: a quarter of the samples have no alpha.
         let few = Verdicts::of([vec![1, 1], vec![2, 2]]);
         assert_eq!(

@@ -1,11 +1,13 @@
 //! Command line: commands and flags, their help, and how errors are printed.
 
 mod bench;
+mod constitution;
 mod eval;
 mod person;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
+pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, ShowArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
@@ -66,6 +68,12 @@ pub enum Command {
         after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval harmbench --data harmbench --judge local:judge-a --judge openai:judge-b@http://localhost:8000/v1\n  solon eval compare before.jsonl after.jsonl"
     )]
     Eval(Box<EvalArgs>),
+    /// Check, show and compare constitutions; no model is run
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  solon constitution check constitutions/tutor.toml\n  solon constitution show\n  solon constitution diff constitutions/tutor.toml mine.toml"
+    )]
+    Constitution(ConstitutionCommand),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
     /// revisions
     #[command(
@@ -77,6 +85,9 @@ pub enum Command {
         after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --annotator ann --repeats 0.1 --input pairs.jsonl --out labelled.jsonl\n  solon label --human --adjudicate --annotator eve --input pairs.jsonl --out labelled.jsonl\n  solon label --import votes.csv --out labelled.jsonl"
     )]
     Label(LabelArgs),
+    /// Measure how far a judge agrees with people, before its labels are used
+    #[command(subcommand)]
+    Judge(JudgeCommand),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
     #[command(
         after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
@@ -319,6 +330,122 @@ pub struct CritiqueArgs {
     pub stage: StageArgs,
 }
 
+/// `solon judge`.
+#[derive(Subcommand)]
+pub enum JudgeCommand {
+    /// Label pairs that people have judged: accuracy beside chance, calibration, swap consistency, agreement between ways of
+    /// asking
+    #[command(
+        after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
+    )]
+    Report(JudgeArgs),
+    /// Ask servers what they can do: whether they answer, how many log-probs they show, which models they list
+    #[command(after_help = "Example:\n  solon judge probe --judge openai:qwen@http://127.0.0.1:8080/v1")]
+    Probe(ProbeArgs),
+}
+
+/// How a judge on a server is asked, and what that may cost.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "A judge on a server")]
+pub struct JudgeLimitArgs {
+    /// Questions asked at the same time [default: 8]
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub concurrency: Option<u32>,
+    /// How often a question is asked again where the server is busy or does not answer [default: 4]
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub retries: Option<u32>,
+    /// The longest wait for a reply of one token, in seconds; half a second more for each further token [default: 120]
+    #[arg(long, value_name = "SECONDS", requires = "judge")]
+    pub timeout: Option<f64>,
+    /// The most requests in any minute
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub requests_per_minute: Option<u32>,
+    /// The most tokens in any minute, in and out
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub tokens_per_minute: Option<u32>,
+    /// Stop before so many tokens are used, in and out, earlier runs into the same place included
+    #[arg(long, value_name = "N", requires = "judge")]
+    pub budget_tokens: Option<u32>,
+    /// Stop before it costs so much, earlier runs into the same place included
+    #[arg(long, value_name = "MONEY", requires = "judge")]
+    pub budget_cost: Option<f64>,
+    /// The price of a million input tokens
+    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    pub price_in: Option<f64>,
+    /// The price of a million output tokens
+    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    pub price_out: Option<f64>,
+}
+
+impl JudgeLimitArgs {
+    /// As a recipe writes them.
+    pub fn table(&self) -> toml::Table {
+        let numbers = [
+            ("concurrency", self.concurrency),
+            ("retries", self.retries),
+            ("requests_per_minute", self.requests_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
+            ("budget_tokens", self.budget_tokens),
+        ];
+        let numbers = numbers.into_iter().filter_map(|(key, n)| Some((key, toml::Value::from(n?))));
+        let others = [
+            ("timeout", self.timeout),
+            ("budget_cost", self.budget_cost),
+            ("price_in", self.price_in),
+            ("price_out", self.price_out),
+        ];
+        let others = others.into_iter().filter_map(|(key, x)| Some((key, toml::Value::from(x?))));
+        numbers.chain(others).map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// `solon judge probe`.
+#[derive(Args)]
+pub struct ProbeArgs {
+    /// openai:NAME@URL (several servers: URL1,URL2) or anthropic:NAME; keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY
+    #[arg(long, value_name = "JUDGE")]
+    pub judge: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `solon judge report`.
+#[derive(Args)]
+pub struct JudgeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    /// Measure this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
+    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
+    pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
+    /// A file of pairs that people have judged: preferences in any form that `reward` reads, hh-rlhf, PandaLM's test set, or the
+    /// Constitutional AI paper's evals/*.jsonl; may be repeated
+    #[arg(long, required = true, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// How it is asked, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [AskFlag::Choice])]
+    pub ask: Vec<AskFlag>,
+    /// Items of each file, evenly spaced; 0 takes all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rows: usize,
+    /// The constitution [default: the project's own]
+    #[arg(long)]
+    pub constitution: Option<PathBuf>,
+    /// Seed of the principles drawn
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub stage: StageArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How a labeller is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum AskFlag {
@@ -360,9 +487,12 @@ pub struct LabelArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Ask this model in place of --model: local:MODEL, or openai:NAME@URL (a key is read from OPENAI_API_KEY)
+    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
+    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human", "import"])]
     pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
     #[command(flatten)]
     pub person: PersonArgs,
     /// How the model is asked which answer is better. Use the way in which its adapter was trained

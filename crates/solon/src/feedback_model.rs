@@ -12,6 +12,7 @@ use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Device};
 use solon_records::{Message, SamplingSettings};
+use solon_text::TextError;
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
@@ -75,6 +76,15 @@ impl LocalModel<'_> {
             .collect())
     }
 
+    /// The tokens of an option: of the whole turn, its end included, or of its first words.
+    fn option_ids(&self, option: &str, whole: bool) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.model.text.completion_ids(option)?;
+        if !whole {
+            ids.pop();
+        }
+        Ok(ids)
+    }
+
     /// The reason why a request has no answer, where its conversation and so many tokens do not fit the model's context.
     fn too_long(
         &self,
@@ -125,7 +135,7 @@ impl FeedbackModel for LocalModel<'_> {
             let completions: Vec<Vec<u32>> = request
                 .options
                 .iter()
-                .map(|option| self.model.text.completion_ids(option))
+                .map(|option| self.option_ids(option, request.whole))
                 .collect::<Result<_, _>>()
                 .map_err(FeedbackError::model)?;
             let longest = completions.iter().map(Vec::len).max().unwrap_or(0);

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
 use solon_eval::{Judged, Reply};
-use solon_feedback::{KnownPair, Label, NoAnswer};
+use solon_feedback::{Ask, KnownPair, Label, NoAnswer};
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt, transcript};
 
 /// An answer to a prompt; the item's text is the answer.
@@ -83,6 +83,46 @@ impl Labelled {
 }
 
 impl ItemData for Labelled {
+    const KIND: ItemKind = ItemKind::Label;
+}
+
+/// What a labeller said of something whose right answer people gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The set it is of.
+    pub set: String,
+    /// How the labeller was asked about a pair; none of a question with options.
+    pub ask: Option<Ask>,
+    /// What it said.
+    pub outcome: Outcome,
+}
+
+/// What a labeller said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Of a pair.
+    Label {
+        /// Its label.
+        label: Label,
+        /// Whether people found the first answer better.
+        first_is_better: bool,
+    },
+    /// Of a question with options.
+    Question {
+        /// Of the options, in nats.
+        log_probs: Vec<f64>,
+        /// For the options, where a server shows no log-probs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        votes: Vec<u32>,
+        /// The place of the right one.
+        right: usize,
+    },
+    /// Nothing that can be used.
+    Missing(NoAnswer),
+}
+
+impl ItemData for Measured {
     const KIND: ItemKind = ItemKind::Label;
 }
 

@@ -8,20 +8,22 @@ use crate::feedback_model::LocalModel;
 use crate::run::{model_hash, safe_point, stop_asked};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Deserializer, Serialize};
+use solon_data::files::sha256_bytes;
 use solon_draws::Draws;
 use solon_eval::{Question, Reply};
-use solon_feedback::{GenerateRequest, Server, ServerQuestion, ServerReply, ServerSettings, without_control};
+use solon_feedback::{GenerateRequest, without_control};
 use solon_infer::chat::{ChatError, ChatModel, OpenSettings};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_records::{Message, SamplingSettings};
-use std::collections::BTreeMap;
+use solon_remote::{Budget, Remote, RemoteError, RemoteSettings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// The variable that holds the key of a server.
-const KEY: &str = "OPENAI_API_KEY";
-
-/// A judge as it is named: `local:MODEL` or `openai:NAME@URL`. What it says depends on the name of a server's model, and on a
-/// local model's weights.
+/// A judge as it is named: `local:MODEL`, `openai:NAME@URL` or `anthropic:NAME`. What it says depends on
+/// the name of a server's model, and on a local model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JudgeName {
     /// As it was given.
@@ -48,27 +50,88 @@ impl JudgeName {
             let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
             return Ok(Self { server: None, sha256: Some(sha256), name });
         }
-        let settings = server_settings(&name)?;
-        Server::new(settings).map_err(|error| error.to_string())?;
+        let limits = JudgeLimits::default();
+        Remote::new(settings(&name, &limits, None)?).map_err(|error| error.to_string())?;
         Ok(Self { server: Some(name.clone()), sha256: None, name })
     }
 }
 
-/// The settings in `openai:NAME@URL`. A model's name may hold an @; an address does not.
-fn server_settings(name: &str) -> Result<ServerSettings, String> {
-    let parts = name.strip_prefix("openai:").and_then(|rest| rest.rsplit_once('@'));
-    let (model, url) = parts
-        .ok_or_else(|| format!("there is no judge `{name}`\nhint: give local:MODEL or openai:NAME@URL"))?;
-    let key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
-    Ok(ServerSettings { key, ..ServerSettings::new(model, url) })
+/// How servers are asked, and what that may cost. Nothing of it changes what they reply.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeLimits {
+    /// Questions asked at the same time.
+    concurrency: Option<usize>,
+    /// How often a question is asked again where servers are busy or do not answer.
+    retries: Option<u32>,
+    /// The longest wait for a reply of one token, in seconds.
+    timeout: Option<f64>,
+    /// Requests in any minute.
+    requests_per_minute: Option<u32>,
+    /// Tokens in any minute.
+    tokens_per_minute: Option<u64>,
+    /// The most tokens, in and out, over all runs into the same folder.
+    budget_tokens: Option<u64>,
+    /// The most money, in the currency of the prices.
+    budget_cost: Option<f64>,
+    /// The price of a million input tokens.
+    price_in: Option<f64>,
+    /// The price of a million output tokens.
+    price_out: Option<f64>,
+}
+
+impl JudgeLimits {
+    /// Refuses what no server can be asked with.
+    pub fn check(&self, name: &JudgeName) -> Result<(), String> {
+        if !name.is_server() && *self != Self::default() {
+            return Err(
+                "`judge_limits` is about servers\nhint: leave it out, or give a judge on a server".to_owned()
+            );
+        }
+        // A record is needed for a budget, and there will be one.
+        let record = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let settings = settings(&name.name, self, Some(record.path().join("answers.jsonl")))?;
+        Remote::new(settings).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+/// The settings of a model on a server, which records its replies in a file.
+fn settings(name: &str, limits: &JudgeLimits, answers: Option<PathBuf>) -> Result<RemoteSettings, String> {
+    let mut settings = RemoteSettings::named(name).map_err(|error| match error {
+        RemoteError::Name { name, forms } => {
+            format!("there is no judge `{name}`\nhint: give local:MODEL, {forms}")
+        }
+        error => error.to_string(),
+    })?;
+    settings.answers = answers;
+    settings.concurrency = limits.concurrency.unwrap_or(settings.concurrency);
+    settings.retries = limits.retries.unwrap_or(settings.retries);
+    if let Some(seconds) = limits.timeout {
+        settings.timeout = Duration::try_from_secs_f64(seconds)
+            .map_err(|error| format!("timeout is {seconds}: {error}\nhint: give seconds"))?;
+    }
+    settings.requests_per_minute = limits.requests_per_minute;
+    settings.tokens_per_minute = limits.tokens_per_minute;
+    if limits.budget_tokens.is_some() || limits.budget_cost.is_some() {
+        settings.budget = Some(Budget {
+            max_tokens: limits.budget_tokens,
+            max_cost: limits.budget_cost,
+            price_in: limits.price_in.unwrap_or(0.0),
+            price_out: limits.price_out.unwrap_or(0.0),
+        });
+    } else if limits.price_in.is_some() || limits.price_out.is_some() {
+        return Err("prices are about a budget\nhint: give `budget_cost` too".to_owned());
+    }
+    Ok(settings)
 }
 
 /// A judge that can be asked.
 pub enum Judge {
     /// A model on this machine.
     Local(Box<ChatModel>),
-    /// A model on a server.
-    Server(Server),
+    /// A model on servers, and what was already said about them.
+    Remote(Box<Remote>, Mutex<BTreeSet<String>>),
 }
 
 impl JudgeName {
@@ -84,13 +147,40 @@ impl JudgeName {
 
     /// Opens it.
     pub fn open(&self, precision: Precision) -> Result<Judge> {
+        self.open_with(precision, &JudgeLimits::default(), None)
+    }
+
+    /// Opens it. What a server replies is recorded in a file of the folder `answers`, and never asked for again.
+    pub fn open_with(
+        &self,
+        precision: Precision,
+        limits: &JudgeLimits,
+        answers: Option<&Path>,
+    ) -> Result<Judge> {
         let Some(model) = self.name.strip_prefix("local:") else {
-            let settings = server_settings(&self.name).map_err(anyhow::Error::msg)?;
-            return Ok(Judge::Server(Server::new(settings)?));
+            let answers = match answers {
+                Some(folder) => {
+                    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                    Some(folder.join(self.record_name()))
+                }
+                None => None,
+            };
+            let settings = settings(&self.name, limits, answers).map_err(anyhow::Error::msg)?;
+            return Ok(Judge::Remote(Box::new(Remote::new(settings)?), Mutex::default()));
         };
         let settings = OpenSettings { precision, training: Training::None(Weights::Full) };
         let chat = ChatModel::open(&catalogue::resolve(model)?, None, settings);
         Ok(Judge::Local(Box::new(chat.with_context(|| format!("the judge {}", self.name))?)))
+    }
+}
+
+impl JudgeName {
+    /// The file in which a server's replies are recorded: the model's name, wherever it is served.
+    fn record_name(&self) -> String {
+        let model = self.name.rsplit_once('@').map_or(self.name.as_str(), |(model, _)| model);
+        let plain: String =
+            model.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
+        format!("{plain}-{}.jsonl", &sha256_bytes(model.as_bytes())[..8])
     }
 }
 
@@ -114,10 +204,10 @@ impl Judge {
                 });
                 local(chat, asked.collect(), slots, draws)
             }
-            Self::Server(server) => {
-                let questions: Vec<ServerQuestion> = asked
+            Self::Remote(remote, said) => {
+                let questions: Vec<solon_remote::Question> = asked
                     .iter()
-                    .map(|(id, question)| ServerQuestion {
+                    .map(|(id, question)| solon_remote::Question {
                         id: id.clone(),
                         messages: quoted(question),
                         options: question.options.clone(),
@@ -126,16 +216,28 @@ impl Judge {
                         sample: 0,
                     })
                     .collect();
-                let replies = server.ask(&questions, &stop_asked)?.into_iter().map(|reply| match reply {
-                    Ok(ServerReply::Said { text, .. }) => Reply::Said(text),
-                    Ok(ServerReply::Options(log_probs)) => Reply::Options(log_probs),
-                    Err(reason) => Reply::Failed(reason),
-                });
+                let replies =
+                    remote.ask(&questions, &stop_asked, &|_| {})?.into_iter().map(|reply| match reply {
+                        Ok(solon_remote::Reply::Said { text, .. }) => Reply::Said(text),
+                        Ok(solon_remote::Reply::Options(log_probs)) => Reply::Options(log_probs),
+                        Err(unanswered) => Reply::Failed(unanswered.reason),
+                    });
                 let replies = replies.collect();
+                tell(remote, said);
                 // What a stop left unasked is no reply to keep.
                 safe_point()?;
                 Ok(replies)
             }
+        }
+    }
+}
+
+/// Says what a person should know of servers, once.
+pub fn tell(remote: &Remote, said: &Mutex<BTreeSet<String>>) {
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    for note in remote.usage().notes() {
+        if said.insert(note.clone()) {
+            eprintln!("the judge at {note}");
         }
     }
 }

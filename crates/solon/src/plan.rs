@@ -291,12 +291,20 @@ impl Builder<'_> {
         let of_benchmarks = benchmarks::ALL.iter().flat_map(|known| known.files);
         let own: Vec<&str> = match kind.name {
             "evaluate" => ["data", "judge_labels"].iter().chain(of_benchmarks).copied().collect(),
+            "measure" => vec!["data"],
             _ => Vec::new(),
         };
         for key in own {
-            let Some(given) = table.get(key).and_then(toml::Value::as_str) else { continue };
-            let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
-            table.insert(key.to_owned(), found.display().to_string().into());
+            let files = match table.get_mut(key) {
+                Some(toml::Value::Array(files)) => files.iter_mut().collect(),
+                file => file.into_iter().collect::<Vec<_>>(),
+            };
+            for file in files {
+                let Some(given) = file.as_str() else { continue };
+                let found =
+                    (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
+                *file = found.display().to_string().into();
+            }
         }
         // A local judge is a name of the catalogue, or a path.
         let judges = match table.get_mut("judge") {

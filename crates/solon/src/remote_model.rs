@@ -2,20 +2,26 @@
 //!
 //! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
 //! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
-//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
+//! no option, or several, is none (nor is a first token that may begin two options, as the 1 of 10); a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
 //! Log-probs of whole answers are not asked for: servers do not give them.
 
+use crate::judge::tell;
 use crate::run::stop_asked;
 use solon_draws::Draws;
 use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
-    OptionScores, Server, ServerQuestion, ServerReply, named_option,
+    OptionScores, named_option,
 };
 use solon_records::SamplingSettings;
+use solon_remote::{Question, Remote, Reply, UNLISTED, Unanswered, UnansweredKind};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 /// A model on a server.
 pub struct RemoteModel<'a> {
-    server: &'a Server,
+    remote: &'a Remote,
+    /// What was already said about its servers.
+    said: &'a Mutex<BTreeSet<String>>,
     votes: u32,
 }
 
@@ -26,15 +32,27 @@ const Z2: f64 = 1.959_963_984_540_054 * 1.959_963_984_540_054;
 
 impl<'a> RemoteModel<'a> {
     /// A server that is asked for so many votes where it shows no log-probs.
-    pub fn new(server: &'a Server, votes: u32) -> Self {
-        Self { server, votes: votes.max(1) }
+    pub fn new(remote: &'a Remote, said: &'a Mutex<BTreeSet<String>>, votes: u32) -> Self {
+        Self { remote, said, votes: votes.max(1) }
     }
 
-    fn ask(&self, questions: &[ServerQuestion]) -> Result<Vec<Result<ServerReply, NoAnswer>>, FeedbackError> {
-        let replies = self.server.ask(questions, &stop_asked)?;
-        let missing = |reason| NoAnswer::new(NoAnswerKind::NoReply, reason);
+    fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Reply, NoAnswer>>, FeedbackError> {
+        let replies = self.remote.ask(questions, &stop_asked, &|_| {}).map_err(FeedbackError::model)?;
+        tell(self.remote, self.said);
         Ok(replies.into_iter().map(|reply| reply.map_err(missing)).collect())
     }
+}
+
+/// Why a server gave no reply, in this program's kinds.
+fn missing(unanswered: Unanswered) -> NoAnswer {
+    let kind = match unanswered.kind {
+        UnansweredKind::NoReply | UnansweredKind::NotAsked => NoAnswerKind::NoReply,
+        UnansweredKind::Refused => NoAnswerKind::Refused,
+        UnansweredKind::Malformed | UnansweredKind::TooLarge => NoAnswerKind::Malformed,
+        UnansweredKind::Empty => NoAnswerKind::Empty,
+        UnansweredKind::Declined => NoAnswerKind::Declines,
+    };
+    NoAnswer::new(kind, unanswered.reason)
 }
 
 impl FeedbackModel for RemoteModel<'_> {
@@ -57,9 +75,9 @@ impl FeedbackModel for RemoteModel<'_> {
             let reason = "a server cannot be made to begin its answer with given words".to_owned();
             return Err(FeedbackError::Contract { id: request.id.clone(), reason });
         }
-        let questions: Vec<ServerQuestion> = requests
+        let questions: Vec<Question> = requests
             .iter()
-            .map(|request| ServerQuestion {
+            .map(|request| Question {
                 id: request.id.clone(),
                 messages: request.messages.clone(),
                 options: Vec::new(),
@@ -71,15 +89,13 @@ impl FeedbackModel for RemoteModel<'_> {
         let replies = self.ask(&questions)?;
         progress(requests.len());
         let generated = replies.into_iter().map(|reply| match reply? {
-            ServerReply::Said { text, .. } if text.trim().is_empty() => {
+            Reply::Said { text, .. } if text.trim().is_empty() => {
                 Err(NoAnswer::new(NoAnswerKind::Empty, "the reply has no text"))
             }
-            ServerReply::Said { text, truncated } => {
+            Reply::Said { text, truncated } => {
                 Ok(Generated { text, truncated, token_ids: Vec::new(), logprobs: Vec::new() })
             }
-            ServerReply::Options(_) => {
-                Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"))
-            }
+            Reply::Options(_) => Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text")),
         });
         Ok(generated.collect())
     }
@@ -89,7 +105,7 @@ impl FeedbackModel for RemoteModel<'_> {
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
-        let question = |request: &ChoiceRequest, vote: u32| ServerQuestion {
+        let question = |request: &ChoiceRequest, vote: u32| Question {
             id: format!("{}/{vote}", request.id),
             messages: request.messages.clone(),
             options: if vote == 0 { request.options.clone() } else { Vec::new() },
@@ -97,20 +113,22 @@ impl FeedbackModel for RemoteModel<'_> {
             temperature: if vote == 0 { 0.0 } else { 1.0 },
             sample: u64::from(vote),
         };
-        let first: Vec<ServerQuestion> = requests.iter().map(|request| question(request, 0)).collect();
+        let first: Vec<Question> = requests.iter().map(|request| question(request, 0)).collect();
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
             .ask(&first)?
             .into_iter()
-            .map(|reply| match reply {
-                Ok(ServerReply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
-                Ok(ServerReply::Said { .. }) => None,
+            .zip(requests)
+            .map(|(reply, request)| match reply {
+                Ok(Reply::Options(log_probs)) if is_ambiguous(&request.options, &log_probs) => None,
+                Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
+                Ok(Reply::Said { .. }) => None,
                 Err(missing) => Some(Err(missing)),
             })
             .collect();
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
         let votes =
             open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(&requests[*place], vote)));
-        let votes: Vec<ServerQuestion> = votes.collect();
+        let votes: Vec<Question> = votes.collect();
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
             scores[place] = Some(counted(replies, &requests[place].options));
@@ -121,8 +139,17 @@ impl FeedbackModel for RemoteModel<'_> {
     }
 }
 
+/// Whether a first token may begin two options: the 1 of 10, where the server does not list 10 as a token of its own.
+fn is_ambiguous(options: &[String], log_probs: &[f64]) -> bool {
+    let listed = |place: usize| log_probs.get(place).is_some_and(|log_prob| *log_prob > UNLISTED);
+    (0..options.len()).any(|one| {
+        let longer = |other: usize| other != one && options[other].starts_with(options[one].as_str());
+        listed(one) && (0..options.len()).any(|other| longer(other) && !listed(other))
+    })
+}
+
 /// The votes for each option; the first fault where there is none.
-fn counted(replies: &[Result<ServerReply, NoAnswer>], options: &[String]) -> Result<OptionScores, NoAnswer> {
+fn counted(replies: &[Result<Reply, NoAnswer>], options: &[String]) -> Result<OptionScores, NoAnswer> {
     let mut votes = vec![0_u32; options.len()];
     let mut fault = None;
     for reply in replies {
@@ -142,8 +169,8 @@ fn counted(replies: &[Result<ServerReply, NoAnswer>], options: &[String]) -> Res
 }
 
 /// The place of the option that a reply names.
-fn vote(reply: &ServerReply, options: &[String]) -> Result<usize, NoAnswer> {
-    let ServerReply::Said { text, truncated } = reply else {
+fn vote(reply: &Reply, options: &[String]) -> Result<usize, NoAnswer> {
+    let Reply::Said { text, truncated } = reply else {
         return Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"));
     };
     named_option(text, options).map_err(|kind| {
@@ -161,8 +188,8 @@ fn vote(reply: &ServerReply, options: &[String]) -> Result<usize, NoAnswer> {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Result<ServerReply, NoAnswer> {
-        Ok(ServerReply::Said { text: text.to_owned(), truncated: false })
+    fn said(text: &str) -> Result<Reply, NoAnswer> {
+        Ok(Reply::Said { text: text.to_owned(), truncated: false })
     }
 
     fn letters() -> Vec<String> {
@@ -183,15 +210,27 @@ mod tests {
     }
 
     #[test]
+    fn a_first_token_that_may_begin_two_options_says_nothing() {
+        let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
+        let mut log_probs = vec![-2.0; 10];
+        assert!(!is_ambiguous(&scale, &log_probs));
+        log_probs[9] = UNLISTED;
+        assert!(is_ambiguous(&scale, &log_probs));
+        log_probs[0] = UNLISTED;
+        assert!(!is_ambiguous(&scale, &log_probs));
+        assert!(!is_ambiguous(&letters(), &[-0.1, UNLISTED]));
+    }
+
+    #[test]
     fn no_vote_is_no_answer_of_the_first_faults_kind() {
-        let kind = |replies: &[Result<ServerReply, NoAnswer>]| counted(replies, &letters()).unwrap_err().kind;
+        let kind = |replies: &[Result<Reply, NoAnswer>]| counted(replies, &letters()).unwrap_err().kind;
         assert_eq!(
             kind(&["I'm sorry, but I can't help with that.", "both A and B"].map(said)),
             NoAnswerKind::Declines
         );
         assert_eq!(kind(&["A or B", ""].map(said)), NoAnswerKind::SeveralOptions);
         assert_eq!(kind(&["", "Hm"].map(said)), NoAnswerKind::Empty);
-        let cut = Ok(ServerReply::Said { text: "Let us look at both".to_owned(), truncated: true });
+        let cut = Ok(Reply::Said { text: "Let us look at both".to_owned(), truncated: true });
         assert_eq!(kind(&[cut]), NoAnswerKind::CutOff);
         let gone = Err(NoAnswer::new(NoAnswerKind::NoReply, "HTTP 500"));
         assert_eq!(kind(&[gone, said("Hm")]), NoAnswerKind::NoReply);

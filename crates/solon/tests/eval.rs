@@ -468,7 +468,11 @@ fn answers_are_compared_with_a_baselines_in_both_orders() {
     let place = place();
     std::fs::create_dir_all(place.path("bench/mt_bench/reference_answer")).unwrap();
     let names = ["pair-v2", "pair-math-v1", "pair-v2-multi-turn", "pair-math-v1-multi-turn"];
-    let template = |name: &str| json!({"name": name, "system_prompt": "Judge.", "prompt_template": "{answer_a}{answer_b}"});
+    // Each of the four questions is another one: the same one would be asked once.
+    let template = |name: &str| {
+        let prompt = "{answer_a}{answer_b}{answer_a_2}{answer_b_2}";
+        json!({"name": name, "system_prompt": "Judge.", "prompt_template": prompt})
+    };
     place.write("bench/judge_prompts.jsonl", &names.map(template));
     let turns = ["Name a river.", "Another."];
     place.write(

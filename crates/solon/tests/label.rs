@@ -191,3 +191,102 @@ fn judges_that_cannot_work_are_refused_before_anything_is_asked() {
         .run(&words("openai:m@http://127.0.0.1:9/v1", "--set about=nothing --ask apart"), "")
         .fails(2, &["about"]);
 }
+
+/// The number of the pair that is asked about, and its order.
+fn which(body: &Value) -> (usize, bool) {
+    let text = asked(body);
+    let number = text.split("Request: ask ").nth(1).unwrap().split_whitespace().next().unwrap();
+    (number.parse().unwrap(), text.contains("Answer A: left"))
+}
+
+/// A reply that belongs to one question alone: its log-probs, and what stands of them in a record.
+fn own_reply((number, order): (usize, bool)) -> (f64, String) {
+    let log_prob = -0.1 - 0.0001 * number as f64 - if order { 0.00005 } else { 0.0 };
+    (log_prob, weighed(&[("A", log_prob), ("B", -3.0)]))
+}
+
+/// 20 kills at random moments while 2,000 pairs are labelled by a server that fails now and then: the labels are those of a run that
+/// nothing disturbed, and nothing is asked whose answer was recorded.
+#[test]
+fn kills_lose_no_answer_and_nothing_recorded_is_asked_again() {
+    const PAIRS: usize = 2000;
+    const KILLS: u32 = 20;
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(PAIRS));
+    let steady = Server::new(|_, body| (200, own_reply(which(body)).1));
+    let words = |server: &Server, out: &str| {
+        format!("label --judge openai:m@{} --input pairs.jsonl --out {out} --constitution c.toml", server.url)
+    };
+    place.run(&words(&steady, "steady.jsonl"), "").ok();
+    assert_eq!(steady.count(), 2 * PAIRS);
+
+    let flaky = Server::new(|number, body| {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        match number % 97 {
+            13 => (500, "{}".to_owned()),
+            29 => (0, String::new()),
+            47 => (200, "{\"choi".to_owned()),
+            61 => (429, "{}".to_owned()),
+            _ => (200, own_reply(which(body)).1),
+        }
+    });
+    let words = words(&flaky, "out.jsonl");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut moments = solon_draws::Draws::new(5, "kills");
+    let mut kills = 0;
+    loop {
+        let recorded = recorded(&place);
+        let before = flaky.received.lock().unwrap().len();
+        let mut child = place.start(&words);
+        moments = moments.index(1);
+        let end =
+            std::time::Instant::now() + std::time::Duration::from_secs_f64(0.1 + 0.7 * moments.uniform(0));
+        let status = loop {
+            if kills == KILLS {
+                break Some(child.wait().unwrap());
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if std::time::Instant::now() > end {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(3));
+        };
+        // Requests of the killed process may still arrive; they are of questions that it asked before.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let received = flaky.received.lock().unwrap();
+        let twice: Vec<(usize, bool)> = received[before..]
+            .iter()
+            .map(which)
+            .filter(|asked| recorded.contains(&own_reply(*asked).0.to_string()))
+            .collect();
+        assert!(twice.is_empty(), "asked though recorded: {twice:?}");
+        drop(received);
+        match status {
+            Some(status) => {
+                assert!(status.success());
+                break;
+            }
+            None => kills += 1,
+        }
+    }
+    assert!(kills >= 10, "it was killed only {kills} times");
+    assert_eq!(recorded(&place).len(), 2 * PAIRS, "the record holds every answer, and the test reads it");
+    let rows = |name: &str| place.read(name).replace(&steady.url, "").replace(&flaky.url, "");
+    assert!(rows("out.jsonl") == rows("steady.jsonl"), "the labels differ");
+    assert!(place.read("out.jsonl.labels.jsonl") == place.read("steady.jsonl.labels.jsonl"));
+}
+
+/// The log-probs that the record of answers holds.
+fn recorded(place: &Place) -> std::collections::HashSet<String> {
+    let Ok(folder) = std::fs::read_dir(place.path("out.jsonl.run/answers")) else {
+        return Default::default();
+    };
+    let text: String = folder.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let numbers = text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
+    numbers.filter(|number| number.starts_with("-0.")).map(str::to_owned).collect()
+}

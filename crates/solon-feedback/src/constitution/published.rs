@@ -1,134 +1,156 @@
-//! The published constitution of Bai et al. 2022 (2212.08073), as its repository writes it.
+//! The published constitution of Bai et al. 2022 (2212.08073), as its repository writes it: five files.
 //!
-//! `CritiqueRevisionInstructions.json` is a dict `{"harmful0": {"prompt": ["\n\nCritiqueRequest: …\n\nCritique:"],
+//! `CritiqueRevisionInstructions.json` is an object `{"harmful0": {"prompt": ["\n\nCritiqueRequest: …\n\nCritique:"],
 //! "edit_request": "\n\nRevisionRequest: …\n\nRevision:"}, …}`; `RLMadisonInstructions.json` is a list of strings that
-//! end in "Options:". The markers are removed, because this crate's own formats contain their own.
+//! end in "Options:". Their markers are removed, because every form of asking puts its own. The three files of few-shots
+//! are kept byte for byte: `CritiqueRevisionFewShotPrompts.json` is a list of strings, `RLMadisonFewShotPrompts.json` one of
+//! `{"prompt", "corrects", "incorrects"}`, `RLMadisonPrecogFewShotPrompts.json` one of `{"prompt"}`.
+//!
+//! Contract: entries keep the files' order, and an id depends on the place in the file alone.
 
-use std::fmt;
 use std::path::Path;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
-
-use super::{ComparisonPrinciple, Constitution, RevisionPrinciple, read};
+use super::fields::Fields;
+use super::imports::{named_after, parse};
+use super::value::Value;
+use super::{ComparisonPrinciple, Constitution, FewShot, RevisionPrinciple, Shot, read};
 use crate::FeedbackError;
 
-const REVISION_FILE: &str = "CritiqueRevisionInstructions.json";
-const COMPARISON_FILE: &str = "RLMadisonInstructions.json";
+/// The five files, in the order in which a folder's are read.
+const FILES: [&str; 5] = [
+    "CritiqueRevisionInstructions.json",
+    "RLMadisonInstructions.json",
+    "CritiqueRevisionFewShotPrompts.json",
+    "RLMadisonFewShotPrompts.json",
+    "RLMadisonPrecogFewShotPrompts.json",
+];
+const DESCRIPTION: &str = "Principles in the format of Bai et al. 2022 (2212.08073).";
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Instruction {
-    prompt: Vec<String>,
-    edit_request: String,
-}
-
-/// A JSON object in its own order, with unique keys (serde_json would silently keep the last of two).
-struct Instructions(Vec<(String, Instruction)>);
-
-impl<'de> Deserialize<'de> for Instructions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Instructions;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str(
-                    "an object with entries of the form {\"prompt\": [...], \"edit_request\": \"...\"}",
-                )
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Instructions, A::Error> {
-                let mut entries: Vec<(String, Instruction)> = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, serde_json::Value>()? {
-                    if entries.iter().any(|(earlier, _)| *earlier == key) {
-                        return Err(A::Error::custom(format_args!("the entry {key:?} occurs twice")));
-                    }
-                    let instruction = serde_json::from_value(value)
-                        .map_err(|error| A::Error::custom(format_args!("entry {key:?}: {error}")))?;
-                    entries.push((key, instruction));
-                }
-                Ok(Instructions(entries))
-            }
+/// Revision principles: an object of them.
+pub(super) fn instructions(table: Vec<(String, Value)>, path: &Path) -> Result<Constitution, FeedbackError> {
+    let mut constitution = named_after(path, DESCRIPTION);
+    for (key, value) in table {
+        let entry = format!("entry {key:?}");
+        let mut instruction = Fields::of(path, entry, value, &["prompt", "edit_request"])?;
+        let (prompts, edit_request) = (instruction.texts("prompt")?, instruction.text("edit_request")?);
+        if prompts.is_empty() {
+            return Err(instruction.wrong("prompt", "the list is empty; write one critique request"));
         }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-/// One published file: an object holds revision principles, a list holds comparison principles.
-pub(super) fn parse(text: &str, path: &Path) -> Result<Constitution, FeedbackError> {
-    let wrong = |error: serde_json::Error| FeedbackError::Malformed {
-        path: path.into(),
-        reason: format!("not a published constitution: {error}"),
-    };
-    let mut constitution = Constitution {
-        name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
-        version: 1,
-        description: "Principles in the format of Bai et al. 2022 (2212.08073).".into(),
-        revision: Vec::new(),
-        comparison: Vec::new(),
-        example: Vec::new(),
-    };
-    if text.trim_start().starts_with('[') {
-        let questions: Vec<String> = serde_json::from_str(text).map_err(wrong)?;
-        for (number, question) in questions.iter().enumerate() {
-            constitution.comparison.push(ComparisonPrinciple {
-                id: format!("comparison{number}"),
-                question: between(question, "", "Options:"),
+        let several = prompts.len() > 1;
+        for (number, prompt) in prompts.iter().enumerate() {
+            constitution.revision.push(RevisionPrinciple {
+                id: if several { format!("{key}.{number}") } else { key.clone() },
+                critique: between(prompt, "CritiqueRequest:", "Critique:"),
+                revision: between(&edit_request, "RevisionRequest:", "Revision:"),
                 applies: Vec::new(),
-                request: None,
+                weight: 1.0,
             });
         }
-    } else {
-        let instructions: Instructions = serde_json::from_str(text).map_err(wrong)?;
-        for (key, instruction) in instructions.0 {
-            if instruction.prompt.is_empty() {
-                return Err(FeedbackError::Entry {
-                    path: path.into(),
-                    entry: format!("{key:?}"),
-                    field: "prompt".into(),
-                    reason: "the list is empty; write one critique request".into(),
-                });
-            }
-            let several = instruction.prompt.len() > 1;
-            for (number, prompt) in instruction.prompt.iter().enumerate() {
-                constitution.revision.push(RevisionPrinciple {
-                    id: if several { format!("{key}.{number}") } else { key.clone() },
-                    critique: between(prompt, "CritiqueRequest:", "Critique:"),
-                    revision: between(&instruction.edit_request, "RevisionRequest:", "Revision:"),
-                    applies: Vec::new(),
-                });
-            }
-        }
     }
-    constitution.validate(path)?;
     Ok(constitution)
 }
 
-/// The published folder: reads one or both of its two instruction files.
-pub(super) fn open_folder(folder: &Path) -> Result<Constitution, FeedbackError> {
-    let mut found: Option<Constitution> = None;
-    for name in [REVISION_FILE, COMPARISON_FILE] {
-        let path = folder.join(name);
-        if !path.is_file() {
-            continue;
-        }
-        let part = parse(&read(&path)?, &path)?;
-        match &mut found {
-            None => found = Some(part),
-            Some(whole) => whole.comparison.extend(part.comparison),
+/// A list of strings: comparison principles, or few-shots of critique and revision, which contain both requests.
+pub(super) fn texts(items: Vec<Value>, path: &Path) -> Result<Constitution, FeedbackError> {
+    let mut constitution = named_after(path, DESCRIPTION);
+    let mut texts = Vec::with_capacity(items.len());
+    for (number, item) in items.into_iter().enumerate() {
+        match item {
+            Value::Text(text) => texts.push(text),
+            other => {
+                return Err(malformed(
+                    path,
+                    format!(
+                        "entry {} of the list is of type {}; the entries before it are strings",
+                        number + 1,
+                        other.kind()
+                    ),
+                ));
+            }
         }
     }
-    let mut constitution = found.ok_or_else(|| FeedbackError::Malformed {
-        path: folder.into(),
-        reason: format!(
-            "the folder holds neither {REVISION_FILE} nor {COMPARISON_FILE}; give the path of a file"
-        ),
-    })?;
-    constitution.name =
-        folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or(constitution.name);
-    constitution.validate(folder)?;
+    let is_few_shot = |text: &String| text.contains("CritiqueRequest:") && text.contains("Revision:");
+    if texts.iter().any(is_few_shot) {
+        if let Some(place) = texts.iter().position(|text| !is_few_shot(text)) {
+            return Err(malformed(
+                path,
+                format!(
+                    "entry {} of the list is no worked critique and revision, as others are; give few-shots and \
+                     comparison principles in a file each",
+                    place + 1
+                ),
+            ));
+        }
+        for (number, text) in texts.into_iter().enumerate() {
+            let (id, shot) = (format!("critique-shot{number}"), Shot::Critique { text });
+            constitution.few_shot.push(FewShot { id, shot });
+        }
+    } else {
+        for (number, text) in texts.iter().enumerate() {
+            constitution.comparison.push(ComparisonPrinciple {
+                id: format!("comparison{number}"),
+                question: between(text, "", "Options:"),
+                applies: Vec::new(),
+                request: None,
+                weight: 1.0,
+            });
+        }
+    }
     Ok(constitution)
+}
+
+/// A list of objects: few-shots of comparisons, with answers of either kind or with a chain of thought.
+pub(super) fn comparison_few_shots(items: Vec<Value>, path: &Path) -> Result<Constitution, FeedbackError> {
+    let mut constitution = named_after(path, DESCRIPTION);
+    for (number, item) in items.into_iter().enumerate() {
+        let entry = format!("entry {} of the list", number + 1);
+        let mut entry = Fields::of(path, entry, item, &["prompt", "corrects", "incorrects"])?;
+        let few_shot = if entry.has("corrects") || entry.has("incorrects") {
+            FewShot {
+                id: format!("comparison-shot{number}"),
+                shot: Shot::Comparison {
+                    prompt: entry.text("prompt")?,
+                    chosen: entry.texts("corrects")?,
+                    rejected: entry.texts("incorrects")?,
+                },
+            }
+        } else {
+            FewShot {
+                id: format!("comparison-cot-shot{number}"),
+                shot: Shot::ComparisonCot { text: entry.text("prompt")? },
+            }
+        };
+        constitution.few_shot.push(few_shot);
+    }
+    Ok(constitution)
+}
+
+/// A folder with any of the five files, read as one constitution.
+pub(super) fn open_folder(folder: &Path) -> Result<Constitution, FeedbackError> {
+    let mut whole = named_after(folder, DESCRIPTION);
+    if let Some(name) = folder.file_name() {
+        whole.name = name.to_string_lossy().into_owned();
+    }
+    let mut found = false;
+    for path in FILES.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file()) {
+        let part = parse(&read(&path)?, &path)?;
+        whole.revision.extend(part.revision);
+        whole.comparison.extend(part.comparison);
+        whole.few_shot.extend(part.few_shot);
+        found = true;
+    }
+    if !found {
+        return Err(malformed(
+            folder,
+            format!("the folder holds none of {}; give the path of a file", FILES.join(", ")),
+        ));
+    }
+    whole.validate(folder)?;
+    Ok(whole)
+}
+
+fn malformed(path: &Path, reason: String) -> FeedbackError {
+    FeedbackError::Malformed { path: path.into(), reason }
 }
 
 /// `text` without its opening and closing markers.
@@ -164,18 +186,108 @@ mod tests {
     }
 
     #[test]
+    fn few_shots_keep_their_bytes() {
+        let path = Path::new("a.json");
+        let critique = " \n\nHuman: q\n\nCritiqueRequest: why\n\nCritique: c\n\nRevision: r\n\nHuman:\n";
+        let text = serde_json::to_string(&[critique]).unwrap();
+        let read = parse(&text, path).unwrap().few_shot;
+        let id = "critique-shot0".to_owned();
+        assert_eq!(read, [FewShot { id, shot: Shot::Critique { text: critique.into() } }]);
+
+        let text =
+            r#"[{"prompt": "\n\nHuman: q\n\nAssistant:", "corrects": [" a"], "incorrects": ["b ", "c"]}]"#;
+        let [FewShot { id, shot: Shot::Comparison { prompt, chosen, rejected } }] =
+            &parse(text, path).unwrap().few_shot[..]
+        else {
+            panic!("not a comparison")
+        };
+        assert_eq!((id.as_str(), prompt.as_str()), ("comparison-shot0", "\n\nHuman: q\n\nAssistant:"));
+        assert_eq!((chosen.join("|"), rejected.join("|")), (" a".into(), "b |c".into()));
+
+        let read = parse(r#"[{"prompt": "\n{}\nSo: (B) "}]"#, path).unwrap().few_shot;
+        let id = "comparison-cot-shot0".to_owned();
+        assert_eq!(read, [FewShot { id, shot: Shot::ComparisonCot { text: "\n{}\nSo: (B) ".into() } }]);
+    }
+
+    #[test]
     fn mistakes_name_the_entry() {
         let good = r#""a": {"prompt": ["x"], "edit_request": "y"}"#;
         for (text, said) in [
             (format!("{{{good}, {good}}}"), "\"a\" occurs twice"),
+            (r#"{"b": {"prompt": ["x"], "prompt": ["z"], "edit_request": "y"}}"#.into(), "occurs twice"),
             (r#"{"b": {"prompt": ["x"]}}"#.into(), "edit_request"),
             (r#"{"b": {"prompt": ["x"], "edit_request": "y", "extra": 1}}"#.into(), "extra"),
             (r#"{"b": {"prompt": [], "edit_request": "y"}}"#.into(), "\"b\""),
             (r#"{"b": {"prompt": [" "], "edit_request": "y"}}"#.into(), "`critique`"),
+            (r#"{"b": {"prompt": "x", "edit_request": "y"}}"#.into(), "\"b\", field `prompt`"),
+            (r#"{"b": {"prompt": ["x", 2], "edit_request": "y"}}"#.into(), "number 2"),
+            (r#"{"b": "x"}"#.into(), "\"b\" is of type string"),
             ("[]".into(), "no principle"),
+            ("{}".into(), "no principle"),
+            ("3".into(), "single integer"),
+            (r#"["x", 3]"#.into(), "entry 2"),
+            (r#"["x", "CritiqueRequest: c Revision: r"]"#.into(), "entry 1"),
+            (r#"[{"prompt": "no place"}]"#.into(), "`{}` 0 times"),
+            (r#"[{"prompt": "{} {}"}]"#.into(), "`{}` 2 times"),
+            (r#"[{"prompt": "p", "corrects": ["a"]}]"#.into(), "entry 1 of the list, field `incorrects`"),
+            (r#"[{"prompt": "p", "corrects": [], "incorrects": ["b"]}]"#.into(), "`chosen`"),
+            (r#"[{"prompt": "p", "corrects": ["a"], "incorrects": ["b"], "more": 1}]"#.into(), "more"),
+            (r#"[{"prompt": "p {}"}, "x"]"#.into(), "entry 2"),
+            (r#"["a\u001b[2J"]"#.into(), "\\u{1b}"),
         ] {
             let error = parse(&text, Path::new("c.json")).unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("c.json"), "{error}");
+            assert!(error.contains(said) && error.contains("c.json"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_published_folder_is_read_whole_and_byte_for_byte() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/cai-paper/prompts");
+        if !folder.is_dir() {
+            eprintln!("skipped: {} is not there", folder.display());
+            return;
+        }
+        let constitution = Constitution::open(&folder).unwrap();
+        assert_eq!((constitution.revision.len(), constitution.comparison.len()), (16, 16));
+        assert_eq!(constitution.name, "prompts");
+        for number in 0..16 {
+            assert_eq!(constitution.revision[number].id, format!("harmful{number}"));
+            assert_eq!(constitution.comparison[number].id, format!("comparison{number}"));
+        }
+        for text in constitution.comparison.iter().map(|p| &p.question) {
+            assert!(!text.contains("Options:") && text.trim() == text, "{text:?}");
+        }
+        let json = |name: &str| -> serde_json::Value {
+            serde_json::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap()
+        };
+        let [critiques, comparisons, chains] = [FILES[2], FILES[3], FILES[4]].map(json);
+        let counts = [&critiques, &comparisons, &chains].map(|list| list.as_array().unwrap().len());
+        assert_eq!(counts, [5, 5, 6]);
+        assert_eq!(constitution.few_shot.len(), 16);
+        for (place, FewShot { id, shot }) in constitution.few_shot.iter().enumerate() {
+            match shot {
+                Shot::Critique { text } => {
+                    assert_eq!(
+                        (id, text.as_str()),
+                        (&format!("critique-shot{place}"), critiques[place].as_str().unwrap())
+                    );
+                }
+                Shot::Comparison { prompt, chosen, rejected } => {
+                    let (number, published) = (place - 5, &comparisons[place - 5]);
+                    assert_eq!(*id, format!("comparison-shot{number}"));
+                    assert_eq!(prompt, published["prompt"].as_str().unwrap());
+                    assert_eq!(serde_json::json!(chosen), published["corrects"]);
+                    assert_eq!(serde_json::json!(rejected), published["incorrects"]);
+                }
+                Shot::ComparisonCot { text } => {
+                    let number = place - 10;
+                    assert_eq!(*id, format!("comparison-cot-shot{number}"));
+                    assert_eq!(text, chains[number]["prompt"].as_str().unwrap());
+                }
+                Shot::CritiqueChat { .. } => panic!("{id}"),
+            }
+        }
+        let alone = Constitution::open(&folder.join(FILES[4])).unwrap();
+        assert_eq!(alone.few_shot, constitution.few_shot[10..]);
     }
 }

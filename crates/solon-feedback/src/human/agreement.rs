@@ -177,7 +177,7 @@ impl fmt::Display for Agreement {
 
 /// A rate without the padding that tables need.
 fn spaced(rate: &Rate) -> String {
-    rate.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    rate.to_string().split_whitespace().collect::<Vec<_>>().join(" ").replace("[ ", "[")
 }
 
 fn number(value: Option<f64>) -> String {

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::training::{better_answers, known_pair};
 use super::ways::YES_NO;
 use super::{Evidence, LabellerTraining, Material, Question, Shown, Way, normalised, prompt_text};
-use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
+use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample, draw};
 use crate::critique::{TrainingConversation, spread_kinds};
 use crate::error::FeedbackError;
 use crate::label::split_examples;
@@ -49,7 +49,7 @@ pub struct RequestCounts {
 
 /// Asks about the request alone; Yes and No are the assistant's possible answers.
 pub fn request_request(question: &str, prompt: &str) -> Vec<Message> {
-    let (prompt, question) = (for_model(prompt), question.trim());
+    let (prompt, question) = (for_model(prompt), for_model(question));
     vec![Message::user(format!("Read this.\n\nRequest: {prompt}\n\n{question} Reply with Yes or No."))]
 }
 
@@ -74,6 +74,11 @@ fn request_questions(
         (false, true) => Ok(all),
         (false, false) => Ok(general),
     }
+}
+
+/// How often each is drawn.
+fn weights(questions: &[(&ComparisonPrinciple, &str)]) -> Vec<f64> {
+    questions.iter().map(|(principle, _)| principle.weight).collect()
 }
 
 /// The principles by whose questions a request is judged.
@@ -273,8 +278,9 @@ fn request_training(
             if *said == "Yes" {
                 fitting.retain(|(principle, _)| known.about.fits(&principle.applies));
             }
-            let drawn = material.draws.item("request").item(known.id).below(0, fitting.len());
-            let (principle, question) = fitting[(drawn + copy) % fitting.len()];
+            let draws = material.draws.item("request").item(known.id);
+            let Some(drawn) = draw(draws, 0, copy, &weights(&fitting)) else { continue };
+            let (principle, question) = fitting[drawn];
             let mut messages = request_request(question, &known.text);
             messages.push(Message::assistant(*said));
             let suffix = if copy == 0 { String::new() } else { format!("-{}", copy + 1) };

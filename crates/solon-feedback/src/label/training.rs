@@ -12,7 +12,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Ask, KnownPair, RequestCounts, apart, prompt_text};
-use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample};
+use crate::constitution::{About, ComparisonPrinciple, Constitution, InTurn, WorkedExample};
 use crate::critique::{TrainingConversation, by_kind, spread_kinds};
 use crate::error::FeedbackError;
 use solon_draws::Draws;
@@ -93,8 +93,8 @@ pub fn known_examples(
 
 /// Training conversations for a labeller that is asked in the way `ask`, and the held-out pairs.
 ///
-/// One that is asked which answer is better learns this: a worked example is judged by the question closest to its principle. Contrasts take the questions in turn, as pairs
-/// to be labelled take questions at random. Their better answer is better by the constitution as a whole, and the
+/// One that is asked which answer is better learns this: a worked example is judged by the question closest to its principle. Contrasts take the questions in turn, each as often as its weight says, as
+/// pairs to be labelled take questions at random. Their better answer is better by the constitution as a whole, and the
 /// labeller must learn that even from a question that does not fit the prompt. What one that is asked apart learns is said
 /// in `apart.rs`.
 pub fn labeller_training(
@@ -139,11 +139,14 @@ pub fn labeller_training(
         learn(&example.id, fitting.closest(example), &example.request, better, &example.flawed);
     }
     let mut held_out = known_examples(constitution, ask, material.declines);
+    let weights: Vec<f64> = constitution.comparison.iter().map(|principle| principle.weight).collect();
+    let mut in_turn = [InTurn::new(&weights), InTurn::new(&weights)];
     let mut places = [0, 0];
     for KnownContrast { preference, held_out: kept, .. } in contrasts {
         let Preference { id, prompt, chosen, rejected, .. } = preference;
         let place = &mut places[usize::from(*kept)];
-        let question = &constitution.comparison[*place % constitution.comparison.len()];
+        let Some(question) = in_turn[usize::from(*kept)].next() else { break };
+        let question = &constitution.comparison[question];
         match kept {
             true => {
                 held_out.push(known_pair(*place, id, Some(question), prompt.clone(), [chosen, rejected]));
@@ -310,6 +313,20 @@ mod tests {
         let made = labeller_training(&constitution, &material(&contrasts), Ask::Choice).unwrap();
         let learnt = &made.training[alone.training.len()..];
         assert_eq!(learnt.len(), 2 * 6);
+        let questions = |training: &[TrainingConversation]| -> Vec<String> {
+            training.iter().step_by(2).filter_map(|c| c.principle_id.clone()).collect()
+        };
+        let in_turn: Vec<String> = constitution.comparison[..6].iter().map(|p| p.id.clone()).collect();
+        assert_eq!(questions(learnt), in_turn);
+        let mut weighted = constitution.clone();
+        weighted.comparison[4].weight = 2.0 * (weighted.comparison.len() - 1) as f64;
+        let by_weight = labeller_training(&weighted, &material(&contrasts), Ask::Choice).unwrap();
+        let by_weight = questions(&by_weight.training[alone.training.len()..]);
+        assert_eq!(
+            by_weight.iter().filter(|id| **id == in_turn[4]).count(),
+            4,
+            "two in three: {by_weight:?}"
+        );
         let asked = |c: &TrainingConversation| c.messages[0].content.clone();
         assert!(asked(&learnt[0]).contains("Answer A: good 0") && learnt[0].messages[1].content == "A");
         assert!(asked(&learnt[1]).contains("Answer B: good 0") && learnt[1].messages[1].content == "B");

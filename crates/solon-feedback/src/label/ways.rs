@@ -6,7 +6,7 @@
 //! value of a number from 1 to 10 (Lee et al. 2023, §2.3.2, where it is the reward). A contrast asks nothing: it is how much
 //! likelier an answer is where its writer is told to please the principle than where its writer is told not to.
 //!
-//! Contract: every text that is not the principle's goes through [`for_model`], so it cannot end a turn.
+//! Contract: every text goes through [`for_model`], so it cannot end a turn.
 
 use super::{Evidence, Question, Shown, Way, normalised};
 use crate::constitution::ComparisonPrinciple;
@@ -52,7 +52,7 @@ pub fn comparison_request(
     second: &str,
 ) -> Vec<Message> {
     let (prompt, first, second) = (for_model(prompt), for_model(first), for_model(second));
-    let question = principle.question.trim();
+    let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n\
          {question} {REPLY}"
@@ -66,7 +66,7 @@ const REPLY: &str = "Reply with A or B.";
 /// possible answers.
 pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
     let (prompt, answer) = (for_model(prompt), for_model(answer));
-    let question = principle.question.trim();
+    let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nThere is another answer. {question} \
          Is it this one? Reply with Yes or No."
@@ -76,7 +76,7 @@ pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &st
 /// Asks for a number from 1 to 10; these are the assistant's possible answers.
 pub fn scoring_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
     let (prompt, answer) = (for_model(prompt), for_model(answer));
-    let question = principle.question.trim();
+    let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nAnswers are compared by this question: \
          {question} How well does this answer do, from 1 (badly) to 10 (perfectly)? Reply with a number from 1 to 10."
@@ -85,7 +85,7 @@ pub fn scoring_request(principle: &ComparisonPrinciple, prompt: &str, answer: &s
 
 /// A request to an assistant that wants to be chosen by the principle's question, or not to be.
 fn contrast_request(principle: &ComparisonPrinciple, prompt: &str, chosen: bool) -> Vec<Message> {
-    let (prompt, question) = (for_model(prompt), principle.question.trim());
+    let (prompt, question) = (for_model(prompt), for_model(&principle.question));
     let aim = if chosen { "the one that is chosen" } else { "the one that is not chosen" };
     vec![Message::user(format!(
         "{prompt}\n\n(Your answer will be compared with another by this question: {question} Let yours be {aim}.)"

@@ -118,6 +118,39 @@ fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
 }
 
 #[test]
+fn weights_decide_how_often_a_principle_is_drawn() {
+    let mut constitution = default_constitution();
+    let about = About::new(Some("harmful"), Some("fraud"));
+    let drawn = |constitution: &Constitution| -> Vec<String> {
+        let draws = settings(5).draws;
+        let draw = |i| revision_principle_for(constitution, draws, &format!("i{i}"), 2, about);
+        (0..400).map(|i| draw(i).unwrap().unwrap().id.clone()).collect()
+    };
+    // What was drawn before there were weights: a plain draw among those about the prompt.
+    let fitting: Vec<_> = constitution.revision.iter().filter(|p| about.fits(&p.applies)).collect();
+    let count = fitting.len();
+    let plain: Vec<String> = (0..400)
+        .map(|i| {
+            let draws = settings(5).draws.item("principle").item(&format!("i{i}")).index(2);
+            fitting[draws.below(0, count)].id.clone()
+        })
+        .collect();
+    assert!(count > 1 && drawn(&constitution) == plain);
+    constitution.revision.iter_mut().for_each(|principle| principle.weight = 0.1);
+    assert_eq!(drawn(&constitution), plain);
+    // Three in four of the draws among those about the prompt; what is not about it has no part in that.
+    for principle in &mut constitution.revision {
+        principle.weight = match (principle.id == plain[0], about.fits(&principle.applies)) {
+            (true, _) => 3.0 * (count - 1) as f64,
+            (false, true) => 1.0,
+            (false, false) => 1e9,
+        };
+    }
+    let times = drawn(&constitution).iter().filter(|id| **id == plain[0]).count();
+    assert!((260..=340).contains(&times), "{times} of 400");
+}
+
+#[test]
 fn a_later_round_works_on_the_revision() {
     let model = Scripted::answering(|request| {
         let shown = request.messages[0].content.split("Answer: ").nth(1).unwrap_or_default();

@@ -50,8 +50,9 @@ pub struct EvalArgs {
     /// `generative` lets the model write the letter [default: letters]
     #[arg(long)]
     pub format: Option<String>,
-    /// harmbench, strong-reject, mt-bench, toml: who judges: local:MODEL or openai:NAME@URL (a key is read from OPENAI_API_KEY).
-    /// Given twice, two judge beside each other, with their agreement
+    /// harmbench, strong-reject, mt-bench, toml: who judges: local:MODEL, openai:NAME@URL (several servers of one model:
+    /// URL1,URL2; a key is read from OPENAI_API_KEY) or anthropic:NAME (the key from ANTHROPIC_API_KEY). Given twice, two judge
+    /// beside each other, with their agreement
     #[arg(long, value_name = "JUDGE")]
     pub judge: Vec<String>,
     /// With a judge: a folder with `jailbreakbench`, `xstest` or both: the judge is first measured on these labelled

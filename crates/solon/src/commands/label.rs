@@ -48,8 +48,7 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .key("labeller", args.judge.is_none().then_some("base"))
-        .key("judge", args.judge.clone())
+        .judge(args.judge.as_ref(), &args.limits)
         .key("ask", Some(args.ask.name()))
         // Whoever labels a file wants to see the labels; the judge report is printed with them.
         .key("gate", Some(false))

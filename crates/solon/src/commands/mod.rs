@@ -3,12 +3,14 @@
 mod bench;
 mod chat;
 mod compare;
+mod constitution;
 mod critique;
 mod doctor;
 mod eval;
 mod explain;
 mod export;
 mod generate;
+mod judge;
 mod label;
 mod one_stage;
 mod report;
@@ -54,8 +56,10 @@ pub fn run(arguments: Cli) -> Result<()> {
             Ok(())
         }
         Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
+        Command::Constitution(command) => constitution::run(&command),
         Command::Critique(args) => critique::run(&args),
         Command::Label(args) => label::run(&args),
+        Command::Judge(command) => judge::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),

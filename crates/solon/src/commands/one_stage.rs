@@ -1,9 +1,10 @@
 //! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
 
-use crate::cli::{ModelArgs, UsageError, WeightsFlag};
+use crate::cli::{JudgeLimitArgs, ModelArgs, UsageError, WeightsFlag};
 use crate::plan::Plan;
 use crate::recipe::{Lora, Recipe, set, toml_value};
 use crate::run::{Done, Run, run_plan};
+use crate::stages::BASE;
 use anyhow::{Context, Result};
 use solon_records::SamplingSettings;
 use std::num::NonZeroUsize;
@@ -55,6 +56,15 @@ impl OneStage {
             self.table.insert(key.to_owned(), value.into());
         }
         self
+    }
+
+    /// Sets the judge that is asked in place of the model, where there is one, and how it is asked.
+    pub fn judge(self, judge: Option<&String>, limits: &JudgeLimitArgs) -> Self {
+        let table = limits.table();
+        let limits = (!table.is_empty()).then_some(table);
+        self.key("labeller", judge.is_none().then_some(BASE))
+            .key("judge", judge.cloned())
+            .key("judge_limits", limits)
     }
 
     /// Sets an input to a file, whose path is taken from the working folder.

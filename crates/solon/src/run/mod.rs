@@ -112,7 +112,17 @@ fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
 fn constitution_hash(plan: &Plan) -> Result<String> {
     match &plan.recipe.constitution {
         None => Ok(String::new()),
-        Some(file) => Ok(sha256_parts([sha256_file(file)?, sha256_json(&plan.recipe.worked_examples)?])),
+        Some(path) => {
+            Ok(sha256_parts([constitution_sha256(path)?, sha256_json(&plan.recipe.worked_examples)?]))
+        }
+    }
+}
+
+/// SHA-256 of a constitution's file; of the content where it is a folder of several files.
+fn constitution_sha256(path: &Path) -> Result<String> {
+    match path.is_dir() {
+        true => Ok(Constitution::open(path)?.sha256()?),
+        false => Ok(sha256_file(path)?),
     }
 }
 

@@ -1,13 +1,12 @@
 //! What a stage reads: items that earlier stages left, typed, and the models they trained.
 
-use super::{Model, Run};
+use super::{Model, Run, constitution_sha256};
 use crate::items::{Answer, Labelled};
 use crate::plan::Planned;
 use crate::recipe::Recipe;
 use crate::report;
 use crate::stages::{BASE, Column, Data, Stage};
 use anyhow::{Context, Result, bail};
-use solon_data::files::sha256_file;
 use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem};
 use solon_data::metrics::MetricsLine;
 use solon_eval::judge::both::JudgeAgreement;
@@ -54,9 +53,10 @@ impl<'a> Reader<'a> {
         self.run.constitution.as_ref().context("this stage needs a constitution")
     }
 
-    /// SHA-256 of the constitution's file; empty where there is none.
+    /// SHA-256 of the constitution's file, or of its content where it is a folder; empty where there is none.
     pub fn constitution_sha256(&self) -> Result<String> {
-        Ok(self.recipe().constitution.as_deref().map(sha256_file).transpose()?.unwrap_or_default())
+        let path = self.recipe().constitution.as_deref();
+        Ok(path.map(constitution_sha256).transpose()?.unwrap_or_default())
     }
 
     /// The names an input was connected to.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_feedback::{WorkedExample, split_examples};
+use solon_feedback::{WorkedExample, split_examples, without_control};
 use solon_records::{Demonstration, Message, transcript};
 
 pub const KIND: Kind = Kind {
@@ -56,7 +56,9 @@ impl Stage for Examples {
         };
         let mut items = Vec::new();
         for (place, example) in (0..).zip(constitution.example.iter().filter(kept)) {
-            let messages = vec![Message::user(&example.request), Message::assistant(&example.revision)];
+            // A template's control token in a text must not end a turn.
+            let [request, revision] = [&example.request, &example.revision].map(|text| without_control(text));
+            let messages = vec![Message::user(request), Message::assistant(revision)];
             let text = transcript(&messages);
             let demonstration =
                 Demonstration { id: example.id.clone(), messages, prompt_len: 1, cut_off: false };

@@ -130,7 +130,7 @@ impl Judging {
             }
             [] if benchmark.needs_judge() => {
                 let what = format!(
-                    "{name} needs a judge\nhint: give `judge` (--judge of `solon eval`): local:MODEL or openai:NAME@URL"
+                    "{name} needs a judge\nhint: give `judge` (--judge of `solon eval`): local:MODEL, openai:NAME@URL or anthropic:NAME"
                 );
                 Err(UsageError(what).into())
             }

@@ -7,7 +7,7 @@ use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::Adviser;
 use crate::cli::UsageError;
 use crate::items::{Known, Labelled, preference_text};
-use crate::judge::JudgeName;
+use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::{self, Report};
 use crate::run::{Reader, StageRun, safe_point};
 use anyhow::{Context, Result};
@@ -35,6 +35,9 @@ struct LabelStage {
     /// Another model that labels in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     judge: Option<JudgeName>,
+    /// How it is asked where it is on a server, and what that may cost.
+    #[serde(default, skip_serializing)]
+    judge_limits: JudgeLimits,
     /// What is labelled.
     #[serde(default, skip_serializing)]
     pairs: OneOrMany,
@@ -73,6 +76,13 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
     if stage.judge.is_some() && stage.labeller != OneOrMany::None {
         return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
+    }
+    match &stage.judge {
+        Some(judge) => stage.judge_limits.check(judge)?,
+        None if stage.judge_limits != JudgeLimits::default() => {
+            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
+        }
+        None => {}
     }
     let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
     if let Some(ask) = stage.ask.filter(|ask| ask.scores_answers() && on_server) {
@@ -201,7 +211,7 @@ impl Stage for LabelStage {
         let ask = ask_of(&run.read());
         let (known, pairs) = asked(&run.read(), &constitution, ask)?;
         let settings = self.labelling(ask, run);
-        let adviser = Adviser::open(run, "labeller", self.judge.as_ref())?;
+        let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let model = adviser.model(run.slots(), self.votes.get());
         let source = match &self.judge {
             Some(judge) => judge.name().to_owned(),
@@ -233,6 +243,10 @@ impl Stage for LabelStage {
         let unlabelled = unlabelled(&run.read())?;
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
+        }
+        if let Some(usage) = adviser.usage() {
+            eprintln!("{name}: {usage}");
+            told["usage"] = json!(usage.to_string());
         }
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));

@@ -24,6 +24,7 @@ mod judging;
 mod label;
 mod labeller;
 mod lessons;
+mod measure;
 mod pairs;
 mod ppo;
 mod preferences;
@@ -84,6 +85,7 @@ pub const KINDS: &[Kind] = &[
     labeller::KIND,
     sample::KIND,
     by_kind::KIND,
+    measure::KIND,
     label::KIND,
     reward::KIND,
     dpo::KIND,
@@ -232,6 +234,8 @@ pub enum Data {
     RewardModel,
     /// Answers to a benchmark, judged.
     Evaluation,
+    /// How far a labeller agrees with people.
+    Measured,
     /// Principles in the ledger.
     Principles,
     /// A model folder.
@@ -252,6 +256,7 @@ impl Data {
             Data::Labeller => "labeller",
             Data::RewardModel => "reward model",
             Data::Evaluation => "evaluation",
+            Data::Measured => "judge report",
             Data::Principles => "principles",
             Data::Saved => "model folder",
         }

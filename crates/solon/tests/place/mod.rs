@@ -13,7 +13,7 @@ use solon_model::weights::{SaveType, Tensor, TokenIds, expected_tensors, save_hu
 use solon_text::ChatTokenizer;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a run of the binary left.
 pub struct Ran {
@@ -88,16 +88,22 @@ impl Place {
         self.run_with(&words.split_whitespace().collect::<Vec<_>>(), typed)
     }
 
-    pub fn run_with(&self, arguments: &[&str], typed: &str) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_solon"))
+    /// Starts `solon` with these words.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_solon"))
             .args(arguments)
             .current_dir(self.0.path())
             .env("SOLON_CACHE", self.path("cache"))
+            .env_remove("OPENAI_API_KEY")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    pub fn run_with(&self, arguments: &[&str], typed: &str) -> Ran {
+        let mut child = self.start(arguments);
         // A command that fails early closes its input before all is written.
         let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
         let output = child.wait_with_output().unwrap();

@@ -13,6 +13,8 @@ pub type Reply = (u16, String);
 pub struct Server {
     /// Its base address.
     pub url: String,
+    /// The bodies of all requests.
+    pub received: Arc<Mutex<Vec<Value>>>,
     /// The bodies of the requests that were replied to with status 200 to the last byte.
     pub answered: Arc<Mutex<Vec<Value>>>,
 }
@@ -21,15 +23,16 @@ impl Server {
     pub fn new(reply: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let answered = Arc::new(Mutex::new(Vec::new()));
-        let (log, reply) = (Arc::clone(&answered), Arc::new(reply));
+        let logs = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+        let [received, answered] = logs.clone();
+        let (logs, reply) = (Arc::new(logs), Arc::new(reply));
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let (log, reply) = (Arc::clone(&log), Arc::clone(&reply));
-                std::thread::spawn(move || serve(stream.unwrap(), number, &*reply, &log));
+                let (logs, reply) = (Arc::clone(&logs), Arc::clone(&reply));
+                std::thread::spawn(move || serve(stream.unwrap(), number, &*reply, &logs));
             }
         });
-        Self { url, answered }
+        Self { url, received, answered }
     }
 
     /// How many requests it has answered.
@@ -61,7 +64,7 @@ fn serve(
     mut stream: TcpStream,
     number: usize,
     reply: &dyn Fn(usize, &Value) -> Reply,
-    log: &Mutex<Vec<Value>>,
+    [received, answered]: &[Arc<Mutex<Vec<Value>>>; 2],
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut length = 0;
@@ -75,11 +78,12 @@ fn serve(
         }
     }
     let mut body = vec![0; length];
-    // Whoever asked may be killed at any moment.
+    // Whoever asked may be killed at any moment: what came is no request then.
     if reader.read_exact(&mut body).is_err() {
         return;
     }
-    let asked: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let Ok(asked) = serde_json::from_slice::<Value>(&body) else { return };
+    received.lock().unwrap().push(asked.clone());
     let (status, text) = reply(number, &asked);
     if status == 0 {
         return;
@@ -89,6 +93,6 @@ fn serve(
         text.len()
     );
     if write!(stream, "{head}\r\n\r\n{text}").is_ok() && status == 200 {
-        log.lock().unwrap().push(asked);
+        answered.lock().unwrap().push(asked);
     }
 }

@@ -278,8 +278,11 @@ fn a_labeller_that_is_asked_apart_and_at_chance_teaches_nothing() {
     for item in of_pairs {
         assert_eq!(item.dropped_reason.as_deref(), Some("the labeller is not better than chance"));
         let label = &item.data["label"];
-        assert_eq!((&label["ask"], label["requests"].as_array().unwrap().len()), (&json!("apart"), 3));
-        assert!(label["log_probs_first"][1].is_f64() && label["log_probs_second"][0].is_f64(), "{label}");
+        let questions: Vec<&str> =
+            label["evidence"].as_array().unwrap().iter().map(|e| e["question"].as_str().unwrap()).collect();
+        assert_eq!(label["ask"], "apart");
+        assert_eq!(questions, ["request-1", "request-2", "request-3", "first", "second"]);
+        assert!(label["evidence"][4]["log_probs"][1].is_f64(), "{label}");
     }
 
     // DPO hands on the model it starts from, and the run ends with warnings.

@@ -287,6 +287,38 @@ fn what_is_held_out_is_learnt_in_no_form() {
 }
 
 #[test]
+fn weights_decide_how_often_a_question_is_learnt() {
+    let mut constitution = constitution(&[]);
+    constitution.comparison.remove(2);
+    for principle in &mut constitution.comparison {
+        principle.applies = vec!["harmful".into()];
+    }
+    let harmful = (0..200).map(|i| prompt(&format!("h{i}"), Some("harmful"), "lies"));
+    let others = (0..70).map(|i| prompt(&format!("o{i}"), Some("harmless"), "lies"));
+    let prompts: Vec<Prompt> = harmful.chain(others).collect();
+    let learnt = |constitution: &Constitution| -> Vec<(String, Option<String>)> {
+        let made = labeller_training(constitution, &material(&[], &prompts), Ask::Apart).unwrap();
+        made.training.into_iter().map(|c| (c.id, c.principle_id)).collect()
+    };
+    let equal = learnt(&constitution);
+    // What was learnt before there were weights: a plain draw, and the next question for each copy.
+    for (id, principle) in &equal {
+        let (source, copy) = id.split_once("/request").unwrap();
+        let copy = copy.strip_prefix('-').map_or(0, |number| number.parse::<usize>().unwrap() - 1);
+        let drawn = Draws::new(1, "labeller").item("request").item(source).below(0, 2);
+        assert_eq!(principle.as_deref(), Some(["lies", "theft"][(drawn + copy) % 2]), "{id}");
+    }
+    assert!(equal.iter().any(|(id, _)| id.ends_with("-2")), "some are repeated");
+    constitution.comparison.iter_mut().for_each(|principle| principle.weight = 3.0);
+    assert_eq!(learnt(&constitution), equal);
+    constitution.comparison[1].weight = 27.0;
+    let weighted = learnt(&constitution);
+    let thefts = weighted.iter().filter(|(_, principle)| principle.as_deref() == Some("theft")).count();
+    let share = thefts as f64 / weighted.len() as f64;
+    assert!((0.85..0.95).contains(&share), "nine in ten are expected: {share}");
+}
+
+#[test]
 fn a_general_question_is_the_only_one_learnt() {
     let mut constitution = constitution(&[]);
     let mut general = constitution.comparison[0].clone();
