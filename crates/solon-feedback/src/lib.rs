@@ -35,7 +35,10 @@ pub use critique::{
     training_conversations_from,
 };
 pub use error::FeedbackError;
-pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
+pub use human::{
+    Agreement, Annotator, AnnotatorMeasures, Choice, HumanLabel, HumanSession, Order, Pass, Preferred,
+    SessionEnd, SessionEvent, TwoAnnotators, Vote, contested, human_labels,
+};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use known_sets::{KnownItem, KnownQuestion, KnownSet, read_known_set};
 pub use label::{

@@ -1,4 +1,4 @@
-//! `solon label`: by a person, by a model on this machine, and by one on a server that fails in every way.
+//! `solon label`: by a model on this machine, and by one on a server that fails in every way.
 
 mod place;
 
@@ -9,35 +9,6 @@ use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_records::Context;
-
-#[test]
-fn a_person_labels_undoes_quits_and_goes_on() {
-    let place = Place::new();
-    place.write("pairs.jsonl", &pairs(4));
-    let words = "label --human --input pairs.jsonl --out out.jsonl";
-    let first = place.run(words, "a\nu\nb\nq\n").ok();
-    assert!(first.err.contains("3 pairs left") && first.err.contains("hint: "), "{}", first.err);
-    let votes = rows(&place.read("out.jsonl.votes.jsonl"));
-    assert_eq!(votes.len(), 1, "the vote that was taken back is gone");
-    assert_eq!((&votes[0]["pair_id"], &votes[0]["choice"]), (&json!("p0"), &json!("b")));
-    let second = place.run(words, "t\ns\na\n\n").ok();
-    assert!(!second.out.contains("ask 0") && second.out.contains("ask 1"), "{}", second.out);
-    let labelled = rows(&place.read("out.jsonl"));
-    assert_eq!(
-        labelled.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["p0", "p1", "p3"]
-    );
-    assert_eq!(labelled[1]["probability"], 0.5);
-    // What was shown as B won: the second answer, unless the two were shown the other way round.
-    let won = if votes[0]["order"] == "ab" { "right 0" } else { "left 0" };
-    assert_eq!(labelled[0]["chosen"][0]["content"], won);
-    assert_eq!((&labelled[0]["probability"], &labelled[0]["source"]), (&json!(1.0), &json!("human")));
-    let third = place.run(words, "").ok();
-    assert!(third.err.contains("1 pairs left") && third.out.contains("ask 2"), "{}", third.err);
-    // The same ids over other texts: the votes must not be counted for them.
-    place.write("pairs.jsonl", &[json!({"id": "p0", "prompt": "other", "chosen": "a", "rejected": "b"})]);
-    place.run(words, "").fails(1, &["out.jsonl.votes.jsonl:1", "other texts", "hint: "]);
-}
 
 #[test]
 fn a_model_labels_in_both_orders_and_is_measured() {
