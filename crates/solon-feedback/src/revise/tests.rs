@@ -178,6 +178,30 @@ fn a_later_round_works_on_the_revision() {
 }
 
 #[test]
+fn without_critiques_a_revision_is_asked_for_directly() {
+    let model = Scripted::answering(|request| {
+        assert!(request.id.ends_with("revision"), "{request:?}");
+        let text = &request.context.messages().unwrap()[0].content;
+        assert!(text.starts_with("Read the request and the answer.\n\nRequest: ask a\n\nAnswer: "), "{text}");
+        assert!(text.contains("\n\nWrite the revised answer. ") && !text.contains("critique"), "{text}");
+        finished(if text.contains("bad answer") { "A better one." } else { "The best one." })
+    });
+    let (constitution, mut one) = (default_constitution(), items(&["a"]));
+    let settings = ReviseSettings { critique: None, ..settings(5) };
+    for round in 1..=2 {
+        let critiques =
+            critique_round(&model, &constitution, &one, round, &settings, FAULT, &mut |_| {}).unwrap();
+        assert!(critiques[0].critique.is_empty() && !critiques[0].principle_id.is_empty());
+        let revisions =
+            revision_round(&model, &constitution, &one, &critiques, round, &settings, FAULT, &mut |_| {})
+                .unwrap();
+        assert_eq!(revisions[0].principle_id, critiques[0].principle_id);
+        apply_round(&mut one, round, &critiques, &revisions).unwrap();
+    }
+    assert_eq!(one[0].outcome(), Outcome::Revised("The best one."));
+}
+
+#[test]
 fn missing_records_and_shared_ids_are_errors() {
     let constitution = default_constitution();
     let model = Scripted::answering(|_| finished("fine words"));
