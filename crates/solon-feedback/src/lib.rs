@@ -1,6 +1,6 @@
 //! Constitution, critique and revision, preference labels, the judge report.
 //!
-//! This crate turns a written constitution into training data. It asks any model that implements [`FeedbackModel`]: the
+//! This crate turns a written constitution into training data, and preferences into a constitution ([`propose`]). It asks any model that implements [`FeedbackModel`]: the
 //! policy itself, the policy with a critic adapter, another local model, or a server. It promises:
 //!
 //! - Every choice (principle, order shown to a person) is a function of a key and the item's id, see
@@ -16,6 +16,7 @@ mod constitution;
 mod critique;
 mod error;
 mod human;
+mod infer;
 mod items;
 mod judge_report;
 mod known_sets;
@@ -35,6 +36,11 @@ pub use critique::{
 };
 pub use error::FeedbackError;
 pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
+pub use infer::{
+    Cluster, Fate, Principle, ProposeSettings, Proposed, RuleFault, SelectSettings, Side as ProposalSide,
+    Split, Stance, Tally, cast_votes, cluster, inferred_constitution, principles_of, propose, select, split,
+    together,
+};
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use known_sets::{KnownItem, KnownQuestion, KnownSet, read_known_set};
 pub use label::{
