@@ -1,7 +1,8 @@
 //! Constitution, critique and revision, preference labels, the judge report.
 //!
-//! This crate turns a written constitution into training data, and preferences into a constitution ([`propose`]). It asks any model that implements [`FeedbackModel`]: the
-//! policy itself, the policy with a critic adapter, another local model, or a server. It promises:
+//! This crate turns a written constitution into training data, and preferences into a constitution ([`propose`]). It asks any
+//! model that implements [`FeedbackModel`]: the policy itself, the policy with a critic adapter, another local model, or a server.
+//! It promises:
 //!
 //! - Every choice (principle, order shown to a person) is a function of a key and the item's id, see
 //!   [`solon_draws::Draws`].

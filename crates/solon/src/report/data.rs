@@ -32,7 +32,6 @@ pub struct Report {
     /// The judge report, where preferences were labelled.
     pub labeller: Option<Labeller>,
     /// Principles that were inferred from preferences, a part for each stage.
-    #[serde(default)]
     pub inferred: Vec<Inferred>,
     /// Answers of each model to the same prompts.
     pub samples: Vec<Sample>,
