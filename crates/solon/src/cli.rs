@@ -336,7 +336,7 @@ pub enum JudgeCommand {
     #[command(
         after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
     )]
-    Report(JudgeArgs),
+    Report(Box<JudgeArgs>),
     /// Ask servers what they can do: whether they answer, how many log-probs they show, which models they list
     #[command(after_help = "Example:\n  solon judge probe --judge openai:qwen@http://127.0.0.1:8080/v1")]
     Probe(ProbeArgs),
