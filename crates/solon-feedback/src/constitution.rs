@@ -177,7 +177,7 @@ impl Constitution {
     }
 
     /// A constitution without entries.
-    fn empty(name: String, description: &str) -> Self {
+    pub(crate) fn empty(name: String, description: &str) -> Self {
         Self {
             name,
             version: 1,

@@ -36,6 +36,9 @@ pub enum FeedbackError {
     /// A constitution could not be written as JSON.
     #[error("the constitution cannot be written as JSON: {0}")]
     Encode(serde_json::Error),
+    /// A constitution could not be written as TOML.
+    #[error("the constitution cannot be written as TOML: {0}")]
+    EncodeToml(toml::ser::Error),
     /// The constitution has no entry of the kind that is needed.
     #[error(
         "the constitution `{constitution}` has no [[{table}]] entry; one is needed to {purpose}\nhint: add one"

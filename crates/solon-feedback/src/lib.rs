@@ -1,7 +1,8 @@
 //! Constitution, critique and revision, preference labels, the judge report.
 //!
-//! This crate turns a written constitution into training data. It asks any model that implements [`FeedbackModel`]: the
-//! policy itself, the policy with a critic adapter, another local model, or a server. It promises:
+//! This crate turns a written constitution into training data, and preferences into a constitution ([`propose`]). It asks any
+//! model that implements [`FeedbackModel`]: the policy itself, the policy with a critic adapter, another local model, or a server.
+//! It promises:
 //!
 //! - Every choice (principle, order shown to a person) is a function of a key and the item's id, see
 //!   [`solon_draws::Draws`].
@@ -16,6 +17,7 @@ mod constitution;
 mod critique;
 mod error;
 mod human;
+mod infer;
 mod items;
 mod judge_report;
 mod known_sets;
@@ -38,6 +40,11 @@ pub use error::FeedbackError;
 pub use human::{
     Agreement, Annotator, AnnotatorMeasures, Choice, HumanLabel, HumanSession, Order, Pass, Preferred,
     SessionEnd, SessionEvent, TwoAnnotators, Vote, contested, human_labels,
+};
+pub use infer::{
+    Cluster, Fate, Principle, ProposeSettings, Proposed, RuleFault, SelectSettings, Side as ProposalSide,
+    Split, Stance, Tally, cast_votes, cluster, inferred_constitution, principles_of, propose, select, split,
+    together,
 };
 pub use judge_report::{Bin, JudgeReport, KnownMeasures, LabelMeasures, Swap, Verdict};
 pub use known_sets::{KnownItem, KnownQuestion, KnownSet, read_known_set};

@@ -7,7 +7,7 @@ mod person;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
-pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, ShowArgs};
+pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
@@ -68,10 +68,10 @@ pub enum Command {
         after_help = "Examples:\n  solon eval safety --model runs/first/model --json\n  solon eval mmlu --data mmlu --subjects anatomy,astronomy --shots 5 --no-chat-template\n  solon eval truthfulqa --data v0/mc_task.json --limit 100 --samples samples.jsonl\n  solon eval xstest --data xstest_prompts.csv --inspect-log log.json --every-eval-ever record.json\n  solon eval harmbench --data harmbench --judge local:judge-a --judge openai:judge-b@http://localhost:8000/v1\n  solon eval compare before.jsonl after.jsonl"
     )]
     Eval(Box<EvalArgs>),
-    /// Check, show and compare constitutions; no model is run
+    /// Check, show and compare constitutions, without a model; infer one from preferences, with a model
     #[command(
         subcommand,
-        after_help = "Examples:\n  solon constitution check constitutions/tutor.toml\n  solon constitution show\n  solon constitution diff constitutions/tutor.toml mine.toml"
+        after_help = "Examples:\n  solon constitution check constitutions/tutor.toml\n  solon constitution show\n  solon constitution diff constitutions/tutor.toml mine.toml\n  solon constitution infer --pairs labels.jsonl --out mine.toml"
     )]
     Constitution(ConstitutionCommand),
     /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
@@ -344,7 +344,7 @@ pub enum JudgeCommand {
     #[command(
         after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
     )]
-    Report(JudgeArgs),
+    Report(Box<JudgeArgs>),
     /// Ask servers what they can do: whether they answer, how many log-probs they show, which models they list
     #[command(after_help = "Example:\n  solon judge probe --judge openai:qwen@http://127.0.0.1:8080/v1")]
     Probe(ProbeArgs),

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use solon_data::ledger::{ItemData, ItemKind};
 use solon_eval::{Judged, Reply};
-use solon_feedback::{Ask, KnownPair, Label, NoAnswer};
+use solon_feedback::{Ask, KnownPair, Label, NoAnswer, ProposalSide, Proposed};
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt, transcript};
 
 /// An answer to a prompt; the item's text is the answer.
@@ -137,6 +137,61 @@ pub struct Known {
 
 impl ItemData for Known {
     const KIND: ItemKind = ItemKind::Pair;
+}
+
+/// What a model proposes about a pair; the item's text is its reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The id of the pair's item.
+    pub pair: String,
+    /// For which of its answers.
+    pub side: ProposalSide,
+    /// The rules that were read; none without a usable reply.
+    pub proposed: Option<Proposed>,
+    /// Why there is no reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<NoAnswer>,
+}
+
+impl ItemData for Proposal {
+    const KIND: ItemKind = ItemKind::Response;
+}
+
+/// A principle that may explain preferences; the item's text is its question. Dropped where nothing is asked by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidatePrinciple {
+    /// Its id in the constitution that is written.
+    pub id: String,
+    /// What the preferred answer does.
+    pub rule: String,
+    /// How often it was proposed, in any wording.
+    pub proposals: usize,
+    /// For how many pairs.
+    pub pairs: usize,
+}
+
+impl ItemData for CandidatePrinciple {
+    const KIND: ItemKind = ItemKind::Principle;
+}
+
+/// What a labeller says by a principle about a pair whose first answer is the better one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrincipleVote {
+    /// The principle's id.
+    pub principle: String,
+    /// The id of the pair's item.
+    pub pair: String,
+    /// Whether the pair is one of those that only measure.
+    pub held_out: bool,
+    /// The raw label.
+    pub label: Option<Label>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<NoAnswer>,
+}
+
+impl ItemData for PrincipleVote {
+    const KIND: ItemKind = ItemKind::Label;
 }
 
 /// A preference as the ledger shows it.

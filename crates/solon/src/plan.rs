@@ -98,6 +98,7 @@ impl Plan {
             Data::Pairs,
             Data::Preferences,
             Data::Principles,
+            Data::Inferred,
         ];
         self.stages.iter().any(|planned| {
             let mut inputs = planned.inputs.iter().flat_map(|(_, names)| names);

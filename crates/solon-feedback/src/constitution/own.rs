@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde::Serialize;
 use solon_records::{Message, ROLES};
 
 use super::fields::Fields;
@@ -69,6 +70,34 @@ pub(super) fn parse(value: Value, origin: &Path) -> Result<Constitution, Feedbac
     }
     constitution.validate(origin)?;
     Ok(constitution)
+}
+
+/// A constitution as a file holds it: without tables that have no entry.
+#[derive(Serialize)]
+struct Written<'a> {
+    name: &'a str,
+    version: u32,
+    description: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    revision: &'a [RevisionPrinciple],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    comparison: &'a [ComparisonPrinciple],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    example: &'a [WorkedExample],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    few_shot: &'a [FewShot],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    prompt: &'a [ConstitutionPrompt],
+}
+
+impl Constitution {
+    /// The constitution as TOML, which [`Constitution::parse_toml`] reads as the same.
+    pub fn to_toml(&self) -> Result<String, FeedbackError> {
+        let Self { name, version, description, revision, comparison, example, few_shot, prompt } = self;
+        let written =
+            Written { name, version: *version, description, revision, comparison, example, few_shot, prompt };
+        toml::to_string_pretty(&written).map_err(FeedbackError::EncodeToml)
+    }
 }
 
 fn few_shot(mut entry: Fields) -> Result<FewShot, FeedbackError> {

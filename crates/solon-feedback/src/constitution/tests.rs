@@ -268,6 +268,14 @@ fn the_hash_is_of_the_content_and_not_of_its_form() {
     }
 }
 
+#[test]
+fn what_is_written_as_toml_is_read_as_the_same() {
+    for read in [full(), Constitution::parse_toml(GOOD, Path::new("my.toml")).unwrap()] {
+        let text = read.to_toml().unwrap();
+        assert_eq!(Constitution::parse_toml(&text, Path::new("written.toml")).unwrap(), read, "{text}");
+    }
+}
+
 /// A run's hash of a constitution without the newer fields must stay what it was.
 #[test]
 fn newer_fields_are_not_written_where_they_are_not_used() {

@@ -1,5 +1,6 @@
-//! `solon constitution`: what can be done with a constitution without a model.
+//! `solon constitution`: what can be done with a constitution without a model, and one inferred with a model.
 
+use super::{JudgeLimitArgs, ModelArgs, StageArgs, WeightsArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -23,6 +24,58 @@ pub enum ConstitutionCommand {
         after_help = "Examples:\n  solon constitution diff constitutions/tutor.toml mine.toml\n  solon constitution diff mine.toml --json"
     )]
     Diff(DiffArgs),
+    /// Infer principles that explain given preferences: propose, cluster, vote, keep what predicts
+    ///
+    /// A model proposes rules for pairs, and says by each rule which answer of each pair is better. Rules that predict the preferences
+    /// are written as a constitution. Pairs that nothing has seen before measure them: the table says how often each is right
+    /// there, and how much of the preferences it explains. Where nothing predicts better than chance, no constitution is
+    /// written; that is a result, and the exit code is 0.
+    #[command(
+        after_help = "Examples:\n  solon constitution infer --pairs labels.jsonl --out mine.toml --judge openai:NAME@http://127.0.0.1:8080/v1\n  solon constitution infer --pairs labels.jsonl --out mine.toml --rows 200 --principles 3 --json"
+    )]
+    Infer(Box<InferArgs>),
+}
+
+/// `solon constitution infer`.
+#[derive(Args)]
+pub struct InferArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from OPENAI_API_KEY and
+    /// ANTHROPIC_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
+    pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
+    /// The preferences: a file in any form that `reward` reads
+    #[arg(long, value_name = "FILE")]
+    pub pairs: PathBuf,
+    /// The constitution that is written, TOML
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The most principles that are kept
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub principles: usize,
+    /// Rules that are asked for at a time; each pair is asked about twice
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub proposals: usize,
+    /// Pairs that are used, evenly spaced; 0 takes all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rows: usize,
+    /// Every so many-th conversation is kept back to measure
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub hold_out_every: usize,
+    /// Seed of the order in which answers are shown, and of what is sampled
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The run is kept in OUT.run where --run names no other folder
+    #[command(flatten)]
+    pub stage: StageArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `solon constitution check`.

@@ -1,5 +1,5 @@
 //! `solon constitution`: checks, shows and compares constitutions, in words or as JSON. What is counted and compared is in
-//! `solon-feedback`'s `constitution`.
+//! `solon-feedback`'s `constitution`. `infer` has a file of its own.
 //!
 //! Contract: a constitution that cannot be read is an error in the command, exit code 2. Its texts, which anybody may have
 //! written, cannot control the terminal.
@@ -22,6 +22,7 @@ pub fn run(command: &ConstitutionCommand) -> Result<()> {
         ConstitutionCommand::Check(args) => check(args),
         ConstitutionCommand::Show(args) => show(args),
         ConstitutionCommand::Diff(args) => diff(args),
+        ConstitutionCommand::Infer(args) => super::infer::run(args),
     }
 }
 

@@ -10,6 +10,7 @@ mod eval;
 mod explain;
 mod export;
 mod generate;
+mod infer;
 mod judge;
 mod label;
 mod one_stage;

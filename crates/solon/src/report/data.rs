@@ -31,6 +31,8 @@ pub struct Report {
     pub curves: Vec<Curve>,
     /// The judge report, where preferences were labelled.
     pub labeller: Option<Labeller>,
+    /// Principles that were inferred from preferences, a part for each stage.
+    pub inferred: Vec<Inferred>,
     /// Answers of each model to the same prompts.
     pub samples: Vec<Sample>,
     /// Examples of what `solon explain` prints.
@@ -324,6 +326,25 @@ pub struct Labeller {
     pub rows: Vec<(String, String)>,
     /// Labels in groups of similar confidence.
     pub calibration: Vec<CalibrationBin>,
+}
+
+/// Principles that were inferred from preferences.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inferred {
+    /// The stage.
+    pub stage: String,
+    /// What was found.
+    pub verdict: String,
+    /// What was asked.
+    pub method: String,
+    /// Each principle and what it is compared with, a cell for each of [`Inferred::HEAD`].
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Inferred {
+    /// The names of the columns.
+    pub const HEAD: [&str; 5] =
+        ["Principle", "What became of it", "Right, training", "Right, held out", "Explains, held out"];
 }
 
 /// Labels of similar confidence.

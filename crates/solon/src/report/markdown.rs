@@ -154,6 +154,12 @@ pub fn markdown(report: &Report) -> String {
         let rows = labeller.rows.iter().map(|(what, figure)| (what.as_str(), figure.as_str()));
         out.table(&tables::pairs(["Measured", "Figure"], rows));
     }
+    for part in &report.inferred {
+        out.heading(2, &format!("Inferred principles: {}", part.stage));
+        out.paragraph(&part.verdict);
+        out.paragraph(&part.method);
+        out.table(&tables::inferred(part));
+    }
     if !report.stages.is_empty() {
         out.heading(2, "Stages and time");
         out.table(&tables::stages(&report.stages));

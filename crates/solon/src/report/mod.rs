@@ -18,6 +18,7 @@ mod evaluation;
 mod figures;
 mod headline;
 mod html;
+mod inferred;
 mod judge;
 mod labeller;
 mod labels;
@@ -107,6 +108,14 @@ fn sections(report: &Report) -> Vec<Section> {
                     labeller::labeller(html, labeller);
                 }
             },
+        },
+        Section {
+            id: "inferred",
+            heading: "Inferred principles",
+            about: "Which rules explain the preferences. A rule is right where it prefers the answer that was preferred; guessing is \
+                    right on half. It explains a pair where it votes and is right. Intervals are of 95 %.",
+            present: !report.inferred.is_empty(),
+            write: |html, report| report.inferred.iter().for_each(|part| inferred::inferred(html, part)),
         },
         Section {
             id: "trail",

@@ -1,7 +1,7 @@
 //! The tables of the report as text, for Markdown: the same figures as the page, a cell a text.
 
 use super::change::{Change, changes};
-use super::data::{Categories, Cost, Curve, Evaluation, Judge, Measure, Rate};
+use super::data::{Categories, Cost, Curve, Evaluation, Inferred, Judge, Measure, Rate};
 use super::evaluation::{direction, shown};
 use super::figures::{count, decimal, duration, p_value, short};
 use super::{axis, data, judge as quality};
@@ -106,6 +106,13 @@ pub fn curves(curves: &[Curve]) -> Table {
             table.rows.push(row.into());
         }
     }
+    table
+}
+
+/// Inferred principles.
+pub fn inferred(part: &Inferred) -> Table {
+    let mut table = Table::new(Inferred::HEAD);
+    table.rows.clone_from(&part.rows);
     table
 }
 

@@ -126,6 +126,12 @@ fn full() -> Report {
             rows: vec![(hostile(), hostile())],
             calibration: vec![CalibrationBin { mean_confidence: 0.9, accuracy: 0.4, count: 7 }],
         }),
+        inferred: vec![Inferred {
+            stage: hostile(),
+            verdict: hostile(),
+            method: hostile(),
+            rows: vec![(0..Inferred::HEAD.len()).map(|_| hostile()).collect()],
+        }],
         samples: vec![Sample {
             id: hostile(),
             kind: hostile(),
@@ -377,7 +383,10 @@ fn every_link_has_its_target() {
     let page = render(&full());
     let targets: Vec<&str> =
         page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(targets, ["evaluation", "samples", "curves", "labeller", "trail", "stages", "run"]);
+    assert_eq!(
+        targets,
+        ["evaluation", "samples", "curves", "labeller", "inferred", "trail", "stages", "run"]
+    );
     for target in targets {
         assert_eq!(page.matches(&format!("id=\"{target}\"")).count(), 1);
     }

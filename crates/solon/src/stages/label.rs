@@ -422,7 +422,7 @@ fn known_pairs(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Resu
 }
 
 /// A pair as it is shown: answers that were cut off up to their last whole sentence, as a labeller saw them while it learnt.
-fn shown(pair: &Pair) -> Pair {
+pub(super) fn shown(pair: &Pair) -> Pair {
     let shown = |text: &str, cut_off: bool| match cut_off {
         true => whole_sentences(text).to_owned(),
         false => text.to_owned(),

@@ -20,6 +20,8 @@ mod dpo;
 mod evaluate;
 mod evaluation_report;
 mod examples;
+mod infer;
+mod inference;
 mod judging;
 mod label;
 mod labeller;
@@ -52,6 +54,7 @@ use solon_feedback::Ask;
 use solon_records::Prompt;
 use std::collections::BTreeSet;
 
+pub use inference::{Figures, Inference};
 pub use label::judged;
 pub use lessons::FIRST_HELD;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
@@ -86,6 +89,7 @@ pub const KINDS: &[Kind] = &[
     sample::KIND,
     by_kind::KIND,
     measure::KIND,
+    infer::KIND,
     label::KIND,
     reward::KIND,
     dpo::KIND,
@@ -243,6 +247,8 @@ pub enum Data {
     Measured,
     /// Principles in the ledger.
     Principles,
+    /// Principles that explain preferences.
+    Inferred,
     /// A model folder.
     Saved,
 }
@@ -263,6 +269,7 @@ impl Data {
             Data::Evaluation => "evaluation",
             Data::Measured => "judge report",
             Data::Principles => "principles",
+            Data::Inferred => "inferred principles",
             Data::Saved => "model folder",
         }
     }
