@@ -99,6 +99,8 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
             prompt: &'a [Message],
             first: &'a str,
             second: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cut_off: Option<[bool; 2]>,
             unlabelled: &'a str,
         },
     }
@@ -109,6 +111,7 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
             prompt: &pair.prompt,
             first: &pair.first,
             second: &pair.second,
+            cut_off: Some(pair.cut_off).filter(|cut_off| *cut_off != [false; 2]),
             unlabelled: reason,
         }),
     });
@@ -194,7 +197,7 @@ mod tests {
             prompt: vec![Message::user("Q")],
             first: "A".into(),
             second: "B".into(),
-            cut_off: [false; 2],
+            cut_off: [true, false],
             principle_id: None,
         };
         let rows = [

@@ -19,7 +19,10 @@ use crate::label::{KnownLabel, Label};
 const TRUSTED_ACCURACY: f64 = 0.70;
 /// For `Trustworthy`: both orders agree on at least this share of pairs.
 const TRUSTED_AGREEMENT: f64 = 0.80;
-/// For `Trustworthy`: the calibration error is at most this.
+/// For `Trustworthy`: it labels at least this share of the known pairs.
+const TRUSTED_COVERAGE: f64 = 0.95;
+/// For `Trustworthy`: its confidence is above its accuracy by at most this. Votes and clamped labels are less sure than they could be, which
+/// harms nobody.
 const TRUSTED_CALIBRATION: f64 = 0.15;
 /// If both orders agree on a smaller share of pairs, the labeller is near chance. One that answers at random agrees
 /// with itself on half.
@@ -33,8 +36,8 @@ const BINS: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Accuracy's lower end ≥ 0.70, agreement (if answers are compared) ≥ 0.80, calibration error ≤ 0.15, and length
-    /// does not explain the accuracy.
+    /// Accuracy's lower end ≥ 0.70, agreement (if answers are compared) ≥ 0.80, overconfidence ≤ 0.15, labels
+    /// on 95 % of the known pairs, and length does not explain the accuracy.
     Trustworthy,
     /// Better than chance, but not trustworthy.
     Weak,
@@ -91,8 +94,13 @@ pub struct KnownMeasures {
     pub accuracy_interval: [f64; 2],
     /// Mean over pairs of |bin's mean probability − bin's frequency|.
     pub expected_calibration_error: f64,
-    /// Root mean square of the same differences, less what chance adds to them; 0 where chance explains all.
-    pub debiased_calibration_error: f64,
+    /// Root mean square of the same differences over bins of two pairs or more, less what chance adds to them: 0 where chance explains
+    /// all, `None` where there is no such bin.
+    pub debiased_calibration_error: Option<f64>,
+    /// Mean of max(p, 1 − p), less the accuracy: above 0 where it is surer than it is right.
+    pub overconfidence: f64,
+    /// Known pairs that it gave no label.
+    pub missing: usize,
     /// Agreement with the known answers beyond chance; `None` where both always say the same one thing.
     pub kappa: Option<f64>,
     /// Accuracy by the principle that pairs were judged by.
@@ -151,8 +159,8 @@ impl LabelMeasures {
 }
 
 impl KnownMeasures {
-    /// Measures the labels against the known answers; `None` if there are none.
-    pub fn new(known: &[KnownLabel]) -> Option<Self> {
+    /// Measures the labels against the known answers; `None` if there are none. `missing`: known pairs without a label.
+    pub fn new(known: &[KnownLabel], missing: usize) -> Option<Self> {
         if known.is_empty() {
             return None;
         }
@@ -169,14 +177,23 @@ impl KnownMeasures {
             *bin = (bin.0 + 1, bin.1 + p, bin.2 + usize::from(*first_is_better));
         }
         let error = sums.iter().map(|(_, p, better)| (p - *better as f64).abs()).sum::<f64>() / n;
-        let squares = sums.iter().filter(|(pairs, ..)| *pairs > 1).map(|(pairs, p, better)| {
+        let used = || sums.iter().filter(|(pairs, ..)| *pairs > 1);
+        let pairs_used: usize = used().map(|(pairs, ..)| pairs).sum();
+        let squares = used().map(|(pairs, p, better)| {
             let pairs = *pairs as f64;
             let (p, better) = (p / pairs, *better as f64 / pairs);
-            pairs / n * ((p - better).powi(2) - better * (1.0 - better) / (pairs - 1.0))
+            pairs / pairs_used as f64 * ((p - better).powi(2) - better * (1.0 - better) / (pairs - 1.0))
         });
-        let debiased = squares.sum::<f64>().max(0.0).sqrt();
-        let verdicts: Vec<(bool, bool)> =
-            known.iter().map(|each| (each.label.probability > 0.5, each.first_is_better)).collect();
+        let debiased = (pairs_used > 0).then(|| squares.sum::<f64>().max(0.0).sqrt());
+        let confidence = known.iter().map(|each| each.label.probability.max(1.0 - each.label.probability));
+        let overconfidence = (confidence.sum::<f64>() - correct as f64) / n;
+        // A tie is a verdict of its own.
+        let verdict = |p: f64| i8::from(p > 0.5) - i8::from(p < 0.5);
+        let truth = |first_is_better| if first_is_better { 1 } else { -1 };
+        let verdicts: Vec<(i8, i8)> = known
+            .iter()
+            .map(|each| (verdict(each.label.probability), truth(each.first_is_better)))
+            .collect();
         let mut of_principle: BTreeMap<String, Vec<bool>> = BTreeMap::new();
         for each in known {
             of_principle.entry(each.label.principle_id.clone()).or_default().push(each.is_right());
@@ -193,6 +210,8 @@ impl KnownMeasures {
             accuracy_interval: [interval.low, interval.high],
             expected_calibration_error: error,
             debiased_calibration_error: debiased,
+            overconfidence,
+            missing,
             kappa: cohens_kappa_of(&verdicts),
             by_principle: of_principle.into_iter().map(|(id, right)| (id, Rate::of(right))).collect(),
             bins: bins.to_vec(),
@@ -202,16 +221,17 @@ impl KnownMeasures {
 }
 
 impl JudgeReport {
-    /// Whether it was measured on known pairs, and its accuracy is higher than chance explains.
+    /// Whether it was measured on known pairs, and its accuracy is higher than chance explains, where a missing label counts as wrong.
     pub fn beats_chance(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.accuracy_interval[0] > 0.5)
+        self.known.as_ref().is_some_and(|known| Rate::new(known.correct, known.pairs + known.missing).low > 0.5)
     }
 
-    /// Measures a labeller on pairs with known answers and on the pairs it is to label. Either may be empty.
-    pub fn new(known: &[KnownLabel], unlabelled: &[Label]) -> Self {
+    /// Measures a labeller on pairs with known answers, of which it gave `missing` no label, and on the pairs it is to label. Either may be
+    /// empty.
+    pub fn new(known: &[KnownLabel], missing: usize, unlabelled: &[Label]) -> Self {
         let unlabelled = LabelMeasures::new(unlabelled.iter());
         let known_labels = LabelMeasures::new(known.iter().map(|known| &known.label));
-        let known = KnownMeasures::new(known);
+        let known = KnownMeasures::new(known, missing);
         let (verdict, grounds) =
             verdict_with_reasons(unlabelled.as_ref(), known_labels.as_ref(), known.as_ref());
         let opening = match verdict {
@@ -272,9 +292,12 @@ fn verdict_with_reasons(
         } else if low < TRUSTED_ACCURACY {
             weak.push(measured);
         }
-        if known.expected_calibration_error > TRUSTED_CALIBRATION {
-            let error = percent(known.expected_calibration_error);
-            weak.push(format!("its confidence is off by {error} on average"));
+        if known.overconfidence > TRUSTED_CALIBRATION {
+            weak.push(format!("it is surer than it is right, by {} on average", percent(known.overconfidence)));
+        }
+        let asked = known.pairs + known.missing;
+        if (known.pairs as f64) < TRUSTED_COVERAGE * asked as f64 {
+            weak.push(format!("it gave no label on {} of {asked} known pairs", known.missing));
         }
         // If length alone does as well, only the unlabelled pairs can show that the labeller judges something else.
         let habit = unlabelled.and_then(|measures| measures.prefers_longer);

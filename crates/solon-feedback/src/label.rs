@@ -293,10 +293,8 @@ fn reasoned(
             of_pair.push(answer.and_then(|answer| {
                 let said = answer.to_last_sentence().text;
                 question.context = match before {
-                    Some(Context::Text(text)) if said.trim().is_empty() => {
-                        let what =
-                            format!("no reasoning after {:?}", text.lines().last().unwrap_or_default());
-                        return Err(NoAnswer::new(NoAnswerKind::Empty, what));
+                    Some(_) if said.trim().is_empty() => {
+                        return Err(NoAnswer::new(NoAnswerKind::Empty, "there is no reasoning"));
                     }
                     Some(Context::Text(text)) => paper::after_reasoning(&text, &said).into(),
                     Some(Context::Chat(messages)) => {

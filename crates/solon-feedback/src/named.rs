@@ -5,25 +5,20 @@
 
 use crate::model::NoAnswerKind;
 
-/// The place of the option that a reply names: as the whole reply, in double brackets (`[[A]]`), before a full stop or the like at its
-/// beginning, or as the only one that it holds.
+/// The place of the option that a reply names: as the whole reply, in double brackets (`[[A]]`), at its beginning before a stop, where no other
+/// option follows, or in a sentence such as "the answer is A". `truncated`: the reply was cut off, so only what it says first or in brackets
+/// counts.
 ///
-/// Errors with the kind of fault: [`NoAnswerKind::Empty`], [`NoAnswerKind::NoOption`] or [`NoAnswerKind::SeveralOptions`].
-pub fn named_option(reply: &str, options: &[String]) -> Result<usize, NoAnswerKind> {
+/// Errors with the kind of fault: [`NoAnswerKind::Empty`], [`NoAnswerKind::NoOption`], [`NoAnswerKind::SeveralOptions`] or
+/// [`NoAnswerKind::CutOff`].
+pub fn named_option(reply: &str, truncated: bool, options: &[String]) -> Result<usize, NoAnswerKind> {
     let reply = reply.trim();
     if reply.is_empty() {
         return Err(NoAnswerKind::Empty);
     }
     let are_numbers = options.iter().all(|option| option.parse::<u32>().is_ok());
-    let reply = match are_numbers {
-        true => without_scale(reply),
-        false => reply.to_owned(),
-    };
-    let bare = |text: &str| {
-        let edge = |c: char| c.is_whitespace() || c.is_ascii_punctuation();
-        options.iter().position(|option| text.trim_matches(edge).eq_ignore_ascii_case(option))
-    };
-    if let Some(place) = bare(&reply) {
+    let reply = if are_numbers { without_scale(reply) } else { reply.to_owned() };
+    if let Some(place) = bare(&reply, options) {
         return Ok(place);
     }
     let in_brackets: Vec<usize> =
@@ -31,24 +26,80 @@ pub fn named_option(reply: &str, options: &[String]) -> Result<usize, NoAnswerKi
     if let [place] = in_brackets[..] {
         return Ok(place);
     }
-    // "A. It is kinder.", "**B**: because", "A\nB is worse": what stands before the first stop is the answer.
-    let first = reply.split(['.', ':', ',', ';', ')', '\n', '*', '!']).find(|part| !part.trim().is_empty());
-    if let Some(place) = first.and_then(bare) {
-        return Ok(place);
-    }
-    let words = || reply.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words: Vec<&str> =
+        reply.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let held: Vec<usize> =
-        (0..options.len()).filter(|place| words().any(|word| word == options[*place])).collect();
+        (0..options.len()).filter(|place| words.iter().any(|word| *word == options[*place])).collect();
     match held[..] {
-        [place] => Ok(place),
+        [] if truncated => Err(NoAnswerKind::CutOff),
         [] => Err(NoAnswerKind::NoOption),
-        _ => Err(NoAnswerKind::SeveralOptions),
+        // "A. It is kinder.", "**B**: because", "A\nB is worse": what stands before the first stop is the answer.
+        [place] if begins_with(&reply, &options[place]) => Ok(place),
+        [place] if !truncated && says(&words, &options[place]) => Ok(place),
+        [_] if truncated => Err(NoAnswerKind::CutOff),
+        [_] => Err(NoAnswerKind::NoOption),
+        _ => match held.iter().find(|place| stops_after(&reply, &options[**place])) {
+            Some(place) => Ok(*place),
+            None => Err(NoAnswerKind::SeveralOptions),
+        },
     }
+}
+
+/// The option that is the whole text, but for white space and punctuation around it.
+fn bare(text: &str, options: &[String]) -> Option<usize> {
+    let edge = |c: char| c.is_whitespace() || c.is_ascii_punctuation();
+    options.iter().position(|option| text.trim_matches(edge).eq_ignore_ascii_case(option))
+}
+
+/// The rest of a reply that begins with an option, whatever marks stand around that.
+fn after<'a>(reply: &'a str, option: &str) -> Option<&'a str> {
+    let reply = reply.trim_start_matches(|c: char| c.is_whitespace() || "*_\"'`(".contains(c));
+    let rest = reply.strip_prefix(option)?;
+    (!rest.starts_with(char::is_alphanumeric)).then(|| rest.trim_start_matches(['*', '_', '"', '\'', '`', ')']))
+}
+
+/// Whether a reply begins with the option and then stops, or gives its reason.
+fn begins_with(reply: &str, option: &str) -> bool {
+    after(reply, option).is_some_and(|rest| {
+        let rest = rest.trim_start_matches(' ');
+        rest.is_empty()
+            || rest.starts_with(['.', ':', ',', ';', '\n', '!', '-', '–', '—'])
+            || ["because", "is better", "is the", "as it", "since"].iter().any(|word| rest.starts_with(word))
+    })
+}
+
+/// Whether a reply begins with the option and a stop: then what follows may name others.
+fn stops_after(reply: &str, option: &str) -> bool {
+    after(reply, option).is_some_and(|rest| rest.starts_with(['.', ':', '\n']))
+}
+
+/// Whether the words hold the option in a sentence that names it: after "answer", "prefer", "choose" and the like, with little between.
+fn says(words: &[&str], option: &str) -> bool {
+    const NAMING: [&str; 11] =
+        ["answer", "option", "response", "prefer", "choose", "pick", "select", "choice", "score", "rating", "it"];
+    const NOT: [&str; 6] = ["not", "neither", "nor", "isn", "never", "no"];
+    let Some(place) = words.iter().position(|word| *word == option) else { return false };
+    let before = &words[place.saturating_sub(4)..place];
+    let is = |list: &[&str], word: &&&str| list.iter().any(|listed| word.eq_ignore_ascii_case(listed));
+    let only = words.iter().filter(|word| **word == option).count() == 1;
+    let says_it = before.iter().any(|word| is(&NAMING, &word)) || before.ends_with(&["is"]) || before.ends_with(&["a"]);
+    only && says_it && !words.iter().any(|word| is(&NOT, &word))
 }
 
 /// A text without the "/10" of "8/10".
 fn without_scale(text: &str) -> String {
-    ["/10", "/ 10", " out of 10"].iter().fold(text.to_owned(), |text, scale| text.replace(scale, ""))
+    let mut text = text.to_owned();
+    for scale in ["/10", "/ 10", " out of 10"] {
+        while let Some(at) = text.find(scale) {
+            let end = at + scale.len();
+            // "1/100" is on another scale.
+            if text[end..].starts_with(|c: char| c.is_ascii_digit()) {
+                break;
+            }
+            text.replace_range(at..end, "");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -57,7 +108,7 @@ mod tests {
 
     fn named(reply: &str, options: &[&str]) -> Result<usize, NoAnswerKind> {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        named_option(reply, &options)
+        named_option(reply, false, &options)
     }
 
     #[test]
@@ -105,14 +156,35 @@ mod tests {
     }
 
     #[test]
+    fn what_only_looks_like_an_option_is_none() {
+        use NoAnswerKind::{CutOff, NoOption, SeveralOptions};
+        for (reply, kind) in [
+            ("(A) and (B) are equally good.", SeveralOptions),
+            ("**A** and **B** are the same", SeveralOptions),
+            ("A difficult question, neither is good.", NoOption),
+            ("Definitely not A.", NoOption),
+        ] {
+            assert_eq!(named(reply, &["A", "B"]), Err(kind), "{reply}");
+        }
+        let letters = ["A", "B"].map(str::to_owned);
+        let cut = "Answer A explains the topic kindly, whereas the other";
+        assert_eq!(named_option("Let us look at both", true, &letters), Err(CutOff));
+        assert_eq!(named_option("B. It is", true, &letters), Ok(1));
+        // What was cut off in the middle of weighing is no choice.
+        assert_eq!(named_option(cut, true, &letters), Err(CutOff));
+        let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
+        assert!(named_option("1/100", false, &scale).is_err() && named_option("7.9", false, &scale).is_err());
+    }
+
+    #[test]
     fn a_number_is_read_with_its_scale() {
         let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
         for (reply, score) in
             [("8", 8), ("8/10", 8), ("Score: 10/10", 10), ("I give it a 7 out of 10.", 7), ("10", 10)]
         {
-            assert_eq!(named_option(reply, &scale), Ok(score - 1), "{reply}");
+            assert_eq!(named_option(reply, false, &scale), Ok(score - 1), "{reply}");
         }
-        assert_eq!(named_option("between 7 and 8", &scale), Err(NoAnswerKind::SeveralOptions));
-        assert_eq!(named_option("11", &scale), Err(NoAnswerKind::NoOption));
+        assert_eq!(named_option("between 7 and 8", false, &scale), Err(NoAnswerKind::SeveralOptions));
+        assert_eq!(named_option("11", false, &scale), Err(NoAnswerKind::NoOption));
     }
 }

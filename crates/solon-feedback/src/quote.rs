@@ -5,9 +5,11 @@
 //! as the user. A terminal obeys escape sequences, with which an answer could redraw the screen of the person who
 //! votes.
 
-/// The first characters of control tokens in common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral).
-const CONTROL_BEGINNINGS: [&str; 8] =
-    ["<|", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<bos>"];
+/// The first characters of control tokens in common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral, DeepSeek).
+const CONTROL_BEGINNINGS: [&str; 14] = [
+    "<|", "<｜", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "<bos>", "<eos>",
+    "<<SYS>>", "<</SYS>>", "[AVAILABLE_TOOLS]",
+];
 
 /// `text` for quotation inside a message: trimmed, and [`without_control`].
 pub fn for_model(text: &str) -> String {

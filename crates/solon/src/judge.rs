@@ -26,7 +26,7 @@ use std::time::Duration;
 /// the name of a server's model, and on a local model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JudgeName {
-    /// As it was given.
+    /// Provider and name of a model on a server: its address changes nothing that it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<String>,
     /// Of a local model.
@@ -52,7 +52,7 @@ impl JudgeName {
         }
         let limits = JudgeLimits::default();
         Remote::new(settings(&name, &limits, None)?).map_err(|error| error.to_string())?;
-        Ok(Self { server: Some(name.clone()), sha256: None, name })
+        Ok(Self { server: Some(without_address(&name).to_owned()), sha256: None, name })
     }
 }
 
@@ -83,7 +83,10 @@ pub struct JudgeLimits {
 impl JudgeLimits {
     /// Refuses what no server can be asked with.
     pub fn check(&self, name: &JudgeName) -> Result<(), String> {
-        if !name.is_server() && *self != Self::default() {
+        if !name.is_server() {
+            if *self == Self::default() {
+                return Ok(());
+            }
             return Err(
                 "`judge_limits` is about servers\nhint: leave it out, or give a judge on a server".to_owned()
             );
@@ -93,6 +96,14 @@ impl JudgeLimits {
         let settings = settings(&name.name, self, Some(record.path().join("answers.jsonl")))?;
         Remote::new(settings).map_err(|error| error.to_string())?;
         Ok(())
+    }
+}
+
+/// `openai:NAME` of `openai:NAME@URL`. A model's name may hold an @; an address holds `://`.
+fn without_address(name: &str) -> &str {
+    match name.rsplit_once('@') {
+        Some((model, url)) if url.contains("://") => model,
+        _ => name,
     }
 }
 
@@ -140,6 +151,11 @@ impl JudgeName {
         &self.name
     }
 
+    /// As labels name it: without the address of a server.
+    pub fn shown(&self) -> &str {
+        self.server.as_deref().unwrap_or(&self.name)
+    }
+
     /// Whether it is on a server.
     pub fn is_server(&self) -> bool {
         self.server.is_some()
@@ -177,7 +193,7 @@ impl JudgeName {
 impl JudgeName {
     /// The file in which a server's replies are recorded: the model's name, wherever it is served.
     fn record_name(&self) -> String {
-        let model = self.name.rsplit_once('@').map_or(self.name.as_str(), |(model, _)| model);
+        let model = without_address(&self.name);
         let plain: String =
             model.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
         format!("{plain}-{}.jsonl", &sha256_bytes(model.as_bytes())[..8])

@@ -17,7 +17,7 @@
 use serde::Serialize;
 
 use super::training::{better_answers, known_pair};
-use super::ways::YES_NO;
+use super::ways::{YES_NO, quoted};
 use super::{Evidence, LabellerTraining, Material, Question, Shown, Way, normalised, prompt_text};
 use crate::constitution::{About, ComparisonPrinciple, Constitution, WorkedExample, draw};
 use crate::critique::{TrainingConversation, spread_kinds};
@@ -49,13 +49,13 @@ pub struct RequestCounts {
 
 /// Asks about the request alone; Yes and No are the assistant's possible answers.
 pub fn request_request(question: &str, prompt: &str) -> Vec<Message> {
-    let (prompt, question) = (for_model(prompt), for_model(question));
+    let (prompt, question) = (quoted(prompt), for_model(question));
     vec![Message::user(format!("Read this.\n\nRequest: {prompt}\n\n{question} Reply with Yes or No."))]
 }
 
 /// Asks whether an answer declines; Yes and No are the assistant's possible answers.
 pub fn declining_request(prompt: &str, answer: &str) -> Vec<Message> {
-    let (prompt, answer) = (for_model(prompt), for_model(answer));
+    let [prompt, answer] = [prompt, answer].map(quoted);
     vec![Message::user(format!(
         "Read this.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nDoes the answer decline to do what was asked? Reply with \
          Yes or No."

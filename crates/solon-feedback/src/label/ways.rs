@@ -6,17 +6,26 @@
 //! value of a number from 1 to 10 (Lee et al. 2023, §2.3.2, where it is the reward). A contrast asks nothing: it is how much
 //! likelier an answer is where its writer is told to please the principle than where its writer is told not to.
 //!
-//! Contract: every text goes through [`for_model`], so it cannot end a turn.
+//! Contract: every text goes through [`for_model`], so it cannot end a turn; and those from outside through [`quoted`], so they cannot pose as
+//! another part of the question.
 
 use super::{Evidence, Question, Shown, Way, normalised};
 use crate::constitution::ComparisonPrinciple;
-use crate::quote::for_model;
+use crate::quote::{for_model, without_markers};
 use solon_records::{Context, Message};
 
 const LETTERS: [&str; 2] = ["A", "B"];
 pub(super) const YES_NO: [&str; 2] = ["Yes", "No"];
 /// The ends of the scale.
 const SCALE: std::ops::RangeInclusive<u32> = 1..=10;
+
+/// What begins a part of a question, at the beginning of a line.
+const MARKERS: [&str; 4] = ["Request:", "Answer:", "Answer A:", "Answer B:"];
+
+/// A text from outside for the inside of a question: it cannot pose as the question's next part.
+pub(super) fn quoted(text: &str) -> String {
+    without_markers(&for_model(text), &MARKERS)
+}
 
 /// Makes the two questions about a pair from principle, prompt and answers: messages, the options, and which option says
 /// that the first answer is better.
@@ -51,7 +60,7 @@ pub fn comparison_request(
     first: &str,
     second: &str,
 ) -> Vec<Message> {
-    let (prompt, first, second) = (for_model(prompt), for_model(first), for_model(second));
+    let [prompt, first, second] = [prompt, first, second].map(quoted);
     let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n\
@@ -65,7 +74,7 @@ const REPLY: &str = "Reply with A or B.";
 /// Asks whether an answer is the better one of two. The other answer is not shown. Yes and No are the assistant's
 /// possible answers.
 pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
-    let (prompt, answer) = (for_model(prompt), for_model(answer));
+    let [prompt, answer] = [prompt, answer].map(quoted);
     let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nThere is another answer. {question} \
@@ -75,7 +84,7 @@ pub fn rating_request(principle: &ComparisonPrinciple, prompt: &str, answer: &st
 
 /// Asks for a number from 1 to 10; these are the assistant's possible answers.
 pub fn scoring_request(principle: &ComparisonPrinciple, prompt: &str, answer: &str) -> Vec<Message> {
-    let (prompt, answer) = (for_model(prompt), for_model(answer));
+    let [prompt, answer] = [prompt, answer].map(quoted);
     let question = for_model(&principle.question);
     vec![Message::user(format!(
         "Read the request and the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nAnswers are compared by this question: \

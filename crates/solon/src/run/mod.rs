@@ -93,11 +93,12 @@ fn artefact(out: &Path, planned: &Planned) -> Option<PathBuf> {
 }
 
 /// What every stage depends on: the machine's instruction set, the precision, the base model, the seed, the adapters' shape. Without
-/// a model, the seed alone.
+/// a model of the run, what a judge on this machine depends on.
 fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
     let recipe = &plan.recipe;
     if !plan.needs_model() {
-        return sha256_json(&recipe.seed);
+        // A local judge computes as any model does.
+        return Ok(sha256_parts([isa().name(), precision(recipe.precision).name(), &sha256_json(&recipe.seed)?]));
     }
     let adapter = recipe.adapter.as_deref().map(model_hash).transpose()?;
     Ok(sha256_parts([

@@ -162,6 +162,14 @@ struct Asked {
     known: bool,
 }
 
+impl Asked {
+    /// Its label's id in the ledger. A known pair may have the id of a pair of the input.
+    fn id(&self, stage: &str) -> String {
+        let known = if self.known { "#known" } else { "" };
+        format!("{stage}{known}/{}", self.pair.id)
+    }
+}
+
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
@@ -212,16 +220,16 @@ impl Stage for LabelStage {
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let model = adviser.model(run.slots(), self.votes.get());
         let source = match &self.judge {
-            Some(judge) => judge.name().to_owned(),
+            Some(judge) => judge.shown().to_owned(),
             None => run.read().labeller_shown(),
         };
         let name = run.name().to_owned();
-        let id = |asked: &Asked| format!("{name}/{}", asked.pair.id);
+        let id = |asked: &Asked| asked.id(&name);
         let label = |todo: &[(u64, &Asked)], dropped: Option<&str>| -> Result<Vec<NewItem>> {
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
             let items = todo.iter().zip(labels).map(|((_, asked), label)| {
-                item(format!("{name}/{}", asked.pair.id), asked, label, &source, dropped)
+                item(asked.id(&name), asked, label, &source, dropped)
             });
             let items = items.collect();
             // What a stop left unasked is not recorded as unlabelled.
@@ -235,7 +243,7 @@ impl Stage for LabelStage {
         run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({
-            "labels": pairs.len(), "known": known.len(), "report": report,
+            "labels": pairs.len() - unlabelled(&run.read())?.values().sum::<usize>(), "known": known.len(), "report": report,
             AGREES: agreement(&run.read())?,
         });
         if self.form == Form::Paper {
@@ -319,11 +327,11 @@ impl LabelStage {
     }
 }
 
-/// Pairs without a label, by the kind of reason.
+/// Pairs without a label, by the kind of reason; the known ones not among them.
 fn unlabelled(read: &Reader<'_>) -> Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
     for item in read.own_with_dropped::<Labelled>()? {
-        if let Some(missing) = item.data.unlabelled {
+        if let Some(missing) = item.data.unlabelled.filter(|_| !item.data.known) {
             *counts.entry(missing.kind.name().to_owned()).or_default() += 1;
         }
     }
@@ -533,6 +541,7 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
     // Contrasts are like the pairs at hand; worked examples, which are easier, speak for it only where there are none.
     let contrasts: Vec<KnownLabel> =
         known.iter().filter(|(_, c)| *c).map(|(label, _)| label.clone()).collect();
+    let measured_contrasts = !contrasts.is_empty();
     let measured = match contrasts.is_empty() {
         true => known.iter().map(|(label, _)| label.clone()).collect(),
         false => contrasts,
@@ -545,7 +554,11 @@ pub fn judged(read: &Reader<'_>) -> Result<Judged> {
         let better = if known.first_is_better { &known.pair.first } else { &known.pair.second };
         outcomes[usize::from(declines(better))].push(label.is_right());
     }
-    let report = JudgeReport::new(&measured, &raw(&labelled)?);
+    let missing = match measured_contrasts {
+        true => pairs.iter().filter(|pair| pair.contrast).count(),
+        false => pairs.len(),
+    } - measured.len();
+    let report = JudgeReport::new(&measured, missing, &raw(&labelled)?);
     let labelled = labelled.into_iter().filter(|item| item.data.unlabelled.is_none());
     let preferences = labelled.map(|item| item.data.preference).collect();
     Ok(Judged { report, sides: outcomes.map(Rate::of), known, preferences })

@@ -323,7 +323,7 @@ fn way(ask: Option<Ask>, outcomes: &[&Outcome]) -> WayFigures {
             }
         }
     }
-    let report = ask.map(|_| JudgeReport::new(&known, &[]));
+    let report = ask.map(|_| JudgeReport::new(&known, unlabelled.values().sum(), &[]));
     let ask = ask.map_or("options", Ask::name).to_owned();
     WayFigures { ask, accuracy: Rate::of(right), unlabelled, report }
 }
