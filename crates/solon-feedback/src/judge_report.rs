@@ -190,10 +190,8 @@ impl KnownMeasures {
         // A tie is a verdict of its own.
         let verdict = |p: f64| i8::from(p > 0.5) - i8::from(p < 0.5);
         let truth = |first_is_better| if first_is_better { 1 } else { -1 };
-        let verdicts: Vec<(i8, i8)> = known
-            .iter()
-            .map(|each| (verdict(each.label.probability), truth(each.first_is_better)))
-            .collect();
+        let verdicts: Vec<(i8, i8)> =
+            known.iter().map(|each| (verdict(each.label.probability), truth(each.first_is_better))).collect();
         let mut of_principle: BTreeMap<String, Vec<bool>> = BTreeMap::new();
         for each in known {
             of_principle.entry(each.label.principle_id.clone()).or_default().push(each.is_right());
@@ -223,7 +221,9 @@ impl KnownMeasures {
 impl JudgeReport {
     /// Whether it was measured on known pairs, and its accuracy is higher than chance explains, where a missing label counts as wrong.
     pub fn beats_chance(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| Rate::new(known.correct, known.pairs + known.missing).low > 0.5)
+        self.known
+            .as_ref()
+            .is_some_and(|known| Rate::new(known.correct, known.pairs + known.missing).low > 0.5)
     }
 
     /// Measures a labeller on pairs with known answers, of which it gave `missing` no label, and on the pairs it is to label. Either may be
@@ -293,7 +293,10 @@ fn verdict_with_reasons(
             weak.push(measured);
         }
         if known.overconfidence > TRUSTED_CALIBRATION {
-            weak.push(format!("it is surer than it is right, by {} on average", percent(known.overconfidence)));
+            weak.push(format!(
+                "it is surer than it is right, by {} on average",
+                percent(known.overconfidence)
+            ));
         }
         let asked = known.pairs + known.missing;
         if (known.pairs as f64) < TRUSTED_COVERAGE * asked as f64 {

@@ -55,7 +55,8 @@ fn bare(text: &str, options: &[String]) -> Option<usize> {
 fn after<'a>(reply: &'a str, option: &str) -> Option<&'a str> {
     let reply = reply.trim_start_matches(|c: char| c.is_whitespace() || "*_\"'`(".contains(c));
     let rest = reply.strip_prefix(option)?;
-    (!rest.starts_with(char::is_alphanumeric)).then(|| rest.trim_start_matches(['*', '_', '"', '\'', '`', ')']))
+    (!rest.starts_with(char::is_alphanumeric))
+        .then(|| rest.trim_start_matches(['*', '_', '"', '\'', '`', ')']))
 }
 
 /// Whether a reply begins with the option and then stops, or gives its reason.
@@ -63,26 +64,36 @@ fn begins_with(reply: &str, option: &str) -> bool {
     after(reply, option).is_some_and(|rest| {
         let rest = rest.trim_start_matches(' ');
         rest.is_empty()
-            || rest.starts_with(['.', ':', ',', ';', '\n', '!', '-', '–', '—'])
+            || stops(rest, ".:,;!-–—\n")
             || ["because", "is better", "is the", "as it", "since"].iter().any(|word| rest.starts_with(word))
     })
 }
 
-/// Whether a reply begins with the option and a stop: then what follows may name others.
+/// Whether a reply begins with the option and a stop, or its reason: then what follows may name others.
 fn stops_after(reply: &str, option: &str) -> bool {
-    after(reply, option).is_some_and(|rest| rest.starts_with(['.', ':', '\n']))
+    after(reply, option).is_some_and(|rest| stops(rest, ".:\n") || rest.trim_start().starts_with("because"))
+}
+
+/// Whether a text begins with one of these marks. The point of 7.9 is none.
+fn stops(text: &str, marks: &str) -> bool {
+    let mut chars = text.chars();
+    let is_mark = chars.next().is_some_and(|mark| marks.contains(mark));
+    is_mark && !(text.starts_with('.') && chars.next().is_some_and(|next| next.is_ascii_digit()))
 }
 
 /// Whether the words hold the option in a sentence that names it: after "answer", "prefer", "choose" and the like, with little between.
 fn says(words: &[&str], option: &str) -> bool {
-    const NAMING: [&str; 11] =
-        ["answer", "option", "response", "prefer", "choose", "pick", "select", "choice", "score", "rating", "it"];
+    const NAMING: [&str; 11] = [
+        "answer", "option", "response", "prefer", "choose", "pick", "select", "choice", "score", "rating",
+        "it",
+    ];
     const NOT: [&str; 6] = ["not", "neither", "nor", "isn", "never", "no"];
     let Some(place) = words.iter().position(|word| *word == option) else { return false };
     let before = &words[place.saturating_sub(4)..place];
     let is = |list: &[&str], word: &&&str| list.iter().any(|listed| word.eq_ignore_ascii_case(listed));
     let only = words.iter().filter(|word| **word == option).count() == 1;
-    let says_it = before.iter().any(|word| is(&NAMING, &word)) || before.ends_with(&["is"]) || before.ends_with(&["a"]);
+    let says_it =
+        before.iter().any(|word| is(&NAMING, &word)) || before.ends_with(&["is"]) || before.ends_with(&["a"]);
     only && says_it && !words.iter().any(|word| is(&NOT, &word))
 }
 

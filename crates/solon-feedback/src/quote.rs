@@ -7,8 +7,20 @@
 
 /// The first characters of control tokens in common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral, DeepSeek).
 const CONTROL_BEGINNINGS: [&str; 14] = [
-    "<|", "<｜", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "<bos>", "<eos>",
-    "<<SYS>>", "<</SYS>>", "[AVAILABLE_TOOLS]",
+    "<|",
+    "<｜",
+    "<s>",
+    "</s>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "<bos>",
+    "<eos>",
+    "<<SYS>>",
+    "<</SYS>>",
+    "[AVAILABLE_TOOLS]",
 ];
 
 /// `text` for quotation inside a message: trimmed, and [`without_control`].

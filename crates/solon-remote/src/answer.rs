@@ -6,7 +6,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::Tokens;
-use crate::question::UNLISTED;
 use crate::{Reply, Unanswered, UnansweredKind};
 
 /// A well-formed reply of a server.
@@ -67,23 +66,42 @@ impl Answer {
     }
 }
 
-/// The log-prob of each option among the listed tokens; those that differ in case or in white space count together. `None`
-/// where the likeliest token is no option: then the answer begins otherwise, and the options' small rest says nothing.
+/// The log-prob of each option among the listed tokens; those that differ in white space count together, and words that differ in case too
+/// (the article a is not the option A). One that is not listed gets a bound: the least of those that are, or what they leave.
+///
+/// `None` where the likeliest token is no option: then the answer begins otherwise, and the options' small rest says nothing; and where
+/// a listed one begins another that is not (the 1 of 10): then it may be either.
 fn options(listed: &[Likely], options: &[String]) -> Option<Vec<f64>> {
-    let is = |likely: &Likely, option: &String| likely.token.trim().eq_ignore_ascii_case(option.trim());
-    // A log-prob is at most 0; what a server says beyond is no log-prob.
-    let known = || listed.iter().filter(|likely| (UNLISTED..=0.0).contains(&likely.logprob));
+    let is = |likely: &Likely, option: &String| match (likely.token.trim(), option.trim()) {
+        (token, option) if option.chars().count() > 1 => token.eq_ignore_ascii_case(option),
+        (token, option) => token == option,
+    };
+    // A log-prob is at most 0; what a server says beyond is no log-prob, and far below is none that counts.
+    let known = || listed.iter().filter(|likely| (LEAST..=0.0).contains(&likely.logprob));
     let likeliest = known().max_by(|a, b| a.logprob.total_cmp(&b.logprob))?;
     if !options.iter().any(|option| is(likeliest, option)) {
         return None;
     }
-    let of = |option: &String| {
-        let probability: f64 =
-            known().filter(|likely| is(likely, option)).map(|likely| likely.logprob.exp()).sum();
-        if probability > 0.0 { probability.ln() } else { UNLISTED }
-    };
-    Some(options.iter().map(of).collect())
+    let least = known().map(|likely| likely.logprob).fold(0.0, f64::min);
+    let rest = 1.0 - known().map(|likely| likely.logprob.exp()).sum::<f64>();
+    let bound = least.min(rest.max(LEAST.exp()).ln());
+    let found: Vec<Option<f64>> = options
+        .iter()
+        .map(|option| {
+            let mut of_option = known().filter(|likely| is(likely, option)).peekable();
+            of_option.peek()?;
+            Some(of_option.map(|likely| likely.logprob.exp()).sum::<f64>().max(LEAST.exp()).ln())
+        })
+        .collect();
+    let longer = |one: usize, other: usize| other != one && options[other].starts_with(options[one].as_str());
+    let may_be_either = (0..options.len()).any(|one| {
+        found[one].is_some() && (0..options.len()).any(|other| longer(one, other) && found[other].is_none())
+    });
+    (!may_be_either).then(|| found.into_iter().map(|log_prob| log_prob.unwrap_or(bound)).collect())
 }
+
+/// Below this a log-prob is as good as none: e^-100.
+const LEAST: f64 = -100.0;
 
 #[cfg(test)]
 mod tests {
@@ -104,9 +122,21 @@ mod tests {
         let Ok(Reply::Options(log_probs)) = asked(&[("yes", -1.0), (" Yes", -1.0), ("x", -4.0)]) else {
             panic!()
         };
-        assert!((log_probs[0] - (2.0 * (-1.0_f64).exp()).ln()).abs() < 1e-12 && log_probs[1] == UNLISTED);
-        // One token is listed, and it is the less liked of the two options.
-        assert_eq!(asked(&[("no", -0.01)]), Ok(Reply::Options(vec![UNLISTED, (-0.01_f64).exp().ln()])));
+        assert!((log_probs[0] - (2.0 * (-1.0_f64).exp()).ln()).abs() < 1e-12);
+        // What is not listed is at most as likely as the least that is, and as what all leave.
+        assert_eq!(log_probs[1], -4.0);
+        let Ok(Reply::Options(log_probs)) = asked(&[("no", -0.01)]) else { panic!() };
+        assert!((log_probs[0] - (1.0 - (-0.01_f64).exp()).ln()).abs() < 1e-9, "{log_probs:?}");
+        // The article is no letter, and a 1 may begin a 10.
+        let letters = reply("a", End::Whole, &[("a", -0.1), ("A", -3.0)], &["A", "B"]);
+        assert!(matches!(letters, Ok(Reply::Said { .. })), "{letters:?}");
+        let scale = ["1", "2", "10"];
+        assert!(matches!(
+            reply("1", End::Whole, &[("1", -0.1), ("2", -3.0)], &scale),
+            Ok(Reply::Said { .. })
+        ));
+        let all = [("1", -0.1), ("2", -3.0), ("10", -4.0)];
+        assert!(matches!(reply("1", End::Whole, &all, &scale), Ok(Reply::Options(_))));
         for first in [&[][..], &[("maybe", -0.1)], &[("I", -0.001), ("no", -9.0)], &[("yes", 1e308)]] {
             assert_eq!(
                 asked(first),

@@ -126,6 +126,11 @@ impl Endpoints {
         self.all().iter().all(|endpoint| endpoint.is_aside(now))
     }
 
+    /// Whether any server is not known to show no log-probs.
+    pub fn may_show_log_probs(&self) -> bool {
+        self.all().iter().any(|endpoint| endpoint.form.log_probs > 0)
+    }
+
     /// Whether another server can be asked now that was not tried yet.
     pub fn has_another(&self, now: Instant, tried: &[usize]) -> bool {
         let all = self.all();

@@ -51,7 +51,7 @@ pub use account::{Tokens, Usage};
 pub use endpoints::EndpointUsage;
 pub use error::RemoteError;
 pub use probe::{Capabilities, EndpointCapabilities};
-pub use question::{Question, Reply, UNLISTED, Unanswered, UnansweredKind};
+pub use question::{Question, Reply, Unanswered, UnansweredKind};
 pub use remote::Remote;
 pub use settings::{Budget, Provider, RemoteSettings};
 

@@ -61,12 +61,9 @@ pub enum Reply {
         truncated: bool,
     },
     /// The log-prob of each option as the answer's first token, in nats, where the likeliest token is an option. One that the
-    /// server does not list has [`UNLISTED`].
+    /// server does not list has the highest that it can have: that of the least one listed, or what all of them leave.
     Options(Vec<f64>),
 }
-
-/// The log-prob of an option that a server does not list among the likeliest: some number below all that it lists.
-pub const UNLISTED: f64 = -1e9;
 
 /// Why one question has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

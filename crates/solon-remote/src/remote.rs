@@ -22,7 +22,7 @@ use crate::name;
 use crate::probe::Capabilities;
 use crate::protocol::{self, Key};
 use crate::record::Record;
-use crate::{Question, RemoteError, RemoteSettings, Reply, Unanswered, UnansweredKind};
+use crate::{Provider, Question, RemoteError, RemoteSettings, Reply, Unanswered, UnansweredKind};
 
 /// A model on one or more servers.
 pub struct Remote {
@@ -36,6 +36,8 @@ pub struct Remote {
     record: Option<Record>,
     /// Some question was answered, now or by the record: a failure of one need not be one of all.
     has_replied: AtomicBool,
+    /// So many questions were given up since the last reply.
+    given_up_in_a_row: AtomicUsize,
     /// Two calls at a time would ask the same question twice.
     asking: Mutex<()>,
 }
@@ -85,9 +87,15 @@ impl Remote {
             limits: Limits::new(settings.requests_per_minute, settings.tokens_per_minute),
             record,
             has_replied: AtomicBool::new(answers > 0),
+            given_up_in_a_row: AtomicUsize::new(0),
             asking: Mutex::new(()),
             settings,
         })
+    }
+
+    /// Whether any server may show log-probs of an answer's first token: it is not known to show none.
+    pub fn may_show_log_probs(&self) -> bool {
+        self.settings.provider == Provider::OpenAi && self.endpoints.may_show_log_probs()
     }
 
     /// What was asked so far, and what it took.

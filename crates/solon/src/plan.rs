@@ -99,6 +99,7 @@ impl Plan {
             Data::Preferences,
             Data::Principles,
             Data::Inferred,
+            Data::Measured,
         ];
         self.stages.iter().any(|planned| {
             let mut inputs = planned.inputs.iter().flat_map(|(_, names)| names);

@@ -2,7 +2,7 @@
 //!
 //! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
 //! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
-//! no option, or several, is none (nor is a first token that may begin two options, as the 1 of 10); a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
+//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
 //! Log-probs of whole answers are not asked for: servers do not give them.
 
 use crate::judge::tell;
@@ -13,7 +13,7 @@ use solon_feedback::{
     OptionScores, named_option,
 };
 use solon_records::{Context, Message, SamplingSettings};
-use solon_remote::{Question, Remote, Reply, UNLISTED, Unanswered, UnansweredKind};
+use solon_remote::{Question, Remote, Reply, Unanswered, UnansweredKind};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -111,22 +111,24 @@ impl FeedbackModel for RemoteModel<'_> {
             id: format!("{}/{vote}", requests[place].id),
             messages: conversations[place].clone(),
             options: if vote == 0 { requests[place].options.clone() } else { Vec::new() },
-            max_new_tokens: NAMING_TOKENS,
+            // Of the first question the first token is read alone.
+            max_new_tokens: if vote == 0 { 1 } else { NAMING_TOKENS },
             temperature: if vote == 0 { 0.0 } else { 1.0 },
             sample: u64::from(vote),
         };
-        let first: Vec<Question> = (0..requests.len()).map(|place| question(place, 0)).collect();
-        let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
-            .ask(&first)?
-            .into_iter()
-            .zip(requests)
-            .map(|(reply, request)| match reply {
-                Ok(Reply::Options(log_probs)) if is_ambiguous(&request.options, &log_probs) => None,
-                Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
-                Ok(Reply::Said { .. }) => None,
-                Err(missing) => Some(Err(missing)),
-            })
-            .collect();
+        let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = vec![None; requests.len()];
+        if self.remote.may_show_log_probs() {
+            let first: Vec<Question> = (0..requests.len()).map(|place| question(place, 0)).collect();
+            for (place, reply) in self.ask(&first)?.into_iter().enumerate() {
+                scores[place] = match reply {
+                    Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
+                    // Samples may say more than the likeliest word.
+                    Ok(Reply::Said { .. }) => None,
+                    Err(missing) if may_pass(missing.kind) => None,
+                    Err(missing) => Some(Err(missing)),
+                };
+            }
+        }
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
         let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
         let votes: Vec<Question> = votes.collect();
@@ -140,13 +142,9 @@ impl FeedbackModel for RemoteModel<'_> {
     }
 }
 
-/// Whether a first token may begin two options: the 1 of 10, where the server does not list 10 as a token of its own.
-fn is_ambiguous(options: &[String], log_probs: &[f64]) -> bool {
-    let listed = |place: usize| log_probs.get(place).is_some_and(|log_prob| *log_prob > UNLISTED);
-    (0..options.len()).any(|one| {
-        let longer = |other: usize| other != one && options[other].starts_with(options[one].as_str());
-        listed(one) && (0..options.len()).any(|other| longer(other) && !listed(other))
-    })
+/// Whether another sample may have an answer where one had none.
+fn may_pass(kind: NoAnswerKind) -> bool {
+    matches!(kind, NoAnswerKind::Empty | NoAnswerKind::Malformed | NoAnswerKind::Declines)
 }
 
 /// A conversation, which is all that a chat server answers.
@@ -185,12 +183,12 @@ fn vote(reply: &Reply, options: &[String]) -> Result<usize, NoAnswer> {
     let Reply::Said { text, truncated } = reply else {
         return Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"));
     };
-    named_option(text, options).map_err(|kind| {
-        let kind = match kind {
-            NoAnswerKind::NoOption if solon_eval::declines(text) => NoAnswerKind::Declines,
-            NoAnswerKind::NoOption if *truncated => NoAnswerKind::CutOff,
-            kind => kind,
-        };
+    // "No, I can't help with that" is no No.
+    let named = match solon_eval::declines(text) {
+        true => Err(NoAnswerKind::Declines),
+        false => named_option(text, *truncated, options),
+    };
+    named.map_err(|kind| {
         let said: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
         NoAnswer::new(kind, format!("{said:?}"))
     })
@@ -219,18 +217,6 @@ mod tests {
             (p[0] - (rate.low + rate.high) / 2.0).abs() < 1e-12 && (p[0] + p[1] - 1.0).abs() < 1e-12,
             "{p:?}"
         );
-    }
-
-    #[test]
-    fn a_first_token_that_may_begin_two_options_says_nothing() {
-        let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
-        let mut log_probs = vec![-2.0; 10];
-        assert!(!is_ambiguous(&scale, &log_probs));
-        log_probs[9] = UNLISTED;
-        assert!(is_ambiguous(&scale, &log_probs));
-        log_probs[0] = UNLISTED;
-        assert!(!is_ambiguous(&scale, &log_probs));
-        assert!(!is_ambiguous(&letters(), &[-0.1, UNLISTED]));
     }
 
     #[test]

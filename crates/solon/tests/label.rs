@@ -9,6 +9,8 @@ use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
 use solon_records::Context;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn a_model_labels_in_both_orders_and_is_measured() {
@@ -124,7 +126,7 @@ fn a_server_labels_by_its_log_probs_and_no_model_is_needed_here() {
         assert_eq!(row["id"], format!("p{number}"));
         assert_eq!(row["chosen"][0]["content"], format!("right {number}"));
         assert!((row["probability"].as_f64().unwrap() - 0.75).abs() < 1e-9, "{row}");
-        assert_eq!(row["source"], format!("openai:big@{}", server.url));
+        assert_eq!(row["source"], "openai:big");
         assert_eq!(label["evidence"][0]["principle_id"], "kinder");
     }
     // What is done is not asked again; a pair that is new is.
@@ -145,12 +147,15 @@ fn a_server_without_log_probs_votes() {
     let place = Place::new();
     plain_constitution(&place);
     place.write("pairs.jsonl", &pairs(1));
-    // Three of four votes for the right answer in one order, all in the other.
-    let server = Server::new(|_, body| {
-        let right_is_b = asked(body).contains("Answer B: right");
-        let seed = body["seed"].as_u64();
-        let text = match (right_is_b, seed) {
-            (true, Some(seed)) if seed % 4 == 1 => "A",
+    // Three of four votes for the right answer in one order, all in the other. The first question asks for one token.
+    let right_is_b = AtomicUsize::new(0);
+    let server = Server::new(move |_, body| {
+        let vote = body["max_tokens"] != 1 && asked(body).contains("Answer B: right");
+        let text = match (
+            asked(body).contains("Answer B: right"),
+            vote.then(|| right_is_b.fetch_add(1, Ordering::SeqCst)),
+        ) {
+            (true, Some(2)) => "A",
             (true, _) => "Answer: B",
             (false, _) => "A.",
         };
@@ -162,16 +167,17 @@ fn a_server_without_log_probs_votes() {
     );
     place.run(&words, "").ok();
     let label = &rows(&place.read("out.jsonl.labels.jsonl"))[0];
-    let votes: Vec<u64> = label["evidence"]
+    let votes: Vec<Vec<u64>> = label["evidence"]
         .as_array()
         .unwrap()
         .iter()
-        .flat_map(|e| e["votes"].as_array().unwrap())
-        .map(|n| n.as_u64().unwrap())
+        .map(|e| e["votes"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect())
         .collect();
-    assert_eq!(votes.iter().sum::<u64>(), 8, "{label}");
+    // The pair's first answer is "left": as A it gets 1 of 4 votes, as B none.
+    assert_eq!(votes, [[1, 3], [4, 0]], "{label}");
+    let middle = |votes: f64| (votes + 1.920_729_410) / (4.0 + 3.841_458_821);
     let p = label["probability"].as_f64().unwrap();
-    assert!(p > 0.05 && p < 0.5, "votes are no certainty: {label}");
+    assert!((p - (middle(1.0) + middle(0.0)) / 2.0).abs() < 1e-6, "{label}");
 }
 
 #[test]
@@ -215,6 +221,82 @@ fn what_gets_no_reply_that_can_be_used_is_written_with_its_reason() {
     let again = words.replace("pairs.jsonl", "out.jsonl").replace("--out out.jsonl", "--out again.jsonl");
     place.run(&again, "").ok();
     assert_eq!(rows(&place.read("again.jsonl")).len(), 6);
+}
+
+/// It answers 6 questions, then fails for ever; then it works again.
+#[test]
+fn a_server_that_breaks_ends_the_run_and_what_it_said_is_kept() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(40));
+    let works = Arc::new(AtomicUsize::new(6));
+    let left = Arc::clone(&works);
+    let server = Server::new(move |_, body| {
+        match left.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => (200, prefers_right(body)),
+            Err(_) => (500, "{}".to_owned()),
+        }
+    });
+    let words = format!(
+        "label --judge openai:big@{} --input pairs.jsonl --out out.jsonl --constitution c.toml --retries 0",
+        server.url
+    );
+    place.run(&words, "").fails(1, &["HTTP 500", "questions in a row", "hint: "]);
+    assert!(!place.path("out.jsonl").exists());
+    assert_eq!(server.count(), 6);
+    works.store(1000, Ordering::SeqCst);
+    place.run(&words, "").ok();
+    assert_eq!((server.count(), rows(&place.read("out.jsonl")).len()), (80, 40));
+    assert!(rows(&place.read("out.jsonl")).iter().all(|row| row["unlabelled"].is_null()));
+}
+
+#[test]
+fn a_model_on_this_machine_is_a_judge_too_and_its_ids_meet_no_others() {
+    let place = Place::with_model();
+    // The ids of the constitution's own known pairs.
+    let row = |id: &str| json!({"id": id, "prompt": "ask", "chosen": "left", "rejected": "right"});
+    let labelled = rows(&{
+        place.write("pairs.jsonl", &pairs(2));
+        place.run("label --judge local:model --input pairs.jsonl --out first.jsonl", "").ok();
+        place.read("first.jsonl")
+    });
+    assert_eq!(labelled.len(), 2);
+    assert!(labelled[0]["source"].as_str().unwrap().starts_with("local:"), "{}", labelled[0]);
+    let constitution = std::fs::read_to_string("../../constitutions/default.toml").unwrap();
+    let examples =
+        constitution.split("[[example]]\nid = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let taken: Vec<Value> = examples.map(|id| row(&format!("{id}/held-out"))).collect();
+    assert!(taken.len() > 100);
+    place.write("pairs.jsonl", &taken);
+    place.run("label --judge local:model --input pairs.jsonl --out out.jsonl", "").ok();
+    assert_eq!(rows(&place.read("out.jsonl")).len(), taken.len());
+    place.write("labels.jsonl", &pairs(4));
+    let report = place.run("judge report --judge local:model --data labels.jsonl --json", "").ok();
+    assert_eq!(serde_json::from_str::<Value>(&report.out).unwrap()["sets"][0]["items"], 4);
+}
+
+/// No model is here, and none is fetched.
+#[test]
+fn a_judge_on_a_server_is_measured_and_what_it_does_not_answer_counts() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("labels.jsonl", &pairs(40));
+    let server = Server::new(|_, body| match asked(body).contains("ask 1") {
+        true => (200, said("I'm sorry, but I can't help with that.")),
+        // The rejected answers are called right, so this judge is always wrong.
+        false => (200, prefers_right(body)),
+    });
+    let words = format!(
+        "judge report --judge openai:big@{} --data labels.jsonl --constitution c.toml --json",
+        server.url
+    );
+    let found: Value = serde_json::from_str(&place.run(&words, "").ok().out).unwrap();
+    let way = &found["sets"][0]["ways"][0];
+    assert_eq!((&way["accuracy"]["total"], &way["accuracy"]["count"]), (&json!(29), &json!(0)), "{way}");
+    assert_eq!(way["unlabelled"]["declines"], 11, "{way}");
+    assert!(way["report"]["warning"].as_str().unwrap().contains("no label on 11 of 40"), "{way}");
+    let probe = place.run(&format!("judge probe --judge openai:big@{}", server.url), "").ok().out;
+    assert!(probe.contains("chat"), "{probe}");
 }
 
 #[test]

@@ -20,6 +20,9 @@ use crate::{Question, RemoteError, RemoteSettings, Unanswered, UnansweredKind};
 /// The longest wait that a server may ask for. Where it asks for more, the asking ends.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// Questions that may be given up in a row before all are: then it is the server, not the question.
+const MOST_GIVEN_UP: usize = 8;
+
 impl Remote {
     /// Asks one question, again where that may help, and records the answer.
     pub(super) fn ask_one(&self, job: &Job<'_>, halt: &Halt<'_>) -> Result<Answer, End> {
@@ -177,6 +180,7 @@ impl Remote {
                 self.account.settle(hold, answer.tokens);
                 self.endpoints.replied(at, form);
                 self.has_replied.store(true, Ordering::Relaxed);
+                self.given_up_in_a_row.store(0, Ordering::Relaxed);
                 Ok(answer)
             }
             Err(failure) => {
@@ -217,11 +221,21 @@ impl Remote {
 
     /// The end of a question that was asked often enough.
     fn given_up(&self, at: usize, failure: Failure) -> End {
-        let is_dead = failure.kind == FailureKind::Unreachable && self.endpoints.nobody_lives(Instant::now());
+        let in_a_row = 1 + self.given_up_in_a_row.fetch_add(1, Ordering::Relaxed);
+        let is_dead = in_a_row >= MOST_GIVEN_UP
+            || failure.kind == FailureKind::Unreachable && self.endpoints.nobody_lives(Instant::now());
         // Servers that have answered nothing yet are not ones that a single question failed on.
         if is_dead || !self.has_replied.load(Ordering::Relaxed) {
             let endpoint = self.endpoints.url(at);
-            return End::ForAll(RemoteError::Server { endpoint, reason: failure.reason });
+            let reason = match in_a_row >= MOST_GIVEN_UP {
+                true => format!(
+                    "{} ({in_a_row} questions in a row got no reply)\nhint: what was answered is kept; give the same again when the \
+                     server works",
+                    failure.reason
+                ),
+                false => failure.reason,
+            };
+            return End::ForAll(RemoteError::Server { endpoint, reason });
         }
         End::Alone(Unanswered::new(UnansweredKind::NoReply, failure.reason))
     }

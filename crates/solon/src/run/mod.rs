@@ -98,7 +98,11 @@ fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
     let recipe = &plan.recipe;
     if !plan.needs_model() {
         // A local judge computes as any model does.
-        return Ok(sha256_parts([isa().name(), precision(recipe.precision).name(), &sha256_json(&recipe.seed)?]));
+        return Ok(sha256_parts([
+            isa().name(),
+            precision(recipe.precision).name(),
+            &sha256_json(&recipe.seed)?,
+        ]));
     }
     let adapter = recipe.adapter.as_deref().map(model_hash).transpose()?;
     Ok(sha256_parts([

@@ -228,9 +228,10 @@ impl Stage for LabelStage {
         let label = |todo: &[(u64, &Asked)], dropped: Option<&str>| -> Result<Vec<NewItem>> {
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
-            let items = todo.iter().zip(labels).map(|((_, asked), label)| {
-                item(asked.id(&name), asked, label, &source, dropped)
-            });
+            let items = todo
+                .iter()
+                .zip(labels)
+                .map(|((_, asked), label)| item(asked.id(&name), asked, label, &source, dropped));
             let items = items.collect();
             // What a stop left unasked is not recorded as unlabelled.
             safe_point()?;
