@@ -13,6 +13,7 @@ mod hh;
 mod preference;
 mod prompt;
 mod turns;
+mod votes;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 pub use demonstration::read_demonstrations;
 pub use preference::{LabelRow, parse_preference, read_labels, read_pairs, read_preferences};
 pub use prompt::read_prompts;
+pub use votes::{ForeignVote, ForeignVotes, VotedPair, read_foreign_votes};
 
 use crate::DataError;
 use crate::jsonl::read_jsonl_numbered;

@@ -200,6 +200,11 @@ impl Constitution {
         self.comparison.iter().find(|principle| principle.id == id)
     }
 
+    /// How many few-shots it has for a use, by its name in files.
+    pub fn few_shots_for(&self, used_for: &str) -> usize {
+        self.few_shot.iter().filter(|few_shot| few_shot.shot.used_for() == used_for).count()
+    }
+
     /// The comparison principles that ask about the request alone, with their questions, in the file's order.
     pub fn request_questions(&self) -> Vec<(&ComparisonPrinciple, &str)> {
         self.comparison.iter().filter_map(|p| Some((p, p.request.as_deref()?.trim()))).collect()

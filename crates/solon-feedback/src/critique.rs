@@ -55,6 +55,19 @@ pub fn revision_request(
     messages
 }
 
+/// Asks for a better answer by the principle, without a critique before.
+pub(crate) fn direct_revision_request(
+    principle: &RevisionPrinciple,
+    request: &str,
+    answer: &str,
+) -> Vec<Message> {
+    let (request, answer) = (for_model(request), for_model(answer));
+    let principle = for_model(&principle.revision);
+    vec![Message::user(format!(
+        "{OPENING}\n\nRequest: {request}\n\nAnswer: {answer}\n\n{REVISION_TASK} {principle}"
+    ))]
+}
+
 /// One conversation for each worked example, critique then revision, to train the critic adapter.
 ///
 /// The kinds of example are spread evenly. An adapter that also *labels* must not see the labeller's held-out examples:

@@ -92,6 +92,17 @@ pub enum FeedbackError {
         /// The constitution's name.
         constitution: String,
     },
+    /// The form of the paper has no such speaker.
+    #[error(
+        "`{id}`: a message of the {role} has no place in the form of the Constitutional AI paper, in which a human and an \
+         assistant speak\nhint: leave such prompts out, or write form = \"chat\""
+    )]
+    Speaker {
+        /// The item or pair.
+        id: String,
+        /// The role.
+        role: String,
+    },
     /// Two items share an id, so their draws and records would be mixed up.
     #[error("the id `{id}` occurs twice among the {what}\nhint: give each its own id")]
     DuplicateId {

@@ -1,23 +1,83 @@
-//! Human preference labels: a session that shows pairs and records votes.
+//! Human preference labels: what a person's vote on a pair is.
 //!
-//! Contract: the session reads and writes only the streams it is given, so it runs on a terminal and in a test alike.
-//! Which answer is shown as A is drawn by (seed, pair id) and recorded with the vote. Every vote is given to the caller
-//! at once, who stores it. Pairs that already have a vote are not shown again. A skipped pair has no vote, and the next
-//! session shows it again. Text from models is escaped with [`for_terminal`] and marked by a margin, so that it cannot
-//! look like the session's own text.
+//! Contract: a vote says who gave it, in which pass, in which order the answers were shown and which was chosen. [`HumanSession`] asks
+//! for votes, [`human_labels`] makes labels of them, and [`Agreement`] says how far they can be believed. Nothing here reads a file or
+//! a clock: callers store the votes.
 
-use std::collections::HashSet;
-use std::io::{BufRead, Write};
+mod agreement;
+mod labels;
+mod session;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::FeedbackError;
-use crate::label::prompt_text;
-use crate::quote::for_terminal;
-use solon_draws::Draws;
-use solon_records::Pair;
 
-const HELP: &str = "a or b: the better answer, t: tie, s: skip, u: undo, q: quit";
+pub use agreement::{Agreement, AnnotatorMeasures, TwoAnnotators};
+pub use labels::{HumanLabel, contested, human_labels};
+pub use session::{HumanSession, SessionEnd, SessionEvent};
+
+/// The name of a person who labels: letters, digits, spaces inside, and `. _ - @ +`; at most 64 characters. It is a part of file names
+/// and is printed on terminals, so nothing else is let in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Annotator(String);
+
+impl Annotator {
+    /// The annotator of this name.
+    ///
+    /// # Errors
+    /// [`FeedbackError::Setting`] if the name is not plain.
+    pub fn new(name: &str) -> Result<Self, FeedbackError> {
+        let plain = |character: char| character.is_alphanumeric() || " ._-@+".contains(character);
+        let sound = !name.is_empty()
+            && name.chars().count() <= 64
+            && name.chars().all(plain)
+            && name.trim() == name
+            && !name.starts_with('.');
+        if sound {
+            return Ok(Self(name.to_owned()));
+        }
+        Err(FeedbackError::Setting {
+            setting: "the annotator's name",
+            value: format!("{:?}", name.chars().take(80).collect::<String>()),
+            rule: "it must be 1 to 64 letters, digits, spaces inside or . _ - @ +, and not begin with a dot",
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Annotator {
+    /// `annotator`: whoever gave no name.
+    fn default() -> Self {
+        Self("annotator".to_owned())
+    }
+}
+
+impl TryFrom<String> for Annotator {
+    type Error = FeedbackError;
+
+    fn try_from(name: String) -> Result<Self, FeedbackError> {
+        Self::new(&name)
+    }
+}
+
+impl From<Annotator> for String {
+    fn from(annotator: Annotator) -> Self {
+        annotator.0
+    }
+}
+
+impl fmt::Display for Annotator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
 
 /// The order in which a pair was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +87,16 @@ pub enum Order {
     Ab,
     /// The second answer as A.
     Ba,
+}
+
+impl Order {
+    /// The other order.
+    pub fn other(self) -> Self {
+        match self {
+            Order::Ab => Order::Ba,
+            Order::Ba => Order::Ab,
+        }
+    }
 }
 
 /// The choice, as shown.
@@ -41,275 +111,163 @@ pub enum Choice {
     Tie,
 }
 
+/// Why a pair was shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// To be labelled.
+    #[default]
+    Label,
+    /// Again, to see whether the same person says the same.
+    Repeat,
+    /// To decide what other votes left open.
+    Adjudication,
+}
+
+impl Pass {
+    fn is_label(&self) -> bool {
+        *self == Pass::Label
+    }
+}
+
+/// Which answer a vote prefers, whatever the order in which they were shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Preferred {
+    /// The first answer.
+    First,
+    /// Neither.
+    Tie,
+    /// The second answer.
+    Second,
+}
+
+impl Preferred {
+    /// What a choice prefers that was made in this order.
+    pub fn of(choice: Choice, order: Order) -> Self {
+        match (choice, order) {
+            (Choice::Tie, _) => Preferred::Tie,
+            (Choice::A, Order::Ab) | (Choice::B, Order::Ba) => Preferred::First,
+            (Choice::B, Order::Ab) | (Choice::A, Order::Ba) => Preferred::Second,
+        }
+    }
+
+    /// The choice in this order that prefers the same.
+    pub fn as_shown(self, order: Order) -> Choice {
+        match (self, order) {
+            (Preferred::Tie, _) => Choice::Tie,
+            (Preferred::First, Order::Ab) | (Preferred::Second, Order::Ba) => Choice::A,
+            (Preferred::Second, Order::Ab) | (Preferred::First, Order::Ba) => Choice::B,
+        }
+    }
+
+    /// P(first is better): 1, 0, or 0.5 for a tie.
+    pub fn probability(self) -> f64 {
+        match self {
+            Preferred::First => 1.0,
+            Preferred::Tie => 0.5,
+            Preferred::Second => 0.0,
+        }
+    }
+}
+
 /// A person's vote on a pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Vote {
     /// The pair.
     pub pair_id: String,
-    /// The order in which it was shown.
-    pub order: Order,
+    /// Who voted.
+    #[serde(default)]
+    pub annotator: Annotator,
+    /// Why the pair was shown.
+    #[serde(default, skip_serializing_if = "Pass::is_label")]
+    pub pass: Pass,
+    /// The order in which it was shown; `None` for a vote from elsewhere, whose `choice` is as if the first answer had been A.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// The choice, as shown.
     pub choice: Choice,
-    /// P(first is better): 1, 0, or 0.5 for a tie.
+    /// P(first is better): 1, 0, or 0.5 for a tie. It follows from `order` and `choice`, and is there for other readers.
     pub probability: f64,
 }
 
-/// An event that the caller stores.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SessionEvent {
-    /// A vote was cast.
-    Voted(Vote),
-    /// The vote on this pair was undone.
-    Undone {
-        /// The pair.
-        pair_id: String,
-    },
-}
-
-/// How a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionEnd {
-    /// Votes cast in this session and not undone.
-    pub votes: usize,
-    /// Pairs skipped in this session.
-    pub skipped: usize,
-    /// Pairs without a vote, skipped ones included.
-    pub left: usize,
-}
-
-/// A session over pairs.
-#[derive(Debug)]
-pub struct HumanSession<'a> {
-    pairs: Vec<&'a Pair>,
-    seed: u64,
-}
-
-enum Command {
-    Vote(Choice),
-    Skip,
-    Undo,
-    Quit,
-}
-
-impl<'a> HumanSession<'a> {
-    /// A session over the pairs that are not in `voted`, in their order.
-    pub fn new(pairs: &'a [Pair], seed: u64, voted: &HashSet<String>) -> Result<Self, FeedbackError> {
-        let mut seen = HashSet::new();
-        if let Some(pair) = pairs.iter().find(|pair| !seen.insert(&pair.id)) {
-            return Err(FeedbackError::DuplicateId { id: pair.id.clone(), what: "pairs" });
-        }
-        Ok(Self { pairs: pairs.iter().filter(|pair| !voted.contains(&pair.id)).collect(), seed })
+impl Vote {
+    /// A vote on a pair, made in an order.
+    pub fn new(
+        pair_id: &str,
+        annotator: Annotator,
+        pass: Pass,
+        order: Option<Order>,
+        choice: Choice,
+    ) -> Self {
+        let mut vote = Self { pair_id: pair_id.to_owned(), annotator, pass, order, choice, probability: 0.0 };
+        vote.probability = vote.preferred().probability();
+        vote
     }
 
-    /// Runs until all pairs are done, the person quits, or the input ends. `store` gets each event before the next pair
-    /// is shown; its error ends the session.
-    pub fn run(
-        &self,
-        input: &mut dyn BufRead,
-        output: &mut dyn Write,
-        store: &mut dyn FnMut(SessionEvent) -> Result<(), FeedbackError>,
-    ) -> Result<SessionEnd, FeedbackError> {
-        // One entry for each pair passed so far: true for a vote, false for a skip.
-        let mut passed: Vec<bool> = Vec::new();
-        let mut show = true;
-        loop {
-            let pair = self.pairs.get(passed.len()).copied();
-            match pair {
-                Some(pair) if show => self.show(pair, passed.len(), output)?,
-                Some(_) => {}
-                None if passed.is_empty() => break,
-                None => say(
-                    output,
-                    "That was the last pair. Press Enter to finish, or type u to undo the last vote or skip. ",
-                )?,
-            }
-            show = true;
-            let Some(line) = read_line(input)? else { break };
-            match (parse(&line), pair) {
-                (Some(Command::Quit), _) => break,
-                (Some(Command::Undo), _) => match passed.pop() {
-                    Some(true) => {
-                        store(SessionEvent::Undone { pair_id: self.pairs[passed.len()].id.clone() })?;
-                    }
-                    Some(false) => {}
-                    None => {
-                        say(output, "There is nothing to undo in this session.\n> ")?;
-                        show = false;
-                    }
-                },
-                (Some(Command::Vote(choice)), Some(pair)) => {
-                    store(SessionEvent::Voted(self.vote(pair, choice)))?;
-                    passed.push(true);
-                }
-                (Some(Command::Skip), Some(_)) => passed.push(false),
-                (None, None) if line.trim().is_empty() => break,
-                (_, None) => {}
-                (None, Some(_)) => {
-                    say(output, &format!("Unknown command. {HELP}\n> "))?;
-                    show = false;
-                }
-            }
-        }
-        let votes = passed.iter().filter(|&&voted| voted).count();
-        Ok(SessionEnd { votes, skipped: passed.len() - votes, left: self.pairs.len() - votes })
+    /// Which answer it prefers.
+    pub fn preferred(&self) -> Preferred {
+        Preferred::of(self.choice, self.order.unwrap_or(Order::Ab))
     }
 
-    fn order(&self, pair: &Pair) -> Order {
-        match Draws::new(self.seed, "human/order").item(&pair.id).below(0, 2) {
-            0 => Order::Ab,
-            _ => Order::Ba,
-        }
+    /// Whether its probability is that of its choice. Of a vote from a file it may not be.
+    pub fn is_consistent(&self) -> bool {
+        self.probability == self.preferred().probability()
     }
-
-    fn vote(&self, pair: &Pair, choice: Choice) -> Vote {
-        let order = self.order(pair);
-        let probability = match (choice, order) {
-            (Choice::Tie, _) => 0.5,
-            (Choice::A, Order::Ab) | (Choice::B, Order::Ba) => 1.0,
-            (Choice::B, Order::Ab) | (Choice::A, Order::Ba) => 0.0,
-        };
-        Vote { pair_id: pair.id.clone(), order, choice, probability }
-    }
-
-    fn show(&self, pair: &Pair, place: usize, output: &mut dyn Write) -> Result<(), FeedbackError> {
-        let (a, b) = match self.order(pair) {
-            Order::Ab => (&pair.first, &pair.second),
-            Order::Ba => (&pair.second, &pair.first),
-        };
-        let mut text = format!("\nPair {} of {}\n", place + 1, self.pairs.len());
-        for (heading, body) in [("Request", &prompt_text(&pair.prompt)), ("A", a), ("B", b)] {
-            text.push_str(&format!("\n{heading}\n"));
-            for line in for_terminal(body).trim_end().split('\n') {
-                text.push_str(&format!("  | {line}\n"));
-            }
-        }
-        say(output, &format!("{text}\n{HELP}\n> "))
-    }
-}
-
-fn parse(line: &str) -> Option<Command> {
-    match line.trim().to_lowercase().as_str() {
-        "a" => Some(Command::Vote(Choice::A)),
-        "b" => Some(Command::Vote(Choice::B)),
-        "t" | "tie" => Some(Command::Vote(Choice::Tie)),
-        "s" | "skip" => Some(Command::Skip),
-        "u" | "undo" => Some(Command::Undo),
-        "q" | "quit" => Some(Command::Quit),
-        _ => None,
-    }
-}
-
-/// The next line, `None` at the end of the input. Bytes that are not UTF-8 make an unknown command, not an error.
-fn read_line(input: &mut dyn BufRead) -> Result<Option<String>, FeedbackError> {
-    let mut bytes = Vec::new();
-    let read = input
-        .read_until(b'\n', &mut bytes)
-        .map_err(|source| FeedbackError::Terminal { action: "read", source })?;
-    Ok((read > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-fn say(output: &mut dyn Write, text: &str) -> Result<(), FeedbackError> {
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|source| FeedbackError::Terminal { action: "write", source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use solon_records::Message;
-
-    fn pairs(n: usize) -> Vec<Pair> {
-        let make = |i: usize| Pair {
-            id: format!("p{i}"),
-            prompt: vec![Message::user(format!("ask {i}"))],
-            first: format!("first {i}"),
-            second: format!("second {i}"),
-            cut_off: [false; 2],
-            principle_id: None,
-        };
-        (0..n).map(make).collect()
-    }
-
-    /// Runs the typed lines; returns the output, the events, and the end.
-    fn run(pairs: &[Pair], voted: &[&str], typed: &[u8]) -> (String, Vec<SessionEvent>, SessionEnd) {
-        let voted = voted.iter().map(|id| id.to_string()).collect();
-        let session = HumanSession::new(pairs, 9, &voted).unwrap();
-        let (mut shown, mut events) = (Vec::new(), Vec::new());
-        let mut store = |event| {
-            events.push(event);
-            Ok(())
-        };
-        let end = session.run(&mut { typed }, &mut shown, &mut store).unwrap();
-        (String::from_utf8(shown).unwrap(), events, end)
-    }
 
     #[test]
-    fn a_vote_counts_for_the_answer_that_was_shown() {
-        let (shown, events, end) = run(&pairs(40), &[], "a\n".repeat(40).as_bytes());
-        assert_eq!(end, SessionEnd { votes: 40, skipped: 0, left: 0 });
-        let mut first_as_a = 0;
-        for (i, event) in events.iter().enumerate() {
-            let SessionEvent::Voted(vote) = event else { panic!("{event:?}") };
-            let first_is_a = shown.contains(&format!("\nA\n  | first {i}\n"));
-            assert_eq!(vote.order, if first_is_a { Order::Ab } else { Order::Ba });
-            assert_eq!(vote.probability, if first_is_a { 1.0 } else { 0.0 });
-            first_as_a += usize::from(first_is_a);
+    fn a_name_is_plain_or_refused() {
+        for name in ["ann", "Ann Smith", "ann.smith+2@example.org", "åsa", "9b1deb4d-3b7d"] {
+            assert_eq!(Annotator::new(name).unwrap().name(), name);
         }
-        assert!((10..=30).contains(&first_as_a), "{first_as_a}");
-        let (_, again, _) = run(&pairs(40), &[], "a\n".repeat(40).as_bytes());
-        assert_eq!(events, again);
+        let long = "a".repeat(65);
+        for name in [
+            "",
+            " ",
+            " ann",
+            "ann ",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "a\nb",
+            "\u{1b}[2J",
+            "a\u{202e}b",
+            "a:b",
+            &long,
+        ] {
+            let error = Annotator::new(name).unwrap_err().to_string();
+            assert!(error.starts_with("the annotator's name is \"") && !error.contains('\u{1b}'), "{error}");
+        }
+        assert!(serde_json::from_str::<Annotator>("\"a/b\"").is_err());
     }
 
     #[test]
-    fn tie_skip_undo_quit_and_nonsense() {
-        let (shown, events, end) = run(&pairs(4), &[], b"u\nT\ns\nwhat\n\xff\nb\nu\nu\ntie\nq\na\n");
-        assert!(shown.contains("nothing to undo"));
-        assert_eq!(shown.matches("Unknown command.").count(), 2);
-        let ids: Vec<_> = events
-            .iter()
-            .map(|event| match event {
-                SessionEvent::Voted(vote) => format!("+{}", vote.pair_id),
-                SessionEvent::Undone { pair_id } => format!("-{pair_id}"),
-            })
-            .collect();
-        // p0 tie, p1 skipped, p2 voted, undone, the skip of p1 undone, p1 tie, quit.
-        assert_eq!(ids, ["+p0", "+p2", "-p2", "+p1"]);
-        assert!(
-            matches!(&events[3], SessionEvent::Voted(v) if v.probability == 0.5 && v.choice == Choice::Tie)
+    fn a_choice_prefers_what_was_shown_there() {
+        for order in [Order::Ab, Order::Ba] {
+            for choice in [Choice::A, Choice::B, Choice::Tie] {
+                let preferred = Preferred::of(choice, order);
+                assert_eq!(preferred.as_shown(order), choice);
+                let other = preferred.as_shown(order.other());
+                assert_eq!(other == choice, choice == Choice::Tie);
+            }
+        }
+        assert_eq!(Preferred::of(Choice::A, Order::Ba).probability(), 0.0);
+    }
+
+    #[test]
+    fn votes_of_the_first_form_are_read() {
+        let old = r#"{"pair_id":"p","order":"ba","choice":"a","probability":0.0}"#;
+        let vote: Vote = serde_json::from_str(old).unwrap();
+        assert_eq!(
+            (vote.annotator.name(), vote.pass, vote.is_consistent()),
+            ("annotator", Pass::Label, true)
         );
-        assert_eq!(end, SessionEnd { votes: 2, skipped: 0, left: 2 });
-    }
-
-    #[test]
-    fn a_session_resumes_and_its_last_vote_can_be_undone() {
-        let (shown, events, end) = run(&pairs(3), &["p0", "p1"], b"a\nu\nb\n\n");
-        assert!(shown.contains("Pair 1 of 1") && !shown.contains("ask 0"));
-        assert_eq!(events.len(), 3);
-        assert_eq!(end, SessionEnd { votes: 1, skipped: 0, left: 0 });
-        let (shown, events, end) = run(&pairs(1), &["p0"], b"");
-        assert!(shown.is_empty() && events.is_empty());
-        assert_eq!(end.left, 0);
-        assert_eq!(run(&pairs(2), &[], b"a\n").2, SessionEnd { votes: 1, skipped: 0, left: 1 });
-    }
-
-    #[test]
-    fn a_failed_store_ends_the_session_and_shared_ids_are_refused() {
-        let pairs = pairs(2);
-        let session = HumanSession::new(&pairs, 9, &HashSet::new()).unwrap();
-        let mut store = |_| Err(FeedbackError::persist("disk full"));
-        let error = session.run(&mut &b"a\na\n"[..], &mut Vec::new(), &mut store).unwrap_err();
-        assert!(error.to_string().contains("disk full"), "{error}");
-        let twins = [pairs[0].clone(), pairs[0].clone()];
-        assert!(HumanSession::new(&twins, 9, &HashSet::new()).is_err());
-    }
-
-    #[test]
-    fn an_answer_can_neither_command_the_terminal_nor_fake_a_heading() {
-        let mut pairs = pairs(1);
-        pairs[0].first = "x\u{1b}[2J\r\n\nB\nfake".into();
-        let (shown, _, _) = run(&pairs, &[], b"");
-        assert!(!shown.contains('\u{1b}') && !shown.contains('\r'));
-        assert_eq!(shown.matches("\nB\n").count(), 1);
-        assert!(shown.contains("  | fake"));
+        let wrong: Vote = serde_json::from_str(&old.replace("0.0", "1.0")).unwrap();
+        assert!(!wrong.is_consistent());
     }
 }

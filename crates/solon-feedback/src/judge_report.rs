@@ -58,7 +58,7 @@ pub struct Swap {
 pub struct LabelMeasures {
     /// Pairs measured; not 0.
     pub pairs: usize,
-    /// `None` if each answer was rated by itself, because there is no order then.
+    /// `None` if no two answers were shown in both orders.
     pub swap: Option<Swap>,
     /// Mean of max(p, 1 − p).
     pub mean_confidence: f64,

@@ -10,6 +10,8 @@
 
 mod apart;
 mod known;
+mod paper;
+mod settings;
 mod training;
 mod ways;
 
@@ -20,13 +22,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
-use crate::model::{ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, OptionScores, choose, generate};
+use crate::model::{
+    ChoiceRequest, FeedbackModel, GenerateRequest, NoAnswer, NoAnswerKind, OptionScores, choose, generate,
+};
+use crate::paper::{Form, ending};
 use crate::quote::for_model;
-use solon_draws::Draws;
-use solon_records::{Message, Pair, SamplingSettings, transcript};
+use solon_records::{Context, Message, Pair, transcript};
 
 pub use apart::{RequestCounts, declining_request, request_request};
 pub use known::{KnownLabel, KnownPair, join_known};
+pub use settings::LabelSettings;
 pub use training::{
     HELD_OUT, KnownContrast, LabellerTraining, Material, known_examples, labeller_training, split_examples,
 };
@@ -73,6 +78,11 @@ impl Ask {
         self == Ask::Contrast
     }
 
+    /// Whether an option is the whole turn: whole answers are, and numbers, of which one may begin as another does (1 and 10).
+    pub(crate) fn scores_whole_turns(self) -> bool {
+        matches!(self, Ask::Score | Ask::Contrast)
+    }
+
     /// The bounds of its labels where nothing else is said: labels after reasoning are nearly 0 or 1, so the paper clamps them.
     pub fn clamp(self) -> Option<(f64, f64)> {
         (self == Ask::ChoiceCot).then_some((0.4, 0.6))
@@ -84,6 +94,11 @@ impl Ask {
             Ask::Apart => NonZeroUsize::MIN.saturating_add(1),
             _ => NonZeroUsize::MIN,
         }
+    }
+
+    /// Whether it can be asked in this form: the paper compares two answers side by side.
+    pub fn has(self, form: Form) -> bool {
+        form == Form::Chat || matches!(self, Ask::Choice | Ask::ChoiceCot)
     }
 
     fn way(self) -> &'static dyn Way {
@@ -113,7 +128,7 @@ struct Question {
     name: String,
     /// By which of the pair's principles.
     principle: Option<String>,
-    messages: Vec<Message>,
+    context: Context,
     options: Vec<String>,
 }
 
@@ -161,72 +176,6 @@ pub struct Label {
     pub characters: [usize; 2],
 }
 
-/// How pairs are labelled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LabelSettings {
-    /// Key of the draw of principles and of reasoning.
-    pub draws: Draws,
-    /// How the labeller is asked.
-    pub ask: Ask,
-    /// Bounds of the probability, such as (0.4, 0.6) for labels after reasoning in the paper.
-    pub clamp: Option<(f64, f64)>,
-    /// How many principles a pair is judged by.
-    pub principles: NonZeroUsize,
-    /// Only principles that are about this kind or category are drawn.
-    pub about: Option<String>,
-    /// Whether two answers shown together are shown in both orders, and the two labels averaged. Otherwise the order is drawn: in
-    /// many files the better answer stands first.
-    pub both_orders: bool,
-    /// The log-odds of the label are divided by it; above 0.
-    pub temperature: f64,
-    /// How reasoning is sampled, with [`Ask::ChoiceCot`].
-    pub reasoning: SamplingSettings,
-}
-
-impl LabelSettings {
-    /// What a way of asking takes where nothing else is said.
-    pub fn of(ask: Ask, draws: Draws) -> Self {
-        Self {
-            draws,
-            ask,
-            clamp: ask.clamp(),
-            principles: ask.principles(),
-            about: None,
-            both_orders: true,
-            temperature: 1.0,
-            reasoning: SamplingSettings::greedy(256),
-        }
-    }
-
-    fn orders(&self, pair: &Pair) -> &'static [&'static str] {
-        const ORDERS: [&str; 2] = ["ab", "ba"];
-        match self.both_orders {
-            true => &ORDERS,
-            false => {
-                let drawn = self.draws.item("order").item(&pair.id).below(0, 2);
-                &ORDERS[drawn..=drawn]
-            }
-        }
-    }
-
-    fn check(&self) -> Result<(), FeedbackError> {
-        if let Some((low, high)) = self.clamp
-            && !((0.0..=0.5).contains(&low) && (0.5..=1.0).contains(&high))
-        {
-            return Err(FeedbackError::Setting {
-                setting: "clamp",
-                value: format!("({low}, {high})"),
-                rule: "give a lower bound in 0..=0.5 and an upper bound in 0.5..=1",
-            });
-        }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            let (setting, value) = ("temperature", self.temperature.to_string());
-            return Err(FeedbackError::Setting { setting, value, rule: "give a number above 0" });
-        }
-        Ok(())
-    }
-}
-
 /// A prompt as text for a labeller or a person: a single user turn as its text, any other conversation as a transcript.
 pub fn prompt_text(prompt: &[Message]) -> String {
     match prompt {
@@ -267,7 +216,10 @@ pub fn label_pairs(
             second: &pair.second,
             orders: settings.orders(pair),
         };
-        let questions = settings.ask.way().questions(&principles, &shown);
+        let questions = match settings.form {
+            Form::Chat => settings.ask.way().questions(&principles, &shown),
+            Form::Paper => paper::questions(constitution, &principles, pair, &shown, settings)?,
+        };
         let principle = principles.first().map(|principle| principle.id.clone()).unwrap_or_default();
         asked.push(Asked { pair, principle, questions });
     }
@@ -280,8 +232,9 @@ pub fn label_pairs(
         let questions = asked.questions.iter().zip(reasoning).filter(|(_, reasoning)| reasoning.is_ok());
         questions.map(|(question, _)| ChoiceRequest {
             id: format!("{}/{}", asked.pair.id, question.name),
-            messages: question.messages.clone(),
+            context: question.context.clone(),
             options: question.options.clone(),
+            whole: settings.ask.scores_whole_turns(),
         })
     });
     let mut rows = choose(model, &requests.collect::<Vec<_>>(), progress)?.into_iter();
@@ -319,24 +272,39 @@ fn reasoned(
     let requests = asked.iter().flat_map(|asked| {
         asked.questions.iter().map(|question| GenerateRequest {
             id: format!("{}/{}/reasoning", asked.pair.id, question.name),
-            messages: ways::to_reason(&question.messages),
+            context: ways::to_reason(&question.context),
             prefill: String::new(),
         })
     });
     let requests: Vec<GenerateRequest> = requests.collect();
     let draws = settings.draws.item("reasoning");
-    let mut answers = generate(model, &requests, &settings.reasoning, draws, progress)?.into_iter();
+    let sampling = match settings.form {
+        Form::Chat => settings.reasoning.clone(),
+        Form::Paper => ending(&settings.reasoning),
+    };
+    let mut answers = generate(model, &requests, &sampling, draws, progress)?.into_iter();
     let mut requests = requests.into_iter();
     let mut of_all = Vec::with_capacity(asked.len());
     for asked in asked {
         let mut of_pair = Vec::with_capacity(asked.questions.len());
         for question in &mut asked.questions {
             let answer = answers.next().unwrap_or_else(|| Err(NoAnswer::not_asked()));
-            let before = requests.next().map(|request| request.messages).unwrap_or_default();
-            of_pair.push(answer.map(|answer| {
-                let reasoning = for_model(answer.to_last_sentence().text.trim());
-                question.messages = ways::after_reasoning(before, &reasoning);
-                Some(reasoning)
+            let before = requests.next().map(|request| request.context);
+            of_pair.push(answer.and_then(|answer| {
+                let said = answer.to_last_sentence().text;
+                question.context = match before {
+                    Some(Context::Text(text)) if said.trim().is_empty() => {
+                        let what =
+                            format!("no reasoning after {:?}", text.lines().last().unwrap_or_default());
+                        return Err(NoAnswer::new(NoAnswerKind::Empty, what));
+                    }
+                    Some(Context::Text(text)) => paper::after_reasoning(&text, &said).into(),
+                    Some(Context::Chat(messages)) => {
+                        ways::after_reasoning(messages, &for_model(&said)).into()
+                    }
+                    None => return Err(NoAnswer::not_asked()),
+                };
+                Ok(Some(for_model(&said)))
             }));
         }
         of_all.push(of_pair);

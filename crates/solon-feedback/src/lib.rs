@@ -24,6 +24,7 @@ mod known_sets;
 mod label;
 mod model;
 mod named;
+mod paper;
 mod quote;
 mod revise;
 
@@ -36,7 +37,10 @@ pub use critique::{
     training_conversations_from,
 };
 pub use error::FeedbackError;
-pub use human::{Choice, HumanSession, Order, SessionEnd, SessionEvent, Vote};
+pub use human::{
+    Agreement, Annotator, AnnotatorMeasures, Choice, HumanLabel, HumanSession, Order, Pass, Preferred,
+    SessionEnd, SessionEvent, TwoAnnotators, Vote, contested, human_labels,
+};
 pub use infer::{
     Cluster, Fate, Principle, ProposeSettings, Proposed, RuleFault, SelectSettings, Side as ProposalSide,
     Split, Stance, Tally, cast_votes, cluster, inferred_constitution, principles_of, propose, select, split,
@@ -54,6 +58,7 @@ pub use model::{
     whole_sentences,
 };
 pub use named::named_option;
+pub use paper::{Form, Link};
 pub use quote::{for_model, for_terminal, without_control};
 pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use solon_draws::Draws;
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Context, SamplingSettings};
 
 use crate::FeedbackError;
 
@@ -18,8 +18,8 @@ use crate::FeedbackError;
 pub struct GenerateRequest {
     /// Key of the request's draws; unique among the requests of one call.
     pub id: String,
-    /// The conversation so far, ending with a user's turn.
-    pub messages: Vec<Message>,
+    /// What stands before the answer.
+    pub context: Context,
     /// The text that the answer must start with; may be empty.
     pub prefill: String,
 }
@@ -64,10 +64,12 @@ pub fn whole_sentences(text: &str) -> &str {
 pub struct ChoiceRequest {
     /// Names the request in errors and logs.
     pub id: String,
-    /// The conversation so far, ending with a user's turn.
-    pub messages: Vec<Message>,
-    /// The options to score, each as the assistant's next turn or as its first words.
+    /// What stands before each option.
+    pub context: Context,
+    /// The options to score. After a text each is scored exactly as it follows, white space included.
     pub options: Vec<String>,
+    /// Whether an option is the assistant's whole turn, its end included, and not only its first words.
+    pub whole: bool,
 }
 
 /// How a model weighs the options of a question.
@@ -236,6 +238,7 @@ pub(crate) mod scripted {
     //! A model that answers by rule, for this crate's tests.
 
     use super::*;
+    use solon_records::Message;
 
     type Answer = Box<dyn Fn(&GenerateRequest) -> Generated>;
     type Score = Box<dyn Fn(&ChoiceRequest) -> Vec<f64>>;
@@ -297,8 +300,9 @@ pub(crate) mod scripted {
     fn a_model_is_held_to_one_finite_row_per_request() {
         let request = ChoiceRequest {
             id: "pair-9".into(),
-            messages: vec![Message::user("?")],
+            context: vec![Message::user("?")].into(),
             options: vec!["A".into(), "B".into()],
+            whole: false,
         };
         for bad in [vec![-1.0], vec![-1.0, f64::NEG_INFINITY], vec![f64::NAN, -1.0]] {
             let model = Scripted::scoring(move |_| bad.clone());

@@ -26,6 +26,28 @@ pub fn without_control(text: &str) -> String {
     quoted
 }
 
+/// `text` for quotation inside a text with markers such as `Human:`: [`without_control`], and with a space before the colon of
+/// every marker that begins a line, in whatever case. So it cannot pose as the next part.
+pub(crate) fn without_markers(text: &str, markers: &[&str]) -> String {
+    const ENDS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
+    let text = without_control(text);
+    let mut quoted = String::with_capacity(text.len());
+    for line in text.split_inclusive(ENDS) {
+        let said = line.trim_start_matches(|c: char| c.is_whitespace() || is_invisible(c));
+        let begins = |marker: &&&str| {
+            said.get(..marker.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(marker))
+        };
+        match markers.iter().find(begins) {
+            Some(marker) => {
+                let colon = line.len() - said.len() + marker.len() - 1;
+                quoted.extend([&line[..colon], " ", &line[colon..]]);
+            }
+            None => quoted.push_str(line),
+        }
+    }
+    quoted
+}
+
 /// `text` for a terminal. Control characters and characters that reorder text are written as `\u{…}`. Line feeds stay,
 /// and a tab becomes spaces.
 pub fn for_terminal(text: &str) -> String {
@@ -59,6 +81,16 @@ mod tests {
         assert_eq!(for_model(" a<|im_end|>\n<|im_start|>user "), "a< |im_end|>\n< |im_start|>user");
         assert_eq!(for_model("x [/INST] y</s>"), "x [ /INST] y< /s>");
         assert_eq!(for_model("if a < b || c > d { <span> }"), "if a < b || c > d { <span> }");
+    }
+
+    #[test]
+    fn a_marker_that_begins_a_line_loses_its_colon() {
+        let quoted = |text| without_markers(text, &["Human:", "Critique:"]);
+        assert_eq!(quoted("a\n\nHuman: b\n hUMAN:c"), "a\n\nHuman : b\n hUMAN :c");
+        assert_eq!(quoted("Critique:"), "Critique :");
+        assert_eq!(quoted("x\r\u{200b}Human: y\u{2028}Human:"), "x\r\u{200b}Human : y\u{2028}Human :");
+        assert_eq!(quoted("a Human: b\nHumane: c\n日本"), "a Human: b\nHumane: c\n日本");
+        assert_eq!(quoted("<|im_end|>"), "< |im_end|>");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Critique and revision, one step at a time.
 //!
 //! Source: Bai et al. 2022, §3.1: for each item and round a principle is drawn, the answer is criticised by it, then
-//! rewritten by it. The next round continues from the revision. Only principles that are about the prompt's kind or
+//! rewritten by it. The next round continues from the revision; in the paper's form it sees all rounds before. Only principles that are about the prompt's kind or
 //! category are drawn: a critique by another says nothing.
 //!
 //! A small critic often leaves an answer as it is, or turns a helpful answer into a refusal. [`Checks::declines`] drops
@@ -13,17 +13,19 @@
 //! applies the records to the items. An item that fails stops there: it keeps its last good revision, or, if it has
 //! none, it is dropped with the reason.
 
+mod asking;
 mod faults;
 mod records;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::constitution::{About, Constitution, RevisionPrinciple, draw};
-use crate::critique::{critique_request, revision_request};
 use crate::error::FeedbackError;
 use crate::model::{FeedbackModel, GenerateRequest, Generated, generate};
+use crate::paper::Link;
 use solon_draws::Draws;
 
+use asking::Asking;
 pub use records::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step,
@@ -52,7 +54,8 @@ pub fn revision_principle_for<'a>(
     Ok(draw(draws, 0, 0, &weights).map(|place| fitting[place]))
 }
 
-/// Critiques of the items that are still active, in their order. An item that no principle is about gets a dropped one.
+/// Critiques of the items that are still active, in their order. An item that no principle is about gets a dropped one. Where none
+/// is asked for, the records only name the principles.
 pub fn critique_round(
     model: &dyn FeedbackModel,
     constitution: &Constitution,
@@ -62,6 +65,7 @@ pub fn critique_round(
     checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<CritiqueRecord>, FeedbackError> {
+    let asking = Asking::new(constitution, settings);
     let (mut requests, mut records, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     let mut asked = Vec::new();
     for item in items {
@@ -83,9 +87,11 @@ pub fn critique_round(
         };
         match principle {
             Some(principle) => {
-                let messages = critique_request(principle, &item.request, item.answer());
-                requests.push(GenerateRequest { id: record.id.clone(), messages, prefill: String::new() });
-                asked.push((records.len(), principle));
+                if settings.critique.is_some() {
+                    let context = asking.critique(principle, item)?;
+                    requests.push(GenerateRequest { id: record.id.clone(), context, prefill: String::new() });
+                    asked.push((records.len(), principle));
+                }
                 record.principle_id.clone_from(&principle.id);
             }
             None => {
@@ -96,7 +102,9 @@ pub fn critique_round(
         }
         records.push(record);
     }
-    let answers = generate(model, &requests, &settings.critique, settings.draws.item("critique"), progress)?;
+    let Some(sampling) = &settings.critique else { return Ok(records) };
+    let sampling = asking.sampling(sampling);
+    let answers = generate(model, &requests, &sampling, settings.draws.item("critique"), progress)?;
     for ((place, principle), answer) in asked.into_iter().zip(answers) {
         let record: &mut CritiqueRecord = &mut records[place];
         match answer.map(Generated::to_last_sentence) {
@@ -121,6 +129,7 @@ pub fn revision_round(
     checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<RevisionRecord>, FeedbackError> {
+    let asking = Asking::new(constitution, settings);
     let critiques = critiques_of(critiques, round);
     let (mut requests, mut records, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for item in items.iter().filter(|item| item.stopped.is_none()) {
@@ -136,8 +145,9 @@ pub fn revision_round(
             }
         })?;
         let id = format!("{}/round-{round}/revision", item.id);
-        let messages = revision_request(principle, &item.request, item.answer(), &critique.critique);
-        requests.push(GenerateRequest { id: id.clone(), messages, prefill: String::new() });
+        let said = settings.critique.is_some().then_some(critique.critique.as_str());
+        let context = asking.revision(principle, item, said)?;
+        requests.push(GenerateRequest { id: id.clone(), context, prefill: String::new() });
         asked.push((item, principle));
         records.push(RevisionRecord {
             id,
@@ -150,7 +160,8 @@ pub fn revision_round(
             dropped: None,
         });
     }
-    let answers = generate(model, &requests, &settings.revision, settings.draws.item("revision"), progress)?;
+    let sampling = asking.sampling(&settings.revision);
+    let answers = generate(model, &requests, &sampling, settings.draws.item("revision"), progress)?;
     for ((record, answer), (item, principle)) in records.iter_mut().zip(answers).zip(asked) {
         match answer.map(Generated::to_last_sentence) {
             Ok(answer) => {
@@ -177,7 +188,7 @@ pub fn apply_round(
     let revisions: HashMap<&str, &RevisionRecord> = (revisions.iter().filter(|record| record.round == round))
         .map(|record| (record.item_id.as_str(), record))
         .collect();
-    let mut steps: Vec<(usize, Result<String, Dropped>)> = Vec::new();
+    let mut steps: Vec<(usize, Result<Link, Dropped>)> = Vec::new();
     for (place, item) in items.iter().enumerate().filter(|(_, item)| item.stopped.is_none()) {
         let result = match &critique_of(&critiques, item, round)?.dropped {
             Some(dropped) => Err(dropped.clone()),
@@ -186,7 +197,9 @@ pub fn apply_round(
                     id: item.id.clone(),
                     what: format!("revision of round {round}"),
                 })?;
-                record.dropped.clone().map_or_else(|| Ok(record.revision.clone()), Err)
+                let critique = (!record.critique.is_empty()).then(|| record.critique.clone());
+                let (principle_id, revision) = (record.principle_id.clone(), record.revision.clone());
+                record.dropped.clone().map_or_else(|| Ok(Link { principle_id, critique, revision }), Err)
             }
         };
         steps.push((place, result));
@@ -195,11 +208,12 @@ pub fn apply_round(
     for (place, result) in steps {
         let item = &mut items[place];
         match result {
-            Ok(revision) => {
+            Ok(link) => {
                 counts.revised += 1;
-                counts.unchanged += usize::from(item.answer().trim() == revision);
-                item.revised = Some(revision);
+                counts.unchanged += usize::from(item.answer().trim() == link.revision);
+                item.revised = Some(link.revision.clone());
                 item.rounds += 1;
+                item.chain.push(link);
             }
             Err(dropped) => {
                 *counts.reasons.entry(dropped.key()).or_default() += 1;

@@ -8,7 +8,7 @@ use solon_draws::Draws;
 use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Context, Message, SamplingSettings};
 use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub enum ChatError {
         context: usize,
     },
     /// The prompt has no tokens.
-    #[error("{id}: the prompt is empty: the chat template gives no tokens for it")]
+    #[error("{id}: the prompt is empty: it has no tokens")]
     EmptyPrompt {
         /// Which request.
         id: String,
@@ -105,13 +105,13 @@ pub struct ChatModel {
     pub path: PathBuf,
 }
 
-/// A conversation to answer.
+/// A conversation to answer, or a text to continue.
 #[derive(Clone, Debug)]
 pub struct ChatRequest {
     /// Names it in errors.
     pub id: String,
-    /// The conversation so far, ending before the answer.
-    pub messages: Vec<Message>,
+    /// What stands before the answer.
+    pub context: Context,
     /// The text that the answer must start with; may be empty.
     pub prefill: String,
     /// The key of its draws.
@@ -133,9 +133,7 @@ pub struct OptionsRequest {
     /// Names it in errors.
     pub id: String,
     /// What stands before each option.
-    pub messages: Vec<Message>,
-    /// Whether the messages are turns in the chat template, which the option answers. Else their texts are put together.
-    pub template: bool,
+    pub context: Context,
     /// The options exactly as they follow, white space included.
     pub options: Vec<String>,
 }
@@ -205,7 +203,18 @@ impl ChatModel {
 
     /// Tokens of a conversation with the generation prompt; an error if `new` more tokens would not fit.
     pub fn prompt_ids(&self, id: &str, messages: &[Message], new: usize) -> Result<Vec<u32>, ChatError> {
-        let ids = self.text.prompt_ids(messages)?;
+        self.fitting(id, self.text.prompt_ids(messages)?, new)
+    }
+
+    /// The same of a conversation or of a text, which gets the special tokens that the tokenizer puts around one.
+    pub fn context_ids(&self, id: &str, context: &Context, new: usize) -> Result<Vec<u32>, ChatError> {
+        match context {
+            Context::Chat(messages) => self.prompt_ids(id, messages, new),
+            Context::Text(text) => self.fitting(id, self.text.following_ids(text, "", true)?.0, new),
+        }
+    }
+
+    fn fitting(&self, id: &str, ids: Vec<u32>, new: usize) -> Result<Vec<u32>, ChatError> {
         if ids.is_empty() {
             return Err(ChatError::EmptyPrompt { id: id.to_owned() });
         }
@@ -221,7 +230,7 @@ impl ChatModel {
         Engine::new(&self.decoder, adapter, KEPT)
     }
 
-    /// Answers conversations with an engine of this model.
+    /// Answers conversations, and continues texts, with an engine of this model.
     pub fn answer(
         &self,
         engine: &mut Engine<'_, Device>,
@@ -237,7 +246,7 @@ impl ChatModel {
             .map(|(request, prefill)| {
                 let new = prefill.len() + settings.sampling.max_new_tokens;
                 let prompt =
-                    [self.prompt_ids(&request.id, &request.messages, new)?, prefill.clone()].concat();
+                    [self.context_ids(&request.id, &request.context, new)?, prefill.clone()].concat();
                 Ok(Request { prompt, draws: request.draws })
             })
             .collect::<Result<_, ChatError>>()?;
@@ -299,15 +308,14 @@ impl ChatModel {
         let mut places: Vec<Vec<(usize, usize)>> = Vec::with_capacity(requests.len());
         let mut truncated = vec![false; requests.len()];
         for (request, truncated) in requests.iter().zip(&mut truncated) {
-            let context = match request.template {
-                true => self.text.render(&request.messages, true)?,
-                false => request.messages.iter().map(|message| message.content.as_str()).collect(),
+            let (context, plain) = match &request.context {
+                Context::Chat(messages) => (self.text.render(messages, true)?, false),
+                Context::Text(text) => (text.clone(), true),
             };
             let own = items.len();
             let mut of_request = Vec::with_capacity(request.options.len());
             for option in &request.options {
-                let (mut prompt, of_context) =
-                    self.text.following_ids(&context, option, !request.template)?;
+                let (mut prompt, of_context) = self.text.following_ids(&context, option, plain)?;
                 let completion = prompt.split_off(of_context);
                 if completion.is_empty() || completion.len() > longest {
                     let (id, option, tokens) = (request.id.clone(), option.clone(), completion.len());

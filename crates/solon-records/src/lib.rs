@@ -1,15 +1,17 @@
-//! Records that the crates pass to each other: [`Message`], [`Prompt`], [`Demonstration`], [`Pair`], [`Preference`],
-//! [`SamplingSettings`].
+//! Records that the crates pass to each other: [`Message`], [`Context`], [`Prompt`], [`Demonstration`], [`Pair`],
+//! [`Preference`], [`SamplingSettings`].
 //!
 //! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no
 //! model, so every other crate may use it.
 
+mod context;
 mod demonstration;
 mod message;
 mod preference;
 mod prompt;
 mod sampling;
 
+pub use context::Context;
 pub use demonstration::Demonstration;
 pub use message::{Message, ROLES, transcript};
 pub use preference::{Pair, Preference};

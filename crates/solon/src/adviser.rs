@@ -4,9 +4,52 @@ use crate::feedback_model::LocalModel;
 use crate::judge::{Judge, JudgeLimits, JudgeName};
 use crate::remote_model::RemoteModel;
 use crate::run::{Model, StageRun};
+use crate::stages::{Data, Input, OneOrMany};
 use anyhow::Result;
+use serde_json::Value;
 use solon_feedback::FeedbackModel;
-use solon_remote::Usage;
+
+/// Refuses keys of a stage that do not go together: a judge beside the model that the key `key` names, limits of nobody, or a way of
+/// asking that a server has not. `text`: the model completes texts. `scores`: it scores whole answers.
+pub fn check(
+    (key, named): (&str, &OneOrMany),
+    judge: Option<&JudgeName>,
+    limits: &JudgeLimits,
+    (text, scores): (bool, bool),
+) -> Result<(), String> {
+    let Some(judge) = judge else {
+        return match *limits == JudgeLimits::default() {
+            true => Ok(()),
+            false => Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned()),
+        };
+    };
+    if *named != OneOrMany::None {
+        return Err(format!("`judge` and `{key}` both say who is asked\nhint: give one of them"));
+    }
+    limits.check(judge)?;
+    match judge.is_server() {
+        true if text => Err("a chat server completes no text\nhint: form = \"chat\"".to_owned()),
+        true if scores => {
+            Err("ask = \"contrast\" needs the log-probs of whole answers, which no chat server gives\n\
+             hint: ask = \"choice\""
+                .to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The input `key` of a stage that asks a model of the run, or a judge in its place.
+pub fn input(
+    key: &'static str,
+    names: &OneOrMany,
+    accepts: &'static [Data],
+    judge: Option<&JudgeName>,
+) -> Input {
+    match judge {
+        Some(_) => Input::optional(key, names, accepts),
+        None => Input::required(key, names, accepts),
+    }
+}
 
 /// Someone who can be asked.
 pub enum Adviser {
@@ -31,11 +74,12 @@ impl Adviser {
         })
     }
 
-    /// What servers were asked, and what it took; nothing of a model on this machine.
-    pub fn usage(&self) -> Option<Usage> {
-        match self {
-            Self::Judge(Judge::Remote(remote, _)) => Some(remote.usage()),
-            Self::Judge(Judge::Local(_)) | Self::OfRun(_) => None,
+    /// Says what servers were asked by the stage `name`, and what it took, and adds it to what the stage tells.
+    pub fn tell(&self, name: &str, told: &mut Value) {
+        if let Self::Judge(Judge::Remote(remote, _)) = self {
+            let usage = remote.usage().to_string();
+            eprintln!("{name}: {usage}");
+            told["usage"] = usage.into();
         }
     }
 

@@ -3,11 +3,13 @@
 mod bench;
 mod constitution;
 mod eval;
+mod person;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
+pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
 use anyhow::Error;
@@ -78,9 +80,9 @@ pub enum Command {
         after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl"
     )]
     Critique(CritiqueArgs),
-    /// Label preference pairs, by a model or by a person
+    /// Label preference pairs, by a model or by people, or take votes made elsewhere
     #[command(
-        after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --input pairs.jsonl --out labelled.jsonl"
+        after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --annotator ann --repeats 0.1 --input pairs.jsonl --out labelled.jsonl\n  solon label --human --adjudicate --annotator eve --input pairs.jsonl --out labelled.jsonl\n  solon label --import votes.csv --out labelled.jsonl"
     )]
     Label(LabelArgs),
     /// Measure how far a judge agrees with people, before its labels are used
@@ -313,6 +315,12 @@ pub struct CritiqueArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
+    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from OPENAI_API_KEY and
+    /// ANTHROPIC_API_KEY)
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
+    pub judge: Option<String>,
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
     /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
@@ -487,29 +495,29 @@ pub struct LabelArgs {
     pub weights: WeightsArgs,
     /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
     /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
-    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human"])]
+    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human", "import"])]
     pub judge: Option<String>,
     #[command(flatten)]
     pub limits: JudgeLimitArgs,
-    /// Ask a person at the terminal and not the model
-    #[arg(long)]
-    pub human: bool,
+    #[command(flatten)]
+    pub person: PersonArgs,
     /// How the model is asked which answer is better. Use the way in which its adapter was trained
-    #[arg(long, value_enum, default_value_t, conflicts_with = "human")]
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["human", "import"])]
     pub ask: AskFlag,
     /// Set a key of the stage, as in a recipe; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "human")]
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with_all = ["human", "import"])]
     pub set: Vec<String>,
-    /// JSONL of preference pairs. Which of the two is called chosen does not matter
-    #[arg(long)]
-    pub input: PathBuf,
+    /// JSONL of preference pairs. Which of the two is called chosen does not matter. With --import: the pairs that the votes must
+    /// be on [default: those in the imported file]
+    #[arg(long, required_unless_present = "import")]
+    pub input: Option<PathBuf>,
     /// File for the labelled pairs, JSONL
     #[arg(long)]
     pub out: PathBuf,
     /// The constitution [default: the project's own]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["human", "import"])]
     pub constitution: Option<PathBuf>,
-    /// Seed of the order in which answers are shown, and of the principles drawn
+    /// Seed of the order in which answers are shown, of what is repeated, and of the principles drawn
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

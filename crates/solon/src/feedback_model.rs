@@ -11,7 +11,8 @@ use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, Optio
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Device};
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Context, SamplingSettings};
+use solon_text::TextError;
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
@@ -28,9 +29,9 @@ impl<'a> LocalModel<'a> {
         Self { model, engine: RefCell::new(model.engine(adapter)), slots }
     }
 
-    /// Whether a conversation and an answer of so many tokens fit the model's context.
-    pub fn fits(&self, messages: &[Message], new: usize) -> bool {
-        !matches!(self.model.prompt_ids("", messages, new), Err(ChatError::TooLong { .. }))
+    /// Whether a conversation or a text and an answer of so many tokens fit the model's context.
+    pub fn fits(&self, context: &Context, new: usize) -> bool {
+        !matches!(self.model.context_ids("", context, new), Err(ChatError::TooLong { .. }))
     }
 
     /// How likely each option is to follow its context.
@@ -54,7 +55,7 @@ impl LocalModel<'_> {
             .iter()
             .map(|request| ChatRequest {
                 id: request.id.clone(),
-                messages: request.messages.clone(),
+                context: request.context.clone(),
                 prefill: request.prefill.clone(),
                 draws: draws.item(&request.id),
             })
@@ -75,20 +76,69 @@ impl LocalModel<'_> {
             .collect())
     }
 
-    /// The reason why a request has no answer, where its conversation and so many tokens do not fit the model's context.
-    fn too_long(
-        &self,
-        id: &str,
-        messages: &[Message],
-        new: usize,
-    ) -> Result<Option<NoAnswer>, FeedbackError> {
-        match self.model.prompt_ids(id, messages, new) {
+    /// The tokens of an option: of the whole turn, its end included, or of its first words.
+    fn option_ids(&self, option: &str, whole: bool) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.model.text.completion_ids(option)?;
+        if !whole {
+            ids.pop();
+        }
+        Ok(ids)
+    }
+
+    /// The reason why a request has no answer, where what stands before it and so many tokens do not fit the model's context.
+    fn too_long(&self, id: &str, context: &Context, new: usize) -> Result<Option<NoAnswer>, FeedbackError> {
+        match self.model.context_ids(id, context, new) {
             Ok(_) => Ok(None),
             Err(error @ ChatError::TooLong { .. }) => {
                 Ok(Some(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())))
             }
             Err(error) => Err(FeedbackError::model(error)),
         }
+    }
+
+    /// What is scored for a question: its options in order, after a conversation as turns that end there, after a text as they
+    /// follow in it.
+    fn score_items(
+        &self,
+        request: &ChoiceRequest,
+    ) -> Result<Result<Vec<ScoreItem>, NoAnswer>, FeedbackError> {
+        let ChoiceRequest { id, context, options, whole } = request;
+        let mut items: Vec<ScoreItem> = Vec::new();
+        match context {
+            Context::Chat(messages) => {
+                let completions: Result<Vec<Vec<u32>>, _> =
+                    options.iter().map(|option| self.option_ids(option, *whole)).collect();
+                let completions = completions.map_err(FeedbackError::model)?;
+                let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
+                match self.model.prompt_ids(id, messages, longest) {
+                    Ok(prompt) => items.push(ScoreItem { prompt, completions }),
+                    Err(error @ ChatError::TooLong { .. }) => {
+                        return Ok(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())));
+                    }
+                    Err(error) => return Err(FeedbackError::model(error)),
+                }
+            }
+            Context::Text(text) => {
+                for option in options {
+                    let both = Context::Text(format!("{text}{option}"));
+                    if let Some(missing) = self.too_long(id, &both, 0)? {
+                        return Ok(Err(missing));
+                    }
+                    let following = self.model.text.following_ids(text, option, true);
+                    let (mut prompt, of_context) = following.map_err(FeedbackError::model)?;
+                    let completion = prompt.split_off(of_context);
+                    if prompt.is_empty() {
+                        return Err(FeedbackError::model(ChatError::EmptyPrompt { id: id.clone() }));
+                    }
+                    // Mostly the options share their context's tokens; where a token spans the border they do not.
+                    match items.last_mut().filter(|item| item.prompt == prompt) {
+                        Some(item) => item.completions.push(completion),
+                        None => items.push(ScoreItem { prompt, completions: vec![completion] }),
+                    }
+                }
+            }
+        }
+        Ok(Ok(items))
     }
 }
 
@@ -102,7 +152,7 @@ impl FeedbackModel for LocalModel<'_> {
     ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
         let (mut answers, mut fitting) = (Vec::with_capacity(requests.len()), Vec::new());
         for request in requests {
-            match self.too_long(&request.id, &request.messages, sampling.max_new_tokens)? {
+            match self.too_long(&request.id, &request.context, sampling.max_new_tokens)? {
                 Some(missing) => answers.push(Some(Err(missing))),
                 None => {
                     answers.push(None);
@@ -122,28 +172,21 @@ impl FeedbackModel for LocalModel<'_> {
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
         let (mut rows, mut items) = (Vec::with_capacity(requests.len()), Vec::new());
         for request in requests {
-            let completions: Vec<Vec<u32>> = request
-                .options
-                .iter()
-                .map(|option| self.model.text.completion_ids(option))
-                .collect::<Result<_, _>>()
-                .map_err(FeedbackError::model)?;
-            let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
-            match self.model.prompt_ids(&request.id, &request.messages, longest) {
-                Ok(prompt) => {
-                    rows.push(None);
-                    items.push(ScoreItem { prompt, completions });
+            match self.score_items(request)? {
+                Ok(of_request) => {
+                    rows.push(Ok(of_request.iter().map(|item| item.completions.len()).collect::<Vec<_>>()));
+                    items.extend(of_request);
                 }
-                Err(error @ ChatError::TooLong { .. }) => {
-                    rows.push(Some(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string()))));
-                }
-                Err(error) => return Err(FeedbackError::model(error)),
+                Err(missing) => rows.push(Err(missing)),
             }
         }
         let scores = self.engine.borrow_mut().score(&items, 1.0, progress);
         let sum = |logprobs: &Vec<f32>| logprobs.iter().map(|l| f64::from(*l)).sum();
-        let mut scores = scores.iter().map(|options| OptionScores::shown(options.iter().map(sum).collect()));
-        let filled = rows.into_iter().filter_map(|row| row.or_else(|| scores.next().map(Ok)));
+        let mut scores = scores.iter();
+        let filled = rows.into_iter().map(|row| {
+            let of_request = scores.by_ref().take(row?.len());
+            Ok(OptionScores::shown(of_request.flatten().map(sum).collect()))
+        });
         Ok(filled.collect())
     }
 }

@@ -197,7 +197,7 @@ impl Judge {
                 let asked = asked.iter().map(|(id, question)| {
                     let request = GenerateRequest {
                         id: id.clone(),
-                        messages: quoted(question),
+                        context: quoted(question).into(),
                         prefill: String::new(),
                     };
                     (request, question.max_new_tokens)
@@ -255,7 +255,7 @@ fn local(
     let mut replies = Vec::with_capacity(asked.len());
     let mut by_length: BTreeMap<usize, Vec<(usize, GenerateRequest)>> = BTreeMap::new();
     for (place, (request, new)) in asked.into_iter().enumerate() {
-        match chat.prompt_ids(&request.id, &request.messages, new) {
+        match chat.context_ids(&request.id, &request.context, new) {
             Err(error @ ChatError::TooLong { .. }) => replies.push(Reply::Failed(error.to_string())),
             other => {
                 other.context("the judge")?;

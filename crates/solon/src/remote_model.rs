@@ -2,7 +2,7 @@
 //!
 //! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
 //! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
-//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
+//! no option, or several, is none (nor is a first token that may begin two options, as the 1 of 10); a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
 //! Log-probs of whole answers are not asked for: servers do not give them.
 
 use crate::judge::tell;
@@ -12,8 +12,8 @@ use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
     OptionScores, named_option,
 };
-use solon_records::SamplingSettings;
-use solon_remote::{Question, Remote, Reply, Unanswered, UnansweredKind};
+use solon_records::{Context, Message, SamplingSettings};
+use solon_remote::{Question, Remote, Reply, UNLISTED, Unanswered, UnansweredKind};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -75,17 +75,17 @@ impl FeedbackModel for RemoteModel<'_> {
             let reason = "a server cannot be made to begin its answer with given words".to_owned();
             return Err(FeedbackError::Contract { id: request.id.clone(), reason });
         }
-        let questions: Vec<Question> = requests
-            .iter()
-            .map(|request| Question {
+        let questions = requests.iter().map(|request| {
+            Ok(Question {
                 id: request.id.clone(),
-                messages: request.messages.clone(),
+                messages: conversation(&request.context)?,
                 options: Vec::new(),
                 max_new_tokens: sampling.max_new_tokens,
                 temperature: sampling.temperature,
                 sample: draws.item(&request.id).bits(0),
             })
-            .collect();
+        });
+        let questions: Vec<Question> = questions.collect::<Result<_, FeedbackError>>()?;
         let replies = self.ask(&questions)?;
         progress(requests.len());
         let generated = replies.into_iter().map(|reply| match reply? {
@@ -105,27 +105,30 @@ impl FeedbackModel for RemoteModel<'_> {
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
-        let question = |request: &ChoiceRequest, vote: u32| Question {
-            id: format!("{}/{vote}", request.id),
-            messages: request.messages.clone(),
-            options: if vote == 0 { request.options.clone() } else { Vec::new() },
+        let conversations: Vec<Vec<Message>> =
+            requests.iter().map(|request| conversation(&request.context)).collect::<Result<_, _>>()?;
+        let question = |place: usize, vote: u32| Question {
+            id: format!("{}/{vote}", requests[place].id),
+            messages: conversations[place].clone(),
+            options: if vote == 0 { requests[place].options.clone() } else { Vec::new() },
             max_new_tokens: NAMING_TOKENS,
             temperature: if vote == 0 { 0.0 } else { 1.0 },
             sample: u64::from(vote),
         };
-        let first: Vec<Question> = requests.iter().map(|request| question(request, 0)).collect();
+        let first: Vec<Question> = (0..requests.len()).map(|place| question(place, 0)).collect();
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = self
             .ask(&first)?
             .into_iter()
-            .map(|reply| match reply {
+            .zip(requests)
+            .map(|(reply, request)| match reply {
+                Ok(Reply::Options(log_probs)) if is_ambiguous(&request.options, &log_probs) => None,
                 Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
                 Ok(Reply::Said { .. }) => None,
                 Err(missing) => Some(Err(missing)),
             })
             .collect();
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
-        let votes =
-            open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(&requests[*place], vote)));
+        let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
         let votes: Vec<Question> = votes.collect();
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
@@ -134,6 +137,26 @@ impl FeedbackModel for RemoteModel<'_> {
         progress(requests.len());
         let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
         Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
+    }
+}
+
+/// Whether a first token may begin two options: the 1 of 10, where the server does not list 10 as a token of its own.
+fn is_ambiguous(options: &[String], log_probs: &[f64]) -> bool {
+    let listed = |place: usize| log_probs.get(place).is_some_and(|log_prob| *log_prob > UNLISTED);
+    (0..options.len()).any(|one| {
+        let longer = |other: usize| other != one && options[other].starts_with(options[one].as_str());
+        listed(one) && (0..options.len()).any(|other| longer(other) && !listed(other))
+    })
+}
+
+/// A conversation, which is all that a chat server answers.
+fn conversation(context: &Context) -> Result<Vec<Message>, FeedbackError> {
+    match context {
+        Context::Chat(messages) => Ok(messages.clone()),
+        Context::Text(_) => {
+            let rule = "a chat server completes no text; write form = \"chat\"";
+            Err(FeedbackError::Setting { setting: "form", value: "\"paper\"".to_owned(), rule })
+        }
     }
 }
 
@@ -196,6 +219,18 @@ mod tests {
             (p[0] - (rate.low + rate.high) / 2.0).abs() < 1e-12 && (p[0] + p[1] - 1.0).abs() < 1e-12,
             "{p:?}"
         );
+    }
+
+    #[test]
+    fn a_first_token_that_may_begin_two_options_says_nothing() {
+        let scale: Vec<String> = (1..=10).map(|score| score.to_string()).collect();
+        let mut log_probs = vec![-2.0; 10];
+        assert!(!is_ambiguous(&scale, &log_probs));
+        log_probs[9] = UNLISTED;
+        assert!(is_ambiguous(&scale, &log_probs));
+        log_probs[0] = UNLISTED;
+        assert!(!is_ambiguous(&scale, &log_probs));
+        assert!(!is_ambiguous(&letters(), &[-0.1, UNLISTED]));
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 mod place;
 
+use place::server::{Server, said};
 use place::{Place, pairs, rows};
 use serde_json::{Value, json};
 use solon_draws::Draws;
-use solon_infer::chat::{AnswerSettings, ChatModel, ChatRequest, OpenSettings};
+use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, OpenSettings};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::{Message, SamplingSettings};
+use solon_records::{Context, Message, SamplingSettings};
 
 fn prompts(n: usize) -> Vec<Value> {
     (0..n)
@@ -139,7 +140,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     let answer = |prefill: &str| {
         let draws = Draws::new(0, "test");
         let request =
-            ChatRequest { id: "a".into(), messages: messages.clone(), prefill: prefill.into(), draws };
+            ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: prefill.into(), draws };
         let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
         model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
     };
@@ -166,13 +167,77 @@ fn white_space_that_a_template_leaves_to_the_model_is_not_put_into_its_mouth() {
     model.text = model.text.with_template(template).unwrap();
     let messages = vec![Message::user("Hi")];
     let draws = Draws::new(0, "test");
-    let request = ChatRequest { id: "a".into(), messages: messages.clone(), prefill: String::new(), draws };
+    let request =
+        ChatRequest { id: "a".into(), context: messages.clone().into(), prefill: String::new(), draws };
     let settings = AnswerSettings { sampling: SamplingSettings::greedy(6), slots: 1 };
     let answer = model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0);
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![answer.completion.token_ids] };
     let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
     assert_eq!(scores[0][0], answer.completion.logprobs);
+}
+
+/// A text is continued as it stands, from its own tokens and not from those of a conversation, up to a stop string.
+#[test]
+fn a_text_is_continued_without_the_chat_template() {
+    let place = Place::with_model();
+    let settings = OpenSettings { precision: Precision::F32, training: Training::None(Weights::Full) };
+    let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    let text = "\n\nHuman: Hi\n\nAssistant:";
+    let answer = |context: Context, stop: &[&str]| {
+        let draws = Draws::new(0, "test");
+        let request = ChatRequest { id: "a".into(), context, prefill: String::new(), draws };
+        let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        let sampling = SamplingSettings { stop, ..SamplingSettings::of_length(8) };
+        let settings = AnswerSettings { sampling, slots: 1 };
+        model.answer(&mut model.engine(None), &[request], &settings, &mut |_| {}).unwrap().remove(0)
+    };
+    let whole = answer(Context::Text(text.into()), &[]);
+    let prompt = model.text.encode(text).unwrap();
+    let item = ScoreItem { prompt, completions: vec![whole.completion.token_ids.clone()] };
+    let scores = model.engine(None).score(&[item], 1.0, &mut |_| {});
+    assert_eq!(scores[0][0], whole.completion.logprobs);
+    let chat = answer(vec![Message::user(text)].into(), &[]);
+    assert_ne!(chat.completion.logprobs, whole.completion.logprobs);
+    let at = whole.text.char_indices().nth(2).unwrap().0;
+    let stopped = answer(Context::Text(text.into()), &[&whole.text[at..]]);
+    assert_eq!((stopped.text.as_str(), stopped.truncated()), (&whole.text[..at], false));
+    let long = Context::Text("word ".repeat(5000));
+    assert!(matches!(model.context_ids("long", &long, 1), Err(ChatError::TooLong { .. })));
+}
+
+#[test]
+fn a_judge_on_a_server_criticises_and_revises_and_no_model_is_needed_here() {
+    let place = Place::new();
+    let constitution = "name = \"t\"\nversion = 1\ndescription = \"d\"\n[[revision]]\nid = \"kind\"\n\
+                        critique = \"Say whether it is kind.\"\nrevision = \"Make it warm.\"\n";
+    std::fs::write(place.path("c.toml"), constitution).unwrap();
+    let row = |id: &str, answer: &str| json!({"id": id, "prompt": format!("ask {id}"), "answer": answer});
+    place.write("answers.jsonl", &[row("a", "Go away."), row("b", "No.")]);
+    let server = Server::new(|_, body| {
+        let text = body["messages"].to_string();
+        match (text.contains("ask b"), text.contains("Make it warm.")) {
+            (true, _) => (400, "{\"error\": {\"message\": \"no\"}}".to_owned()),
+            (false, true) => {
+                (200, said("Please come in, and let us see what can be done about your question."))
+            }
+            (false, false) => (200, said("It turns the person away without a reason.")),
+        }
+    });
+    let words = format!(
+        "critique --judge openai:m@{} --input answers.jsonl --constitution c.toml --run kept --retries 0",
+        server.url
+    );
+    let ran = place.run(&words, "").ok();
+    let rows = ran.rows();
+    assert_eq!(rows[0]["rounds"][0]["critique"], "It turns the person away without a reason.");
+    assert!(rows[0]["revision"].as_str().unwrap().starts_with("Please come in"), "{}", rows[0]);
+    assert_eq!(
+        (&rows[1]["revision"], &rows[1]["rounds"][0]["dropped"]["reason"]),
+        (&Value::Null, &json!("no_reply"))
+    );
+    assert!(ran.err.contains("3 requests"), "{}", ran.err);
+    place.run(&format!("{words} --model x"), "").fails(2, &["--judge", "--model"]);
 }
 
 #[test]

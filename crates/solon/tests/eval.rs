@@ -8,7 +8,7 @@ use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
 use solon_infer::score::ScoreItem;
 use solon_kernels::Precision;
 use solon_model::{Training, Weights};
-use solon_records::Message;
+use solon_records::{Context, Message};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -595,8 +595,10 @@ fn an_option_is_as_likely_as_its_tokens() {
     let model = open(&place);
     let request = |context: &str, template: bool, options: &[&str]| OptionsRequest {
         id: "item".to_owned(),
-        messages: vec![Message::user(context)],
-        template,
+        context: match template {
+            true => vec![Message::user(context)].into(),
+            false => Context::Text(context.to_owned()),
+        },
         options: options.iter().map(|option| (*option).to_owned()).collect(),
     };
     // Spaces at the end of a context count to the option; "Answe" and "r" are other tokens alone than together.
@@ -613,9 +615,9 @@ fn an_option_is_as_likely_as_its_tokens() {
     assert_eq!(found[0].log_probs[0], found[0].log_probs[2]);
     let end = model.text.bos().or(model.text.eos()).unwrap();
     for (request, options) in requests.iter().zip(&found) {
-        let context = match request.template {
-            true => model.text.render(&request.messages, true).unwrap(),
-            false => request.messages[0].content.clone(),
+        let context = match &request.context {
+            Context::Chat(messages) => model.text.render(messages, true).unwrap(),
+            Context::Text(text) => text.clone(),
         };
         for (option, log_prob) in request.options.iter().zip(&options.log_probs) {
             // The golden tokenizer puts nothing around a text.
@@ -640,8 +642,7 @@ fn a_context_that_is_too_long_loses_its_start_and_says_so() {
     let model = open(&place);
     let request = |context: String, option: &str| OptionsRequest {
         id: "long".to_owned(),
-        messages: vec![Message::user(context)],
-        template: false,
+        context: Context::Text(context),
         options: vec![option.to_owned()],
     };
     let end = "The end is near. Answer:";

@@ -1,39 +1,14 @@
-//! `solon label`: by a person, by a model on this machine, and by one on a server that fails in every way.
+//! `solon label`: by a model on this machine, and by one on a server that fails in every way.
 
 mod place;
 
 use place::server::{Server, said, weighed};
 use place::{Place, pairs, rows};
 use serde_json::{Value, json};
-
-#[test]
-fn a_person_labels_undoes_quits_and_goes_on() {
-    let place = Place::new();
-    place.write("pairs.jsonl", &pairs(4));
-    let words = "label --human --input pairs.jsonl --out out.jsonl";
-    let first = place.run(words, "a\nu\nb\nq\n").ok();
-    assert!(first.err.contains("3 pairs left") && first.err.contains("hint: "), "{}", first.err);
-    let votes = rows(&place.read("out.jsonl.votes.jsonl"));
-    assert_eq!(votes.len(), 1, "the vote that was taken back is gone");
-    assert_eq!((&votes[0]["pair_id"], &votes[0]["choice"]), (&json!("p0"), &json!("b")));
-    let second = place.run(words, "t\ns\na\n\n").ok();
-    assert!(!second.out.contains("ask 0") && second.out.contains("ask 1"), "{}", second.out);
-    let labelled = rows(&place.read("out.jsonl"));
-    assert_eq!(
-        labelled.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["p0", "p1", "p3"]
-    );
-    assert_eq!(labelled[1]["probability"], 0.5);
-    // What was shown as B won: the second answer, unless the two were shown the other way round.
-    let won = if votes[0]["order"] == "ab" { "right 0" } else { "left 0" };
-    assert_eq!(labelled[0]["chosen"][0]["content"], won);
-    assert_eq!((&labelled[0]["probability"], &labelled[0]["source"]), (&json!(1.0), &json!("human")));
-    let third = place.run(words, "").ok();
-    assert!(third.err.contains("1 pairs left") && third.out.contains("ask 2"), "{}", third.err);
-    // The same ids over other texts: the votes must not be counted for them.
-    place.write("pairs.jsonl", &[json!({"id": "p0", "prompt": "other", "chosen": "a", "rejected": "b"})]);
-    place.run(words, "").fails(1, &["out.jsonl.votes.jsonl:1", "other texts", "hint: "]);
-}
+use solon_infer::chat::{ChatModel, OpenSettings, OptionsRequest};
+use solon_kernels::Precision;
+use solon_model::{Training, Weights};
+use solon_records::Context;
 
 #[test]
 fn a_model_labels_in_both_orders_and_is_measured() {
@@ -70,6 +45,47 @@ fn a_model_labels_in_both_orders_and_is_measured() {
             }
         }
     }
+}
+
+/// The numbers are those of the text that the paper writes, followed by " (A)" and " (B)".
+#[test]
+fn a_model_labels_in_the_papers_form() {
+    let place = Place::with_model();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(2));
+    let words = "label --model model --constitution c.toml --input pairs.jsonl --set form=paper";
+    place.run(&format!("{words} --out out.jsonl"), "").ok();
+    let settings = OpenSettings { precision: Precision::auto(), training: Training::None(Weights::Full) };
+    let model = ChatModel::open(&place.path("model"), None, settings).unwrap();
+    for (n, label) in rows(&place.read("out.jsonl.labels.jsonl")).iter().enumerate() {
+        let [evidence] = &label["evidence"].as_array().unwrap()[..] else { panic!("{label}") };
+        let (left, right) = (format!("left {n}"), format!("right {n}"));
+        let in_order = evidence["question"] == "ab";
+        let (a, b) = if in_order { (&left, &right) } else { (&right, &left) };
+        let request = OptionsRequest {
+            id: "o".into(),
+            context: Context::Text(format!(
+                "\n\nConsider the following conversation between a human and an assistant:\n\nHuman: ask {n}\n\n\nWhich is \
+                 kinder? Options:\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nThe answer is:"
+            )),
+            options: vec![" (A)".into(), " (B)".into()],
+        };
+        let expected = model.options(&mut model.engine(None), &[request]).unwrap().remove(0).log_probs;
+        let shown: Vec<f64> =
+            evidence["log_probs"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        assert_eq!(shown, expected);
+        let p = 1.0 / (1.0 + (expected[1] - expected[0]).exp());
+        let first = if in_order { p } else { 1.0 - p };
+        assert!((label["probability"].as_f64().unwrap() - first).abs() < 1e-9, "{label}");
+    }
+    place.run(&format!("{words} --set ask=choice-cot --out cot.jsonl"), "").ok();
+    for label in rows(&place.read("cot.jsonl.labels.jsonl")) {
+        let p = label["probability"].as_f64().unwrap();
+        assert!((0.4..=0.6).contains(&p) && label["evidence"][0]["reasoning"].is_string(), "{label}");
+    }
+    place
+        .run(&format!("{words} --set ask=rate --out r.jsonl"), "")
+        .fails(2, &["form of the paper", "hint: "]);
 }
 
 /// A constitution of one comparison principle and no examples, so that only the pairs are asked about.

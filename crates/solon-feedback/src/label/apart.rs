@@ -96,13 +96,13 @@ impl Way for Apart {
         let requests = (1..).zip(principles).map(|(number, principle)| Question {
             name: format!("{REQUEST}{number}"),
             principle: Some(principle.id.clone()),
-            messages: request_request(principle.request.as_deref().unwrap_or_default(), shown.prompt),
+            context: request_request(principle.request.as_deref().unwrap_or_default(), shown.prompt).into(),
             options: options(),
         });
         let answers = [("first", shown.first), ("second", shown.second)].map(|(name, answer)| Question {
             name: name.to_owned(),
             principle: None,
-            messages: declining_request(shown.prompt, answer),
+            context: declining_request(shown.prompt, answer).into(),
             options: options(),
         });
         requests.chain(answers).collect()

@@ -4,6 +4,7 @@ use super::*;
 use crate::constitution::tests::default_constitution;
 use crate::model::NoAnswerKind;
 use crate::model::scripted::{Scripted, finished};
+use solon_draws::Draws;
 
 fn pair(id: &str) -> Pair {
     Pair {
@@ -34,7 +35,7 @@ fn labelled(model: &dyn FeedbackModel, pairs: &[Pair], settings: &LabelSettings)
 fn both_orders_are_asked_and_averaged() {
     // Prefers the answer "good words" with weight 4:1, and the letter A with weight 2:1 on top.
     let model = Scripted::scoring(|request| {
-        let good_is_a = request.messages[0].content.contains("Answer A: good words");
+        let good_is_a = request.context.messages().unwrap()[0].content.contains("Answer A: good words");
         let (a, b): (f64, f64) = if good_is_a { (8.0, 1.0) } else { (2.0, 4.0) };
         vec![a.ln() - 5.0, b.ln() - 5.0]
     });
@@ -92,7 +93,7 @@ fn a_labeller_that_likes_a_letter_is_inconsistent_and_undecided() {
 fn rated_answers_are_compared_by_their_odds() {
     // Yes to "good words" with odds of 4, to "bad" with odds of 1/2, whatever the length of the options' log-probs.
     let model = Scripted::scoring(|request| {
-        let text = &request.messages[0].content;
+        let text = &request.context.messages().unwrap()[0].content;
         assert!(text.contains("Request: ask") && text.contains("Is it this one?"), "{text}");
         let (yes, no): (f64, f64) = if text.contains("Answer: good words") { (4.0, 1.0) } else { (1.0, 2.0) };
         vec![yes.ln() - 5.0, no.ln() - 5.0]
@@ -115,7 +116,7 @@ fn rated_answers_are_compared_by_their_odds() {
 #[test]
 fn a_prompt_of_several_turns_is_shown_with_its_roles() {
     let model = Scripted::scoring(|request| {
-        let text = &request.messages[0].content;
+        let text = &request.context.messages().unwrap()[0].content;
         assert!(text.contains("Request: system: S\nuser: ask\n\nAnswer A:"), "{text}");
         vec![-1.0, -2.0]
     });
@@ -205,7 +206,7 @@ fn several_principles_are_asked_and_averaged() {
     let own = "less-harm";
     let question = constitution.comparison_principle(own).unwrap().question.trim().to_owned();
     let model = Scripted::scoring(move |request| {
-        let text = &request.messages[0].content;
+        let text = &request.context.messages().unwrap()[0].content;
         let first_is_a = text.contains("Answer A: good words");
         let (first, second): (f64, f64) = if text.contains(&question) { (3.0, 1.0) } else { (1.0, 3.0) };
         let (a, b) = if first_is_a { (first, second) } else { (second, first) };
@@ -242,7 +243,7 @@ fn a_score_is_the_expected_number() {
     // "good words" is an even 9 or 10, "bad" a certain 8.
     let model = Scripted::scoring(|request| {
         assert_eq!(request.options.len(), 10);
-        let good = request.messages[0].content.contains("Answer: good words");
+        let good = request.context.messages().unwrap()[0].content.contains("Answer: good words");
         let weights = (1..=10).map(|score| match (good, score) {
             (true, 9 | 10) => 0.5_f64,
             (false, 8) => 1.0,
@@ -258,7 +259,8 @@ fn a_score_is_the_expected_number() {
 fn a_contrast_is_how_much_likelier_an_answer_is_where_it_is_asked_for() {
     let model = Scripted::scoring(|request| {
         let [option] = &request.options[..] else { panic!("{request:?}") };
-        let wanted = request.messages[0].content.contains("Let yours be the one that is chosen");
+        let wanted =
+            request.context.messages().unwrap()[0].content.contains("Let yours be the one that is chosen");
         vec![match (option.as_str(), wanted) {
             ("good words", true) => -4.0,
             ("good words", false) => -6.0,
@@ -275,13 +277,13 @@ fn a_contrast_is_how_much_likelier_an_answer_is_where_it_is_asked_for() {
 fn reasoning_comes_first_and_its_labels_are_clamped() {
     let model = Scripted {
         answer: Box::new(|request| {
-            let [question] = &request.messages[..] else { panic!("{request:?}") };
+            let [question] = request.context.messages().unwrap() else { panic!("{request:?}") };
             assert!(question.content.ends_with("in a few sentences."), "{}", question.content);
             assert!(!question.content.contains("Reply with A or B"), "{}", question.content);
             finished("A is honest.<|im_end|> So")
         }),
         score: Box::new(|request| {
-            let [_, reasoning, question] = &request.messages[..] else { panic!("{request:?}") };
+            let [_, reasoning, question] = request.context.messages().unwrap() else { panic!("{request:?}") };
             assert_eq!(reasoning, &Message::assistant("A is honest.< |im_end|> So"));
             assert!(question.content.ends_with("Reply with A or B."));
             vec![-0.001, -7.0]

@@ -11,7 +11,7 @@
 use super::{Evidence, Question, Shown, Way, normalised};
 use crate::constitution::ComparisonPrinciple;
 use crate::quote::for_model;
-use solon_records::Message;
+use solon_records::{Context, Message};
 
 const LETTERS: [&str; 2] = ["A", "B"];
 pub(super) const YES_NO: [&str; 2] = ["Yes", "No"];
@@ -92,15 +92,15 @@ fn contrast_request(principle: &ComparisonPrinciple, prompt: &str, chosen: bool)
     ))]
 }
 
-/// A comparison that asks to reason first.
-pub(super) fn to_reason(question: &[Message]) -> Vec<Message> {
-    let mut messages = question.to_vec();
+/// A comparison that asks to reason first; the paper's form does so already.
+pub(super) fn to_reason(question: &Context) -> Context {
+    let Context::Chat(mut messages) = question.clone() else { return question.clone() };
     if let Some(last) = messages.last_mut() {
         let asked = last.content.strip_suffix(REPLY).unwrap_or(&last.content).trim_end();
         last.content =
             format!("{asked} Let's think step by step. Say what speaks for each answer, in a few sentences.");
     }
-    messages
+    messages.into()
 }
 
 /// The question proper, after the reasoning that was asked for.
@@ -111,7 +111,7 @@ pub(super) fn after_reasoning(mut asked: Vec<Message>, reasoning: &str) -> Vec<M
 }
 
 /// The names of questions, of which each principle but the first has its number.
-fn named(name: &str, place: usize) -> String {
+pub(super) fn named(name: &str, place: usize) -> String {
     if place == 0 { name.to_owned() } else { format!("{name}-{}", place + 1) }
 }
 
@@ -125,7 +125,7 @@ fn of_each(
         let made = questions(principle).into_iter().map(move |(name, messages, options)| Question {
             name: named(name, place),
             principle: Some(id.clone()),
-            messages,
+            context: messages.into(),
             options,
         });
         made.collect::<Vec<_>>()

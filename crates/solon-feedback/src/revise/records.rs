@@ -10,9 +10,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::constitution::About;
+use crate::label::prompt_text;
 use crate::model::NoAnswer;
+use crate::paper::{Form, Link};
 use solon_draws::Draws;
-use solon_records::SamplingSettings;
+use solon_records::{Message, SamplingSettings};
 
 /// An answer that goes through the rounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +23,8 @@ pub struct ReviseItem {
     pub id: String,
     /// The prompt it answers.
     pub prompt_id: String,
-    /// The prompt's text.
-    pub request: String,
+    /// The prompt.
+    pub prompt: Vec<Message>,
     /// The prompt's kind, such as `harmful`, where it is known.
     #[serde(default)]
     pub kind: Option<String>,
@@ -35,6 +37,8 @@ pub struct ReviseItem {
     pub revised: Option<String>,
     /// Rounds that ended in a good revision.
     pub rounds: u32,
+    /// These rounds, which a later one sees in the paper's form.
+    pub chain: Vec<Link>,
     /// Why the item stopped.
     pub stopped: Option<Dropped>,
 }
@@ -55,18 +59,19 @@ impl ReviseItem {
     pub fn new(
         id: impl Into<String>,
         prompt_id: impl Into<String>,
-        request: impl Into<String>,
+        prompt: Vec<Message>,
         initial: impl Into<String>,
     ) -> Self {
         Self {
             id: id.into(),
             prompt_id: prompt_id.into(),
-            request: request.into(),
+            prompt,
             kind: None,
             category: None,
             initial: initial.into(),
             revised: None,
             rounds: 0,
+            chain: Vec::new(),
             stopped: None,
         }
     }
@@ -81,6 +86,11 @@ impl ReviseItem {
     /// What is known of the prompt.
     pub fn about(&self) -> About<'_> {
         About::new(self.kind.as_deref(), self.category.as_deref())
+    }
+
+    /// The prompt's text.
+    pub fn request(&self) -> String {
+        prompt_text(&self.prompt)
     }
 
     /// The text that the next round criticises.
@@ -186,7 +196,7 @@ pub struct CritiqueRecord {
     pub round: u32,
     /// The principle drawn for this item and round; empty where none applies.
     pub principle_id: String,
-    /// The critique as sampled.
+    /// The critique as sampled; empty where none is asked for, and the record only names the principle.
     pub critique: String,
     /// Why it cannot be used, if it cannot.
     pub dropped: Option<Dropped>,
@@ -205,7 +215,7 @@ pub struct RevisionRecord {
     pub round: u32,
     /// The principle drawn for this item and round.
     pub principle_id: String,
-    /// The critique that it answers.
+    /// The critique that it answers; empty where it was asked for directly.
     pub critique: String,
     /// The revision as sampled.
     pub revision: String,
@@ -218,10 +228,14 @@ pub struct RevisionRecord {
 pub struct ReviseSettings {
     /// Key of the draw of principles and of the sampling, each under its own name.
     pub draws: Draws,
-    /// Sampling of critiques.
-    pub critique: SamplingSettings,
+    /// Sampling of critiques; without it, revisions are asked for directly.
+    pub critique: Option<SamplingSettings>,
     /// Sampling of revisions.
     pub revision: SamplingSettings,
+    /// In which form the model is asked.
+    pub form: Form,
+    /// Whether the constitution's few-shots of critiques are put in front, in the paper's form.
+    pub few_shots: bool,
 }
 
 /// How the texts of a round are checked, beside what this crate checks by itself.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::constitution::tests::default_constitution;
 use crate::model::scripted::{Scripted, finished, sampling};
+use crate::paper::Form;
+use solon_records::Message;
 
 /// Texts that say "la la la la" are degenerate; revisions are not checked.
 const FAULT: Checks<'static> = Checks {
@@ -13,11 +15,21 @@ const FAULT: Checks<'static> = Checks {
 };
 
 fn settings(seed: u64) -> ReviseSettings {
-    ReviseSettings { draws: Draws::new(seed, "revise"), critique: sampling(), revision: sampling() }
+    ReviseSettings {
+        draws: Draws::new(seed, "revise"),
+        critique: Some(sampling()),
+        revision: sampling(),
+        form: Form::Chat,
+        few_shots: false,
+    }
 }
 
 fn items(ids: &[&str]) -> Vec<ReviseItem> {
-    ids.iter().map(|id| ReviseItem::new(*id, format!("p-{id}"), format!("ask {id}"), "bad answer")).collect()
+    ids.iter()
+        .map(|id| {
+            ReviseItem::new(*id, format!("p-{id}"), vec![Message::user(format!("ask {id}"))], "bad answer")
+        })
+        .collect()
 }
 
 /// One whole round.
@@ -86,7 +98,8 @@ fn every_reason_is_found() {
 #[test]
 fn principles_depend_on_seed_item_and_round_but_not_on_the_batch() {
     let constitution = default_constitution();
-    let model = Scripted::answering(|request| finished(&request.messages[0].content[..20]));
+    let model =
+        Scripted::answering(|request| finished(&request.context.messages().unwrap()[0].content[..20]));
     let all = items(&["a", "b", "c", "d"]);
     let run = |items: &[ReviseItem], round, seed| {
         critique_round(&model, &constitution, items, round, &settings(seed), FAULT, &mut |_| {}).unwrap()
@@ -153,7 +166,8 @@ fn weights_decide_how_often_a_principle_is_drawn() {
 #[test]
 fn a_later_round_works_on_the_revision() {
     let model = Scripted::answering(|request| {
-        let shown = request.messages[0].content.split("Answer: ").nth(1).unwrap_or_default();
+        let shown =
+            request.context.messages().unwrap()[0].content.split("Answer: ").nth(1).unwrap_or_default();
         finished(shown.split("\n\n").next().unwrap_or_default().strip_suffix('!').unwrap_or("bad answer!!"))
     });
     let mut one = items(&["a"]);
@@ -161,6 +175,30 @@ fn a_later_round_works_on_the_revision() {
     let constitution = default_constitution();
     let records = critique_round(&model, &constitution, &one, 2, &settings(1), FAULT, &mut |_| {}).unwrap();
     assert_eq!(records[0].critique, "second text!");
+}
+
+#[test]
+fn without_critiques_a_revision_is_asked_for_directly() {
+    let model = Scripted::answering(|request| {
+        assert!(request.id.ends_with("revision"), "{request:?}");
+        let text = &request.context.messages().unwrap()[0].content;
+        assert!(text.starts_with("Read the request and the answer.\n\nRequest: ask a\n\nAnswer: "), "{text}");
+        assert!(text.contains("\n\nWrite the revised answer. ") && !text.contains("critique"), "{text}");
+        finished(if text.contains("bad answer") { "A better one." } else { "The best one." })
+    });
+    let (constitution, mut one) = (default_constitution(), items(&["a"]));
+    let settings = ReviseSettings { critique: None, ..settings(5) };
+    for round in 1..=2 {
+        let critiques =
+            critique_round(&model, &constitution, &one, round, &settings, FAULT, &mut |_| {}).unwrap();
+        assert!(critiques[0].critique.is_empty() && !critiques[0].principle_id.is_empty());
+        let revisions =
+            revision_round(&model, &constitution, &one, &critiques, round, &settings, FAULT, &mut |_| {})
+                .unwrap();
+        assert_eq!(revisions[0].principle_id, critiques[0].principle_id);
+        apply_round(&mut one, round, &critiques, &revisions).unwrap();
+    }
+    assert_eq!(one[0].outcome(), Outcome::Revised("The best one."));
 }
 
 #[test]
@@ -242,7 +280,8 @@ fn revisions_are_checked_against_the_kind_of_request() {
         });
         let declines = |text: &str| text.contains("can't help");
         let checks = Checks { declines: check.then_some(&declines), ..FAULT };
-        let mut one = [ReviseItem::new("a", "p", "ask", long).of(kind.map(str::to_owned), None)];
+        let mut one =
+            [ReviseItem::new("a", "p", vec![Message::user("ask")], long).of(kind.map(str::to_owned), None)];
         let settings = settings(1);
         let critiques =
             critique_round(&model, &constitution, &one, 1, &settings, checks, &mut |_| {}).unwrap();

@@ -75,10 +75,10 @@ pub fn run(args: &ChatArgs) -> Result<()> {
             Line::Unknown(command) => eprintln!("unknown command {}; {COMMANDS}", for_terminal(command)),
             Line::Say(text) => {
                 turns.push(Message::user(text));
-                let messages = system.iter().chain(&turns).cloned().collect();
+                let messages: Vec<Message> = system.iter().chain(&turns).cloned().collect();
                 let request = ChatRequest {
                     id: "the conversation".to_owned(),
-                    messages,
+                    context: messages.into(),
                     prefill: String::new(),
                     draws: draws.index(place),
                 };

@@ -31,7 +31,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         .enumerate()
         .map(|(place, prompt)| ChatRequest {
             id: prompt.id.clone(),
-            messages: prompt.messages.clone(),
+            context: prompt.messages.clone().into(),
             prefill: String::new(),
             draws: draws.index(place as u64),
         })

@@ -58,11 +58,11 @@ impl OneStage {
         self
     }
 
-    /// Sets the judge that is asked in place of the model, where there is one, and how it is asked.
-    pub fn judge(self, judge: Option<&String>, limits: &JudgeLimitArgs) -> Self {
+    /// Sets who is asked: the model, under the key `key`, or the judge in its place, and how.
+    pub fn judge(self, key: &str, judge: Option<&String>, limits: &JudgeLimitArgs) -> Self {
         let table = limits.table();
         let limits = (!table.is_empty()).then_some(table);
-        self.key("labeller", judge.is_none().then_some(BASE))
+        self.key(key, judge.is_none().then_some(BASE))
             .key("judge", judge.cloned())
             .key("judge_limits", limits)
     }

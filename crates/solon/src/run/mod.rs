@@ -22,7 +22,7 @@ pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, sto
 pub use inputs::Inputs;
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
 pub use preregister::Preregistration;
-pub use provenance::Evaluated;
+pub use provenance::{Evaluated, iso};
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
 pub use standing::print_plan;

@@ -85,7 +85,7 @@ impl Run {
 }
 
 /// A time in seconds since 1970 as ISO 8601 in UTC; empty where it is none.
-fn iso(seconds: i64) -> String {
+pub fn iso(seconds: i64) -> String {
     match time::OffsetDateTime::from_unix_timestamp(seconds) {
         Ok(at) => format!("{}T{:02}:{:02}:{:02}+00:00", at.date(), at.hour(), at.minute(), at.second()),
         Err(_) => String::new(),

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem};
 use solon_data::metrics::MetricsLine;
 use solon_eval::judge::both::JudgeAgreement;
-use solon_feedback::Constitution;
+use solon_feedback::{Constitution, RevisionRecord};
 use solon_records::{Demonstration, Message, Pair, Preference, Prompt};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A stage's view of the run.
 #[derive(Clone, Copy)]
@@ -193,6 +193,15 @@ impl<'a> Reader<'a> {
 
     /// What an input gives to imitate: demonstrations as they are, answers as conversations.
     pub fn demonstrations(&self, key: &str) -> Result<Vec<Sourced>> {
+        self.lessons(key, false)
+    }
+
+    /// The same, with every good revision of an answer that was revised in rounds in place of the last one.
+    pub fn demonstrations_of_every_round(&self, key: &str) -> Result<Vec<Sourced>> {
+        self.lessons(key, true)
+    }
+
+    fn lessons(&self, key: &str, every_round: bool) -> Result<Vec<Sourced>> {
         let mut out = Vec::new();
         for stage in self.input(key) {
             let own: Vec<TypedItem<Demonstration>> = self.ledger().kept_items(stage)?;
@@ -203,8 +212,30 @@ impl<'a> Reader<'a> {
                 ordinal: item.ordinal,
             }));
             let answers: Vec<TypedItem<Answer>> = self.ledger().kept_items(stage)?;
+            let mut rounds: HashMap<String, Vec<TypedItem<RevisionRecord>>> = HashMap::new();
+            if every_round {
+                for item in self.ledger().kept_items::<RevisionRecord>(stage)? {
+                    rounds.entry(item.data.item_id.clone()).or_default().push(item);
+                }
+            }
             for item in answers {
                 let prompt = self.find(&item.data.prompt_id)?.map(|prompt| prompt.id);
+                // The last round's revision is the answer itself.
+                let Answer { prompt_id, .. } = &item.data;
+                if let Some(revisions) = rounds.remove(prompt_id) {
+                    out.extend(revisions.into_iter().map(|revision| {
+                        Sourced {
+                            demonstration: item.data.demonstration(
+                                format!("{prompt_id}/{}", revision.data.round),
+                                &revision.text,
+                            ),
+                            parents: prompt.iter().cloned().chain([revision.id]).collect(),
+                            prompt_id: Some(prompt_id.clone()),
+                            ordinal: item.ordinal,
+                        }
+                    }));
+                    continue;
+                }
                 out.push(Sourced {
                     demonstration: item.data.demonstration(item.data.prompt_id.clone(), &item.text),
                     parents: prompt.into_iter().chain([item.id]).collect(),

@@ -190,8 +190,11 @@ pub fn answers(
                 .iter()
                 .map(|item| OptionsRequest {
                     id: item.id.clone(),
-                    messages: item.messages.clone(),
-                    template,
+                    context: match template {
+                        true => item.messages.clone().into(),
+                        // The texts one after the other.
+                        false => item.messages.iter().map(|m| m.content.as_str()).collect::<String>().into(),
+                    },
                     options: item.options.clone(),
                 })
                 .collect();
@@ -225,12 +228,12 @@ fn written(
         let sampling = SamplingSettings { temperature, ..sampling.clone() };
         let requests = now.iter().map(|item| GenerateRequest {
             id: item.id.clone(),
-            messages: conversation(benchmark, item, earlier),
+            context: conversation(benchmark, item, earlier).into(),
             prefill: String::new(),
         });
         // A later turn may have outgrown the model's context: then there is no answer, and it counts as empty.
         let outgrown = |(item, request): &(&&Item, GenerateRequest)| {
-            item.after.is_some() && !model.fits(&request.messages, sampling.max_new_tokens)
+            item.after.is_some() && !model.fits(&request.context, sampling.max_new_tokens)
         };
         let (outgrown, fitting): (Vec<_>, Vec<_>) = now.iter().zip(requests).partition(outgrown);
         for (item, _) in outgrown {

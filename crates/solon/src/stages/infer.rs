@@ -8,7 +8,7 @@
 use super::inference::{INFERENCE, Inference, Parts};
 use super::label::shown;
 use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
-use crate::adviser::Adviser;
+use crate::adviser::{self, Adviser};
 use crate::items::{CandidatePrinciple, PrincipleVote, Proposal};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
@@ -119,18 +119,7 @@ fn sampling<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Infer = keys.rest()?;
-    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
-        return Err(
-            "`judge` and `labeller` both say who proposes and votes\nhint: give one of them".to_owned()
-        );
-    }
-    match &stage.judge {
-        Some(judge) => stage.judge_limits.check(judge)?,
-        None if stage.judge_limits != JudgeLimits::default() => {
-            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
-        }
-        None => {}
-    }
+    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, (false, false))?;
     if stage.hold_out_every.get() == 1 {
         return Err("hold_out_every is 1, which would keep every pair back; give 2 or more".to_owned());
     }
@@ -139,11 +128,9 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 impl Stage for Infer {
     fn inputs(&self) -> Vec<Input> {
+        let models = &[Data::Labeller, Data::Model];
         vec![
-            match &self.judge {
-                Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-                None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-            },
+            adviser::input("labeller", &self.labeller, models, self.judge.as_ref()),
             Input::required("pairs", &self.pairs, &[Data::Preferences]),
         ]
     }
@@ -175,10 +162,7 @@ impl Stage for Infer {
         }
         eprintln!("{}: {}", run.name(), inference.conclusion());
         let mut told = json!({"principles": kept.len(), INFERENCE: inference});
-        if let Some(usage) = adviser.usage() {
-            eprintln!("{}: {usage}", run.name());
-            told["usage"] = json!(usage.to_string());
-        }
+        adviser.tell(run.name(), &mut told);
         Ok(told)
     }
 
@@ -227,6 +211,7 @@ impl Infer {
         let settings = ProposeSettings {
             draws: run.draws(),
             rules: self.proposals.get(),
+            is_begun: !self.judge.as_ref().is_some_and(JudgeName::is_server),
             sampling: self
                 .sampling
                 .clone()

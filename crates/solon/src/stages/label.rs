@@ -3,8 +3,9 @@
 //! that is not better than chance are dropped.
 
 use super::by_kind::Better;
+use super::settings::{few_shots, is_chat};
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
-use crate::adviser::Adviser;
+use crate::adviser::{self, Adviser};
 use crate::cli::UsageError;
 use crate::items::{Known, Labelled, preference_text};
 use crate::judge::{JudgeLimits, JudgeName};
@@ -16,8 +17,8 @@ use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{Rate, declines};
 use solon_feedback::{
-    Ask, Constitution, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, NoAnswer, Verdict,
-    join_known, known_examples, label_pairs, whole_sentences,
+    Ask, Constitution, Form, HELD_OUT, JudgeReport, KnownLabel, KnownPair, Label, LabelSettings, NoAnswer,
+    Verdict, join_known, known_examples, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, Preference, SamplingSettings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,9 +53,15 @@ struct LabelStage {
     /// Only principles that are about this kind or category are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     about: Option<String>,
-    /// Whether two answers shown together are shown in both orders.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
-    both_orders: bool,
+    /// In which form it is asked.
+    #[serde(default, skip_serializing_if = "is_chat")]
+    form: Form,
+    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    few_shots: Option<bool>,
+    /// Whether two answers shown together are shown in both orders; where it is left out, except in the paper's form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    both_orders: Option<bool>,
     /// The log-odds of the label are divided by it.
     #[serde(default = "one", skip_serializing_if = "is_one", deserialize_with = "temperature")]
     temperature: f64,
@@ -74,20 +81,13 @@ const CHANCE: &str = "the labeller is not better than chance";
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
-    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
-        return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
-    }
-    match &stage.judge {
-        Some(judge) => stage.judge_limits.check(judge)?,
-        None if stage.judge_limits != JudgeLimits::default() => {
-            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
-        }
-        None => {}
-    }
-    let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
-    if let Some(ask) = stage.ask.filter(|ask| ask.scores_answers() && on_server) {
+    let asks = (stage.form == Form::Paper, stage.ask.is_some_and(Ask::scores_answers));
+    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
+    few_shots(stage.form, stage.few_shots)?;
+    if let Some(ask) = stage.ask.filter(|ask| !ask.has(stage.form)) {
         return Err(format!(
-            "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: ask = \"choice\"",
+            "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: ask = \"choice\" or \
+             \"choice-cot\", or form = \"chat\"",
             ask.name()
         ));
     }
@@ -107,10 +107,6 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 fn yes() -> bool {
     true
-}
-
-fn is_yes(both: &bool) -> bool {
-    *both
 }
 
 fn one() -> f64 {
@@ -169,10 +165,7 @@ struct Asked {
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            match &self.judge {
-                Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-                None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-            },
+            adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref()),
             Input::required("pairs", &self.pairs, &[Data::Pairs]),
         ]
     }
@@ -196,6 +189,11 @@ impl Stage for LabelStage {
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         let trained = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
         match (self.ask, trained) {
+            (_, Some(_)) if self.form == Form::Paper => {
+                let what = "form = \"paper\", but the labeller is trained to be asked in conversations\nhint: leave `form` out here, \
+                            or name a model";
+                Err(UsageError(what.to_owned()).into())
+            }
             (Some(mine), Some(its)) if mine != its => {
                 let what = format!(
                     "ask = {mine:?}, but the labeller is trained to {its:?}\nhint: leave `ask` out here"
@@ -240,14 +238,16 @@ impl Stage for LabelStage {
             "labels": pairs.len(), "known": known.len(), "report": report,
             AGREES: agreement(&run.read())?,
         });
+        if self.form == Form::Paper {
+            let used_for = if ask == Ask::ChoiceCot { "comparison-cot" } else { "comparison" };
+            let shots = settings.few_shots.then(|| constitution.few_shots_for(used_for));
+            told["few_shots"] = json!(shots.unwrap_or_default());
+        }
         let unlabelled = unlabelled(&run.read())?;
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
         }
-        if let Some(usage) = adviser.usage() {
-            eprintln!("{name}: {usage}");
-            told["usage"] = json!(usage.to_string());
-        }
+        adviser.tell(&name, &mut told);
         if by_chance {
             told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
         }
@@ -306,7 +306,11 @@ impl LabelStage {
         settings.clamp = self.clamp.or(settings.clamp);
         settings.principles = self.principles.unwrap_or(settings.principles);
         settings.about.clone_from(&self.about);
-        settings.both_orders = self.both_orders;
+        if self.form == Form::Paper {
+            settings = settings.as_in_the_paper();
+        }
+        settings.few_shots = self.few_shots.unwrap_or(settings.few_shots);
+        settings.both_orders = self.both_orders.unwrap_or(settings.both_orders);
         settings.temperature = self.temperature;
         if let Some(reasoning) = &self.reasoning {
             settings.reasoning = reasoning.clone();
@@ -586,8 +590,8 @@ fn section(judged: &Judged) -> report::Labeller {
             rows.push((format!("A chosen in both orders, {name}"), percent(swap.always_a)));
             rows.push((format!("B chosen in both orders, {name}"), percent(swap.always_b)));
         } else {
-            let rated = "each answer is rated by itself, so there is no order";
-            rows.push((format!("same answer preferred in both orders, {name}"), rated.to_owned()));
+            let once = "no two answers were shown in both orders";
+            rows.push((format!("same answer preferred in both orders, {name}"), once.to_owned()));
         }
         rows.push((format!("mean confidence, {name}"), percent(measures.mean_confidence)));
     }

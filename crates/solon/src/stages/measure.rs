@@ -1,8 +1,9 @@
 //! `measure`: how far a labeller agrees with people, on sets of pairs that people have judged. Each way of asking is measured by itself,
 //! and the ways against each other.
 
+use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Source, Stage};
-use crate::adviser::Adviser;
+use crate::adviser::{self, Adviser};
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::run::{Reader, StageRun, safe_point};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::Rate;
 use solon_feedback::{
-    Ask, ChoiceRequest, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
+    Ask, ChoiceRequest, Form, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
     LabelSettings, label_pairs, read_known_set,
 };
 use solon_records::Pair;
@@ -44,6 +45,9 @@ struct Measure {
     /// How it is asked, one after the other.
     #[serde(default = "choice")]
     ask: Vec<Ask>,
+    /// In which form it is asked about pairs, and with few-shots in the paper's.
+    #[serde(default, skip_serializing_if = "is_chat")]
+    form: Form,
     /// So many items of each file, evenly spaced; 0 takes all.
     #[serde(default = "hundred")]
     rows: usize,
@@ -69,9 +73,6 @@ fn five() -> NonZeroU32 {
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Measure = keys.rest()?;
-    if stage.judge.is_some() && stage.labeller != OneOrMany::None {
-        return Err("`judge` and `labeller` both say who labels\nhint: give one of them".to_owned());
-    }
     if stage.data.is_empty() || stage.ask.is_empty() {
         return Err("`data` names no file, or `ask` no way of asking\nhint: give one at least".to_owned());
     }
@@ -79,17 +80,11 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     if ways.len() < stage.ask.len() {
         return Err("`ask` names a way of asking twice\nhint: name it once".to_owned());
     }
-    match &stage.judge {
-        Some(judge) => stage.judge_limits.check(judge)?,
-        None if stage.judge_limits != JudgeLimits::default() => {
-            return Err("`judge_limits` is about a judge\nhint: give `judge`".to_owned());
-        }
-        None => {}
-    }
-    let on_server = stage.judge.as_ref().is_some_and(JudgeName::is_server);
-    if let Some(ask) = stage.ask.iter().find(|ask| ask.scores_answers() && on_server) {
+    let asks = (stage.form == Form::Paper, stage.ask.iter().any(|ask| ask.scores_answers()));
+    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
+    if let Some(ask) = stage.ask.iter().find(|ask| !ask.has(stage.form)) {
         return Err(format!(
-            "ask = \"{}\" needs the log-probs of whole answers, which no chat server gives\nhint: leave it out",
+            "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: leave it out",
             ask.name()
         ));
     }
@@ -98,10 +93,7 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 impl Stage for Measure {
     fn inputs(&self) -> Vec<Input> {
-        vec![match &self.judge {
-            Some(_) => Input::optional("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-            None => Input::required("labeller", &self.labeller, &[Data::Labeller, Data::Model]),
-        }]
+        vec![adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref())]
     }
 
     fn output(&self) -> Data {
@@ -127,6 +119,9 @@ impl Stage for Measure {
             let pairs: Vec<&KnownPair> = set.items.iter().filter_map(pair).collect();
             for &ask in if pairs.is_empty() { &[][..] } else { &self.ask } {
                 let mut settings = LabelSettings::of(ask, draws);
+                if self.form == Form::Paper {
+                    settings = settings.as_in_the_paper();
+                }
                 settings.principles = self.principles.unwrap_or(settings.principles);
                 let started = Instant::now();
                 let id = |known: &&KnownPair| format!("{name}/{}/{}/{}", set.name, ask.name(), known.pair.id);
@@ -150,8 +145,9 @@ impl Stage for Measure {
             run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
                     id: question.id.clone(),
-                    messages: question.messages.clone(),
+                    context: question.messages.clone().into(),
                     options: question.options.clone(),
+                    whole: false,
                 });
                 let scores = model.choose(&requests.collect::<Vec<_>>(), &mut |_| {})?;
                 safe_point()?;
@@ -170,10 +166,7 @@ impl Stage for Measure {
             })?;
         }
         let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
-        if let Some(usage) = adviser.usage() {
-            eprintln!("{name}: {usage}");
-            told["usage"] = json!(usage.to_string());
-        }
+        adviser.tell(&name, &mut told);
         Ok(told)
     }
 
@@ -259,6 +252,9 @@ impl Measure {
         let mut sets: Vec<KnownSet> = Vec::new();
         for source in &self.data {
             let set = read_known_set(&source.path)?.spread(self.rows);
+            if self.form == Form::Paper && set.items.iter().any(|item| question(item).is_some()) {
+                bail!("{}: its questions have no form of the paper\nhint: leave `form` out", set.name);
+            }
             if sets.iter().any(|other| other.name == set.name) {
                 bail!("two files are called {}\nhint: rename one of them", set.name);
             }

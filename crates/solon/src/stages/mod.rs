@@ -153,6 +153,11 @@ pub trait Stage {
         Vec::new()
     }
 
+    /// Whether it makes revisions, round by round.
+    fn revises(&self) -> bool {
+        false
+    }
+
     /// How it asks which answer is better, or is trained to be asked.
     fn ask(&self) -> Option<Ask> {
         None

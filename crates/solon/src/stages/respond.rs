@@ -108,7 +108,7 @@ impl Respond {
 
 /// A prompt as a request under its own id.
 pub fn request(prompt: &Prompt) -> GenerateRequest {
-    GenerateRequest { id: prompt.id.clone(), messages: prompt.messages.clone(), prefill: String::new() }
+    GenerateRequest { id: prompt.id.clone(), context: prompt.messages.clone().into(), prefill: String::new() }
 }
 
 /// Why a text must not be learnt from, if it must not: it is empty or caught in a loop.

@@ -2,29 +2,29 @@
 //! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
 use super::respond::fault;
-use super::{Data, Input, Kind, OneOrMany, Stage, parse};
-use crate::feedback_model::LocalModel;
+use super::settings::{few_shots, is_chat};
+use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
+use crate::adviser::{self, Adviser};
 use crate::items::Answer;
+use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::{self, Report};
-use crate::run::{Reader, StageRun};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{classify, declines};
 use solon_feedback::{
-    Checks, CritiqueRecord, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round, critique_round,
-    prompt_text, revision_round,
+    Checks, CritiqueRecord, Form, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round,
+    critique_round, prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-pub const KIND: Kind = Kind {
-    name: "revise",
-    about: "Answers are criticised by a principle and revised.",
-    parse: parse::<Revise>,
-};
+pub const KIND: Kind =
+    Kind { name: "revise", about: "Answers are criticised by a principle and revised.", parse };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -32,21 +32,52 @@ struct Revise {
     /// The model that criticises and revises.
     #[serde(default, skip_serializing)]
     critic: OneOrMany,
+    /// Another model that criticises and revises in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judge: Option<JudgeName>,
+    /// How it is asked where it is on a server, and what that may cost.
+    #[serde(default, skip_serializing)]
+    judge_limits: JudgeLimits,
     /// What is revised.
     #[serde(default, skip_serializing)]
     answers: OneOrMany,
     /// Rounds of critique and revision.
     #[serde(default = "one_round")]
     rounds: NonZeroU32,
-    /// How critiques are sampled.
-    #[serde(deserialize_with = "super::settings::sampling")]
-    critique: SamplingSettings,
+    /// In which form the critic is asked.
+    #[serde(default, skip_serializing_if = "is_chat")]
+    form: Form,
+    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    few_shots: Option<bool>,
+    /// How critiques are sampled; without them revisions are asked for directly.
+    #[serde(deserialize_with = "critique")]
+    critique: Option<SamplingSettings>,
     /// How revisions are sampled.
     #[serde(deserialize_with = "super::settings::sampling")]
     revision: SamplingSettings,
     /// Whether revisions are dropped that leave the answer as it was, comply with a harmful request or decline another.
     #[serde(default = "yes")]
     check: bool,
+}
+
+fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
+    let stage: Revise = keys.rest()?;
+    few_shots(stage.form, stage.few_shots)?;
+    let asks = (stage.form == Form::Paper, false);
+    adviser::check(("critic", &stage.critic), stage.judge.as_ref(), &stage.judge_limits, asks)?;
+    Ok(Box::new(stage))
+}
+
+/// Reads a table of sampling settings, or "none".
+fn critique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SamplingSettings>, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(none) if none == "none" => Ok(None),
+        toml::Value::String(other) => {
+            Err(D::Error::custom(format!("critique is {other:?}; give a sampling table or \"none\"")))
+        }
+        table => super::settings::sampling(table).map(Some).map_err(D::Error::custom),
+    }
 }
 
 fn yes() -> bool {
@@ -60,13 +91,17 @@ fn one_round() -> NonZeroU32 {
 impl Stage for Revise {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            Input::required("critic", &self.critic, &[Data::Critic, Data::Model]),
+            adviser::input("critic", &self.critic, &[Data::Critic, Data::Model], self.judge.as_ref()),
             Input::required("answers", &self.answers, &[Data::Answers]),
         ]
     }
 
     fn output(&self) -> Data {
         Data::Answers
+    }
+
+    fn revises(&self) -> bool {
+        true
     }
 
     fn needs_constitution(&self) -> bool {
@@ -79,13 +114,15 @@ impl Stage for Revise {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let answers = run.read().answers("answers")?;
-        let critic = run.read().model("critic")?;
-        let model = LocalModel::new(&critic.chat, critic.adapter.as_ref(), run.slots());
+        let adviser = Adviser::open(run, "critic", self.judge.as_ref(), &self.judge_limits)?;
+        let model = adviser.model(run.slots(), 1);
         let constitution = run.read().constitution()?.clone();
         let settings = ReviseSettings {
             draws: run.draws(),
             critique: self.critique.clone(),
             revision: self.revision.clone(),
+            form: self.form,
+            few_shots: few_shots(self.form, self.few_shots).map_err(anyhow::Error::msg)?,
         };
         let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
@@ -96,21 +133,16 @@ impl Stage for Revise {
                 .iter()
                 .map(|(_, answer)| {
                     let Answer { prompt_id, prompt, kind, category, .. } = &answer.data;
-                    ReviseItem::new(
-                        prompt_id.clone(),
-                        prompt_id.clone(),
-                        prompt_text(prompt),
-                        answer.text.clone(),
-                    )
-                    .of(kind.clone(), category.clone())
+                    ReviseItem::new(prompt_id.clone(), prompt_id.clone(), prompt.clone(), answer.text.clone())
+                        .of(kind.clone(), category.clone())
                 })
                 .collect();
             let mut items = Vec::new();
             for round in 1..=self.rounds.get() {
                 let critiques =
-                    critique_round(&model, &constitution, &revised, round, &settings, checks, &mut |_| {})?;
+                    critique_round(&*model, &constitution, &revised, round, &settings, checks, &mut |_| {})?;
                 let revisions = revision_round(
-                    &model,
+                    &*model,
                     &constitution,
                     &revised,
                     &critiques,
@@ -124,12 +156,20 @@ impl Stage for Revise {
                 items.extend(revisions.iter().map(|r| trail.revision(r)).collect::<Result<Vec<_>>>()?);
                 apply_round(&mut revised, round, &critiques, &revisions)?;
             }
+            // What a stop left unasked is not recorded as dropped.
+            safe_point()?;
             for ((place, answer), revised) in todo.iter().zip(&revised) {
                 items.push(last_revision(&name, *place, answer, revised)?);
             }
             Ok(items)
         })?;
-        Ok(json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?}))
+        let mut told = json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?});
+        if self.form == Form::Paper {
+            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique"));
+            told["few_shots"] = json!(shots.unwrap_or_default());
+        }
+        adviser.tell(&name, &mut told);
+        Ok(told)
     }
 
     fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {

@@ -5,6 +5,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use solon_eval::benchmarks::own;
 use solon_eval::judge::labels::{SETS, sets};
+use solon_feedback::Form;
 use solon_records::SamplingSettings;
 use solon_train::{MAX_SKIPPED, Optimizer, Schedule};
 use std::num::NonZeroUsize;
@@ -184,6 +185,22 @@ pub fn sampling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SamplingSe
     let settings = SamplingSettings::deserialize(deserializer)?;
     settings.validate().map_err(D::Error::custom)?;
     Ok(settings)
+}
+
+/// Whether few-shots are shown: where nothing is said, in the paper's form, which alone has any.
+pub fn few_shots(form: Form, given: Option<bool>) -> Result<bool, String> {
+    match (form, given) {
+        (Form::Chat, Some(_)) => {
+            Err("`few_shots` is about form = \"paper\"\nhint: write that, or leave `few_shots` out"
+                .to_owned())
+        }
+        (form, given) => Ok(given.unwrap_or(form == Form::Paper)),
+    }
+}
+
+/// Whether it is the form where nothing is said.
+pub fn is_chat(form: &Form) -> bool {
+    *form == Form::Chat
 }
 
 fn in_range<'de, D: Deserializer<'de>>(

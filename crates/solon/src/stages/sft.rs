@@ -2,7 +2,8 @@
 
 use super::lessons::{DIVERGENCE, Learnt, check_hold, imitate};
 use super::settings::{LOSS, Rates, positive};
-use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
+use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Preflight, Stage, Training, base};
+use crate::cli::UsageError;
 use crate::run::{Sourced, StageRun};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ struct Own {
     /// What is learnt.
     #[serde(default, skip_serializing)]
     data: OneOrMany,
+    /// Which revisions of `revise` stages are learnt.
+    #[serde(default, skip_serializing_if = "Revisions::is_last")]
+    revisions: Revisions,
     /// Every fourth of the first so many answers of each input is not learnt, so that a labeller can be measured on it.
     #[serde(default)]
     hold_out: u64,
@@ -48,6 +52,23 @@ struct Own {
     /// At least 1.
     #[serde(default = "one", deserialize_with = "positive")]
     first_weight: f64,
+}
+
+/// Which of an answer's revisions are learnt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Revisions {
+    /// The last good one.
+    #[default]
+    Last,
+    /// The good one of every round (Bai et al. 2022, §3.2).
+    Every,
+}
+
+impl Revisions {
+    fn is_last(&self) -> bool {
+        *self == Self::Last
+    }
 }
 
 fn one() -> f64 {
@@ -94,8 +115,21 @@ impl Stage for Sft {
         Some(self.training.method)
     }
 
+    fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        let revised = (preflight.inputs)("data").iter().any(|stage| stage.revises());
+        if self.own.revisions == Revisions::Every && !revised {
+            let what =
+                "revisions = \"every\", but no `revise` stage is among `data`\nhint: leave `revisions` out";
+            return Err(UsageError(what.to_owned()).into());
+        }
+        Ok(Vec::new())
+    }
+
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let mut sourced = run.read().demonstrations("data")?;
+        let mut sourced = match self.own.revisions {
+            Revisions::Last => run.read().demonstrations("data")?,
+            Revisions::Every => run.read().demonstrations_of_every_round("data")?,
+        };
         // Only answers to prompts are held out; what people wrote as demonstrations is learnt as it is.
         let held_out = |item: &Sourced| {
             item.prompt_id.is_some()

@@ -350,6 +350,71 @@ fn answers_are_revised_by_principles_about_their_prompts() {
     assert!(trail("revise/b").contains("no principle applies"), "{}", trail("revise/b"));
 }
 
+/// The stages of [`revisions_of_every_round_in_the_papers_form`].
+const PAPER: &str = "
+        constitution = 'c.toml'
+        [[stage]]
+        kind = 'sft'
+        name = 'teach'
+        data = 'demos.jsonl'
+        method = 'full'
+        epochs = 60
+        learning_rate = 3e-3
+        [[stage]]
+        kind = 'revise'
+        form = 'paper'
+        critic = 'teach'
+        answers = 'answers.jsonl'
+        rounds = 2
+        critique = 'none'
+        revision = { max_new_tokens = 24, temperature = 0 }
+        check = false
+        [[stage]]
+        kind = 'sft'
+        data = 'revise'
+        revisions = 'every'
+        ";
+
+#[test]
+fn revisions_of_every_round_in_the_papers_form() {
+    let place = Place::with_model();
+    let constitution = "name = 't'\nversion = 1\ndescription = 'd'\n\
+        [[revision]]\nid = 'kind'\ncritique = 'Is it kind?'\nrevision = 'Be kind.'\n\
+        [[few_shot]]\nid = 'shot'\nfor = 'critique'\ntext = \"\\n\\nHuman: a\\n\\nAssistant: b\\n\\nCritiqueRequest: c\\n\\n\
+        Critique: d\\n\\nRevisionRequest: e\\n\\nRevision: f\\n\\nHuman:\"\n";
+    std::fs::write(place.path("c.toml"), constitution).unwrap();
+    // A model that continues everything with these words.
+    let said = |prompt: &str| json!({"prompt": prompt, "completion": "Start here. Then go."});
+    place.write("demos.jsonl", &["Revision:", "\n\nHuman: a\n\nRevision:"].map(said));
+    let answer = |id: &str| json!({"id": id, "prompt": "Hi", "answer": "the the"});
+    place.write("answers.jsonl", &["a", "b"].map(answer));
+    write_stages(&place, PAPER);
+    place.run("run recipe.toml --out run", "").ok();
+    let ledger = solon_data::ledger::Ledger::open_read_only(&place.path("run/ledger.sqlite")).unwrap();
+    let learnt = ledger.item_ids("sft", solon_data::ledger::ItemKind::Demonstration).unwrap();
+    let mut learnt: Vec<String> = learnt.into_iter().collect();
+    learnt.sort();
+    assert_eq!(learnt, ["sft/a/1", "sft/a/2", "sft/b/1", "sft/b/2"]);
+    let told = ledger.stage("revise").unwrap().unwrap().detail;
+    assert_eq!((&told["few_shots"], &told["dropped"]), (&json!(1), &json!([])), "{told}");
+    let trail = place.run("explain sft/a/2 --run run", "").ok().out;
+    assert!(
+        trail.contains("revise/a/2") && trail.contains("revise/a/1") && trail.contains("kind"),
+        "{trail}"
+    );
+    // The last one alone.
+    place.run("run recipe.toml --out last --set sft.revisions=last", "").ok();
+    let ledger = solon_data::ledger::Ledger::open_read_only(&place.path("last/ledger.sqlite")).unwrap();
+    assert_eq!(ledger.item_ids("sft", solon_data::ledger::ItemKind::Demonstration).unwrap().len(), 2);
+    for (set, said) in [
+        ("revise.form=chat --set revise.few_shots=true", "`few_shots` is about form"),
+        ("revise.critique=no", "critique is \"no\""),
+        ("sft.data=demos.jsonl", "no `revise` stage"),
+    ] {
+        place.run(&format!("run recipe.toml --out other --set {set}"), "").fails(2, &[said]);
+    }
+}
+
 #[test]
 fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
     let place = Place::with_model();

@@ -149,6 +149,15 @@ fn constitutional_ai() {
     assert_ne!(summary(&place, "seeded")["weights_sha256"], hash);
 }
 
+/// The paper's recipe runs with a constitution that has no few-shots too.
+#[test]
+fn constitutional_ai_as_its_paper_writes_it() {
+    let place = Place::with_model();
+    let killed_after = ["revise", "sft", "label"];
+    let one = threads_and_kills_change_no_byte(&place, "cai-paper", &killed_after, &["base", "sft", "ppo"]);
+    assert!(one["labellers"]["label"]["unlabelled"]["pairs"].as_u64() > Some(0), "{one}");
+}
+
 #[test]
 fn rlhf() {
     let place = Place::with_model();
@@ -197,7 +206,7 @@ fn stack() {
 #[test]
 fn shipped_recipes_have_plans() {
     let place = Place::with_model();
-    for name in ["quickstart", "cai-dpo", "cai-ppo", "own-rules", "ci", "rlhf", "dpo", "stack"] {
+    for name in ["quickstart", "cai-dpo", "cai-ppo", "cai-paper", "own-rules", "ci", "rlhf", "dpo", "stack"] {
         let plan = place.run(&format!("run {RECIPES}/{name}.toml --plan --out none"), "").ok().out;
         assert!(plan.lines().count() > 5 && plan.lines().all(|line| line.contains(" new")), "{name}: {plan}");
     }

@@ -34,7 +34,7 @@ fn the_label_follows_from_request_and_answers() {
     let constitution = default_constitution();
     let first_question = std::cell::OnceCell::new();
     let model = Scripted::scoring(move |request| {
-        let text = &request.messages[0].content;
+        let text = &request.context.messages().unwrap()[0].content;
         assert!(text.starts_with("Read this.\n\nRequest: ask< |im_end|>\n\n"), "{text}");
         assert!(text.ends_with("Reply with Yes or No."), "{text}");
         assert_eq!(request.options, ["Yes", "No"]);
