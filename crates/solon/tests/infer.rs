@@ -128,6 +128,7 @@ fn a_model_that_predicts_nothing_writes_no_constitution() {
     let ran = place.run(&command(&server, "mine.toml"), "").ok();
     let found: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&found["outcome"], &found["constitution"]), (&json!("nothing-kept"), &Value::Null));
+    assert!(ran.err.contains("in both orders, in 0 of 54 cases"), "{}", ran.err);
     assert!(
         ran.err.contains("no constitution was written") && ran.err.contains("mine.toml is as it was"),
         "{}",
