@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use solon_draws::Draws;
-use solon_records::{Context, Message, Pair, SamplingSettings};
+use solon_records::{Message, Pair, SamplingSettings};
 
 use crate::error::FeedbackError;
 use crate::label::prompt_text;
@@ -133,7 +133,7 @@ fn request(pair: &Pair, side: Side, settings: &ProposeSettings) -> GenerateReque
     );
     GenerateRequest {
         id: format!("{}/{}", side.name(), pair.id),
-        context: Context::Chat(vec![Message::user(text)]),
+        context: vec![Message::user(text)].into(),
         prefill: if settings.is_begun { BEGINNING.to_owned() } else { String::new() },
     }
 }

@@ -119,7 +119,8 @@ fn sampling<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Infer = keys.rest()?;
-    adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, (false, false))?;
+    let (named, judge) = (("labeller", &stage.labeller), stage.judge.as_ref());
+    adviser::check(named, judge, &stage.judge_limits, (false, false))?;
     if stage.hold_out_every.get() == 1 {
         return Err("hold_out_every is 1, which would keep every pair back; give 2 or more".to_owned());
     }
@@ -128,9 +129,8 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 impl Stage for Infer {
     fn inputs(&self) -> Vec<Input> {
-        let models = &[Data::Labeller, Data::Model];
         vec![
-            adviser::input("labeller", &self.labeller, models, self.judge.as_ref()),
+            adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref()),
             Input::required("pairs", &self.pairs, &[Data::Preferences]),
         ]
     }
