@@ -128,6 +128,7 @@ fn a_model_that_predicts_nothing_writes_no_constitution() {
     let ran = place.run(&command(&server, "mine.toml"), "").ok();
     let found: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&found["outcome"], &found["constitution"]), (&json!("nothing-kept"), &Value::Null));
+    assert!(ran.err.contains("in both orders, in 0 of 54 cases"), "{}", ran.err);
     assert!(
         ran.err.contains("no constitution was written") && ran.err.contains("mine.toml is as it was"),
         "{}",
@@ -137,7 +138,7 @@ fn a_model_that_predicts_nothing_writes_no_constitution() {
     assert!(!place.path("mine.toml.run/checkpoints/infer").exists());
 }
 
-/// A model of random weights proposes nothing, on this machine and after a kill as well.
+/// A model of random weights finds nothing, on this machine and after a kill as well.
 #[test]
 fn a_kill_among_proposals_changes_nothing() {
     let place = Place::with_model();
@@ -148,8 +149,9 @@ fn a_kill_among_proposals_changes_nothing() {
     let summary =
         |run: &str| -> Value { serde_json::from_str(&place.read(&format!("{run}/summary.json"))).unwrap() };
     let found = &summary("one")["inferred"]["infer"];
-    assert_eq!((&found["outcome"], &found["questions"]), (&json!("nothing-proposed"), &json!(18)));
-    assert_eq!(found["refused"], json!({"reply without a rule": 18}));
+    assert_ne!(found["outcome"], "found", "{found}");
+    assert_eq!(found["questions"], 18);
+    assert!(found["refused"].as_object().is_some_and(|refused| !refused.is_empty()), "{found}");
     killed_when(&place, "run recipe.toml --out killed", "killed", ItemKind::Response, 2);
     let ran = place.run("run recipe.toml --out killed", "").ok();
     assert!(

@@ -47,9 +47,14 @@ pub struct ProposeSettings {
     pub draws: Draws,
     /// Rules that are asked for, and the most that are taken of a reply.
     pub rules: usize,
+    /// Whether the reply is begun with the first words of a rule. A small model seldom begins so by itself; a server cannot be made to.
+    pub is_begun: bool,
     /// How replies are sampled.
     pub sampling: SamplingSettings,
 }
+
+/// How a rule begins.
+const BEGINNING: &str = "Prefer the answer that";
 
 /// Why a rule, or a reply, cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -123,13 +128,13 @@ fn request(pair: &Pair, side: Side, settings: &ProposeSettings) -> GenerateReque
     };
     let text = format!(
         "Read the request and the two answers.\n\nRequest: {prompt}\n\nAnswer A: {a}\n\nAnswer B: {b}\n\n{case} {wanted}, each in at most \
-         15 words, and each beginning with the words \"Prefer the answer that\". A rule is about how answers differ in content, tone, \
+         15 words, and each beginning with the words \"{BEGINNING}\". A rule is about how answers differ in content, tone, \
          form or length, makes sense for other requests too, and does not say A or B."
     );
     GenerateRequest {
         id: format!("{}/{}", side.name(), pair.id),
         context: vec![Message::user(text)].into(),
-        prefill: String::new(),
+        prefill: if settings.is_begun { BEGINNING.to_owned() } else { String::new() },
     }
 }
 
@@ -245,8 +250,35 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_is_begun_with_a_rule_where_the_model_can_be_made_to() {
+        let pair = Pair {
+            id: "p".into(),
+            prompt: vec![Message::user("Why?")],
+            first: "good".into(),
+            second: "bad".into(),
+            cut_off: [false; 2],
+            principle_id: None,
+        };
+        for (is_begun, prefill) in [(true, "Prefer the answer that"), (false, "")] {
+            let settings =
+                ProposeSettings { draws: Draws::new(1, "infer"), rules: 1, is_begun, sampling: sampling() };
+            let request = request(&pair, Side::Chosen, &settings);
+            assert_eq!(request.prefill, prefill);
+            let text = &request.context.messages().unwrap()[0].content;
+            assert!(text.contains(BEGINNING) && text.contains("Write the one rule"), "{text}");
+        }
+        assert_eq!(read_text(&format!("{BEGINNING} is kind.")).rules, ["is kind"]);
+        assert_eq!(read_text(BEGINNING).refused, [RuleFault::NoRule]);
+    }
+
+    #[test]
     fn both_sides_are_asked_about_the_same_picture() {
-        let settings = ProposeSettings { draws: Draws::new(1, "infer"), rules: 2, sampling: sampling() };
+        let settings = ProposeSettings {
+            draws: Draws::new(1, "infer"),
+            rules: 2,
+            is_begun: false,
+            sampling: sampling(),
+        };
         let mut chosen_first = 0;
         for number in 0..20 {
             let pair = Pair {

@@ -45,7 +45,10 @@ mod tests {
     fn conversations_that_begin_alike_stay_together_whatever_the_order() {
         let pair = |turns: &[&str]| Pair {
             id: turns.join("/"),
-            prompt: turns.iter().map(|text| Message::user(*text)).collect(),
+            prompt: [Message { role: "system".into(), content: "Be kind.".into() }]
+                .into_iter()
+                .chain(turns.iter().map(|text| Message::user(*text)))
+                .collect(),
             first: "a".into(),
             second: "b".into(),
             cut_off: [false; 2],

@@ -66,7 +66,7 @@ fn a_planted_rule_is_found_again_and_explains_the_pairs_kept_back() {
     let training: Vec<&Pair> = parts.training.iter().map(|place| &pairs[*place]).collect();
     let asked: Vec<(&Pair, Side)> =
         training.iter().flat_map(|pair| Side::ALL.map(|side| (*pair, side))).collect();
-    let settings = ProposeSettings { draws, rules: 3, sampling: sampling() };
+    let settings = ProposeSettings { draws, rules: 3, is_begun: false, sampling: sampling() };
     let proposed = propose(&model, &asked, &settings, &mut |_| {}).unwrap();
     let mut proposals = Vec::new();
     let mut refused = 0;
@@ -114,7 +114,8 @@ fn a_planted_rule_is_found_again_and_explains_the_pairs_kept_back() {
 fn a_model_that_proposes_nothing_leaves_nothing_to_keep() {
     let pairs = polite_pairs(3);
     let asked: Vec<(&Pair, Side)> = pairs.iter().map(|pair| (pair, Side::Chosen)).collect();
-    let settings = ProposeSettings { draws: Draws::new(1, "infer"), rules: 2, sampling: sampling() };
+    let settings =
+        ProposeSettings { draws: Draws::new(1, "infer"), rules: 2, is_begun: false, sampling: sampling() };
     let model = Scripted::answering(|_| finished("The first answer is better because it is better."));
     let proposed = propose(&model, &asked, &settings, &mut |_| {}).unwrap();
     assert!(proposed.iter().all(|proposed| proposed.as_ref().unwrap().refused == [RuleFault::NoRule]));

@@ -110,7 +110,7 @@ fn sections(report: &Report) -> Vec<Section> {
             },
         },
         Section {
-            id: "inferred",
+            id: "principles",
             heading: "Inferred principles",
             about: "Which rules explain the preferences. A rule is right where it prefers the answer that was preferred; guessing is \
                     right on half. It explains a pair where it votes and is right. Intervals are of 95 %.",

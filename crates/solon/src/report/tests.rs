@@ -385,7 +385,7 @@ fn every_link_has_its_target() {
         page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(
         targets,
-        ["evaluation", "samples", "curves", "labeller", "inferred", "trail", "stages", "run"]
+        ["evaluation", "samples", "curves", "labeller", "principles", "trail", "stages", "run"]
     );
     for target in targets {
         assert_eq!(page.matches(&format!("id=\"{target}\"")).count(), 1);

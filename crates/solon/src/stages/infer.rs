@@ -211,6 +211,7 @@ impl Infer {
         let settings = ProposeSettings {
             draws: run.draws(),
             rules: self.proposals.get(),
+            is_begun: !self.judge.as_ref().is_some_and(JudgeName::is_server),
             sampling: self
                 .sampling
                 .clone()

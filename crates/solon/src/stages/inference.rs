@@ -260,8 +260,11 @@ impl Inference {
                 rate(&together.explained)
             ),
             (Outcome::NothingKept, _) => format!(
-                "of {} principles that were voted on none explains the training pairs better than chance; {none}",
-                self.principles.len()
+                "of {} principles that were voted on none explains the training pairs better than chance (the model clearly prefers one \
+                 answer, in both orders, in {} of {} cases); {none}",
+                self.principles.len(),
+                self.principles.iter().map(|voted| voted.training.accuracy.total).sum::<usize>(),
+                self.principles.iter().map(|voted| voted.training.tally.pairs()).sum::<usize>(),
             ),
             (Outcome::NoBetterThanChance | Outcome::Found, _) => format!(
                 "no principle predicts held-out pairs better than chance, though {} explained the training pairs; {none}",
