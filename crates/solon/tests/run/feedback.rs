@@ -247,7 +247,7 @@ fn a_labeller_that_is_asked_apart_and_at_chance_teaches_nothing() {
     let head = format!(
         "name = \"t\"\nmodel = {model:?}\nconstitution = \"constitutions/default.toml\"\nworked_examples = 24\nbatch = 3\n"
     );
-    let stages = "[[stage]]\nkind = \"labeller\"\nprompts = \"prompts.jsonl\"\npairs = \"contrasts.jsonl\"\nask = \"apart\"\n\
+    let stages = "[[stage]]\nkind = \"labeller\"\nprompts = \"prompts.jsonl\"\npairs = \"contrasts.jsonl\"\nask = \"apart\"\nlearning_rate = 1e-9\n\
                   [[stage]]\nkind = \"label\"\nlabeller = \"labeller\"\npairs = \"pairs.jsonl\"\nprinciples = 3\n\
                   [[stage]]\nkind = \"dpo\"\npairs = \"label\"\n";
     std::fs::write(place.path("recipe.toml"), head + stages).unwrap();
