@@ -45,7 +45,7 @@ pub enum Verdict {
     NearChance,
 }
 
-/// Agreement between the two orders of a comparison; shares of pairs.
+/// Agreement between the two orders of a comparison by the first of a pair's principles; shares of pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Swap {
     /// Both orders prefer the same answer.
@@ -103,7 +103,7 @@ pub struct KnownMeasures {
     pub missing: usize,
     /// Agreement with the known answers beyond chance; `None` where both always say the same one thing.
     pub kappa: Option<f64>,
-    /// Accuracy by the principle that pairs were judged by.
+    /// Accuracy by the principle that pairs were judged by, the first of several.
     pub by_principle: BTreeMap<String, Rate>,
     /// `[10]`, of equal width over P(first is better) in [0, 1].
     pub bins: Vec<Bin>,

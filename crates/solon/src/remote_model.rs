@@ -1,7 +1,8 @@
 //! A model on a server as a feedback model.
 //!
 //! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
-//! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share. A vote that names
+//! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share (of more than two
+//! options, the share after as many votes as that interval adds, spread evenly). A vote that names
 //! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
 //! Log-probs of whole answers are not asked for: servers do not give them.
 

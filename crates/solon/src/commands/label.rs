@@ -1,7 +1,8 @@
 //! `solon label`: preference pairs labelled by a model or by people.
 //!
-//! Contract: `--out` holds only the labelled pairs, in the input's order, and is replaced atomically at the end. Beside
-//! it is the raw material of the labels: `OUT.labels.jsonl` with the raw log-probs, or `OUT.votes.NAME.jsonl` with the votes of people.
+//! Contract: `--out` is in the input's order and is replaced atomically at the end. By a model it has a row for every pair, those without a
+//! label with their reason; by people, the pairs that have votes. Beside it is the raw material of the labels: `OUT.labels.jsonl` with the
+//! evidence, or `OUT.votes.NAME.jsonl` with the votes of people.
 //! A model's labels are made by a recipe of one stage. Its run is kept in `OUT.run`, so that the same command resumes it.
 
 mod import;
