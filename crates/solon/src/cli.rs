@@ -82,7 +82,7 @@ pub enum Command {
     Critique(CritiqueArgs),
     /// Label preference pairs, by a model or by people, or take votes made elsewhere
     #[command(
-        after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --human --annotator ann --repeats 0.1 --input pairs.jsonl --out labelled.jsonl\n  solon label --human --adjudicate --annotator eve --input pairs.jsonl --out labelled.jsonl\n  solon label --import votes.csv --out labelled.jsonl"
+        after_help = "Examples:\n  solon label --input pairs.jsonl --out labelled.jsonl --model smollm2-135m-instruct\n  solon label --judge openai:NAME@http://127.0.0.1:8080/v1 --input pairs.jsonl --out labelled.jsonl\n  solon label --human --annotator ann --repeats 0.1 --input pairs.jsonl --out labelled.jsonl\n  solon label --human --adjudicate --annotator eve --input pairs.jsonl --out labelled.jsonl\n  solon label --import votes.csv --out labelled.jsonl"
     )]
     Label(LabelArgs),
     /// Measure how far a judge agrees with people, before its labels are used
@@ -319,8 +319,6 @@ pub struct CritiqueArgs {
     /// ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
     pub judge: Option<String>,
-    #[command(flatten)]
-    pub limits: JudgeLimitArgs,
     /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
@@ -334,6 +332,9 @@ pub struct CritiqueArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub stage: StageArgs,
+    // Last, because the flags after a heading stand under it.
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
 }
 
 /// `solon judge`.
@@ -427,8 +428,6 @@ pub struct JudgeArgs {
     /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
     pub judge: Option<String>,
-    #[command(flatten)]
-    pub limits: JudgeLimitArgs,
     /// A file of pairs that people have judged: preferences in any form that `reward` reads, hh-rlhf, PandaLM's test set, or the
     /// Constitutional AI paper's evals/*.jsonl; may be repeated
     #[arg(long, required = true, value_name = "FILE")]
@@ -450,6 +449,9 @@ pub struct JudgeArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    // Last, because the flags after a heading stand under it.
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
 }
 
 /// How a labeller is asked.
@@ -498,8 +500,6 @@ pub struct LabelArgs {
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human", "import"])]
     pub judge: Option<String>,
     #[command(flatten)]
-    pub limits: JudgeLimitArgs,
-    #[command(flatten)]
     pub person: PersonArgs,
     /// How the model is asked which answer is better. Use the way in which its adapter was trained
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["human", "import"])]
@@ -520,6 +520,9 @@ pub struct LabelArgs {
     /// Seed of the order in which answers are shown, of what is repeated, and of the principles drawn
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    // Last, because the flags after a heading stand under it.
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
 }
 
 /// Which parameters are trained.

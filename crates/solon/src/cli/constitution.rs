@@ -47,8 +47,6 @@ pub struct InferArgs {
     /// ANTHROPIC_API_KEY)
     #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
     pub judge: Option<String>,
-    #[command(flatten)]
-    pub limits: JudgeLimitArgs,
     /// The preferences: a file in any form that `reward` reads
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
@@ -76,6 +74,9 @@ pub struct InferArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    // Last, because the flags after a heading stand under it.
+    #[command(flatten)]
+    pub limits: JudgeLimitArgs,
 }
 
 /// `solon constitution check`.
