@@ -7,6 +7,7 @@ use place::Place;
 use place::server::{Server, said, weighed};
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, Ledger};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// Preferences of which the polite answer is always the better one.
 fn preferences(count: usize) -> Vec<Value> {
@@ -169,12 +170,21 @@ fn a_kill_among_votes_changes_nothing() {
     place.write("pairs.jsonl", &preferences(120));
     let steady = Server::new(|_, body| (200, reply(body)));
     place.run(&command(&steady, "one.toml"), "").ok();
-    let slow = Server::new(|_, body| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
+    // It holds its last quarter of replies back until the process that waits for them is killed.
+    let held = steady.count() * 3 / 4;
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let kept = Arc::clone(&gate);
+    let holding = Server::new(move |number, body| {
+        if number >= held {
+            let (is_open, opened) = &*kept;
+            drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+        }
         (200, reply(body))
     });
-    killed_when(&place, &command(&slow, "killed.toml"), "killed.toml.run", ItemKind::Label, 64);
-    place.run(&command(&slow, "killed.toml"), "").ok();
+    killed_when(&place, &command(&holding, "killed.toml"), "killed.toml.run", ItemKind::Label, 64);
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    place.run(&command(&holding, "killed.toml"), "").ok();
     assert_eq!(items(&place, "killed.toml.run"), items(&place, "one.toml.run"));
     assert_eq!(place.read("killed.toml"), place.read("one.toml"));
 }

@@ -337,7 +337,7 @@ fn own_reply((number, order): (usize, bool)) -> (f64, String) {
 #[test]
 fn kills_lose_no_answer_and_nothing_recorded_is_asked_again() {
     const PAIRS: usize = 2000;
-    const KILLS: u32 = 20;
+    const KILLS: u64 = 20;
     let place = Place::new();
     plain_constitution(&place);
     place.write("pairs.jsonl", &pairs(PAIRS));
@@ -348,60 +348,39 @@ fn kills_lose_no_answer_and_nothing_recorded_is_asked_again() {
     place.run(&words(&steady, "steady.jsonl"), "").ok();
     assert_eq!(steady.count(), 2 * PAIRS);
 
-    let flaky = Server::new(|number, body| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        match number % 97 {
-            13 => (500, "{}".to_owned()),
-            29 => (0, String::new()),
-            47 => (200, "{\"choi".to_owned()),
-            61 => (429, "{}".to_owned()),
-            _ => (200, own_reply(which(body)).1),
-        }
+    let flaky = Server::new(|number, body| match number % 97 {
+        13 => (500, "{}".to_owned()),
+        29 => (0, String::new()),
+        47 => (200, "{\"choi".to_owned()),
+        61 => (429, "{}".to_owned()),
+        _ => (200, own_reply(which(body)).1),
     });
     let words = words(&flaky, "out.jsonl");
     let words: Vec<&str> = words.split_whitespace().collect();
-    let mut moments = solon_draws::Draws::new(5, "kills");
-    let mut kills = 0;
-    loop {
+    let moments = solon_draws::Draws::new(5, "kills");
+    let mut checked = 0;
+    for kill in 0..=KILLS {
         let recorded = recorded(&place);
-        let before = flaky.received.lock().unwrap().len();
         let mut child = place.start(&words);
-        moments = moments.index(1);
-        let end =
-            std::time::Instant::now() + std::time::Duration::from_secs_f64(0.1 + 0.7 * moments.uniform(0));
-        let status = loop {
-            if kills == KILLS {
-                break Some(child.wait().unwrap());
-            }
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if std::time::Instant::now() > end {
+        match kill {
+            KILLS => assert!(child.wait().unwrap().success()),
+            // Few enough that some are left for the last run.
+            _ => {
+                flaky.wait_for(checked + 1 + moments.below(kill, 170));
                 child.kill().unwrap();
                 child.wait().unwrap();
-                break None;
             }
-            std::thread::sleep(std::time::Duration::from_millis(3));
-        };
-        // Requests of the killed process may still arrive; they are of questions that it asked before.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        // A request that arrives after its process was killed is checked with the next: it has no answer that could be recorded.
         let received = flaky.received.lock().unwrap();
-        let twice: Vec<(usize, bool)> = received[before..]
+        let twice: Vec<(usize, bool)> = received[checked..]
             .iter()
             .map(which)
             .filter(|asked| recorded.contains(&own_reply(*asked).0.to_string()))
             .collect();
         assert!(twice.is_empty(), "asked though recorded: {twice:?}");
-        drop(received);
-        match status {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => kills += 1,
-        }
+        checked = received.len();
     }
-    assert!(kills >= 10, "it was killed only {kills} times");
     assert_eq!(recorded(&place).len(), 2 * PAIRS, "the record holds every answer, and the test reads it");
     let rows = |name: &str| place.read(name).replace(&steady.url, "").replace(&flaky.url, "");
     assert!(rows("out.jsonl") == rows("steady.jsonl"), "the labels differ");

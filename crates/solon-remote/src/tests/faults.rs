@@ -2,7 +2,7 @@
 
 use super::servers::{Mock, bytes, completion, pair, raw, said, status};
 use super::*;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,9 +49,9 @@ fn a_server_that_hangs_or_drips_is_given_up() {
         for stream in dripping.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
-            while stream.write_all(b" ").is_ok() {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            // A byte each time that nothing was heard for so long, until the client hangs up.
+            while stream.write_all(b" ").is_ok() && !matches!(stream.read(&mut [0; 4096]), Ok(0)) {}
         }
     });
     for url in urls {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// What the server replies: a status and a body. Without a status it hangs up instead.
 pub type Reply = (u16, String);
@@ -15,6 +15,8 @@ pub struct Server {
     pub url: String,
     /// The bodies of all requests.
     pub received: Arc<Mutex<Vec<Value>>>,
+    /// Told of each.
+    arrived: Arc<Condvar>,
     /// The bodies of the requests that were replied to with status 200 to the last byte.
     pub answered: Arc<Mutex<Vec<Value>>>,
 }
@@ -26,13 +28,21 @@ impl Server {
         let logs = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
         let [received, answered] = logs.clone();
         let (logs, reply) = (Arc::new(logs), Arc::new(reply));
+        let arrived = Arc::new(Condvar::new());
+        let told = Arc::clone(&arrived);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let (logs, reply) = (Arc::clone(&logs), Arc::clone(&reply));
-                std::thread::spawn(move || serve(stream.unwrap(), number, &*reply, &logs));
+                let (logs, reply, told) = (Arc::clone(&logs), Arc::clone(&reply), Arc::clone(&told));
+                std::thread::spawn(move || serve(stream.unwrap(), number, &*reply, &logs, &told));
             }
         });
-        Self { url, received, answered }
+        Self { url, received, arrived, answered }
+    }
+
+    /// Waits until it has received so many requests.
+    pub fn wait_for(&self, requests: usize) {
+        let received = self.received.lock().unwrap();
+        drop(self.arrived.wait_while(received, |received| received.len() < requests).unwrap());
     }
 
     /// How many requests it has answered.
@@ -65,6 +75,7 @@ fn serve(
     number: usize,
     reply: &dyn Fn(usize, &Value) -> Reply,
     [received, answered]: &[Arc<Mutex<Vec<Value>>>; 2],
+    arrived: &Condvar,
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut length = 0;
@@ -84,6 +95,7 @@ fn serve(
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else { return };
     received.lock().unwrap().push(asked.clone());
+    arrived.notify_all();
     let (status, text) = reply(number, &asked);
     if status == 0 {
         return;
