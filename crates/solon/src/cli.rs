@@ -3,19 +3,22 @@
 mod bench;
 mod constitution;
 mod eval;
+mod judge;
+mod label;
 mod person;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
+pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
+pub use label::{AskFlag, LabelArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use solon_feedback::Ask;
 use solon_model::{Training, Weights};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -315,10 +318,6 @@ pub struct CritiqueArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from OPENAI_API_KEY and
-    /// ANTHROPIC_API_KEY)
-    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
-    pub judge: Option<String>,
     /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
@@ -334,195 +333,7 @@ pub struct CritiqueArgs {
     pub stage: StageArgs,
     // Last, because the flags after a heading stand under it.
     #[command(flatten)]
-    pub limits: JudgeLimitArgs,
-}
-
-/// `solon judge`.
-#[derive(Subcommand)]
-pub enum JudgeCommand {
-    /// Label pairs that people have judged: accuracy beside chance, calibration, swap consistency, agreement between ways of
-    /// asking
-    #[command(
-        after_help = "Examples:\n  solon judge report --data 438HHHEvaluations.jsonl --ask choice,rate,score\n  solon judge report --judge openai:qwen@http://127.0.0.1:8080/v1 --data my-labels.jsonl --data test.jsonl.gz --rows 200 --json"
-    )]
-    Report(Box<JudgeArgs>),
-    /// Ask servers what they can do: whether they answer, how many log-probs they show, which models they list
-    #[command(after_help = "Example:\n  solon judge probe --judge openai:qwen@http://127.0.0.1:8080/v1")]
-    Probe(ProbeArgs),
-}
-
-/// How a judge on a server is asked, and what that may cost.
-#[derive(Args, Clone)]
-#[command(next_help_heading = "A judge on a server")]
-pub struct JudgeLimitArgs {
-    /// Questions asked at the same time [default: 8]
-    #[arg(long, value_name = "N", requires = "judge")]
-    pub concurrency: Option<u32>,
-    /// How often a question is asked again where the server is busy or does not answer [default: 4]
-    #[arg(long, value_name = "N", requires = "judge")]
-    pub retries: Option<u32>,
-    /// The longest wait for a reply of one token, in seconds; half a second more for each further token [default: 120]
-    #[arg(long, value_name = "SECONDS", requires = "judge")]
-    pub timeout: Option<f64>,
-    /// The most requests in any minute
-    #[arg(long, value_name = "N", requires = "judge")]
-    pub requests_per_minute: Option<u32>,
-    /// The most tokens in any minute, in and out
-    #[arg(long, value_name = "N", requires = "judge")]
-    pub tokens_per_minute: Option<u32>,
-    /// Stop before so many tokens are used, in and out, earlier runs into the same place included
-    #[arg(long, value_name = "N", requires = "judge")]
-    pub budget_tokens: Option<u32>,
-    /// Stop before it costs so much, earlier runs into the same place included
-    #[arg(long, value_name = "MONEY", requires = "judge")]
-    pub budget_cost: Option<f64>,
-    /// The price of a million input tokens
-    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
-    pub price_in: Option<f64>,
-    /// The price of a million output tokens
-    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
-    pub price_out: Option<f64>,
-}
-
-impl JudgeLimitArgs {
-    /// As a recipe writes them.
-    pub fn table(&self) -> toml::Table {
-        let numbers = [
-            ("concurrency", self.concurrency),
-            ("retries", self.retries),
-            ("requests_per_minute", self.requests_per_minute),
-            ("tokens_per_minute", self.tokens_per_minute),
-            ("budget_tokens", self.budget_tokens),
-        ];
-        let numbers = numbers.into_iter().filter_map(|(key, n)| Some((key, toml::Value::from(n?))));
-        let others = [
-            ("timeout", self.timeout),
-            ("budget_cost", self.budget_cost),
-            ("price_in", self.price_in),
-            ("price_out", self.price_out),
-        ];
-        let others = others.into_iter().filter_map(|(key, x)| Some((key, toml::Value::from(x?))));
-        numbers.chain(others).map(|(key, value)| (key.to_owned(), value)).collect()
-    }
-}
-
-/// `solon judge probe`.
-#[derive(Args)]
-pub struct ProbeArgs {
-    /// openai:NAME@URL (several servers: URL1,URL2) or anthropic:NAME; keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY
-    #[arg(long, value_name = "JUDGE")]
-    pub judge: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `solon judge report`.
-#[derive(Args)]
-pub struct JudgeArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub weights: WeightsArgs,
-    /// Measure this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
-    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
-    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
-    pub judge: Option<String>,
-    /// A file of pairs that people have judged: preferences in any form that `reward` reads, hh-rlhf, PandaLM's test set, or the
-    /// Constitutional AI paper's evals/*.jsonl; may be repeated
-    #[arg(long, required = true, value_name = "FILE")]
-    pub data: Vec<PathBuf>,
-    /// How it is asked, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [AskFlag::Choice])]
-    pub ask: Vec<AskFlag>,
-    /// Items of each file, evenly spaced; 0 takes all
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub rows: usize,
-    /// The constitution [default: the project's own]
-    #[arg(long)]
-    pub constitution: Option<PathBuf>,
-    /// Seed of the principles drawn
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    #[command(flatten)]
-    pub stage: StageArgs,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    // Last, because the flags after a heading stand under it.
-    #[command(flatten)]
-    pub limits: JudgeLimitArgs,
-}
-
-/// How a labeller is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AskFlag {
-    /// Both answers side by side, in both orders
-    #[default]
-    #[value(alias = "compare")]
-    Choice,
-    /// The same, after it has reasoned; labels are clamped to 0.4 to 0.6
-    ChoiceCot,
-    /// Each answer by itself: is it the one?
-    Rate,
-    /// Each answer by itself, from 1 to 10
-    Score,
-    /// How much likelier an answer is where the principle asks for it than where it asks for the opposite
-    Contrast,
-    /// The request, and whether each answer declines it
-    Apart,
-}
-
-impl AskFlag {
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        let ask = match self {
-            AskFlag::Choice => Ask::Choice,
-            AskFlag::ChoiceCot => Ask::ChoiceCot,
-            AskFlag::Rate => Ask::Rate,
-            AskFlag::Score => Ask::Score,
-            AskFlag::Contrast => Ask::Contrast,
-            AskFlag::Apart => Ask::Apart,
-        };
-        ask.name()
-    }
-}
-
-/// `solon label`.
-#[derive(Args)]
-pub struct LabelArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub weights: WeightsArgs,
-    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from
-    /// OPENAI_API_KEY and ANTHROPIC_API_KEY)
-    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter", "human", "import"])]
-    pub judge: Option<String>,
-    #[command(flatten)]
-    pub person: PersonArgs,
-    /// How the model is asked which answer is better. Use the way in which its adapter was trained
-    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["human", "import"])]
-    pub ask: AskFlag,
-    /// Set a key of the stage, as in a recipe; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with_all = ["human", "import"])]
-    pub set: Vec<String>,
-    /// JSONL of preference pairs. Which of the two is called chosen does not matter. With --import: the pairs that the votes must
-    /// be on [default: those in the imported file]
-    #[arg(long, required_unless_present = "import")]
-    pub input: Option<PathBuf>,
-    /// File for the labelled pairs, JSONL
-    #[arg(long)]
-    pub out: PathBuf,
-    /// The constitution [default: the project's own]
-    #[arg(long, conflicts_with_all = ["human", "import"])]
-    pub constitution: Option<PathBuf>,
-    /// Seed of the order in which answers are shown, of what is repeated, and of the principles drawn
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    // Last, because the flags after a heading stand under it.
-    #[command(flatten)]
-    pub limits: JudgeLimitArgs,
+    pub judge: JudgeFlags,
 }
 
 /// Which parameters are trained.

@@ -1,6 +1,6 @@
 //! `solon constitution`: what can be done with a constitution without a model, and one inferred with a model.
 
-use super::{JudgeLimitArgs, ModelArgs, StageArgs, WeightsArgs};
+use super::{JudgeFlags, ModelArgs, StageArgs, WeightsArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -43,10 +43,6 @@ pub struct InferArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Ask this model in place of --model: local:MODEL, openai:NAME@URL or anthropic:NAME (keys are read from OPENAI_API_KEY and
-    /// ANTHROPIC_API_KEY)
-    #[arg(long, value_name = "JUDGE", conflicts_with_all = ["model", "adapter"])]
-    pub judge: Option<String>,
     /// The preferences: a file in any form that `reward` reads
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
@@ -76,7 +72,7 @@ pub struct InferArgs {
     pub json: bool,
     // Last, because the flags after a heading stand under it.
     #[command(flatten)]
-    pub limits: JudgeLimitArgs,
+    pub judge: JudgeFlags,
 }
 
 /// `solon constitution check`.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct PersonArgs {
     /// Ask a person at the terminal and not the model. Several people may label the same pairs: each has a file OUT.votes.NAME.jsonl,
     /// and the labels are made from all of them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "judge")]
     pub human: bool,
     /// Who labels [default: $USER, else "annotator"]. With --import: who voted where the file does not say [default: imported]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["judge", "set", "ask"])]
@@ -21,7 +21,7 @@ pub struct PersonArgs {
     pub adjudicate: bool,
     /// Take votes made elsewhere and ask nobody: a .csv table (prompt, and chosen and rejected, or response_a, response_b and label: a, b
     /// or tie; annotator and id if you like) or a .json or .jsonl export of Argilla
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["human", "model", "adapter"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["human", "model", "adapter", "judge"])]
     pub import: Option<PathBuf>,
     /// A column, field or question of the imported file that does not matter; may be repeated
     #[arg(long = "ignore-column", value_name = "NAME", requires = "import")]

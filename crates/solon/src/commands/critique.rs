@@ -52,7 +52,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
             recipe.constitution = Some(constitution);
         })
         .batch(Some(batch))
-        .judge("critic", args.judge.as_ref(), &args.limits)
+        .judge("critic", &args.judge)
         .key("rounds", Some(i64::from(rounds)))
         .key("critique", Some(sampling.clone()))
         .key("revision", Some(sampling))

@@ -19,7 +19,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
             recipe.seed = args.seed;
             recipe.weights = args.weights.weights;
         })
-        .judge("labeller", args.judge.as_ref(), &args.limits)
+        .judge("labeller", &args.judge)
         .file("pairs", &args.pairs)?
         .key("principles", Some(i64::try_from(args.principles)?))
         .key("proposals", Some(i64::try_from(args.proposals)?))

@@ -51,7 +51,7 @@ fn report(args: &JudgeArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .judge("labeller", args.judge.as_ref(), &args.limits)
+        .judge("labeller", &args.judge)
         .key("data", Some(files))
         .key("ask", Some(args.ask.iter().map(|ask| ask.name()).collect::<Vec<_>>()))
         .key("rows", Some(i64::try_from(args.rows)?))

@@ -49,7 +49,7 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .judge("labeller", args.judge.as_ref(), &args.limits)
+        .judge("labeller", &args.judge)
         .key("ask", Some(args.ask.name()))
         // Whoever labels a file wants to see the labels; the judge report is printed with them.
         .key("gate", Some(false))

@@ -1,6 +1,6 @@
 //! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
 
-use crate::cli::{JudgeLimitArgs, ModelArgs, UsageError, WeightsFlag};
+use crate::cli::{JudgeFlags, ModelArgs, UsageError, WeightsFlag};
 use crate::plan::Plan;
 use crate::recipe::{Lora, Recipe, set, toml_value};
 use crate::run::{Done, Run, run_plan};
@@ -59,12 +59,11 @@ impl OneStage {
     }
 
     /// Sets who is asked: the model, under the key `key`, or the judge in its place, and how.
-    pub fn judge(self, key: &str, judge: Option<&String>, limits: &JudgeLimitArgs) -> Self {
-        let table = limits.table();
+    pub fn judge(self, key: &str, flags: &JudgeFlags) -> Self {
+        let table = flags.limits();
         let limits = (!table.is_empty()).then_some(table);
-        self.key(key, judge.is_none().then_some(BASE))
-            .key("judge", judge.cloned())
-            .key("judge_limits", limits)
+        let own = flags.judge.is_none().then_some(BASE);
+        self.key(key, own).key("judge", flags.judge.clone()).key("judge_limits", limits)
     }
 
     /// Sets an input to a file, whose path is taken from the working folder.

@@ -24,6 +24,7 @@ mod infer;
 mod inference;
 mod judging;
 mod label;
+mod label_report;
 mod labeller;
 mod lessons;
 mod measure;
@@ -55,7 +56,7 @@ use solon_records::Prompt;
 use std::collections::BTreeSet;
 
 pub use inference::{Figures, Inference};
-pub use label::judged;
+pub use label_report::judged;
 pub use lessons::FIRST_HELD;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
 

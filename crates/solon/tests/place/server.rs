@@ -45,6 +45,11 @@ impl Server {
         drop(self.arrived.wait_while(received, |received| received.len() < requests).unwrap());
     }
 
+    /// How many requests it has received.
+    pub fn asked(&self) -> usize {
+        self.received.lock().unwrap().len()
+    }
+
     /// How many requests it has answered.
     pub fn count(&self) -> usize {
         self.answered.lock().unwrap().len()
