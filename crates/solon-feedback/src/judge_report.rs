@@ -194,7 +194,9 @@ impl KnownMeasures {
             known.iter().map(|each| (verdict(each.label.probability), truth(each.first_is_better))).collect();
         let mut of_principle: BTreeMap<String, Vec<bool>> = BTreeMap::new();
         for each in known {
-            of_principle.entry(each.label.principle_id.clone()).or_default().push(each.is_right());
+            if let Some(principle) = &each.label.principle_id {
+                of_principle.entry(principle.clone()).or_default().push(each.is_right());
+            }
         }
         let bins = sums.map(|(pairs, p, better)| {
             let pairs_or_one = pairs.max(1) as f64;

@@ -55,11 +55,14 @@ pub enum Ask {
     Contrast,
     /// Whether the request should be declined, and whether each answer declines.
     Apart,
+    /// Nothing: a reward model scores both answers.
+    Reward,
 }
 
 impl Ask {
     /// Every way.
-    pub const ALL: [Ask; 6] = [Ask::Choice, Ask::ChoiceCot, Ask::Rate, Ask::Score, Ask::Contrast, Ask::Apart];
+    pub const ALL: [Ask; 7] =
+        [Ask::Choice, Ask::ChoiceCot, Ask::Rate, Ask::Score, Ask::Contrast, Ask::Apart, Ask::Reward];
 
     /// Its name in recipes and on the command line.
     pub fn name(self) -> &'static str {
@@ -70,17 +73,18 @@ impl Ask {
             Ask::Score => "score",
             Ask::Contrast => "contrast",
             Ask::Apart => "apart",
+            Ask::Reward => "reward",
         }
     }
 
-    /// Whether it needs the log-probs of whole answers, which servers do not give.
+    /// Whether it needs a score of whole answers, which servers do not give.
     pub fn scores_answers(self) -> bool {
-        self == Ask::Contrast
+        matches!(self, Ask::Contrast | Ask::Reward)
     }
 
     /// Whether an option is the whole turn: whole answers are, and numbers, of which one may begin as another does (1 and 10).
     pub(crate) fn scores_whole_turns(self) -> bool {
-        matches!(self, Ask::Score | Ask::Contrast)
+        matches!(self, Ask::Score | Ask::Contrast | Ask::Reward)
     }
 
     /// The bounds of its labels where nothing else is said: labels after reasoning are nearly 0 or 1, so the paper clamps them.
@@ -108,6 +112,7 @@ impl Ask {
             Ask::Score => &ways::Score,
             Ask::Contrast => &ways::Contrast,
             Ask::Apart => &apart::Apart,
+            Ask::Reward => &ways::Reward,
         }
     }
 }
@@ -116,13 +121,15 @@ impl Ask {
 struct Shown<'a> {
     /// The prompt as text.
     prompt: &'a str,
+    /// The same as turns.
+    turns: &'a [Message],
     first: &'a str,
     second: &'a str,
     /// The orders in which answers are shown that are shown together: `ab`, `ba` or both.
     orders: &'static [&'static str],
 }
 
-/// A question about a pair. Its reply is the log-probs of its options.
+/// A question about a pair. Its reply is the log-probs of its options, or a reward model's rewards of them.
 struct Question {
     /// Its name among the questions about the pair, such as `ab`.
     name: String,
@@ -134,7 +141,7 @@ struct Question {
 
 /// A way to ask about a pair.
 trait Way: Sync {
-    /// What is asked, by these principles; not empty.
+    /// What is asked, by these principles; not empty but for [`Ask::Reward`].
     fn questions(&self, principles: &[&ComparisonPrinciple], shown: &Shown<'_>) -> Vec<Question>;
 
     /// P(first is better) from the replies to all questions, in their order.
@@ -149,7 +156,7 @@ pub struct Evidence {
     /// The principle it asks by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principle_id: Option<String>,
-    /// `[n_options]`, in nats: raw where the model shows them, else of the shares of votes.
+    /// `[n_options]`, in nats: raw where the model shows them, else of the shares of votes. A reward model's are its rewards.
     pub log_probs: Vec<f64>,
     /// `[n_options]`, of sampled answers, where the model shows no log-probs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -164,8 +171,9 @@ pub struct Evidence {
 pub struct Label {
     /// The pair.
     pub pair_id: String,
-    /// The comparison principle it was judged by, the first of several.
-    pub principle_id: String,
+    /// The comparison principle it was judged by, the first of several; none by a reward model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principle_id: Option<String>,
     /// How it was asked.
     pub ask: Ask,
     /// The replies to all questions.
@@ -188,7 +196,7 @@ pub fn prompt_text(prompt: &[Message]) -> String {
 struct Asked<'a> {
     pair: &'a Pair,
     /// The first of its principles.
-    principle: String,
+    principle: Option<String>,
     questions: Vec<Question>,
 }
 
@@ -212,6 +220,7 @@ pub fn label_pairs(
         let prompt = prompt_text(&pair.prompt);
         let shown = Shown {
             prompt: &prompt,
+            turns: &pair.prompt,
             first: &pair.first,
             second: &pair.second,
             orders: settings.orders(pair),
@@ -220,7 +229,7 @@ pub fn label_pairs(
             Form::Chat => settings.ask.way().questions(&principles, &shown),
             Form::Paper => paper::questions(constitution, &principles, pair, &shown, settings)?,
         };
-        let principle = principles.first().map(|principle| principle.id.clone()).unwrap_or_default();
+        let principle = principles.first().map(|principle| principle.id.clone());
         asked.push(Asked { pair, principle, questions });
     }
     let reasoning = match settings.ask {
@@ -257,7 +266,7 @@ pub fn label_pairs(
                 votes: scores.votes,
                 reasoning,
             });
-        Ok(Label::new(asked.pair, &asked.principle, evidence.collect(), settings))
+        Ok(Label::new(asked.pair, asked.principle, evidence.collect(), settings))
     });
     Ok(labels.collect())
 }
@@ -317,6 +326,8 @@ fn principles_for<'a>(
     settings: &LabelSettings,
 ) -> Result<Vec<&'a ComparisonPrinciple>, FeedbackError> {
     let mut left = match settings.ask {
+        // It has learnt what is better, and is asked by no principle.
+        Ask::Reward => return Ok(Vec::new()),
         Ask::Apart => apart::principles(constitution)?,
         _ => constitution.comparison.iter().collect(),
     };
@@ -377,7 +388,7 @@ impl Label {
     /// The label of a pair, from the replies to all questions about it.
     pub(crate) fn new(
         pair: &Pair,
-        principle_id: &str,
+        principle_id: Option<String>,
         evidence: Vec<Evidence>,
         settings: &LabelSettings,
     ) -> Self {
@@ -388,7 +399,7 @@ impl Label {
         }
         Label {
             pair_id: pair.id.clone(),
-            principle_id: principle_id.into(),
+            principle_id,
             ask: settings.ask,
             evidence,
             probability: settings.clamp.map_or(probability, |(low, high)| probability.max(low).min(high)),

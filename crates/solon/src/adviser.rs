@@ -3,11 +3,12 @@
 use crate::feedback_model::LocalModel;
 use crate::judge::{Judge, JudgeLimits, JudgeName};
 use crate::remote_model::RemoteModel;
+use crate::reward_labeller::RewardLabeller;
 use crate::run::{Model, StageRun};
 use crate::stages::{Data, Input, OneOrMany};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
-use solon_feedback::FeedbackModel;
+use solon_feedback::{Ask, FeedbackModel};
 
 /// Refuses keys of a stage that do not go together: a judge beside the model that the key `key` names, limits of nobody, or a way of
 /// asking that a server has not. `text`: the model completes texts. `scores`: it scores whole answers.
@@ -30,13 +31,16 @@ pub fn check(
     match judge.is_server() {
         true if text => Err("a chat server completes no text\nhint: form = \"chat\"".to_owned()),
         true if scores => {
-            Err("ask = \"contrast\" needs the log-probs of whole answers, which no chat server gives\n\
+            Err("ask = \"contrast\" and ask = \"reward\" score whole answers, which no chat server does\n\
              hint: ask = \"choice\""
                 .to_owned())
         }
         _ => Ok(()),
     }
 }
+
+/// What may label: models that answer, a critic among them, and reward models.
+pub const LABELLERS: [Data; 4] = [Data::Labeller, Data::Model, Data::Critic, Data::RewardModel];
 
 /// The input `key` of a stage that asks a model of the run, or a judge in its place.
 pub fn input(
@@ -80,6 +84,28 @@ impl Adviser {
             let usage = remote.usage().to_string();
             eprintln!("{name}: {usage}");
             told["usage"] = usage.into();
+        }
+    }
+
+    /// The same as a labeller that is asked in this way.
+    ///
+    /// Errors where it is a reward model and asked anything else, and where it is none and should be.
+    pub fn labeller(&self, ask: Ask, slots: usize, votes: u32) -> Result<Box<dyn FeedbackModel + '_>> {
+        let (chat, adapter, head) = match self {
+            Self::OfRun(model) => (&*model.chat, model.adapter.as_ref(), model.head.clone()),
+            Self::Judge(Judge::Local(chat)) => {
+                let head = chat.score.as_ref().map(|head| head.weight.to_vec());
+                (&**chat, chat.adapter.as_ref(), head)
+            }
+            Self::Judge(Judge::Remote(..)) => return Ok(self.model(slots, votes)),
+        };
+        match ask {
+            Ask::Reward => Ok(Box::new(RewardLabeller::new(chat, adapter, head)?)),
+            _ if head.is_some() => bail!(
+                "a reward model answers no question, and ask = \"{}\" asks some\nhint: ask = \"reward\"",
+                ask.name()
+            ),
+            _ => Ok(self.model(slots, votes)),
         }
     }
 

@@ -14,6 +14,7 @@ mod progress;
 mod recipe;
 mod remote_model;
 mod report;
+mod reward_labeller;
 mod run;
 mod stages;
 mod tokenise;

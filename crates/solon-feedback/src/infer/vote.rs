@@ -84,7 +84,7 @@ mod tests {
     fn a_vote_needs_both_orders_and_a_margin() {
         let label = |ab: [f64; 2], ba: [f64; 2], probability: f64| Label {
             pair_id: "p".into(),
-            principle_id: "kind".into(),
+            principle_id: Some("kind".into()),
             ask: Ask::Choice,
             evidence: [("ab", ab), ("ba", ba)]
                 .map(|(question, log_probs)| Evidence {

@@ -12,7 +12,7 @@ fn label(place: usize, ab: f64, ba: f64, lengths: [usize; 2]) -> Label {
     let (id, prompt) = (format!("p{place}"), vec![Message::user("q")]);
     let pair = Pair { id, prompt, first, second, cut_off: [false; 2], principle_id: None };
     let evidence = compared([ab.ln(), (1.0 - ab).ln()], [(1.0 - ba).ln(), ba.ln()]);
-    Label::new(&pair, "q", evidence, &LabelSettings::of(Ask::Choice, Draws::new(0, "label")))
+    Label::new(&pair, Some("q".into()), evidence, &LabelSettings::of(Ask::Choice, Draws::new(0, "label")))
 }
 
 /// `right` known pairs judged correctly and `wrong` judged wrongly, all with confidence `p`; the longer answer is right

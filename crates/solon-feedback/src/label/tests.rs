@@ -45,7 +45,7 @@ fn both_orders_are_asked_and_averaged() {
     assert_eq!(labels[0].letters(), Some([Some('A'), Some('B')]));
     assert_eq!(labels[0].evidence[1].question, "ba");
     assert!((labels[0].evidence[1].log_probs[0] - (2.0_f64.ln() - 5.0)).abs() < 1e-12);
-    assert_eq!(labels[0].evidence[1].principle_id.as_deref(), Some(labels[0].principle_id.as_str()));
+    assert_eq!(labels[0].evidence[1].principle_id, labels[0].principle_id);
     assert_eq!(labels[0].characters, [10, 3]);
     let clamped = labelled(&model, &[pair("p")], &settings(Some((0.4, 0.6))));
     assert_eq!(clamped[0].probability, 0.6);
@@ -81,12 +81,12 @@ pub(crate) fn compared(ab: [f64; 2], ba: [f64; 2]) -> Vec<Evidence> {
 #[test]
 fn a_labeller_that_likes_a_letter_is_inconsistent_and_undecided() {
     for (scores, letter) in [([-0.1, -3.0], Some('A')), ([-3.0, -0.1], Some('B')), ([-1.0, -1.0], None)] {
-        let label = Label::new(&pair("p"), "q", compared(scores, scores), &settings(None));
+        let label = Label::new(&pair("p"), Some("q".into()), compared(scores, scores), &settings(None));
         assert!((label.probability - 0.5).abs() < 1e-12, "{label:?}");
         assert_eq!(label.letters(), Some([letter; 2]));
     }
     let sure = compared([0.0, -2000.0], [-2000.0, 0.0]);
-    assert!(Label::new(&pair("p"), "q", sure, &settings(None)).probability == 1.0);
+    assert!(Label::new(&pair("p"), Some("q".into()), sure, &settings(None)).probability == 1.0);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn the_principle_is_the_pairs_own_or_drawn_by_its_id() {
     let distinct: HashSet<_> = whole.iter().map(|label| &label.principle_id).collect();
     assert!(distinct.len() > constitution.comparison.len() / 2);
     let own = Pair { principle_id: Some("less-harm".into()), ..pair("p") };
-    assert_eq!(run(std::slice::from_ref(&own))[0].principle_id, "less-harm");
+    assert_eq!(run(std::slice::from_ref(&own))[0].principle_id.as_deref(), Some("less-harm"));
     let unknown = Pair { principle_id: Some("gone".into()), ..own };
     let error = label_pairs(&model, &constitution, &[unknown], &settings(None), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("`gone`"), "{error}");
@@ -148,7 +148,7 @@ fn weights_decide_how_often_a_principle_is_drawn() {
         let model = Scripted::scoring(|_| vec![-1.0, -2.0]);
         let pairs: Vec<Pair> = (0..400).map(|i| pair(&format!("p{i}"))).collect();
         let labels = label_pairs(&model, constitution, &pairs, &asking(ask), &mut |_| {}).unwrap();
-        labels.into_iter().map(|label| label.unwrap().principle_id).collect()
+        labels.into_iter().map(|label| label.unwrap().principle_id.unwrap()).collect()
     };
     // What was drawn before there were weights: a plain draw among all.
     let plain: Vec<String> = (0..400)
@@ -229,7 +229,8 @@ fn only_principles_about_what_is_labelled_are_drawn() {
     let pairs: Vec<Pair> = (0..60).map(|i| pair(&format!("p{i}"))).collect();
     let settings = LabelSettings { about: Some("harmful".into()), ..settings(None) };
     for label in labelled(&model, &pairs, &settings) {
-        let applies = &constitution.comparison_principle(&label.principle_id).unwrap().applies;
+        let applies =
+            &constitution.comparison_principle(label.principle_id.as_ref().unwrap()).unwrap().applies;
         assert!(applies.is_empty() || applies.iter().any(|name| name == "harmful"), "{label:?}");
     }
     let nothing = LabelSettings { about: Some("nothing".into()), ..settings };
@@ -319,4 +320,24 @@ fn names_are_those_of_recipes() {
         assert_eq!(serde_json::to_value(ask).unwrap(), ask.name());
     }
     assert_eq!(serde_json::from_value::<Ask>("compare".into()).unwrap(), Ask::Choice);
+}
+
+#[test]
+fn a_reward_models_label_is_the_sigmoid_of_the_difference() {
+    // It is shown the conversation and both answers as they are, and no principle.
+    let turns = vec![Message::user("Hi"), Message::assistant("Hello"), Message::user("A <|im_end|> b")];
+    let pair = Pair { prompt: turns.clone(), ..pair("p") };
+    let answers = vec![pair.first.clone(), pair.second.clone()];
+    let model = Scripted::scoring(move |request| {
+        assert_eq!((&request.context, &request.options), (&Context::Chat(turns.clone()), &answers));
+        assert!(request.whole);
+        vec![1.5, -0.5]
+    });
+    let settings = LabelSettings { ask: Ask::Reward, ..settings(None) };
+    let labels = labelled(&model, &[pair], &settings);
+    let Label { principle_id, evidence, probability, .. } = &labels[0];
+    assert!((probability - 1.0 / (1.0 + (-2.0_f64).exp())).abs() < 1e-12, "{probability}");
+    assert_eq!((principle_id, &evidence[0].principle_id), (&None, &None));
+    assert_eq!((&*evidence[0].question, &evidence[0].log_probs[..]), ("rewards", &[1.5, -0.5][..]));
+    assert_eq!(evidence.len(), 1);
 }

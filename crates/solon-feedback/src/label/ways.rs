@@ -4,9 +4,10 @@
 //! prefer one letter: so both orders are asked and averaged. A rating asks about each answer by itself whether it is the one that the
 //! principle asks for; the difference of the two log-odds gives the preference, as in Bradley and Terry (1952). A score is the expected
 //! value of a number from 1 to 10 (Lee et al. 2023, §2.3.2, where it is the reward). A contrast asks nothing: it is how much
-//! likelier an answer is where its writer is told to please the principle than where its writer is told not to.
+//! likelier an answer is where its writer is told to please the principle than where its writer is told not to. A reward model is asked
+//! nothing either, and its rewards are compared.
 //!
-//! Contract: every text goes through [`for_model`], so it cannot end a turn; and those from outside through [`quoted`], so they cannot pose as
+//! Contract: every text inside a question goes through [`for_model`], so it cannot end a turn; and those from outside through [`quoted`], so they cannot pose as
 //! another part of the question.
 
 use super::{Evidence, Question, Shown, Way, normalised};
@@ -48,7 +49,7 @@ impl super::Ask {
                     (rating_request(principle, prompt, second), YES_NO, "No"),
                 ]
             }),
-            Self::ChoiceCot | Self::Score | Self::Contrast | Self::Apart => None,
+            Self::ChoiceCot | Self::Score | Self::Contrast | Self::Apart | Self::Reward => None,
         }
     }
 }
@@ -164,7 +165,7 @@ pub(super) struct Choice;
 
 impl Way for Choice {
     fn questions(&self, principles: &[&ComparisonPrinciple], shown: &Shown<'_>) -> Vec<Question> {
-        let &Shown { prompt, first, second, orders } = shown;
+        let &Shown { prompt, first, second, orders, .. } = shown;
         of_each(principles, |principle| {
             let asked = orders.iter().map(|order| {
                 let (a, b) = if *order == "ab" { (first, second) } else { (second, first) };
@@ -251,5 +252,25 @@ impl Way for Contrast {
         mean_of(evidence, |[first, first_against, second, second_against]| {
             normalised(first[0] - first_against[0], second[0] - second_against[0])
         })
+    }
+}
+
+/// [`super::Ask::Reward`].
+pub(super) struct Reward;
+
+impl Way for Reward {
+    /// The answers as the assistant's turns, as a reward model learns them.
+    fn questions(&self, _: &[&ComparisonPrinciple], shown: &Shown<'_>) -> Vec<Question> {
+        vec![Question {
+            name: "rewards".to_owned(),
+            principle: None,
+            context: shown.turns.to_vec().into(),
+            options: vec![shown.first.to_owned(), shown.second.to_owned()],
+        }]
+    }
+
+    /// σ of the difference of the rewards, which is what they were trained to mean (Bradley and Terry 1952).
+    fn probability(&self, evidence: &[Evidence]) -> f64 {
+        normalised(evidence[0].log_probs[0], evidence[0].log_probs[1])
     }
 }

@@ -22,6 +22,8 @@ pub enum AskFlag {
     Contrast,
     /// The request, and whether each answer declines it
     Apart,
+    /// The rewards of both answers by a reward model, which --model or --adapter names
+    Reward,
 }
 
 impl AskFlag {
@@ -34,6 +36,7 @@ impl AskFlag {
             AskFlag::Score => Ask::Score,
             AskFlag::Contrast => Ask::Contrast,
             AskFlag::Apart => Ask::Apart,
+            AskFlag::Reward => Ask::Reward,
         };
         ask.name()
     }

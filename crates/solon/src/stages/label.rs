@@ -7,7 +7,7 @@ use super::label_report::{
 };
 use super::settings::{few_shots, is_chat};
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
-use crate::adviser::{self, Adviser};
+use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
 use crate::judge::{JudgeLimits, JudgeName};
@@ -173,7 +173,7 @@ impl Asked {
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
-            adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref()),
+            adviser::input("labeller", &self.labeller, &LABELLERS, self.judge.as_ref()),
             Input::required("pairs", &self.pairs, &[Data::Pairs]),
         ]
     }
@@ -196,6 +196,12 @@ impl Stage for LabelStage {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         let trained = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
+        let of_questions = self.about.is_some() || self.principles.is_some() || self.both_orders.is_some();
+        if of_questions && self.ask.or(trained) == Some(Ask::Reward) {
+            let what = "`about`, `principles` and `both_orders` are about questions, and a reward model is asked none\n\
+                        hint: leave them out";
+            return Err(UsageError(what.to_owned()).into());
+        }
         match (self.ask, trained) {
             (_, Some(_)) if self.form == Form::Paper => {
                 let what = "form = \"paper\", but the labeller is trained to be asked in conversations\nhint: leave `form` out here, \
@@ -204,7 +210,9 @@ impl Stage for LabelStage {
             }
             (Some(mine), Some(its)) if mine != its => {
                 let what = format!(
-                    "ask = {mine:?}, but the labeller is trained to {its:?}\nhint: leave `ask` out here"
+                    "ask = \"{}\", but the labeller is trained to \"{}\"\nhint: leave `ask` out here",
+                    mine.name(),
+                    its.name()
                 );
                 Err(UsageError(what).into())
             }
@@ -218,7 +226,7 @@ impl Stage for LabelStage {
         let (known, pairs) = asked(&run.read(), &constitution, ask)?;
         let settings = self.labelling(ask, run);
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
-        let model = adviser.model(run.slots(), self.votes.get());
+        let model = adviser.labeller(ask, run.slots(), self.votes.get())?;
         let source = match &self.judge {
             Some(judge) => judge.shown().to_owned(),
             None => run.read().labeller_shown(),
@@ -407,16 +415,16 @@ fn item(
         unlabelled: None,
         known: asked.known,
     };
-    let mut item =
-        NewItem::of(id, asked.place, text, &labelled)?.parent(format!("principle/{principle}"), "principle");
-    for other in others.into_iter().filter(|other| *other != principle) {
-        item = item.parent(format!("principle/{other}"), "principle");
+    let mut item = NewItem::of(id, asked.place, text, &labelled)?;
+    let others = others.into_iter().filter(|other| principle.as_ref() != Some(other));
+    for each in principle.clone().into_iter().chain(others) {
+        item = item.parent(format!("principle/{each}"), "principle");
     }
     if let Some(source) = &asked.source {
         item = item.parent(source.clone(), "pair");
     }
     item.prompt_id = asked.prompt_id.clone();
-    item.principle_id = Some(principle);
+    item.principle_id = principle;
     item.dropped_reason = dropped.map(str::to_owned);
     Ok(item)
 }

@@ -2,8 +2,9 @@
 //! and the ways against each other.
 
 use super::settings::is_chat;
-use super::{Data, Input, Keys, Kind, OneOrMany, Source, Stage};
-use crate::adviser::{self, Adviser};
+use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Source, Stage};
+use crate::adviser::{self, Adviser, LABELLERS};
+use crate::cli::UsageError;
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::run::{Reader, StageRun, safe_point};
@@ -93,7 +94,7 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
 
 impl Stage for Measure {
     fn inputs(&self) -> Vec<Input> {
-        vec![adviser::input("labeller", &self.labeller, &[Data::Labeller, Data::Model], self.judge.as_ref())]
+        vec![adviser::input("labeller", &self.labeller, &LABELLERS, self.judge.as_ref())]
     }
 
     fn output(&self) -> Data {
@@ -108,10 +109,18 @@ impl Stage for Measure {
         json!(self)
     }
 
+    fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
+        let labeller = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
+        if labeller == Some(Ask::Reward) && self.ask != [Ask::Reward] {
+            let what = "the labeller is a reward model, which answers no question\nhint: ask = [\"reward\"]";
+            return Err(UsageError(what.to_owned()).into());
+        }
+        Ok(Vec::new())
+    }
+
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let sets = self.sets()?;
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
-        let model = adviser.model(run.slots(), self.votes.get());
         let constitution = run.read().constitution()?.clone();
         let (name, draws) = (run.name().to_owned(), run.draws());
         let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
@@ -123,6 +132,7 @@ impl Stage for Measure {
                     settings = settings.as_in_the_paper();
                 }
                 settings.principles = self.principles.unwrap_or(settings.principles);
+                let model = adviser.labeller(ask, run.slots(), self.votes.get())?;
                 let started = Instant::now();
                 let id = |known: &&KnownPair| format!("{name}/{}/{}/{}", set.name, ask.name(), known.pair.id);
                 run.in_chunks("pairs", &pairs, ItemKind::Label, id, |_, todo| {
@@ -141,6 +151,7 @@ impl Stage for Measure {
                 seconds.insert(format!("{}/{}", set.name, ask.name()), started.elapsed().as_secs_f64());
             }
             let questions: Vec<&KnownQuestion> = set.items.iter().filter_map(question).collect();
+            let model = adviser.model(run.slots(), self.votes.get());
             let id = |question: &&KnownQuestion| format!("{name}/{}/{}", set.name, question.id);
             run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
@@ -205,7 +216,7 @@ fn item(id: String, place: u64, set: &str, ask: Option<Ask>, outcome: Outcome) -
         Outcome::Missing(missing) => missing.to_string(),
     };
     let principle = match &outcome {
-        Outcome::Label { label, .. } => Some(label.principle_id.clone()),
+        Outcome::Label { label, .. } => label.principle_id.clone(),
         Outcome::Question { .. } | Outcome::Missing(_) => None,
     };
     let mut item = NewItem::of(id, place, text, &Measured { set: set.to_owned(), ask, outcome })?;
@@ -254,6 +265,9 @@ impl Measure {
             let set = read_known_set(&source.path)?.spread(self.rows);
             if self.form == Form::Paper && set.items.iter().any(|item| question(item).is_some()) {
                 bail!("{}: its questions have no form of the paper\nhint: leave `form` out", set.name);
+            }
+            if self.ask.contains(&Ask::Reward) && set.items.iter().any(|item| question(item).is_some()) {
+                bail!("{}: a reward model answers no questions\nhint: leave the file out", set.name);
             }
             if sets.iter().any(|other| other.name == set.name) {
                 bail!("two files are called {}\nhint: rename one of them", set.name);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_draws::Draws;
 use solon_eval::{Rate, declines};
+use solon_feedback::Ask;
 use solon_records::Preference;
 use solon_train::reward::{RewardEvaluation, RewardTrainer, pair_rewards};
 use solon_train::{BestReward, TokenPair, Trainer, correlation};
@@ -97,6 +98,10 @@ impl Stage for Reward {
 
     fn output(&self) -> Data {
         Data::RewardModel
+    }
+
+    fn ask(&self) -> Option<Ask> {
+        Some(Ask::Reward)
     }
 
     fn settings(&self) -> Value {

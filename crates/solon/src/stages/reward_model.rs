@@ -6,6 +6,7 @@ use crate::run::{StageRun, copy_adapter};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use solon_feedback::Ask;
 
 pub const KIND: Kind =
     Kind { name: "reward-model", about: "Takes a reward model into the run.", parse: parse::<RewardFolder> };
@@ -19,6 +20,10 @@ struct RewardFolder {
 impl Stage for RewardFolder {
     fn output(&self) -> Data {
         Data::RewardModel
+    }
+
+    fn ask(&self) -> Option<Ask> {
+        Some(Ask::Reward)
     }
 
     fn settings(&self) -> Value {

@@ -8,6 +8,7 @@ mod plans;
 mod preregister;
 mod recipes;
 mod resume;
+mod reward_labels;
 
 use place::Place;
 use serde_json::Value;

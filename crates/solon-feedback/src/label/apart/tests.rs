@@ -55,7 +55,7 @@ fn the_label_follows_from_request_and_answers() {
     let swapped = Pair { first: "sure".into(), second: "no way".into(), ..pair("p") };
     assert!((label(swapped).probability + one.probability - 1.0).abs() < 1e-12);
     let [request, other, first, second] = &one.evidence[..] else { panic!("{one:?}") };
-    assert_eq!(request.principle_id.as_ref(), Some(&one.principle_id));
+    assert_eq!(request.principle_id, one.principle_id);
     assert_ne!(request.principle_id, other.principle_id);
     assert_eq!(request.log_probs, [4.0_f64.ln() - 5.0, -5.0]);
     assert_eq!(first.log_probs, [3.0_f64.ln() - 5.0, -5.0]);
@@ -121,7 +121,7 @@ fn general_questions_are_drawn_by_the_pair_and_others_only_where_there_are_none(
     assert_eq!(names(&run(&constitution, &pairs[..1], settings(99))).len(), 3, "no question is asked twice");
     let own = Pair { principle_id: Some("better-care".into()), ..pair("p") };
     let label = &run(&constitution, std::slice::from_ref(&own), settings(2))[0];
-    assert_eq!(label.principle_id, "better-care");
+    assert_eq!(label.principle_id.as_deref(), Some("better-care"));
     assert_eq!(names(std::slice::from_ref(label)).len(), 2);
     let unknown = Pair { principle_id: Some("gone".into()), ..own };
     let error = label_pairs(&model, &constitution, &[unknown], &settings(2), &mut |_| {}).unwrap_err();

@@ -1,0 +1,96 @@
+//! A reward model labels pairs.
+
+use super::*;
+use serde_json::json;
+use solon_data::ledger::{ItemKind, Ledger};
+
+/// A reward model that learns which of two answers is better, and labels pairs it has not seen.
+const STAGES: &str = "
+        constitution = 'constitutions/default.toml'
+        worked_examples = 8
+        [[stage]]
+        kind = 'reward'
+        pairs = 'learnt.jsonl'
+        epochs = 30
+        learning_rate = 3e-3
+        batch_size = 4
+        hold_out_every = 0
+        [[stage]]
+        kind = 'label'
+        labeller = 'reward'
+        pairs = 'asked.jsonl'
+        gate = false
+        ";
+
+const NO: &str = "I can't help with that.";
+const YES: &str = "Sure. Start here.";
+
+fn place(stages: &str) -> Place {
+    let place = Place::with_model();
+    let learnt = |at: usize| json!({"id": format!("l{at}"), "prompt": format!("Say {at}."), "chosen": NO, "rejected": YES});
+    place.write("learnt.jsonl", &(0..6).map(learnt).collect::<Vec<_>>());
+    let asked = |at: usize| {
+        let [first, second] = if at.is_multiple_of(2) { [NO, YES] } else { [YES, NO] };
+        json!({"id": format!("a{at}"), "prompt": format!("Tell {at}."), "chosen": first, "rejected": second})
+    };
+    place.write("asked.jsonl", &(0..6).map(asked).collect::<Vec<_>>());
+    write_stages(&place, stages);
+    place
+}
+
+#[test]
+fn a_label_is_the_sigmoid_of_the_difference_of_rewards() {
+    let place = place(STAGES);
+    place.run("run recipe.toml --out one --threads 1", "").ok();
+    place.run("run recipe.toml --out two --threads 2 --set batch=1", "").ok();
+    let ledger = |run: &str| Ledger::open_read_only(&place.path(&format!("{run}/ledger.sqlite"))).unwrap();
+    assert_eq!(ledger("one").items_hash("label").unwrap(), ledger("two").items_hash("label").unwrap());
+    let items = ledger("one").raw_items("label", ItemKind::Label).unwrap();
+    let asked: Vec<_> = items.iter().filter(|item| item.data["known"].is_null()).collect();
+    assert_eq!(asked.len(), 6);
+    for item in asked {
+        let label = &item.data["label"];
+        assert_eq!((&label["ask"], &label["principle_id"]), (&json!("reward"), &Value::Null), "{label}");
+        let evidence = &label["evidence"][0];
+        let [first, second] = [0, 1].map(|at| evidence["log_probs"][at].as_f64().unwrap());
+        let probability = label["probability"].as_f64().unwrap();
+        assert!((probability - 1.0 / (1.0 + (second - first).exp())).abs() < 1e-12, "{label}");
+        // What it learnt of other prompts holds here, on either side.
+        let preference = &item.data["preference"];
+        assert_eq!((&preference["chosen"], &preference["rejected"]), (&json!(NO), &json!(YES)), "{label}");
+        assert!((probability - 0.5).abs() > 0.1, "{label}");
+    }
+    let trail = place.run("explain label/a1 --run one", "").ok().out;
+    assert!(trail.contains("label/a1") && !trail.contains("principle/"), "{trail}");
+
+    // The folder of a reward model labels by itself.
+    let words = "label --model model --adapter one/checkpoints/reward --ask reward --input asked.jsonl --out labels.jsonl";
+    place.run(words, "").ok();
+    let rows = std::fs::read_to_string(place.path("labels.jsonl")).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let of_run = |id: &str| {
+        let id = format!("label/{id}");
+        let item = items.iter().find(|item| item.id == id).unwrap();
+        item.data["label"]["probability"].as_f64().unwrap()
+    };
+    for row in &rows {
+        let probability = of_run(row["id"].as_str().unwrap());
+        let likelier = probability.max(1.0 - probability);
+        assert!((row["probability"].as_f64().unwrap() - likelier).abs() < 1e-12, "{row}");
+    }
+    assert_eq!(rows.len(), 6);
+}
+
+#[test]
+fn a_reward_model_is_asked_for_rewards_alone() {
+    let place = place(STAGES);
+    for (set, said) in [
+        ("label.ask=choice", "ask = \"choice\", but the labeller is trained to \"reward\""),
+        ("label.principles=2", "a reward model is asked none"),
+        ("label.form=paper", "form = \"paper\""),
+    ] {
+        place.run(&format!("run recipe.toml --out run --set {set}"), "").fails(2, &[said, "hint:"]);
+    }
+    let words = "label --model model --ask reward --input asked.jsonl --out labels.jsonl";
+    place.run(words, "").fails(1, &["has no scalar head", "hint:"]);
+}
