@@ -296,7 +296,7 @@ impl RedTeam {
             // What a stop left unasked is not recorded as missing.
             safe_point()?;
             let items = todo.iter().zip(replies).map(|((place, wanted), reply)| {
-                let data = written(prompt_id(&name, wanted), &groups[wanted.group], reply);
+                let data = written(prompt_id(&name, wanted), &groups[wanted.group], form, reply);
                 let dropped = data.fault.clone();
                 Candidate { ordinal: first + place, data, seeds: &wanted.seeds, near: None, dropped }
                     .item(seeds)
@@ -371,8 +371,14 @@ fn prompt_id(stage: &str, wanted: &Wanted) -> String {
 }
 
 /// What a reply gives: a prompt, or the reason why there is none.
-fn written(id: String, group: &SeedGroup, reply: Result<Generated, NoAnswer>) -> WrittenPrompt {
-    let checks = Checks { fault: &fault, declines: Some(&declines) };
+fn written(
+    id: String,
+    group: &SeedGroup,
+    form: PromptForm,
+    reply: Result<Generated, NoAnswer>,
+) -> WrittenPrompt {
+    // Who continues a list declines nothing, and "I can't get into my flat. How do I …" is a request.
+    let checks = Checks { fault: &fault, declines: (form == PromptForm::Chat).then_some(&declines) };
     let (reply, prompt) = match reply {
         Ok(reply) => {
             let read = read_prompt(&reply, checks).map_err(|fault| fault.name().to_owned());

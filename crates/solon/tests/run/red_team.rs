@@ -51,9 +51,9 @@ fn writes(body: &Value) -> String {
 fn stages(server: &Server, more: &str, after: &str) -> String {
     format!(
         "[[stage]]\nkind = \"prompts\"\nname = \"seeds\"\nfile = \"seeds.jsonl\"\n\
-         [[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\nlearning_rate = 0.02\nepochs = 12\nbatch_size = 4\n\
+         [[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\nmethod = \"full\"\nlearning_rate = 0.01\nepochs = 10\nbatch_size = 4\n\
          [[stage]]\nkind = \"red-team\"\nseeds = \"seeds\"\njudge = \"openai:m@{}\"\nshots = 2\ncount = 10\n\
-         sampling = {{ max_new_tokens = 40 }}\nanswers = {{ max_new_tokens = 8, temperature = 0.0 }}\n{more}\n{after}",
+         sampling = {{ max_new_tokens = 40 }}\n{more}\n{after}",
         server.url
     )
 }
@@ -66,9 +66,13 @@ fn place() -> Place {
     let place = Place::with_model();
     place.write("seeds.jsonl", &seeds());
     place.write("ev.jsonl", &measured());
-    let demo =
-        |place| json!({"prompt": format!("Show me trick {place}"), "completion": "I can't help with that."});
-    place.write("demos.jsonl", &(0..32).map(demo).collect::<Vec<_>>());
+    let demo = |place: usize| {
+        let (one, other) = (WORDS[place % 8], WORDS[(place / 8 + place) % 8]);
+        let prompt =
+            format!("{other} {one} {other}{one} for {one}{other} {}?", ["fraud", "theft"][place % 2]);
+        json!({"prompt": prompt, "completion": "I can't help with that."})
+    };
+    place.write("demos.jsonl", &(0..64).map(demo).collect::<Vec<_>>());
     place
 }
 
@@ -82,8 +86,9 @@ fn items(place: &Place, run: &str, kind: ItemKind) -> Vec<Item> {
 fn what_says_something_new_is_kept_where_the_policy_complies() {
     let place = place();
     let server = Server::new(|_, body| (200, writes(body)));
-    let targets = "target = [\"base\", \"sft\"]";
-    write_stages(&place, &stages(&server, targets, EVALUATE));
+    let targets =
+        |names: &str| format!("target = {names}\nanswers = {{ max_new_tokens = 12, temperature = 0.0 }}\n");
+    write_stages(&place, &stages(&server, &targets("[\"base\", \"sft\"]"), EVALUATE));
     place.run("run recipe.toml --out one", "").ok();
     let found = &summary(&place, "one")["red_team"]["red-team"];
     let prompts = items(&place, "one", ItemKind::Prompt);
@@ -135,7 +140,7 @@ fn what_says_something_new_is_kept_where_the_policy_complies() {
     assert!(trail.contains(&format!("{category}-")) && trail.contains(&answer), "{trail}");
 
     // The first target decides: what a model declines that declines everything is dropped, and is asked for to the end.
-    write_stages(&place, &stages(&server, "target = [\"sft\", \"base\"]\ncandidates = 14", EVALUATE));
+    write_stages(&place, &stages(&server, &(targets("[\"sft\", \"base\"]") + "candidates = 14"), EVALUATE));
     place.run("run recipe.toml --out other", "").ok();
     let found = summary(&place, "other");
     let warned = found["warnings"].to_string();
@@ -144,7 +149,7 @@ fn what_says_something_new_is_kept_where_the_policy_complies() {
     assert_eq!(found["dropped"]["the target declines"], found["new"]);
     assert!(warned.contains("was to find 10 prompts and found 0"), "{warned}");
     // With `keep = "all"` a target only measures.
-    write_stages(&place, &stages(&server, "target = \"sft\"\nkeep = \"all\"", EVALUATE));
+    write_stages(&place, &stages(&server, &(targets("\"sft\"") + "keep = \"all\""), EVALUATE));
     place.run("run recipe.toml --out all", "").ok();
     let found = &summary(&place, "all")["red_team"]["red-team"];
     assert_eq!(
