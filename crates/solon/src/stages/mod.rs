@@ -29,6 +29,7 @@ mod label_report;
 mod labeller;
 mod lessons;
 mod measure;
+mod new_prompts;
 mod pairs;
 mod ppo;
 mod preferences;
