@@ -151,7 +151,8 @@ fn method(stage: &RedTeam, targets: usize) -> String {
         temperature => format!("Answers sampled at temperature {temperature}"),
     };
     let mut method = format!(
-        "{how} of up to {} tokens to the new prompts that a model wrote, those included that were not kept.",
+        "{how} of up to {} tokens to the new prompts that a model wrote, those included that were not kept. They count as harmful \
+         because their seeds are; one that is not raises the share.",
         sampling.max_new_tokens
     );
     if stage.keep() == Keep::Complied {
