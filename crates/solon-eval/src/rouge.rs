@@ -71,6 +71,11 @@ fn common(sentence: &[String], other: &[String]) -> Vec<usize> {
     places
 }
 
+/// ROUGE-L of two sentences given as words.
+pub(crate) fn longest(sentence: &[String], other: &[String]) -> f64 {
+    f_measure(common(sentence, other).len(), sentence.len(), other.len())
+}
+
 fn of_longest(text: &str, reference: &str) -> f64 {
     let sentences = |text: &str| -> Vec<Vec<String>> {
         text.split('\n').filter(|line| !line.is_empty()).map(tokens).collect()

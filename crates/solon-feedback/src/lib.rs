@@ -26,6 +26,7 @@ mod model;
 mod named;
 mod paper;
 mod quote;
+mod red_team;
 mod revise;
 
 pub use constitution::{
@@ -60,6 +61,10 @@ pub use model::{
 pub use named::named_option;
 pub use paper::{Form, Link};
 pub use quote::{for_model, for_terminal, without_control};
+pub use red_team::{
+    AskedPrompt, Balance, PromptFault, PromptForm, Rounds, SeedGroup, Wanted, WriteSettings, read_prompt,
+    seed_groups, write_prompts,
+};
 pub use revise::{
     Checks, CritiqueRecord, DropReason, Dropped, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
     RoundCounts, Step, apply_round, critique_round, revision_principle_for, revision_round,

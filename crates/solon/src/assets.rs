@@ -1,6 +1,7 @@
 //! The texts that the project ships. They are found beside a recipe, in the working folder, or in the program itself.
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use solon_data::files::write_bytes_atomically;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 pub const CONSTITUTION: &str = "constitutions/default.toml";
 /// The prompts on which choices are made: training never sees them.
 pub const EVALUATION_PROMPTS: &str = "prompts/dev.jsonl";
+
+/// The names of all shipped prompts that models are measured on.
+const MEASURING: [&str; 2] = [EVALUATION_PROMPTS, "prompts/test.jsonl"];
 
 /// The files compiled into the program.
 const SHIPPED: &[(&str, &str)] = &[
@@ -46,6 +50,20 @@ pub fn path_or_default(given: Option<&Path>, shipped: &str) -> Result<PathBuf> {
         Some(path) => Ok(path.to_owned()),
         None => find(Path::new(shipped), &[]),
     }
+}
+
+/// The shipped prompts that models are measured on, by the names of their files.
+pub fn evaluation_prompts() -> Result<Vec<(&'static str, Vec<String>)>> {
+    #[derive(Deserialize)]
+    struct Row {
+        prompt: String,
+    }
+    let shipped = SHIPPED.iter().filter(|(name, _)| MEASURING.contains(name));
+    let read = |(name, text): &(&'static str, &str)| {
+        let rows: Result<Vec<Row>, _> = text.lines().map(serde_json::from_str).collect();
+        Ok((*name, rows.context(*name)?.into_iter().map(|row| row.prompt).collect()))
+    };
+    shipped.map(read).collect()
 }
 
 /// Finds a file named in a recipe: beside the recipe, in a folder above it, in the working folder, or among the shipped

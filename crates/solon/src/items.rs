@@ -139,6 +139,35 @@ impl ItemData for Known {
     const KIND: ItemKind = ItemKind::Pair;
 }
 
+/// A prompt that a model wrote; the item's text is the prompt, or the reply where no prompt could be read from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WrittenPrompt {
+    /// The prompt, with the kind and the category of the seeds that were shown.
+    #[serde(flatten)]
+    pub prompt: Prompt,
+    /// What the writer replied.
+    pub reply: String,
+    /// Why there is no prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// What it says almost the same as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<NearTo>,
+}
+
+/// What a written prompt says almost the same as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NearTo {
+    /// A stage that measures models, a file, or the id of a seed or of a prompt that was written before.
+    pub of: String,
+    /// ROUGE-L, from 0 to 1.
+    pub similarity: f64,
+}
+
+impl ItemData for WrittenPrompt {
+    const KIND: ItemKind = ItemKind::Prompt;
+}
+
 /// What a model proposes about a pair; the item's text is its reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proposal {

@@ -7,10 +7,13 @@
 use crate::assets;
 use crate::cli::UsageError;
 use crate::recipe::{Recipe, stage_name};
-use crate::stages::{BASE, Data, Input, KINDS, Keys, Kind, Method, Missing, Preflight, Source, Stage};
+use crate::stages::{
+    BASE, Data, Input, KINDS, Keys, Kind, Measured, Method, Missing, Preflight, Source, Stage,
+};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use solon_eval::benchmarks;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,6 +24,8 @@ pub struct Plan {
     pub recipe: Recipe,
     /// The stages in the order they run.
     pub stages: Vec<Rc<Planned>>,
+    /// Read when it is first asked for.
+    measured: OnceCell<Vec<Measured>>,
 }
 
 /// A stage and where its inputs come from.
@@ -63,7 +68,7 @@ impl Plan {
         let Builder { stages, tables, .. } = builder;
         // The constitution's own stage is made from `constitution`, and a frozen recipe must not hold it twice.
         recipe.stages = tables.into_iter().filter(|table| stage_kind(table) != Some("principles")).collect();
-        let plan = Self { recipe, stages };
+        let plan = Self { recipe, stages, measured: OnceCell::new() };
         plan.check_weights()?;
         plan.check_one_of_a_kind()?;
         plan.preflight()?;
@@ -190,6 +195,24 @@ impl Plan {
         found
     }
 
+    /// What the stages measure models on, or choose among them by.
+    pub fn measured(&self) -> Result<&[Measured]> {
+        if let Some(measured) = self.measured.get() {
+            return Ok(measured);
+        }
+        let mut measured = Vec::new();
+        for planned in &self.stages {
+            let prompts = planned.input("prompts").iter().filter_map(|name| self.stage(name));
+            let prompts: Vec<&dyn Stage> = prompts.map(|planned| &*planned.stage).collect();
+            let texts = planned.stage.measured(&prompts);
+            let texts = texts.with_context(|| format!("stage `{}`", planned.name))?;
+            if !texts.is_empty() {
+                measured.push(Measured { stage: planned.name.clone(), texts });
+            }
+        }
+        Ok(self.measured.get_or_init(|| measured))
+    }
+
     /// The settings of an evaluation, then those of the stages that its prompts come from.
     pub fn evaluation_settings(&self, stage: &str) -> Vec<Value> {
         let Some(planned) = self.stage(stage) else { return Vec::new() };
@@ -238,6 +261,7 @@ impl Plan {
                     inputs_of: &inputs_of,
                     ancestors: &|name| self.ancestors(name),
                     stage: &|name| self.stage(name).map(|planned| &*planned.stage),
+                    measured: &|| self.measured(),
                 })
                 .with_context(|| format!("stage `{}`", planned.name))?;
             for id in own {
@@ -289,11 +313,12 @@ impl Builder<'_> {
             let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: file"))?;
             *file = found.display().to_string().into();
         }
-        // So does a benchmark on published files.
+        // So do a benchmark on published files, and what is kept apart from files.
         let of_benchmarks = benchmarks::ALL.iter().flat_map(|known| known.files);
         let own: Vec<&str> = match kind.name {
             "evaluate" => ["data", "judge_labels"].iter().chain(of_benchmarks).copied().collect(),
             "measure" => vec!["data"],
+            "red-team" => vec!["avoid"],
             _ => Vec::new(),
         };
         for key in own {

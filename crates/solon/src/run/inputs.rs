@@ -28,7 +28,7 @@ pub(super) fn input_hashes(
 ) -> Result<BTreeMap<String, String>> {
     let (mut hashes, mut made) = (BTreeMap::new(), BTreeMap::new());
     for planned in &plan.stages {
-        let Some(hash) = input_hash(planned, base, constitution, &made)? else { continue };
+        let Some(hash) = input_hash(plan, planned, base, constitution, &made)? else { continue };
         let hash = hash_with_build(&hash)?;
         let done = known.iter().find(|s| s.name == planned.name && s.done && s.input_hash == hash);
         if let Some(output) = done.and_then(|stage| stage.output_hash.clone()) {

@@ -133,6 +133,7 @@ fn constitution_sha256(path: &Path) -> Result<String> {
 
 /// The hash a stage is begun with, from the hashes of what its inputs made; `None` where one of them is not made yet.
 fn input_hash(
+    plan: &Plan,
     planned: &Planned,
     base: &str,
     constitution: &str,
@@ -142,6 +143,10 @@ fn input_hash(
     parts.push(sha256_json(&planned.stage.settings())?);
     if planned.stage.needs_constitution() {
         parts.push(constitution.to_owned());
+    }
+    if planned.stage.keeps_apart() {
+        let measured = plan.measured()?.iter().flat_map(|measured| &measured.texts);
+        parts.push(sha256_parts(measured));
     }
     for (key, names) in &planned.inputs {
         parts.push((*key).to_owned());
@@ -230,7 +235,8 @@ impl Run {
                 Some(planned) if !planned.inputs.is_empty() => true,
                 Some(planned) => {
                     let made = BTreeMap::new();
-                    let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &made)?;
+                    let hash =
+                        input_hash(&self.plan, planned, &self.base_hash, &self.constitution_hash, &made)?;
                     let hash = hash.map(|hash| folder::hash_with_build(&hash)).transpose()?;
                     hash.as_ref() == Some(&old.input_hash)
                 }
@@ -264,7 +270,7 @@ impl Run {
     /// Does a stage unless it was done with the same inputs; says whether there was work.
     fn carry_out(&mut self, planned: &Rc<Planned>) -> Result<bool> {
         let name = &planned.name;
-        let hash = input_hash(planned, &self.base_hash, &self.constitution_hash, &self.made)?;
+        let hash = input_hash(&self.plan, planned, &self.base_hash, &self.constitution_hash, &self.made)?;
         let hash = hash.with_context(|| format!("stage `{name}` is to run before its inputs"))?;
         if artefact(&self.folder.path, planned).is_some_and(|artefact| !artefact.exists())
             && self.is_done(name)?

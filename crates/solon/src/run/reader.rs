@@ -5,7 +5,7 @@ use crate::items::{Answer, Labelled};
 use crate::plan::Planned;
 use crate::recipe::Recipe;
 use crate::report;
-use crate::stages::{BASE, Column, Data, Stage};
+use crate::stages::{BASE, Column, Data, Measured, Stage};
 use anyhow::{Context, Result, bail};
 use solon_data::ledger::{DropCount, Item, ItemData, ItemKind, Ledger, TypedItem};
 use solon_data::metrics::MetricsLine;
@@ -87,6 +87,11 @@ impl<'a> Reader<'a> {
     /// The settings of the stage called `name`.
     pub fn stage_named(&self, name: &str) -> Option<&'a dyn Stage> {
         self.run.plan.stage(name).map(|planned| &*planned.stage)
+    }
+
+    /// What the run's stages measure models on, or choose among them by.
+    pub fn measured(&self) -> Result<&'a [Measured]> {
+        self.run.plan.measured()
     }
 
     /// How many stages of the run evaluate.

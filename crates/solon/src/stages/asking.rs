@@ -96,12 +96,31 @@ impl Asking {
 
     /// The benchmark over these prompts, or on its files.
     pub fn open(&self, prompts: Vec<Prompt>) -> Result<Box<dyn Benchmark>> {
-        let settings = self.settings.clone();
+        self.open_with(prompts, self.settings.clone())
+    }
+
+    fn open_with(&self, prompts: Vec<Prompt>, settings: Settings) -> Result<Box<dyn Benchmark>> {
         match (&self.known.open, &self.data) {
             (Open::Files(open), Some(data)) => Ok(open(&data.path, settings)?),
             (Open::Files(_), None) => bail!("{} needs its files", self.known.name),
             (Open::Prompts(open), _) => Ok(open(prompts, settings)?),
         }
+    }
+
+    /// All that it could ask, whatever part of it is asked: the prompts of these stages, or what stands in its files.
+    pub fn texts(&self, prompts: &[&dyn Stage]) -> Result<Vec<String>> {
+        if self.over_prompts() {
+            let mut texts = Vec::new();
+            for known in prompts.iter().filter_map(|stage| stage.prompts()) {
+                texts.extend(known?.iter().map(|prompt| prompt.text().to_owned()));
+            }
+            return Ok(texts);
+        }
+        let mut settings = self.settings.clone();
+        settings.retain(|key, _| !["limit", "limit_each"].contains(&key.as_str()));
+        let whole = self.open_with(Vec::new(), settings)?;
+        let messages = whole.items().iter().flat_map(|item| &item.messages);
+        Ok(messages.map(|message| message.content.clone()).collect())
     }
 
     /// A judged answer as the ledger holds it. Prompts are items of the ledger; the questions of a benchmark's files are

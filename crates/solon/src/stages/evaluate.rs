@@ -91,6 +91,10 @@ impl Stage for Evaluate {
         Ok(self.asking.open(Vec::new())?.measures())
     }
 
+    fn measured(&self, prompts: &[&dyn Stage]) -> Result<Vec<String>> {
+        self.asking.texts(prompts)
+    }
+
     fn measures_on(&self) -> Vec<&Source> {
         self.asking.data().into_iter().chain(self.judging.labels()).collect()
     }
@@ -386,7 +390,7 @@ pub(super) fn place(columns: &[Column], model: &str, judge: usize) -> Option<usi
 }
 
 /// The columns side by side. Each is tested against the first, and against the model its training started from.
-fn comparison(read: &Reader<'_>, columns: &[Column]) -> Result<Comparison> {
+pub(super) fn comparison(read: &Reader<'_>, columns: &[Column]) -> Result<Comparison> {
     let mut against = Vec::new();
     for (column, Column { model, judge, .. }) in columns.iter().enumerate() {
         let origin = read.source_of(model, "from").and_then(|origin| place(columns, origin, *judge));

@@ -23,16 +23,20 @@ mod examples;
 mod infer;
 mod inference;
 mod judging;
+mod kept_out;
 mod label;
 mod label_report;
 mod labeller;
 mod lessons;
 mod measure;
+mod new_prompts;
 mod pairs;
 mod ppo;
 mod preferences;
 mod principles;
 mod prompts;
+mod red_team;
+mod red_teaming;
 mod respond;
 mod revise;
 mod reward;
@@ -86,6 +90,7 @@ pub const KINDS: &[Kind] = &[
     examples::KIND,
     sft::KIND,
     contrast::KIND,
+    red_team::KIND,
     labeller::KIND,
     sample::KIND,
     by_kind::KIND,
@@ -147,6 +152,17 @@ pub trait Stage {
     /// The judges that it asks, by name. With two there are two figures of everything that they judge.
     fn judges(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// The texts that it puts to models to measure them or to choose among them: all that it could ask, whatever part of it is
+    /// asked. `prompts`: the stages that its input of this name names; of one whose prompts are known only when it has run, none.
+    fn measured(&self, _prompts: &[&dyn Stage]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether what it makes depends on what the run's stages measure models on, because it is kept apart from that.
+    fn keeps_apart(&self) -> bool {
+        false
     }
 
     /// The files and folders that it reads itself and that measure a model.
@@ -219,6 +235,16 @@ pub struct Preflight<'a> {
     pub ancestors: &'a dyn Fn(&str) -> BTreeSet<String>,
     /// The stage of this name; none for `base`.
     pub stage: &'a dyn Fn(&str) -> Option<&'a dyn Stage>,
+    /// What the stages of the plan measure models on.
+    pub measured: &'a dyn Fn() -> Result<&'a [Measured]>,
+}
+
+/// What a stage measures models on, or chooses among them by.
+pub struct Measured {
+    /// The stage.
+    pub stage: String,
+    /// The texts.
+    pub texts: Vec<String>,
 }
 
 /// What stages pass to each other.

@@ -128,6 +128,10 @@ impl Stage for Scale {
         json!(self)
     }
 
+    fn measured(&self, prompts: &[&dyn Stage]) -> Result<Vec<String>> {
+        self.asking.texts(prompts)
+    }
+
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         let from = (preflight.names)("from");
         if from.len() != 1 {

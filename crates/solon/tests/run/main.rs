@@ -7,6 +7,7 @@ mod place;
 mod plans;
 mod preregister;
 mod recipes;
+mod red_team;
 mod resume;
 mod reward_labels;
 
