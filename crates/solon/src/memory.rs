@@ -92,13 +92,24 @@ mod tests {
         Pass::within(Some(budget), &smollm2(), None, Precision::Bf16)
     }
 
+    /// The pass of a budget with room for so many tokens. What a processor packs weights into differs, so the budget does too.
+    fn pass_of(tokens: usize, keep: Keep) -> Result<Pass> {
+        let fixed = fixed_training_bytes(&Device::new(Precision::Bf16), &smollm2(), None);
+        let room = tokens * training_bytes_per_token(&smollm2(), None, keep);
+        pass((OTHER_MEMORY + fixed + room) as f64 / 1e9 + 1e-6)
+    }
+
     #[test]
     fn less_memory_means_shorter_passes_then_recomputation_then_a_refusal() {
         assert_eq!(pass(20.0).unwrap(), Pass { tokens: TOKENS_PER_PASS, keep: Keep::Activations });
-        let middle = pass(3.4).unwrap();
-        assert!(middle.keep == Keep::Activations && middle.tokens < TOKENS_PER_PASS, "{middle:?}");
-        assert_eq!(pass(3.1).unwrap().keep, Keep::Inputs);
-        let refusal = pass(2.0).unwrap_err().to_string();
+        let middle = pass_of(600, Keep::Activations).unwrap();
+        assert_eq!(middle, Pass { tokens: 600, keep: Keep::Activations });
+        assert_eq!(pass_of(FULL_TILES - 1, Keep::Activations).unwrap().keep, Keep::Inputs);
+        assert_eq!(
+            pass_of(MIN_TOKENS, Keep::Inputs).unwrap(),
+            Pass { tokens: MIN_TOKENS, keep: Keep::Inputs }
+        );
+        let refusal = pass_of(MIN_TOKENS - 1, Keep::Inputs).unwrap_err().to_string();
         let least = refusal.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
         assert!(pass(least).is_ok(), "{refusal}");
         assert!(pass(f64::NAN).is_err() && pass(-1.0).is_err());
