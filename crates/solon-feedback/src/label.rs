@@ -396,6 +396,24 @@ impl Label {
         }
     }
 
+    /// P(first is better) by each of its principles alone, neither clamped nor at another temperature: what the questions by it say, with
+    /// those by no principle.
+    pub fn by_principle(&self) -> Vec<(&str, f64)> {
+        let mut principles: Vec<&str> = Vec::new();
+        for principle in self.evidence.iter().filter_map(|evidence| evidence.principle_id.as_deref()) {
+            if !principles.contains(&principle) {
+                principles.push(principle);
+            }
+        }
+        let of = |principle: &str| {
+            let is_of =
+                |evidence: &&Evidence| evidence.principle_id.as_deref().is_none_or(|id| id == principle);
+            let evidence: Vec<Evidence> = self.evidence.iter().filter(is_of).cloned().collect();
+            self.ask.way().probability(&evidence)
+        };
+        principles.into_iter().map(|principle| (principle, of(principle))).collect()
+    }
+
     /// The letters chosen in both orders by the first principle, `None` for a tie; `None` if the answers were not shown in both
     /// orders.
     pub fn letters(&self) -> Option<[Option<char>; 2]> {

@@ -7,7 +7,7 @@
 
 mod import;
 mod people;
-mod votes;
+pub mod votes;
 
 use super::one_stage::OneStage;
 use crate::assets;
