@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat_shots::comparison_turns;
 use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
 use crate::model::{
@@ -132,6 +133,15 @@ struct Question {
     options: Vec<String>,
 }
 
+impl Question {
+    /// Puts turns in front of a conversation.
+    fn put_in_front(&mut self, turns: &[Message]) {
+        if let Context::Chat(messages) = &mut self.context {
+            messages.splice(..0, turns.iter().cloned());
+        }
+    }
+}
+
 /// A way to ask about a pair.
 trait Way: Sync {
     /// What is asked, by these principles; not empty.
@@ -217,7 +227,14 @@ pub fn label_pairs(
             orders: settings.orders(pair),
         };
         let questions = match settings.form {
-            Form::Chat => settings.ask.way().questions(&principles, &shown),
+            Form::Chat => {
+                let mut questions = settings.ask.way().questions(&principles, &shown);
+                if settings.few_shots {
+                    let turns = comparison_turns(constitution, settings, &pair.id)?;
+                    questions.iter_mut().for_each(|question| question.put_in_front(&turns));
+                }
+                questions
+            }
             Form::Paper => paper::questions(constitution, &principles, pair, &shown, settings)?,
         };
         let principle = principles.first().map(|principle| principle.id.clone()).unwrap_or_default();

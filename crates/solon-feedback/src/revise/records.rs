@@ -234,7 +234,7 @@ pub struct ReviseSettings {
     pub revision: SamplingSettings,
     /// In which form the model is asked.
     pub form: Form,
-    /// Whether the constitution's few-shots of critiques are put in front, in the paper's form.
+    /// Whether the constitution's few-shots of critiques are put in front.
     pub few_shots: bool,
 }
 

@@ -5,7 +5,7 @@
 use super::label_report::{
     AGREES, agreement, agreement_told, ask_of, judged, known_pairs, rate_shown, section, unlabelled,
 };
-use super::settings::{few_shots, is_chat};
+use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser};
 use crate::cli::UsageError;
@@ -56,7 +56,7 @@ struct LabelStage {
     /// In which form it is asked.
     #[serde(default, skip_serializing_if = "is_chat")]
     form: Form,
-    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    /// Whether the constitution's few-shots are put in front; where it is left out, with `form = "paper"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     few_shots: Option<bool>,
     /// Whether two answers shown together are shown in both orders; where it is left out, except in the paper's form.
@@ -83,7 +83,14 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
     let asks = (stage.form == Form::Paper, stage.ask.is_some_and(Ask::scores_answers));
     adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
-    few_shots(stage.form, stage.few_shots)?;
+    if stage.form == Form::Chat
+        && stage.few_shots == Some(true)
+        && !matches!(stage.ask, None | Some(Ask::Choice))
+    {
+        return Err("few_shots = true shows comparisons with a letter as the answer\nhint: ask = \"choice\", or form = \"paper\" \
+                    with \"choice-cot\""
+            .to_owned());
+    }
     if let Some(ask) = stage.ask.filter(|ask| !ask.has(stage.form)) {
         return Err(format!(
             "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: ask = \"choice\" or \
@@ -247,7 +254,7 @@ impl Stage for LabelStage {
             "labels": pairs.len() - unlabelled(&run.read())?.values().sum::<usize>(), "known": known.len(), "report": report,
             AGREES: agreement(&run.read())?,
         });
-        if self.form == Form::Paper {
+        if self.form == Form::Paper || settings.few_shots {
             let used_for = if ask == Ask::ChoiceCot { "comparison-cot" } else { "comparison" };
             let shots = settings.few_shots.then(|| constitution.few_shots_for(used_for));
             told["few_shots"] = json!(shots.unwrap_or_default());

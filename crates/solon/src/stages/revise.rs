@@ -47,7 +47,7 @@ struct Revise {
     /// In which form the critic is asked.
     #[serde(default, skip_serializing_if = "is_chat")]
     form: Form,
-    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    /// Whether the constitution's few-shots are put in front; where it is left out, with `form = "paper"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     few_shots: Option<bool>,
     /// How critiques are sampled; without them revisions are asked for directly.
@@ -63,7 +63,6 @@ struct Revise {
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Revise = keys.rest()?;
-    few_shots(stage.form, stage.few_shots)?;
     let asks = (stage.form == Form::Paper, false);
     adviser::check(("critic", &stage.critic), stage.judge.as_ref(), &stage.judge_limits, asks)?;
     Ok(Box::new(stage))
@@ -122,7 +121,7 @@ impl Stage for Revise {
             critique: self.critique.clone(),
             revision: self.revision.clone(),
             form: self.form,
-            few_shots: few_shots(self.form, self.few_shots).map_err(anyhow::Error::msg)?,
+            few_shots: few_shots(self.form, self.few_shots),
         };
         let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
@@ -164,8 +163,11 @@ impl Stage for Revise {
             Ok(items)
         })?;
         let mut told = json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?});
-        if self.form == Form::Paper {
-            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique"));
+        if self.form == Form::Paper || settings.few_shots {
+            // Those that are messages are for chats alone.
+            let in_chats =
+                if self.form == Form::Chat { constitution.few_shots_for("critique-chat") } else { 0 };
+            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique") + in_chats);
             told["few_shots"] = json!(shots.unwrap_or_default());
         }
         adviser.tell(&name, &mut told);
