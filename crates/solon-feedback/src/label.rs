@@ -249,6 +249,7 @@ pub fn label_pairs(
         let questions = asked.questions.iter().zip(reasoning).filter(|(_, reasoning)| reasoning.is_ok());
         questions.map(|(question, _)| ChoiceRequest {
             id: format!("{}/{}", asked.pair.id, question.name),
+            about: asked.pair.id.clone(),
             context: question.context.clone(),
             options: question.options.clone(),
             whole: settings.ask.scores_whole_turns(),

@@ -12,16 +12,16 @@ use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
-use crate::run::{Reader, StageRun, safe_point};
+use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::ledger::{NewItem, TypedItem};
 use solon_feedback::{
     Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, Verdict, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, SamplingSettings};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 
 pub const KIND: Kind =
@@ -245,10 +245,12 @@ impl Stage for LabelStage {
             items
         };
         let reason = Some("a known pair: it measures the labeller");
-        run.in_chunks("known pairs", &known, ItemKind::Label, id, |_, todo| label(todo, reason))?;
+        let there = settled(&run.read(), reason)?;
+        run.in_chunks_beside("known pairs", &known, &there, id, |_, todo| label(todo, reason))?;
         let by_chance = self.gate && !judged(&run.read())?.beats_chance();
         let reason = by_chance.then_some(CHANCE);
-        run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
+        let there = settled(&run.read(), reason)?;
+        run.in_chunks_beside("labels", &pairs, &there, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({
             "labels": pairs.len() - unlabelled(&run.read())?.values().sum::<usize>(), "known": known.len(), "report": report,
@@ -262,6 +264,10 @@ impl Stage for LabelStage {
         let unlabelled = unlabelled(&run.read())?;
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
+        }
+        let lacking = lacking(&run.read())?;
+        if lacking > 0 {
+            told[NO_REPLY] = json!(lacking);
         }
         adviser.tell(&name, &mut told);
         if by_chance {
@@ -333,6 +339,22 @@ impl LabelStage {
         }
         settings
     }
+}
+
+/// The labels that stay as they are: with this reason why they are dropped, if they are, or without a label for a reason that lasts. Where
+/// no reply came it may come now, and then the known pairs may say otherwise whether to drop the others.
+fn settled(read: &Reader<'_>, dropped: Option<&str>) -> Result<HashSet<String>> {
+    let stays = |item: &TypedItem<Labelled>| match &item.data.unlabelled {
+        Some(missing) => !missing.may_come(),
+        None => item.dropped_reason.as_deref() == dropped,
+    };
+    Ok(read.own_with_dropped::<Labelled>()?.into_iter().filter(stays).map(|item| item.id).collect())
+}
+
+/// How many pairs, known ones included, have no label because no reply came.
+fn lacking(read: &Reader<'_>) -> Result<usize> {
+    let may_come = |item: &TypedItem<Labelled>| item.data.unlabelled.as_ref().is_some_and(NoAnswer::may_come);
+    Ok(read.own_with_dropped()?.iter().filter(|item| may_come(item)).count())
 }
 
 /// Of what a label stage told: how many pairs have no label, by the kind of reason.
