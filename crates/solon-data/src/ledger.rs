@@ -2,7 +2,7 @@
 //! between them.
 //!
 //! Contract: a call that returned `Ok` is on disk, whatever happens to the process or the machine afterwards. A call
-//! that failed changed nothing. Stages go from `running` to `done`. A finished stage is not written to again. A stage
+//! that failed changed nothing. Stages go from `running` to `done`. A finished stage is not written to again, unless it is reopened. A stage
 //! whose inputs changed starts again without its old items and steps. Provenance is the `links` table alone: an item's
 //! parents are named when it is inserted and must exist then. Clock times are kept for the reader and are not part of
 //! any hash.

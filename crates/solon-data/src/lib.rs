@@ -4,6 +4,7 @@
 //! or not at all. What the ledger confirmed survives a kill and a power cut. Nothing that is hashed depends on the
 //! clock or on chance. This crate knows no model and no tokenizer; it does not change texts.
 
+pub mod annotated_pairs;
 mod error;
 pub mod export;
 pub mod files;

@@ -51,6 +51,27 @@ pub enum FeedbackError {
         /// The work that needs one.
         purpose: &'static str,
     },
+    /// A few-shot cannot be put in front of a question in a chat.
+    #[error(
+        "the few-shot `{id}` cannot be shown in a chat: {reason}\n\
+         hint: leave `few_shots` out, or write form = \"paper\", which shows it as it is"
+    )]
+    FewShot {
+        /// The few-shot's id.
+        id: String,
+        /// What it lacks.
+        reason: &'static str,
+    },
+    /// Few-shots are wanted, and the constitution has none.
+    #[error(
+        "the constitution `{constitution}` has no few-shots of {of}\nhint: leave `few_shots` out, or add a [[few_shot]] entry"
+    )]
+    NoFewShots {
+        /// The constitution's name.
+        constitution: String,
+        /// Of what.
+        of: &'static str,
+    },
     /// No question is about the request alone, and the labeller is to be asked apart.
     #[error(
         "the constitution `{constitution}` asks nothing about the request alone, which `ask = \"apart\"` needs\n\

@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat_shots::comparison_turns;
 use crate::constitution::{ComparisonPrinciple, Constitution, draw};
 use crate::error::FeedbackError;
 use crate::model::{
@@ -139,6 +140,15 @@ struct Question {
     options: Vec<String>,
 }
 
+impl Question {
+    /// Puts turns in front of a conversation.
+    fn put_in_front(&mut self, turns: &[Message]) {
+        if let Context::Chat(messages) = &mut self.context {
+            messages.splice(..0, turns.iter().cloned());
+        }
+    }
+}
+
 /// A way to ask about a pair.
 trait Way: Sync {
     /// What is asked, by these principles; not empty but for [`Ask::Reward`].
@@ -226,7 +236,14 @@ pub fn label_pairs(
             orders: settings.orders(pair),
         };
         let questions = match settings.form {
-            Form::Chat => settings.ask.way().questions(&principles, &shown),
+            Form::Chat => {
+                let mut questions = settings.ask.way().questions(&principles, &shown);
+                if settings.few_shots {
+                    let turns = comparison_turns(constitution, settings, &pair.id)?;
+                    questions.iter_mut().for_each(|question| question.put_in_front(&turns));
+                }
+                questions
+            }
             Form::Paper => paper::questions(constitution, &principles, pair, &shown, settings)?,
         };
         let principle = principles.first().map(|principle| principle.id.clone());
@@ -241,6 +258,7 @@ pub fn label_pairs(
         let questions = asked.questions.iter().zip(reasoning).filter(|(_, reasoning)| reasoning.is_ok());
         questions.map(|(question, _)| ChoiceRequest {
             id: format!("{}/{}", asked.pair.id, question.name),
+            about: asked.pair.id.clone(),
             context: question.context.clone(),
             options: question.options.clone(),
             whole: settings.ask.scores_whole_turns(),
@@ -405,6 +423,24 @@ impl Label {
             probability: settings.clamp.map_or(probability, |(low, high)| probability.max(low).min(high)),
             characters: [pair.first.chars().count(), pair.second.chars().count()],
         }
+    }
+
+    /// P(first is better) by each of its principles alone, neither clamped nor at another temperature: what the questions by it say, with
+    /// those by no principle.
+    pub fn by_principle(&self) -> Vec<(&str, f64)> {
+        let mut principles: Vec<&str> = Vec::new();
+        for principle in self.evidence.iter().filter_map(|evidence| evidence.principle_id.as_deref()) {
+            if !principles.contains(&principle) {
+                principles.push(principle);
+            }
+        }
+        let of = |principle: &str| {
+            let is_of =
+                |evidence: &&Evidence| evidence.principle_id.as_deref().is_none_or(|id| id == principle);
+            let evidence: Vec<Evidence> = self.evidence.iter().filter(is_of).cloned().collect();
+            self.ask.way().probability(&evidence)
+        };
+        principles.into_iter().map(|principle| (principle, of(principle))).collect()
     }
 
     /// The letters chosen in both orders by the first principle, `None` for a tie; `None` if the answers were not shown in both

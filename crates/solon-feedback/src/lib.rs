@@ -13,6 +13,7 @@
 //! It writes no files: callers store the records and votes it returns. Critiques and revisions are items of the ledger
 //! ([`solon_data::ledger::ItemData`]).
 
+mod chat_shots;
 mod constitution;
 mod critique;
 mod error;

@@ -64,6 +64,9 @@ pub fn whole_sentences(text: &str) -> &str {
 pub struct ChoiceRequest {
     /// Names the request in errors and logs.
     pub id: String,
+    /// What it asks about. All requests of a call that ask about the same are answered in one way: with log-probs that the model
+    /// shows, or with votes.
+    pub about: String,
     /// What stands before each option.
     pub context: Context,
     /// The options to score. After a text each is scored exactly as it follows, white space included.
@@ -143,6 +146,11 @@ impl NoAnswer {
     /// A reason.
     pub fn new(kind: NoAnswerKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into() }
+    }
+
+    /// Whether a reply may come when the same is asked again.
+    pub fn may_come(&self) -> bool {
+        self.kind == NoAnswerKind::NoReply
     }
 
     /// Of a request that was never made.
@@ -300,6 +308,7 @@ pub(crate) mod scripted {
     fn a_model_is_held_to_one_finite_row_per_request() {
         let request = ChoiceRequest {
             id: "pair-9".into(),
+            about: "pair-9".into(),
             context: vec![Message::user("?")].into(),
             options: vec!["A".into(), "B".into()],
             whole: false,

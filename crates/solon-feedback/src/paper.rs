@@ -32,10 +32,10 @@ pub enum Form {
 
 pub(crate) const HUMAN: &str = "\n\nHuman:";
 pub(crate) const ASSISTANT: &str = "\n\nAssistant:";
-const CRITIQUE_REQUEST: &str = "\n\nCritiqueRequest:";
-const CRITIQUE: &str = "\n\nCritique:";
-const REVISION_REQUEST: &str = "\n\nRevisionRequest:";
-const REVISION: &str = "\n\nRevision:";
+pub(crate) const CRITIQUE_REQUEST: &str = "\n\nCritiqueRequest:";
+pub(crate) const CRITIQUE: &str = "\n\nCritique:";
+pub(crate) const REVISION_REQUEST: &str = "\n\nRevisionRequest:";
+pub(crate) const REVISION: &str = "\n\nRevision:";
 /// What begins a part of a prompt, at the beginning of a line.
 pub(crate) const MARKERS: [&str; 6] =
     ["Human:", "Assistant:", "CritiqueRequest:", "Critique:", "RevisionRequest:", "Revision:"];

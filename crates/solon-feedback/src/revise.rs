@@ -65,7 +65,7 @@ pub fn critique_round(
     checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<CritiqueRecord>, FeedbackError> {
-    let asking = Asking::new(constitution, settings);
+    let asking = Asking::new(constitution, settings)?;
     let (mut requests, mut records, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     let mut asked = Vec::new();
     for item in items {
@@ -129,7 +129,7 @@ pub fn revision_round(
     checks: Checks<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<RevisionRecord>, FeedbackError> {
-    let asking = Asking::new(constitution, settings);
+    let asking = Asking::new(constitution, settings)?;
     let critiques = critiques_of(critiques, round);
     let (mut requests, mut records, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for item in items.iter().filter(|item| item.stopped.is_none()) {

@@ -240,10 +240,11 @@ mod tests {
     fn question() -> Question {
         Question {
             id: "1".to_owned(),
-            messages: vec![Message::user("x".repeat(20))],
+            context: vec![Message::user("x".repeat(20))].into(),
             options: Vec::new(),
             max_new_tokens: 60,
             temperature: 0.0,
+            stop: Vec::new(),
             sample: 0,
         }
     }

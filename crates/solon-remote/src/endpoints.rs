@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Interface;
 use crate::protocol::Form;
 
 /// Failures in a row after which a server is set aside.
@@ -36,7 +37,8 @@ pub(crate) struct Endpoints(Mutex<Vec<Endpoint>>);
 
 struct Endpoint {
     url: String,
-    form: Form,
+    /// Of requests to each interface.
+    asked: [Asked; 2],
     under_way: usize,
     replies: u64,
     failures: u64,
@@ -48,7 +50,19 @@ struct Endpoint {
     resting: Option<(Instant, String)>,
 }
 
+/// What is known of one of a server's interfaces.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    form: Form,
+    /// It has shown log-probs.
+    shows_log_probs: bool,
+}
+
 impl Endpoint {
+    fn asked(&mut self, interface: Interface) -> &mut Asked {
+        &mut self.asked[interface as usize]
+    }
+
     fn is_aside(&self, now: Instant) -> bool {
         self.aside.as_ref().is_some_and(|(until, _)| *until > now)
     }
@@ -61,8 +75,8 @@ impl Endpoint {
 /// What to do next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Choice {
-    /// Ask the server in this place, in this form.
-    Ask(usize, Form),
+    /// Ask the server in this place.
+    Ask(usize),
     /// All that could be asked have asked to wait, the shortest until then, for this reason.
     Wait(Instant, usize, String),
 }
@@ -71,7 +85,7 @@ impl Endpoints {
     pub fn new(urls: impl Iterator<Item = String>) -> Self {
         let endpoint = |url| Endpoint {
             url,
-            form: Form::default(),
+            asked: [Asked::default(); 2],
             under_way: 0,
             replies: 0,
             failures: 0,
@@ -101,7 +115,7 @@ impl Endpoints {
         });
         if let Some(at) = best {
             all[at].under_way += 1;
-            return Choice::Ask(at, all[at].form);
+            return Choice::Ask(at);
         }
         let resting =
             all.iter().enumerate().filter(|(_, endpoint)| of_age(endpoint)).filter_map(|(at, endpoint)| {
@@ -115,10 +129,13 @@ impl Endpoints {
     }
 
     /// Takes a server whatever its state, to see what it can do.
-    pub fn take(&self, at: usize) -> Form {
-        let endpoint = &mut self.all()[at];
-        endpoint.under_way += 1;
-        endpoint.form
+    pub fn take(&self, at: usize) {
+        self.all()[at].under_way += 1;
+    }
+
+    /// The form in which a server's interface is asked.
+    pub fn form(&self, at: usize, interface: Interface) -> Form {
+        self.all()[at].asked(interface).form
     }
 
     /// Whether all servers are set aside.
@@ -126,9 +143,13 @@ impl Endpoints {
         self.all().iter().all(|endpoint| endpoint.is_aside(now))
     }
 
-    /// Whether any server is not known to show no log-probs.
-    pub fn may_show_log_probs(&self) -> bool {
-        self.all().iter().any(|endpoint| endpoint.form.log_probs > 0)
+    /// Whether all servers show log-probs: yes once each has, no once one is known to show none.
+    pub fn show_log_probs(&self, interface: Interface) -> Option<bool> {
+        let mut all = self.all();
+        if all.iter_mut().any(|endpoint| endpoint.asked(interface).form.log_probs == 0) {
+            return Some(false);
+        }
+        all.iter_mut().all(|endpoint| endpoint.asked(interface).shows_log_probs).then_some(true)
     }
 
     /// Whether another server can be asked now that was not tried yet.
@@ -143,13 +164,21 @@ impl Endpoints {
         self.all()[at].under_way -= 1;
     }
 
-    /// A server replied to a request of this form.
-    pub fn replied(&self, at: usize, form: Form) {
+    /// A server replied to a request of this form. `shows_log_probs`: whether with some, where they were asked for.
+    pub fn replied(&self, at: usize, interface: Interface, form: Form, shows_log_probs: Option<bool>) {
         let endpoint = &mut self.all()[at];
         endpoint.under_way -= 1;
         endpoint.replies += 1;
         (endpoint.in_a_row, endpoint.times_aside, endpoint.aside) = (0, 0, None);
-        endpoint.form = form;
+        let asked = endpoint.asked(interface);
+        // Requests that were sent before another found out something do not undo it.
+        asked.form = asked.form.and(form);
+        match shows_log_probs {
+            Some(true) => asked.shows_log_probs = true,
+            // It ignores the wish, which costs a token each time.
+            Some(false) => asked.form.log_probs = 0,
+            None => {}
+        }
     }
 
     /// A server does not take one question: it is alive.
@@ -213,7 +242,7 @@ impl Endpoints {
                 .as_ref()
                 .filter(|(until, _)| *until > now)
                 .map(|(_, reason)| reason.clone()),
-            differences: endpoint.form.differences(),
+            differences: endpoint.asked[0].form.and(endpoint.asked[1].form).differences(),
         };
         self.all().iter().map(usage).collect()
     }
@@ -229,7 +258,7 @@ mod tests {
 
     fn asked(choice: Choice) -> usize {
         match choice {
-            Choice::Ask(at, _) => at,
+            Choice::Ask(at) => at,
             Choice::Wait(..) => panic!("{choice:?}"),
         }
     }
@@ -239,7 +268,7 @@ mod tests {
         let (all, now) = three();
         let first: Vec<usize> = (0..3).map(|_| asked(all.choose(now, &[]))).collect();
         assert_eq!(first, [0, 1, 2]);
-        all.replied(1, Form::default());
+        all.replied(1, Interface::Chat, Form::default(), None);
         assert_eq!(asked(all.choose(now, &[])), 1);
         let later = now + Duration::from_secs(5);
         for (at, seconds) in [(0, 9), (1, 5), (2, 7)] {
@@ -298,9 +327,34 @@ mod tests {
         for _ in 0..2 {
             asked(all.choose(now, &[1, 2]));
         }
-        all.replied(0, Form::default());
+        all.replied(0, Interface::Chat, Form::default(), None);
         assert!(all.fell_out(0, now, "HTTP 404"));
         assert_eq!(asked(all.choose(now, &[0, 2])), 1);
         assert!(!all.fell_out(1, now, "HTTP 404"));
+    }
+
+    #[test]
+    fn one_that_shows_no_log_probs_is_not_asked_for_them_again() {
+        let (all, now) = three();
+        let (chat, form) = (Interface::Chat, Form::default());
+        let reply = |at, shows| {
+            all.take(at);
+            all.replied(at, chat, form, shows);
+        };
+        for at in 0..3 {
+            assert_eq!(all.show_log_probs(chat), None);
+            reply(at, Some(true));
+        }
+        assert_eq!(all.show_log_probs(chat), Some(true));
+        reply(1, Some(false));
+        // A reply to an earlier request changes nothing.
+        reply(1, None);
+        assert_eq!(all.show_log_probs(chat), Some(false));
+        assert_eq!((all.form(1, chat).log_probs, all.form(2, chat)), (0, form));
+        assert_eq!(
+            (all.show_log_probs(Interface::Completions), all.form(1, Interface::Completions)),
+            (None, form)
+        );
+        assert_eq!(all.usage(now)[1].differences, ["no log-probs"]);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::protocol;
-use crate::{RemoteSettings, UnansweredKind};
+use crate::{Interface, RemoteSettings, UnansweredKind};
 
 /// Largest reply that is read, in bytes.
 const LARGEST: u64 = 8 << 20;
@@ -148,11 +148,18 @@ impl Client {
     }
 
     /// What a status other than 200 means.
-    pub fn refusal(&self, response: &Response) -> Failure {
+    pub fn refusal(&self, response: &Response, interface: Interface) -> Failure {
         let Response { status, text, wait, .. } = response;
         let says = format!("HTTP {status}: {}", self.shown(text));
         let (kind, hint) = match status {
             401 | 403 => (FailureKind::ForAll, format!("\nhint: is {} right?", self.key_variable)),
+            404 | 405 | 501 if interface == Interface::Completions => {
+                let hint = format!(
+                    "\nhint: does the server continue texts? Many only chat. Else, is `{}` the name of a model there?",
+                    self.model
+                );
+                (FailureKind::ForAll, hint)
+            }
             404 => {
                 let hint =
                     format!("\nhint: is `{}` the name of a model there, and the address right?", self.model);

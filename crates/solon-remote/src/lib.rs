@@ -1,4 +1,4 @@
-//! Chat models on servers: vLLM, SGLang, llama.cpp, Ollama, `solon serve`, and hosted ones.
+//! Models on servers, that chat or continue texts: vLLM, SGLang, llama.cpp, Ollama, `solon serve`, and hosted ones.
 //!
 //! Contract: [`Remote::ask`] gives one reply for each question, in their order. A question that gets no usable reply is an
 //! [`Unanswered`] of its own, and the others go on; what makes every question fail is one [`RemoteError`]. A reply is on disk
@@ -7,17 +7,18 @@
 //!
 //! ```no_run
 //! use solon_records::Message;
-//! use solon_remote::{Question, Remote, RemoteSettings, Reply};
+//! use solon_remote::{Interface, Question, Remote, RemoteSettings, Reply};
 //!
 //! let settings = RemoteSettings::named("openai:judge@http://127.0.0.1:8000/v1,http://127.0.0.1:8001/v1")?;
 //! let remote = Remote::new(RemoteSettings { answers: Some("answers.jsonl".into()), ..settings })?;
-//! println!("{}", remote.probe()?);
+//! println!("{}", remote.probe(Interface::Chat)?);
 //! let question = Question {
 //!     id: "sky".to_owned(),
-//!     messages: vec![Message::user("Is the sky blue? Answer with yes or no.")],
+//!     context: vec![Message::user("Is the sky blue? Answer with yes or no.")].into(),
 //!     options: vec!["yes".to_owned(), "no".to_owned()],
 //!     max_new_tokens: 4,
 //!     temperature: 0.0,
+//!     stop: Vec::new(),
 //!     sample: 0,
 //! };
 //! for reply in remote.ask(&[question], &|| false, &|_| {})? {
@@ -51,7 +52,7 @@ pub use account::{Tokens, Usage};
 pub use endpoints::EndpointUsage;
 pub use error::RemoteError;
 pub use probe::{Capabilities, EndpointCapabilities};
-pub use question::{Question, Reply, Unanswered, UnansweredKind};
+pub use question::{Interface, Question, Reply, Unanswered, UnansweredKind};
 pub use remote::Remote;
 pub use settings::{Budget, Provider, RemoteSettings};
 

@@ -1,31 +1,67 @@
 //! A question to a model on a server, and what comes back.
 
 use crate::RemoteError;
-use solon_records::Message;
+use solon_records::Context;
 
-/// A conversation to answer.
+/// A conversation to answer, or a text to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// Names it in errors. It is no part of the key under which the reply is recorded.
     pub id: String,
-    /// The conversation so far.
-    pub messages: Vec<Message>,
-    /// Words that the answer may begin with. Where the server shows log-probs, theirs are the reply.
+    /// What stands before the answer.
+    pub context: Context,
+    /// What the answer may begin with: words in a conversation, and after a text exactly what follows it, white space included.
+    /// Where the server shows log-probs, theirs are the reply.
     pub options: Vec<String>,
     /// Largest number of new tokens.
     pub max_new_tokens: usize,
     /// 0 is greedy.
     pub temperature: f32,
+    /// The answer ends before the first of these; a server is told some, and what it does not end is cut here.
+    pub stop: Vec<String>,
     /// Which of several samples of the same question this is. Where the temperature is 0 it says nothing.
     pub sample: u64,
 }
 
+/// Which of a server's interfaces is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interface {
+    /// It answers in conversations.
+    Chat,
+    /// It continues texts.
+    Completions,
+}
+
 impl Question {
+    /// The interface that it is asked by.
+    pub fn interface(&self) -> Interface {
+        match self.context {
+            Context::Chat(_) => Interface::Chat,
+            Context::Text(_) => Interface::Completions,
+        }
+    }
+
+    /// What all options begin with, where that is more than white space: after a text it is no part of the choice, so it is
+    /// written before the question is asked (" (" of " (A)" and " (B)"). It ends before a word or a number.
+    pub(crate) fn lead(&self) -> &str {
+        let (Context::Text(_), [first, others @ ..]) = (&self.context, &*self.options) else { return "" };
+        let common = |other: &String| {
+            let differs = first.char_indices().zip(other.chars()).find(|((_, a), b)| a != b);
+            differs.map_or(first.len().min(other.len()), |((at, _), _)| at)
+        };
+        let lead = &first[..others.iter().map(common).min().unwrap_or(0)];
+        let lead = lead.trim_end_matches(char::is_alphanumeric);
+        if lead.trim().is_empty() { "" } else { lead }
+    }
+
     /// Refuses what no server can answer.
     pub(crate) fn check(&self) -> Result<(), RemoteError> {
         let wrong = |reason| Err(RemoteError::Question { id: self.id.clone(), reason });
         match self {
-            Self { messages, .. } if messages.is_empty() => wrong("it has no messages"),
+            Self { context: Context::Chat(messages), .. } if messages.is_empty() => {
+                wrong("it has no messages")
+            }
+            Self { context: Context::Text(text), .. } if text.is_empty() => wrong("it has no text"),
             Self { max_new_tokens: 0, .. } => wrong("it allows no new tokens"),
             Self { temperature, .. } if !temperature.is_finite() || *temperature < 0.0 => {
                 wrong("its temperature is no number from 0 upwards")
@@ -34,14 +70,20 @@ impl Question {
         }
     }
 
-    /// Bytes of the conversation.
+    /// Bytes of what stands before the answer.
     fn bytes(&self) -> u64 {
-        self.messages.iter().map(|message| (message.role.len() + message.content.len()) as u64).sum()
+        match &self.context {
+            Context::Chat(messages) => {
+                messages.iter().map(|message| (message.role.len() + message.content.len()) as u64).sum()
+            }
+            Context::Text(text) => (text.len() + self.lead().len()) as u64,
+        }
     }
 
     /// Input tokens that it has at most. A token is at least a byte, and a chat template adds a few to each message.
     pub(crate) fn most_input_tokens(&self) -> u64 {
-        self.bytes() + 16 * self.messages.len() as u64
+        let parts = self.context.messages().map_or(1, <[_]>::len);
+        self.bytes() + 16 * parts as u64
     }
 
     /// About how many tokens it takes, for a limit per minute.

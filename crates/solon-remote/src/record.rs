@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -201,7 +201,7 @@ impl Record {
             if let Err(error) = state.file.write_all(&bytes) {
                 // The next line must not be glued to half of this one. If this fails too, the half is cut off on opening.
                 let _ = state.file.set_len(start);
-                return Err(self.wrong(&error));
+                return Err(self.unwritten(&error));
             }
             state.end += bytes.len() as u64;
             state.appended += 1;
@@ -211,10 +211,23 @@ impl Record {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         if *synced < mine {
             let appended = self.state.lock().unwrap_or_else(PoisonError::into_inner).appended;
-            self.syncing.sync_data().map_err(|error| self.wrong(&error))?;
+            self.syncing.sync_data().map_err(|error| self.unwritten(&error))?;
             *synced = appended;
         }
         Ok(())
+    }
+
+    /// An answer that could not be written. Those before it are on disk.
+    fn unwritten(&self, error: &std::io::Error) -> RemoteError {
+        let full = matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded
+        );
+        let hint = match full {
+            true => "\nhint: free some space and give the same again; what was answered before is kept",
+            false => "",
+        };
+        self.wrong(&format_args!("{error}{hint}"))
     }
 
     fn wrong(&self, reason: &dyn std::fmt::Display) -> RemoteError {

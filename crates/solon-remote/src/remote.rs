@@ -22,7 +22,7 @@ use crate::name;
 use crate::probe::Capabilities;
 use crate::protocol::{self, Key};
 use crate::record::Record;
-use crate::{Provider, Question, RemoteError, RemoteSettings, Reply, Unanswered, UnansweredKind};
+use crate::{Interface, Provider, Question, RemoteError, RemoteSettings, Reply, Unanswered, UnansweredKind};
 
 /// A model on one or more servers.
 pub struct Remote {
@@ -31,12 +31,13 @@ pub struct Remote {
     pub(crate) endpoints: Endpoints,
     pub(crate) clients: Vec<Client>,
     pub(crate) account: Account,
-    pub(crate) capabilities: Mutex<Option<Capabilities>>,
+    /// Of each interface.
+    pub(crate) capabilities: [Mutex<Option<Capabilities>>; 2],
     limits: Limits,
     record: Option<Record>,
-    /// Some question was answered, now or by the record: a failure of one need not be one of all.
+    /// Some question was answered or refused, now or by the record: a failure of one need not be one of all.
     has_replied: AtomicBool,
-    /// So many questions were given up since the last reply.
+    /// So many questions were given up since the last reply or refusal.
     given_up_in_a_row: AtomicUsize,
     /// Two calls at a time would ask the same question twice.
     asking: Mutex<()>,
@@ -83,7 +84,7 @@ impl Remote {
             endpoints: Endpoints::new(addresses.iter().map(|address| address.base.clone())),
             clients: addresses.iter().map(|address| Client::new(&settings, address)).collect(),
             account: Account::new(settings.budget.clone(), earlier),
-            capabilities: Mutex::new(None),
+            capabilities: Default::default(),
             limits: Limits::new(settings.requests_per_minute, settings.tokens_per_minute),
             record,
             has_replied: AtomicBool::new(answers > 0),
@@ -93,9 +94,21 @@ impl Remote {
         })
     }
 
-    /// Whether any server may show log-probs of an answer's first token: it is not known to show none.
-    pub fn may_show_log_probs(&self) -> bool {
-        self.settings.provider == Provider::OpenAi && self.endpoints.may_show_log_probs()
+    /// Whether the servers show log-probs of an answer's first token: all do, or one shows none. `None` where a single server was
+    /// not asked for some yet: the next question tells. Several are asked once, so that it does not depend on who gets a question.
+    ///
+    /// Errors as [`Remote::probe`].
+    pub fn shows_log_probs(&self, interface: Interface) -> Result<Option<bool>, RemoteError> {
+        if self.settings.provider != Provider::OpenAi {
+            return Ok(Some(false));
+        }
+        let known = self.endpoints.show_log_probs(interface);
+        if known.is_some() || self.clients.len() == 1 {
+            return Ok(known);
+        }
+        self.probe(interface)?;
+        // One that cannot be reached now shows some until it is known not to.
+        Ok(self.endpoints.show_log_probs(interface).or(Some(true)))
     }
 
     /// What was asked so far, and what it took.
@@ -107,7 +120,8 @@ impl Remote {
     /// are the same are asked once. `progress` gets the number of questions that are done since its last call. Once `stop` says
     /// so, what is not asked yet is not asked; requests under way end first, so that no reply is lost.
     ///
-    /// Errors where no question will get a reply, where the servers have never replied to one, and where the budget is used up.
+    /// Errors where no question will get a reply, where the servers have never replied to one or refused it, and where the budget is
+    /// used up.
     /// What was answered before is recorded.
     pub fn ask(
         &self,
@@ -141,7 +155,7 @@ impl Remote {
         for (job, answer) in jobs.iter().zip(answers) {
             for &place in &job.places {
                 let reply = answer.as_ref().map_err(Clone::clone);
-                replies[place] = Some(reply.and_then(|answer| answer.reply(&questions[place].options)));
+                replies[place] = Some(reply.and_then(|answer| answer.reply(&questions[place])));
             }
         }
         let not_asked = || Err(Unanswered::new(UnansweredKind::NotAsked, "the question was not asked"));
@@ -170,7 +184,7 @@ impl Remote {
                 && let Some(answer) = record.get(&key)?
             {
                 recorded += 1;
-                replies.push(Some(answer.reply(&question.options)));
+                replies.push(Some(answer.reply(question)));
                 continue;
             }
             replies.push(None);

@@ -9,7 +9,7 @@ use crate::RemoteError;
 /// Whose protocol a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// OpenAI's chat completions, which most servers offer.
+    /// OpenAI's chat completions and its completions of texts, which most servers offer.
     OpenAi,
     /// Anthropic's messages.
     Anthropic,

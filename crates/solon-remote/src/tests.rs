@@ -16,10 +16,11 @@ use std::time::Duration;
 fn question(id: &str, options: &[&str]) -> Question {
     Question {
         id: id.to_owned(),
-        messages: vec![Message::system("Judge."), Message::user(format!("Is it {id}?"))],
+        context: vec![Message::system("Judge."), Message::user(format!("Is it {id}?"))].into(),
         options: options.iter().map(|option| (*option).to_owned()).collect(),
         max_new_tokens: 4,
         temperature: 0.0,
+        stop: Vec::new(),
         sample: 0,
     }
 }
@@ -64,7 +65,7 @@ fn replies_are_in_the_order_of_the_questions_and_progress_adds_up() {
     let done = Mutex::new(0);
     let replies = remote.ask(&asked, &|| false, &|n| *done.lock().unwrap() += n).unwrap();
     for (reply, question) in replies.iter().zip(&asked) {
-        assert_eq!(text(reply), question.messages[1].content);
+        assert_eq!(text(reply), question.context.messages().unwrap()[1].content);
     }
     assert_eq!(*done.lock().unwrap(), 41);
     // The last is the same as one before, and was asked once.
@@ -87,7 +88,8 @@ fn nothing_is_asked_after_a_stop() {
 fn what_no_server_can_answer_is_refused_by_name() {
     let remote = Remote::new(settings(&["http://127.0.0.1:1"])).unwrap();
     for (change, part) in [
-        ((|q| q.messages.clear()) as fn(&mut Question), "no messages"),
+        ((|q| q.context = Vec::new().into()) as fn(&mut Question), "no messages"),
+        (|q| q.context = String::new().into(), "no text"),
         (|q| q.max_new_tokens = 0, "no new tokens"),
         (|q| q.temperature = f32::NAN, "temperature"),
         (|q| q.temperature = -1.0, "temperature"),
@@ -105,7 +107,7 @@ fn a_key_that_is_known_to_be_needed_is_asked_for_before_anything_is_sent() {
     let urls = vec!["https://api.anthropic.com".to_owned()];
     let remote = Remote::new(RemoteSettings::new(Provider::Anthropic, "claude", urls)).unwrap();
     assert_eq!(ask(&remote, &[]), Ok(Vec::new()));
-    for error in [ask(&remote, &questions(1)).unwrap_err(), remote.probe().unwrap_err()] {
+    for error in [ask(&remote, &questions(1)).unwrap_err(), remote.probe(Interface::Chat).unwrap_err()] {
         assert!(error.to_string().contains("needs one in ANTHROPIC_API_KEY"), "{error}");
     }
     assert_eq!(remote.usage().sent, 0);

@@ -25,10 +25,11 @@ fn ask_all(url: &str, answers: &Path) -> Vec<Result<Reply, Unanswered>> {
     let questions: Vec<Question> = (0..QUESTIONS)
         .map(|at| Question {
             id: at.to_string(),
-            messages: vec![Message::user(format!("question {at}"))],
+            context: vec![Message::user(format!("question {at}"))].into(),
             options: Vec::new(),
             max_new_tokens: 8,
             temperature: 0.0,
+            stop: Vec::new(),
             sample: 0,
         })
         .collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use solon_feedback::{Ask, FeedbackModel};
 
 /// Refuses keys of a stage that do not go together: a judge beside the model that the key `key` names, limits of nobody, or a way of
-/// asking that a server has not. `text`: the model completes texts. `scores`: it scores whole answers.
+/// asking that a server has not. `text`: the model continues texts. `scores`: it scores whole answers.
 pub fn check(
     (key, named): (&str, &OneOrMany),
     judge: Option<&JudgeName>,
@@ -29,9 +29,11 @@ pub fn check(
     }
     limits.check(judge)?;
     match judge.is_server() {
-        true if text => Err("a chat server completes no text\nhint: form = \"chat\"".to_owned()),
+        true if text && !judge.may_continue_texts() => {
+            Err("Anthropic's servers chat, and continue no text\nhint: form = \"chat\"".to_owned())
+        }
         true if scores => {
-            Err("ask = \"contrast\" and ask = \"reward\" score whole answers, which no chat server does\n\
+            Err("ask = \"contrast\" and ask = \"reward\" score whole answers, which no server does\n\
              hint: ask = \"choice\""
                 .to_owned())
         }

@@ -454,10 +454,15 @@ pub struct ExportArgs {
     /// The run's folder
     #[arg(long)]
     pub run: PathBuf,
-    /// Folder for demonstrations.jsonl, preferences.jsonl and, of a finished run, evaluations/: for each model that a stage
-    /// evaluated a log of Inspect AI and a record of Every Eval Ever
+    /// Folder for demonstrations.jsonl, preferences.jsonl, annotated-pairs.json (for Feedback Forensics), the data card README.md
+    /// and, of a finished run, evaluations/: for each model that a stage evaluated a log of Inspect AI and a record of Every Eval
+    /// Ever
     #[arg(long)]
     pub out: PathBuf,
+    /// A file of people's votes on pairs of the run, beside the output of `solon label --human`; its voters become annotators in
+    /// annotated-pairs.json. It may be given several times
+    #[arg(long)]
+    pub votes: Vec<PathBuf>,
 }
 
 /// An error in the command or its input files, found before anything runs: exit code 2.

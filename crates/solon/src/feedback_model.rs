@@ -102,7 +102,7 @@ impl LocalModel<'_> {
         &self,
         request: &ChoiceRequest,
     ) -> Result<Result<Vec<ScoreItem>, NoAnswer>, FeedbackError> {
-        let ChoiceRequest { id, context, options, whole } = request;
+        let ChoiceRequest { id, context, options, whole, .. } = request;
         let mut items: Vec<ScoreItem> = Vec::new();
         match context {
             Context::Chat(messages) => {

@@ -161,6 +161,11 @@ impl JudgeName {
         self.server.is_some()
     }
 
+    /// Whether it may continue texts; a model on a server of OpenAI's protocol may, if the server has completions.
+    pub fn may_continue_texts(&self) -> bool {
+        !self.name.starts_with("anthropic:")
+    }
+
     /// Opens it.
     pub fn open(&self, precision: Precision) -> Result<Judge> {
         self.open_with(precision, &JudgeLimits::default(), None)
@@ -225,10 +230,11 @@ impl Judge {
                     .iter()
                     .map(|(id, question)| solon_remote::Question {
                         id: id.clone(),
-                        messages: quoted(question),
+                        context: quoted(question).into(),
                         options: question.options.clone(),
                         max_new_tokens: question.max_new_tokens,
                         temperature: 0.0,
+                        stop: Vec::new(),
                         sample: 0,
                     })
                     .collect();

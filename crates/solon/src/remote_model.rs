@@ -1,10 +1,12 @@
 //! A model on a server as a feedback model.
 //!
-//! Contract: where the server shows the log-probs of a question's options, they are the answer. Where it does not, the options are
+//! Contract: where the servers show the log-probs of a question's options, they are the answer. Where one of them does not, the options are
 //! voted on in samples at temperature 1, and an option's probability is the middle of Wilson's interval of its share (of more than two
-//! options, the share after as many votes as that interval adds, spread evenly). A vote that names
-//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Nothing is guessed.
-//! Log-probs of whole answers are not asked for: servers do not give them.
+//! options, the share after as many votes as that interval adds, spread evenly). So they are where the likeliest first token is no
+//! option, together with all other questions about the same: their evidence is of one kind. A vote that names
+//! no option, or several, is none; a question without any vote has no answer, and the kind of its first fault. Where a reply may still
+//! come, the votes are not counted without it. Nothing is guessed. Log-probs of whole answers are not asked for: servers do not give
+//! them.
 
 use crate::judge::tell;
 use crate::run::stop_asked;
@@ -13,10 +15,10 @@ use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
     OptionScores, named_option,
 };
-use solon_records::{Context, Message, SamplingSettings};
-use solon_remote::{Question, Remote, Reply, Unanswered, UnansweredKind};
+use solon_records::{Context, SamplingSettings};
+use solon_remote::{Interface, Question, Remote, Reply, Unanswered, UnansweredKind};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// A model on a server.
 pub struct RemoteModel<'a> {
@@ -35,6 +37,15 @@ impl<'a> RemoteModel<'a> {
     /// A server that is asked for so many votes where it shows no log-probs.
     pub fn new(remote: &'a Remote, said: &'a Mutex<BTreeSet<String>>, votes: u32) -> Self {
         Self { remote, said, votes: votes.max(1) }
+    }
+
+    /// Says once that several servers are asked for votes because of one.
+    fn say_that_all_vote(&self) {
+        let what = "one server shows no log-probs, so all are asked for votes";
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.remote.usage().endpoints.len() > 1 && said.insert(what.to_owned()) {
+            eprintln!("the judge: {what}");
+        }
     }
 
     fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Reply, NoAnswer>>, FeedbackError> {
@@ -66,27 +77,27 @@ impl FeedbackModel for RemoteModel<'_> {
     ) -> Result<Vec<Result<Generated, NoAnswer>>, FeedbackError> {
         let plain = SamplingSettings {
             temperature: sampling.temperature,
+            stop: sampling.stop.clone(),
             ..SamplingSettings::of_length(sampling.max_new_tokens)
         };
         if *sampling != plain {
-            let rule = "a server is told `max_new_tokens` and `temperature` alone; leave `top_p`, `top_k`, `min_p` and `stop` out";
+            let rule = "a server is told `max_new_tokens`, `temperature` and `stop` alone; leave `top_p`, `top_k` and `min_p` out";
             return Err(FeedbackError::Setting { setting: "sampling", value: format!("{sampling:?}"), rule });
         }
         if let Some(request) = requests.iter().find(|request| !request.prefill.is_empty()) {
             let reason = "a server cannot be made to begin its answer with given words".to_owned();
             return Err(FeedbackError::Contract { id: request.id.clone(), reason });
         }
-        let questions = requests.iter().map(|request| {
-            Ok(Question {
-                id: request.id.clone(),
-                messages: conversation(&request.context)?,
-                options: Vec::new(),
-                max_new_tokens: sampling.max_new_tokens,
-                temperature: sampling.temperature,
-                sample: draws.item(&request.id).bits(0),
-            })
+        let questions = requests.iter().map(|request| Question {
+            id: request.id.clone(),
+            context: request.context.clone(),
+            options: Vec::new(),
+            max_new_tokens: sampling.max_new_tokens,
+            temperature: sampling.temperature,
+            stop: sampling.stop.clone(),
+            sample: draws.item(&request.id).bits(0),
         });
-        let questions: Vec<Question> = questions.collect::<Result<_, FeedbackError>>()?;
+        let questions: Vec<Question> = questions.collect();
         let replies = self.ask(&questions)?;
         progress(requests.len());
         let generated = replies.into_iter().map(|reply| match reply? {
@@ -106,21 +117,34 @@ impl FeedbackModel for RemoteModel<'_> {
         requests: &[ChoiceRequest],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<OptionScores, NoAnswer>>, FeedbackError> {
-        let conversations: Vec<Vec<Message>> =
-            requests.iter().map(|request| conversation(&request.context)).collect::<Result<_, _>>()?;
+        let Some(first) = requests.first() else { return Ok(Vec::new()) };
+        // A text goes on after the vote.
+        let (interface, end) = match first.context {
+            Context::Chat(_) => (Interface::Chat, Vec::new()),
+            Context::Text(_) => (Interface::Completions, vec!["\n\n".to_owned()]),
+        };
         let question = |place: usize, vote: u32| Question {
             id: format!("{}/{vote}", requests[place].id),
-            messages: conversations[place].clone(),
+            context: requests[place].context.clone(),
             options: if vote == 0 { requests[place].options.clone() } else { Vec::new() },
             // Of the first question the first token is read alone.
             max_new_tokens: if vote == 0 { 1 } else { NAMING_TOKENS },
             temperature: if vote == 0 { 0.0 } else { 1.0 },
+            stop: if vote == 0 { Vec::new() } else { end.clone() },
             sample: u64::from(vote),
         };
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = vec![None; requests.len()];
-        if self.remote.may_show_log_probs() {
-            let first: Vec<Question> = (0..requests.len()).map(|place| question(place, 0)).collect();
-            for (place, reply) in self.ask(&first)?.into_iter().enumerate() {
+        let shows = || self.remote.shows_log_probs(interface).map_err(FeedbackError::model);
+        let mut next = 0;
+        while next < requests.len() {
+            // Where nothing is known yet, one question alone tells: the others need not be asked in vain.
+            let until = match shows()? {
+                Some(false) => break,
+                None if next == 0 => 1,
+                _ => requests.len(),
+            };
+            let first: Vec<Question> = (next..until).map(|place| question(place, 0)).collect();
+            for (place, reply) in (next..until).zip(self.ask(&first)?) {
                 scores[place] = match reply {
                     Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
                     // Samples may say more than the likeliest word.
@@ -128,6 +152,19 @@ impl FeedbackModel for RemoteModel<'_> {
                     Err(missing) if may_pass(missing.kind) => None,
                     Err(missing) => Some(Err(missing)),
                 };
+            }
+            next = until;
+        }
+        let none_shown = shows()? == Some(false);
+        if none_shown {
+            self.say_that_all_vote();
+        }
+        let is_open = |place: &usize| scores[*place].is_none();
+        let voted: BTreeSet<&str> =
+            (0..requests.len()).filter(is_open).map(|place| requests[place].about.as_str()).collect();
+        for (request, scores) in requests.iter().zip(&mut scores) {
+            if matches!(scores, Some(Ok(_))) && (none_shown || voted.contains(request.about.as_str())) {
+                *scores = None;
             }
         }
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
@@ -148,19 +185,13 @@ fn may_pass(kind: NoAnswerKind) -> bool {
     matches!(kind, NoAnswerKind::Empty | NoAnswerKind::Malformed | NoAnswerKind::Declines)
 }
 
-/// A conversation, which is all that a chat server answers.
-fn conversation(context: &Context) -> Result<Vec<Message>, FeedbackError> {
-    match context {
-        Context::Chat(messages) => Ok(messages.clone()),
-        Context::Text(_) => {
-            let rule = "a chat server completes no text; write form = \"chat\"";
-            Err(FeedbackError::Setting { setting: "form", value: "\"paper\"".to_owned(), rule })
-        }
-    }
-}
-
-/// The votes for each option; the first fault where there is none.
+/// The votes for each option; the first fault where there is none, and where a reply may still come: the same question asked again
+/// must not count more votes.
 fn counted(replies: &[Result<Reply, NoAnswer>], options: &[String]) -> Result<OptionScores, NoAnswer> {
+    let missing = || replies.iter().filter_map(|reply| reply.as_ref().err());
+    if let Some(missing) = missing().find(|missing| missing.may_come()) {
+        return Err(missing.clone());
+    }
     let mut votes = vec![0_u32; options.len()];
     let mut fault = None;
     for reply in replies {
@@ -184,10 +215,13 @@ fn vote(reply: &Reply, options: &[String]) -> Result<usize, NoAnswer> {
     let Reply::Said { text, truncated } = reply else {
         return Err(NoAnswer::new(NoAnswerKind::Malformed, "log-probs instead of a text"));
     };
+    // The word of " (A)".
+    let word = |option: &String| option.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
+    let words: Vec<String> = options.iter().map(word).collect();
     // "No, I can't help with that" is no No.
     let named = match solon_eval::declines(text) {
         true => Err(NoAnswerKind::Declines),
-        false => named_option(text, *truncated, options),
+        false => named_option(text, *truncated, &words),
     };
     named.map_err(|kind| {
         let said: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
@@ -231,7 +265,15 @@ mod tests {
         assert_eq!(kind(&["", "Hm"].map(said)), NoAnswerKind::Empty);
         let cut = Ok(Reply::Said { text: "Let us look at both".to_owned(), truncated: true });
         assert_eq!(kind(&[cut]), NoAnswerKind::CutOff);
-        let gone = Err(NoAnswer::new(NoAnswerKind::NoReply, "HTTP 500"));
-        assert_eq!(kind(&[gone, said("Hm")]), NoAnswerKind::NoReply);
+        let gone = || Err(NoAnswer::new(NoAnswerKind::NoReply, "HTTP 500"));
+        assert_eq!(kind(&[said("Hm"), gone()]), NoAnswerKind::NoReply);
+        // Nor is one counted before all replies are there.
+        assert_eq!(kind(&[said("A"), gone(), said("B")]), NoAnswerKind::NoReply);
+    }
+
+    #[test]
+    fn a_vote_may_continue_a_text() {
+        let options = [" (A)", " (B)"].map(str::to_owned);
+        assert_eq!(counted(&[" (A)", "(B) [[[", " A"].map(said), &options).unwrap().votes, [2, 1]);
     }
 }

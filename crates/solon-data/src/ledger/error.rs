@@ -127,9 +127,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the disk was full.
+    /// Whether the disk was full. Where the size of files is limited, SQLite says that input or output failed, as it does of a disk that
+    /// is broken.
     pub fn is_storage_full(&self) -> bool {
-        matches!(self, Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
+        let code = match self {
+            Self::Sqlite { source, .. } => source.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
     }
 
     /// Distinguishes damage from other failures, because the user must do something else.

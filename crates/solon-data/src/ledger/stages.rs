@@ -148,6 +148,20 @@ impl Ledger {
         })
     }
 
+    /// Makes a finished stage a running one with the items it has; one that is not finished stays as it is. What later stages made
+    /// of it is out of date once it changes.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`] when SQLite refuses.
+    pub fn reopen_stage(&mut self, name: &str) -> Result<(), LedgerError> {
+        self.transact("reopen a stage in", |transaction, path| {
+            transaction
+                .execute("UPDATE stages SET status = 'running', output_hash = NULL WHERE name = ?1", [name])
+                .map(|_| ())
+                .map_err(LedgerError::sqlite("reopen a stage in", path))
+        })
+    }
+
     /// A stage, or `None` if it was never started.
     ///
     /// # Errors

@@ -114,6 +114,14 @@ fn a_finished_or_unknown_stage_is_not_written_to() {
     ] {
         assert!(result.unwrap_err().to_string().starts_with("stage `respond` is done;"));
     }
+    // Reopened, it has its items, and takes others.
+    let items = ledger.item_ids("respond", ItemKind::Response).unwrap();
+    ledger.reopen_stage("respond").unwrap();
+    let resumed = StageState::Resumed { items: 4, last_step: None };
+    assert_eq!(ledger.begin_stage("respond", "h1").unwrap(), resumed);
+    assert_eq!(ledger.item_ids("respond", ItemKind::Response).unwrap(), items);
+    ledger.insert_items("respond", &[item("x", ItemKind::Response, 0)]).unwrap();
+    assert_eq!(ledger.stage("respond").unwrap().unwrap().output_hash, None);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub struct LabelSettings {
     pub ask: Ask,
     /// In which form.
     pub form: Form,
-    /// Whether the constitution's few-shots of the way of asking are put in front, in the paper's form.
+    /// Whether the constitution's few-shots of the way of asking are put in front; in a chat those of comparisons, with [`Ask::Choice`].
     pub few_shots: bool,
     /// Bounds of the probability, such as (0.4, 0.6) for labels after reasoning in the paper.
     pub clamp: Option<(f64, f64)>,

@@ -1,27 +1,40 @@
 //! How a critique and a revision are asked for, in either form.
 
 use super::{ReviseItem, ReviseSettings};
+use crate::chat_shots::critique_turns;
 use crate::constitution::{Constitution, RevisionPrinciple};
 use crate::critique::{critique_request, direct_revision_request, revision_request};
 use crate::error::FeedbackError;
 use crate::paper::{Chain, Form, critique_few_shots, ending};
-use solon_records::{Context, SamplingSettings};
+use solon_records::{Context, Message, SamplingSettings};
 use std::borrow::Cow;
 
 /// A form with what all its prompts share.
 pub(super) struct Asking<'a> {
     constitution: &'a Constitution,
     form: Form,
+    /// In the paper's form.
     few_shots: Vec<String>,
+    /// In a chat.
+    shown: Vec<Message>,
 }
 
 impl<'a> Asking<'a> {
-    pub fn new(constitution: &'a Constitution, settings: &ReviseSettings) -> Self {
-        let few_shots = match (settings.form, settings.few_shots) {
-            (Form::Paper, true) => critique_few_shots(constitution, settings.critique.is_some()),
-            _ => Vec::new(),
-        };
-        Self { constitution, form: settings.form, few_shots }
+    /// Errors where the constitution's few-shots are wanted and cannot be shown in this form.
+    pub fn new(constitution: &'a Constitution, settings: &ReviseSettings) -> Result<Self, FeedbackError> {
+        let critiques = settings.critique.is_some();
+        let (mut few_shots, mut shown) = (Vec::new(), Vec::new());
+        match (settings.form, settings.few_shots) {
+            (_, false) => {}
+            (Form::Paper, true) => few_shots = critique_few_shots(constitution, critiques),
+            (Form::Chat, true) => shown = critique_turns(constitution, critiques)?,
+        }
+        Ok(Self { constitution, form: settings.form, few_shots, shown })
+    }
+
+    /// A question in a chat, after the few-shots.
+    fn chat(&self, question: Vec<Message>) -> Context {
+        self.shown.iter().cloned().chain(question).collect::<Vec<_>>().into()
     }
 
     /// The sampling of a reply in this form.
@@ -39,7 +52,7 @@ impl<'a> Asking<'a> {
         item: &ReviseItem,
     ) -> Result<Context, FeedbackError> {
         Ok(match self.form {
-            Form::Chat => critique_request(principle, &item.request(), item.answer()).into(),
+            Form::Chat => self.chat(critique_request(principle, &item.request(), item.answer())),
             Form::Paper => self.chain(item)?.asked_critique(principle).text().into(),
         })
     }
@@ -53,8 +66,10 @@ impl<'a> Asking<'a> {
     ) -> Result<Context, FeedbackError> {
         let (request, answer) = (item.request(), item.answer());
         Ok(match (self.form, critique) {
-            (Form::Chat, Some(critique)) => revision_request(principle, &request, answer, critique).into(),
-            (Form::Chat, None) => direct_revision_request(principle, &request, answer).into(),
+            (Form::Chat, Some(critique)) => {
+                self.chat(revision_request(principle, &request, answer, critique))
+            }
+            (Form::Chat, None) => self.chat(direct_revision_request(principle, &request, answer)),
             (Form::Paper, Some(critique)) => {
                 let chain = self.chain(item)?.asked_critique(principle).said(critique);
                 chain.asked_revision(principle).text().into()

@@ -141,6 +141,8 @@ pub enum DropReason {
     /// No principle is about the prompt, so there is no critique.
     NoPrinciple,
     /// The model gave no reply that can be used.
+    UnusableReply,
+    /// No reply came, which may change when it is asked again.
     NoReply,
 }
 
@@ -158,7 +160,11 @@ pub struct Dropped {
 impl Dropped {
     /// A text that was never written.
     pub(super) fn unanswered(step: Step, missing: NoAnswer) -> Self {
-        Self { step, reason: DropReason::NoReply, detail: missing.to_string() }
+        let reason = match missing.may_come() {
+            true => DropReason::NoReply,
+            false => DropReason::UnusableReply,
+        };
+        Self { step, reason, detail: missing.to_string() }
     }
 
     /// The name it is counted under, such as `revision/copies_critique`.
@@ -176,6 +182,7 @@ impl Dropped {
             DropReason::Unchanged => "unchanged",
             DropReason::Complies => "complies",
             DropReason::Refuses => "refuses",
+            DropReason::UnusableReply => "unusable_reply",
             DropReason::NoReply => "no_reply",
             DropReason::NoPrinciple => return "no principle applies".to_owned(),
         };
@@ -234,7 +241,7 @@ pub struct ReviseSettings {
     pub revision: SamplingSettings,
     /// In which form the model is asked.
     pub form: Form,
-    /// Whether the constitution's few-shots of critiques are put in front, in the paper's form.
+    /// Whether the constitution's few-shots of critiques are put in front.
     pub few_shots: bool,
 }
 

@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use solon_records::Message;
 
 use super::{Form, Misread, written};
 use crate::account::Tokens;
@@ -12,10 +13,15 @@ use crate::answer::{Answer, End};
 use crate::{Question, Unanswered, UnansweredKind};
 
 /// The body that asks a question. What the system says at the start stands apart from the turns.
-pub(crate) fn body(model: &str, question: &Question, form: Form) -> Result<Value, Unanswered> {
+pub(crate) fn body(
+    model: &str,
+    messages: &[Message],
+    question: &Question,
+    form: Form,
+) -> Result<Value, Unanswered> {
     let is_system = |role: &str| matches!(role, "system" | "developer");
-    let turns = question.messages.iter().position(|message| !is_system(&message.role));
-    let (system, turns) = question.messages.split_at(turns.unwrap_or(question.messages.len()));
+    let turns = messages.iter().position(|message| !is_system(&message.role));
+    let (system, turns) = messages.split_at(turns.unwrap_or(messages.len()));
     if let Some(other) = turns.iter().find(|message| !matches!(&*message.role, "user" | "assistant")) {
         let what = format!("Anthropic's messages have no place for a later message of role `{}`", other.role);
         return Err(Unanswered::new(UnansweredKind::Refused, what));
@@ -84,30 +90,36 @@ pub(crate) fn read(text: &str) -> Result<Answer, Misread> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use solon_records::Message;
 
-    fn question(messages: Vec<Message>) -> Question {
-        let options = vec!["yes".to_owned()];
-        Question { id: "1".to_owned(), messages, options, max_new_tokens: 4, temperature: 0.7, sample: 0 }
+    fn asked(messages: &[Message]) -> Result<Value, Unanswered> {
+        let question = Question {
+            id: "1".to_owned(),
+            context: messages.to_vec().into(),
+            options: vec!["yes".to_owned()],
+            max_new_tokens: 4,
+            temperature: 0.7,
+            stop: Vec::new(),
+            sample: 0,
+        };
+        body("m", messages, &question, Form::default())
     }
 
     #[test]
     fn the_system_stands_apart_from_the_turns() {
-        let asked = question(vec![
+        let conversation = [
             Message::system("Judge."),
             Message::new("developer", "Be brief."),
             Message::user("Is it?"),
             Message::assistant("It"),
-        ]);
+        ];
         let expected = json!({
             "model": "m", "max_tokens": 4, "system": "Judge.\n\nBe brief.",
             "messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It"}],
             "temperature": 0.7,
         });
-        assert_eq!(body("m", &asked, Form::default()).unwrap(), expected);
+        assert_eq!(asked(&conversation).unwrap(), expected);
         for role in ["system", "tool"] {
-            let late = question(vec![Message::user("a"), Message::new(role, "b")]);
-            let error = body("m", &late, Form::default()).unwrap_err();
+            let error = asked(&[Message::user("a"), Message::new(role, "b")]).unwrap_err();
             assert!(error.kind == UnansweredKind::Refused && error.reason.contains(role), "{error:?}");
         }
     }

@@ -50,6 +50,15 @@ impl Form {
         None
     }
 
+    /// The form of a server that wishes what either says.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            completion_tokens: self.completion_tokens || other.completion_tokens,
+            temperature: self.temperature && other.temperature,
+            log_probs: self.log_probs.min(other.log_probs),
+        }
+    }
+
     /// How it differs from the first form, in words.
     pub fn differences(self) -> Vec<String> {
         let mut words = Vec::new();

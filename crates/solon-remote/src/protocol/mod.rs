@@ -4,14 +4,16 @@
 //! reply is found again whatever form a server made us switch to.
 
 mod anthropic;
+mod completions;
 mod form;
 mod openai;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use solon_records::Context;
 
 use crate::answer::Answer;
-use crate::{Provider, Question, Unanswered};
+use crate::{Interface, Provider, Question, Unanswered, UnansweredKind};
 
 pub(crate) use form::Form;
 
@@ -26,11 +28,12 @@ pub(crate) fn key(provider: Provider, model: &str, question: &Question) -> Resul
     Ok(Sha256::digest(whole.to_string()).into())
 }
 
-/// The path of a provider's chat, below the base address.
-pub(crate) fn path(provider: Provider) -> &'static str {
-    match provider {
-        Provider::OpenAi => "/chat/completions",
-        Provider::Anthropic => "/messages",
+/// The path of an interface, below the base address.
+pub(crate) fn path(provider: Provider, interface: Interface) -> &'static str {
+    match (provider, interface) {
+        (Provider::OpenAi, Interface::Chat) => "/chat/completions",
+        (Provider::OpenAi, Interface::Completions) => "/completions",
+        (Provider::Anthropic, _) => "/messages",
     }
 }
 
@@ -47,16 +50,21 @@ pub(crate) fn headers(provider: Provider, key: Option<&str>) -> Vec<(&'static st
 
 /// The body that asks a question in a form that the server takes.
 ///
-/// Errors where the provider's protocol has no place for the conversation.
+/// Errors where the provider's protocol has no place for what stands before the answer.
 pub(crate) fn body(
     provider: Provider,
     model: &str,
     question: &Question,
     form: Form,
 ) -> Result<Value, Unanswered> {
-    match provider {
-        Provider::OpenAi => Ok(openai::body(model, question, form)),
-        Provider::Anthropic => anthropic::body(model, question, form),
+    match (provider, &question.context) {
+        (Provider::OpenAi, Context::Chat(messages)) => Ok(openai::body(model, messages, question, form)),
+        (Provider::OpenAi, Context::Text(text)) => Ok(completions::body(model, text, question, form)),
+        (Provider::Anthropic, Context::Chat(messages)) => anthropic::body(model, messages, question, form),
+        (Provider::Anthropic, Context::Text(_)) => {
+            let what = "Anthropic's servers chat, and continue no text";
+            Err(Unanswered::new(UnansweredKind::Refused, what))
+        }
     }
 }
 
@@ -77,10 +85,11 @@ impl Misread {
 }
 
 /// The answer in a server's text.
-pub(crate) fn read(provider: Provider, text: &str) -> Result<Answer, Misread> {
-    match provider {
-        Provider::OpenAi => openai::read(text),
-        Provider::Anthropic => anthropic::read(text),
+pub(crate) fn read(provider: Provider, interface: Interface, text: &str) -> Result<Answer, Misread> {
+    match (provider, interface) {
+        (Provider::OpenAi, Interface::Chat) => openai::read(text),
+        (Provider::OpenAi, Interface::Completions) => completions::read(text),
+        (Provider::Anthropic, _) => anthropic::read(text),
     }
 }
 
@@ -97,10 +106,11 @@ mod tests {
     fn question() -> Question {
         Question {
             id: "1".to_owned(),
-            messages: vec![Message::system("Judge."), Message::user("Is it?")],
+            context: vec![Message::system("Judge."), Message::user("Is it?")].into(),
             options: Vec::new(),
             max_new_tokens: 4,
             temperature: 0.0,
+            stop: Vec::new(),
             sample: 0,
         }
     }
@@ -113,6 +123,10 @@ mod tests {
             key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
         };
         assert_eq!(hex(Provider::OpenAi), "160ceb75cca79384b17c05818de57a90253f91f1a340d4a0098e804dca179353");
+        let text = Question { context: Context::Text("Is it?".to_owned()), ..question() };
+        let key = key(Provider::OpenAi, "judge", &text).unwrap();
+        let hex_of_text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex_of_text, "52e6f2d1b91f252b2fad62b38b07415d576c4d6192154bf9fb63a618db3d5774");
         assert_eq!(
             hex(Provider::Anthropic),
             "116120ef7b92bdb073acb50a1d7fb44c7ed2cfc5620ef40ebc8eb48a6d667e5a"
@@ -132,7 +146,8 @@ mod tests {
         assert_eq!(changed(&|q| q.sample = 1), base, "greedy answers are all the same sample");
         assert_ne!(of("other", &question()), base);
         assert_ne!(key(Provider::Anthropic, "judge", &question()).unwrap(), base);
-        assert_ne!(changed(&|q| q.messages[1].content.push(' ')), base);
+        assert_ne!(changed(&|q| q.context = vec![Message::user("Is it?")].into()), base);
+        assert_ne!(changed(&|q| q.stop.push("\n".to_owned())), base);
         assert_ne!(changed(&|q| q.max_new_tokens = 5), base);
         let yes_no = changed(&|q| q.options = vec!["yes".to_owned(), "no".to_owned()]);
         assert_ne!(yes_no, base, "log-probs are asked for");

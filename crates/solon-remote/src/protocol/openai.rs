@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use solon_records::Message;
 
 use super::{Form, Misread, written};
 use crate::Question;
@@ -11,12 +12,9 @@ use crate::account::Tokens;
 use crate::answer::{Answer, End, Likely};
 
 /// The body that asks a question.
-pub(crate) fn body(model: &str, question: &Question, form: Form) -> Value {
-    let messages: Vec<Value> = question
-        .messages
-        .iter()
-        .map(|message| json!({"role": message.role, "content": message.content}))
-        .collect();
+pub(crate) fn body(model: &str, messages: &[Message], question: &Question, form: Form) -> Value {
+    let messages: Vec<Value> =
+        messages.iter().map(|message| json!({"role": message.role, "content": message.content})).collect();
     let mut body = json!({"model": model, "messages": messages});
     let limit = if form.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
     body[limit] = question.max_new_tokens.into();
@@ -24,11 +22,22 @@ pub(crate) fn body(model: &str, question: &Question, form: Form) -> Value {
         body["temperature"] = written(question.temperature).into();
     }
     body["stream"] = false.into();
+    if !question.stop.is_empty() {
+        body["stop"] = told_stops(&question.stop).into();
+    }
     if !question.options.is_empty() && form.log_probs > 0 {
         body["logprobs"] = true.into();
         body["top_logprobs"] = form.log_probs.into();
     }
     body
+}
+
+/// OpenAI takes no more.
+const MOST_STOPS: usize = 4;
+
+/// The stops that a server is told.
+pub(super) fn told_stops(stop: &[String]) -> &[String] {
+    &stop[..stop.len().min(MOST_STOPS)]
 }
 
 /// What is read of a reply.
@@ -52,9 +61,19 @@ struct Said {
     refusal: Option<String>,
 }
 
+/// The log-probs of a reply's tokens.
 #[derive(Deserialize)]
-struct Listed {
+pub(super) struct Listed {
     content: Option<Vec<Place>>,
+}
+
+impl Listed {
+    /// The likeliest first tokens.
+    pub fn first(self) -> Vec<Likely> {
+        let first = self.content.and_then(|places| places.into_iter().next());
+        let listed = first.map(|place| place.top_logprobs).unwrap_or_default();
+        listed.into_iter().map(|Listing { token, logprob }| Likely { token, logprob }).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,12 +88,28 @@ struct Listing {
     logprob: f64,
 }
 
+/// The tokens that a reply took.
 #[derive(Deserialize)]
-struct Counted {
+pub(super) struct Counted {
     #[serde(default)]
     prompt_tokens: u64,
     #[serde(default)]
     completion_tokens: u64,
+}
+
+impl From<Counted> for Tokens {
+    fn from(usage: Counted) -> Self {
+        Self { input: usage.prompt_tokens, output: usage.completion_tokens }
+    }
+}
+
+/// How an answer ended, by its `finish_reason`.
+pub(super) fn end(finish_reason: Option<&str>) -> End {
+    match finish_reason {
+        Some("length") => End::Cut,
+        Some("content_filter") => End::Declined,
+        _ => End::Whole,
+    }
 }
 
 /// The answer in a server's text.
@@ -83,21 +118,12 @@ pub(crate) fn read(text: &str) -> Result<Answer, Misread> {
         serde_json::from_str(text).map_err(|error| Misread::of("chat completion", &error))?;
     let choice = completion.choices.into_iter().next();
     let choice = choice.ok_or_else(|| Misread::Malformed("the reply has no choices".to_owned()))?;
-    let first = choice.logprobs.and_then(|listed| listed.content?.into_iter().next());
-    let listed = first.map(|place| place.top_logprobs).unwrap_or_default();
-    let end = match choice.finish_reason.as_deref() {
-        Some("length") => End::Cut,
-        Some("content_filter") => End::Declined,
-        _ => End::Whole,
-    };
     let said = choice.message.content.filter(|text| !text.is_empty());
     Ok(Answer {
         text: said.or(choice.message.refusal).unwrap_or_default(),
-        end,
-        first: listed.into_iter().map(|Listing { token, logprob }| Likely { token, logprob }).collect(),
-        tokens: completion
-            .usage
-            .map(|usage| Tokens { input: usage.prompt_tokens, output: usage.completion_tokens }),
+        end: end(choice.finish_reason.as_deref()),
+        first: choice.logprobs.map(Listed::first).unwrap_or_default(),
+        tokens: completion.usage.map(Tokens::from),
     })
 }
 

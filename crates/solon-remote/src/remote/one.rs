@@ -15,7 +15,7 @@ use crate::endpoints::Choice;
 use crate::halt::{GLANCE, Halt};
 use crate::http::{Failure, FailureKind};
 use crate::protocol::{self, Form, Misread};
-use crate::{Question, RemoteError, RemoteSettings, Unanswered, UnansweredKind};
+use crate::{Provider, Question, RemoteError, RemoteSettings, Unanswered, UnansweredKind};
 
 /// The longest wait that a server may ask for. Where it asks for more, the asking ends.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -31,10 +31,11 @@ impl Remote {
         loop {
             let hold = self.hold(job.question, halt)?;
             let chosen = self.turn(job.question, &tried, draws.uniform(u64::from(attempt)), halt);
-            let (at, form) = chosen.inspect_err(|_| self.account.release(&hold))?;
+            let at = chosen.inspect_err(|_| self.account.release(&hold))?;
+            let form = self.endpoints.form(at, job.question.interface());
             let exchanged = self.exchange(at, form, job.question, is_first, halt);
             is_first = false;
-            let failure = match self.settle(at, &hold, exchanged) {
+            let failure = match self.settle(at, job.question, &hold, exchanged) {
                 Ok(answer) => {
                     if let Some(record) = &self.record {
                         record.keep(job.key, &answer, hold.most()).map_err(End::ForAll)?;
@@ -87,13 +88,7 @@ impl Remote {
     }
 
     /// A server that can be asked now, once the limits per minute let the question pass.
-    fn turn(
-        &self,
-        question: &Question,
-        tried: &[usize],
-        drawn: f64,
-        halt: &Halt<'_>,
-    ) -> Result<(usize, Form), End> {
+    fn turn(&self, question: &Question, tried: &[usize], drawn: f64, halt: &Halt<'_>) -> Result<usize, End> {
         loop {
             let chosen = self.choose(tried, drawn, halt)?;
             // Counted when it is sent, not before a wait: another minute may have begun. And after a wait, the server that was
@@ -101,19 +96,19 @@ impl Remote {
             let Err(wait) = self.limits.admit(Instant::now(), question.about_tokens()) else {
                 return Ok(chosen);
             };
-            self.endpoints.give_back(chosen.0);
+            self.endpoints.give_back(chosen);
             if halt.wait(wait) {
                 return Err(End::Stopped);
             }
         }
     }
 
-    /// A server that can be asked now, and in which form. Waits for one; `drawn` spreads the ends of waits.
-    fn choose(&self, tried: &[usize], drawn: f64, halt: &Halt<'_>) -> Result<(usize, Form), End> {
+    /// A server that can be asked now. Waits for one; `drawn` spreads the ends of waits.
+    fn choose(&self, tried: &[usize], drawn: f64, halt: &Halt<'_>) -> Result<usize, End> {
         loop {
             let now = Instant::now();
             let (until, at, reason) = match self.endpoints.choose(now, tried) {
-                Choice::Ask(at, form) => return Ok((at, form)),
+                Choice::Ask(at) => return Ok(at),
                 Choice::Wait(until, at, reason) => (until, at, reason),
             };
             let wait = until.saturating_duration_since(now);
@@ -139,14 +134,15 @@ impl Remote {
     ) -> Result<(Answer, Form), Failure> {
         let RemoteSettings { provider, model, .. } = &self.settings;
         let (client, longest) = (&self.clients[at], self.settings.longest_wait(question.max_new_tokens));
+        let interface = question.interface();
         loop {
             let body = protocol::body(*provider, model, question, form).map_err(|unanswered| {
                 Failure::new(FailureKind::Lasting(unanswered.kind), unanswered.reason)
             })?;
             self.account.sent(is_first);
-            let response = client.post(protocol::path(*provider), &body, longest)?;
+            let response = client.post(protocol::path(*provider, interface), &body, longest)?;
             if response.status == 200 {
-                let answer = protocol::read(*provider, &response.text);
+                let answer = protocol::read(*provider, interface, &response.text);
                 return answer.map(|answer| (answer, form)).map_err(|misread| match misread {
                     Misread::BrokenOff(reason) => client.misread(&response, FailureKind::Passing, &reason),
                     Misread::Malformed(reason) => {
@@ -162,7 +158,7 @@ impl Remote {
             // Without a place in this minute, the refusal stands.
             match next {
                 Some(next) if self.admit(question, halt).is_ok() => form = next,
-                _ => return Err(client.refusal(&response)),
+                _ => return Err(client.refusal(&response, interface)),
             }
             is_first = false;
         }
@@ -172,15 +168,19 @@ impl Remote {
     pub(crate) fn settle(
         &self,
         at: usize,
+        question: &Question,
         hold: &Hold,
         exchanged: Result<(Answer, Form), Failure>,
     ) -> Result<Answer, Failure> {
         match exchanged {
             Ok((answer, form)) => {
                 self.account.settle(hold, answer.tokens);
-                self.endpoints.replied(at, form);
-                self.has_replied.store(true, Ordering::Relaxed);
-                self.given_up_in_a_row.store(0, Ordering::Relaxed);
+                let asked_for = self.settings.provider == Provider::OpenAi
+                    && !question.options.is_empty()
+                    && form.log_probs > 0;
+                let shows = answer.shows_log_probs().filter(|_| asked_for);
+                self.endpoints.replied(at, question.interface(), form, shows);
+                self.is_alive();
                 Ok(answer)
             }
             Err(failure) => {
@@ -193,12 +193,21 @@ impl Remote {
         }
     }
 
+    /// A server took a question and answered or refused it: what fails next need not fail for all.
+    fn is_alive(&self) {
+        self.has_replied.store(true, Ordering::Relaxed);
+        self.given_up_in_a_row.store(0, Ordering::Relaxed);
+    }
+
     /// What a failure means for its server. Returns how long the question waits before it is asked again.
     fn after(&self, at: usize, failure: &Failure, backoff: Duration) -> Result<Duration, End> {
         let (now, reason) = (Instant::now(), &*failure.reason);
         match failure.kind {
             FailureKind::Lasting(kind) => {
                 self.endpoints.refused(at);
+                if kind == UnansweredKind::Refused {
+                    self.is_alive();
+                }
                 return Err(End::Alone(Unanswered::new(kind, reason)));
             }
             FailureKind::ForAll => {

@@ -76,6 +76,29 @@ fn a_server_that_never_knew_the_model_is_an_error() {
     assert!(remote.usage().endpoints[0].aside.as_deref().unwrap().contains("HTTP 404"));
 }
 
+/// What one server shows is no matter of which question it gets.
+#[test]
+fn several_servers_are_asked_once_whether_they_show_log_probs() {
+    let shows = || Mock::start(|_, _| forms::weighed(&[("yes", -0.5), ("no", -1.5)]));
+    let shows_none = Mock::start(|_, _| said("yes"));
+    let (first, second) = (shows(), shows());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = format!("http://{free}");
+    for (urls, expected) in [
+        ([first.url(), second.url()], Some(true)),
+        ([first.url(), shows_none.url()], Some(false)),
+        // One that cannot be reached may.
+        ([first.url(), dead], Some(true)),
+    ] {
+        let remote = Remote::new(settings(&[&urls[0], &urls[1]])).unwrap();
+        for _ in 0..2 {
+            assert_eq!(remote.shows_log_probs(Interface::Chat).unwrap(), expected, "{urls:?}");
+        }
+    }
+    // Beside the question, the models are asked for.
+    assert_eq!((first.asked().len(), second.asked().len(), shows_none.asked().len()), (6, 2, 2));
+}
+
 #[test]
 fn where_all_die_there_is_one_error() {
     let addresses: Vec<String> = (0..2)

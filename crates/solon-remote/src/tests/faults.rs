@@ -116,6 +116,32 @@ fn what_lasts_fails_alone_and_is_not_asked_again() {
     }
 }
 
+/// It works, and takes none of these questions: each has its own reason.
+#[test]
+fn a_server_that_refuses_everything_is_no_error() {
+    for refused in [400, 413, 422] {
+        let mock = Mock::start(move |_, _| status(refused, "{\"error\": \"no\"}"));
+        let replies = asked(&mock.url(), &questions(20)).unwrap();
+        let is_refused = |reply: &Result<Reply, Unanswered>| matches!(reply, Err(Unanswered { kind: UnansweredKind::Refused, reason }) if reason.contains("no"));
+        assert!(replies.iter().all(is_refused), "HTTP {refused}: {replies:?}");
+        assert_eq!(mock.asked().len(), 20);
+    }
+    // A dead one is an error at the eighth question, unless it refuses some in between.
+    let dead = |refuses: bool| {
+        Mock::start(move |body, _| match body["messages"][1]["content"].as_str().unwrap() {
+            "Is it 0?" => said("yes"),
+            "Is it 5?" if refuses => status(400, "{}"),
+            _ => status(500, "{}"),
+        })
+    };
+    let ask_of = |mock: &Mock| {
+        ask(&Remote::new(RemoteSettings { retries: 0, ..settings(&[&mock.url()]) }).unwrap(), &questions(12))
+    };
+    let error = ask_of(&dead(false)).unwrap_err().to_string();
+    assert!(error.contains("8 questions in a row"), "{error}");
+    assert_eq!(ask_of(&dead(true)).unwrap().iter().filter(|reply| reply.is_err()).count(), 11);
+}
+
 #[test]
 fn what_stays_busy_has_no_reply_and_the_others_go_on() {
     let mock = Mock::start(|body, _| match body["messages"][1]["content"] == "Is it 1?" {
@@ -145,7 +171,6 @@ fn what_fails_for_all_is_one_error() {
         (status(429, "{\"error\": {\"code\": \"insufficient_quota\"}}"), "insufficient_quota"),
         (status(429, "{}").insert_header("retry-after", "86400"), "86400 seconds"),
         // Of a server that never replied, what fails is more than one question.
-        (status(400, "{\"error\": \"no\"}"), "HTTP 400"),
         (ResponseTemplate::new(200).set_body_raw("<html>", "text/html"), "no chat completion"),
     ] {
         let mock = Mock::start(move |_, _| reply.clone());

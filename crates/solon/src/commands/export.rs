@@ -1,25 +1,36 @@
-//! `solon export`: a run's demonstrations and preference pairs as files that TRL and OpenRLHF read, and its evaluations as files
-//! that Inspect AI and Every Eval Ever read.
+//! `solon export`: a run's demonstrations and preference pairs as files that TRL, OpenRLHF and Feedback Forensics read, with a data
+//! card, and its evaluations as files that Inspect AI and Every Eval Ever read.
 //!
 //! Contract: only what the run trained on is written. Dropped items are left out, and so is what another recipe left in the
 //! folder. Soft labels keep their probability, and `id` is the item's id, so that `solon explain` finds it.
+
+mod annotated;
 
 use super::eval::write_json;
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
 use crate::items::Labelled;
 use crate::recipe::{Recipe, stage_name};
-use crate::run::{Evaluated, Inputs, Run};
+use crate::report::{DataFile, LabelledBy, how_labelled};
+use crate::run::{Evaluated, Inputs, Run, iso};
 use crate::stages::FIRST_HELD;
+use annotated::Pairs;
 use anyhow::{Context, Result, bail};
+use solon_data::annotated_pairs::AnnotatedPairs;
 use solon_data::export::{write_demonstrations, write_preferences};
+use solon_data::files::write_bytes_atomically;
 use solon_data::ledger::{ItemData, Ledger, TypedItem};
 use solon_eval::formats::{every_eval_ever, inspect_log};
 use solon_records::{Demonstration, Preference};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Writes `demonstrations.jsonl`, `preferences.jsonl` and `evaluations/`.
+/// The files of data.
+const DEMONSTRATIONS: &str = "demonstrations.jsonl";
+const PREFERENCES: &str = "preferences.jsonl";
+const ANNOTATED_PAIRS: &str = "annotated-pairs.json";
+
+/// Writes `demonstrations.jsonl`, `preferences.jsonl`, `annotated-pairs.json`, `evaluations/` and the data card.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let ledger = open_ledger(&args.run)?;
     let recipe = recipe(&args.run)?;
@@ -29,22 +40,52 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let demonstrations: Vec<Demonstration> =
         kept(&ledger, &recipe, |kind, name| kind == "sft" && of_now.contains(name))?
             .into_iter()
+            .flat_map(|(_, items)| items)
             .filter(|item| item.ordinal < FIRST_HELD)
             .map(|item| item.data)
             .collect();
     // Contrasts may also be for a labeller alone, and are then no preferences to train a policy on.
     let trained_on = trained_on(&recipe);
-    let preferences: Vec<Preference> = kept::<Labelled>(&ledger, &recipe, |kind, name| match kind {
+    let labelled = kept::<Labelled>(&ledger, &recipe, |kind, name| match kind {
         _ if !of_now.contains(name) => false,
         "contrast" => trained_on.contains(name),
         kind => ["label", "by-kind", "preferences"].contains(&kind),
-    })?
-    .into_iter()
-    .map(|item| Preference { id: item.id, ..item.data.preference })
-    .collect();
+    })?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
-    let (first, second) = (args.out.join("demonstrations.jsonl"), args.out.join("preferences.jsonl"));
-    let written = write_demonstrations(&first, &demonstrations)?;
+    let written = write_tables(args, &demonstrations, &labelled)?;
+    let (pairs, labellings) = annotated_pairs(args, &ledger, &recipe, &of_now, &labelled)?;
+    // A ledger that is open here could not be opened to be read by a run.
+    drop(ledger);
+    if let Err(error) = write_card(args, &written, pairs, &labellings) {
+        let text = format!("{error:#}").replace('\n', "\nnote: ");
+        eprintln!("note: there is no data card: {text}");
+    }
+    let evaluates = |stage: &toml::Table| stage.get("kind").and_then(toml::Value::as_str) == Some("evaluate");
+    if !recipe.stages.iter().any(evaluates) {
+        return Ok(());
+    }
+    if let Err(error) = evaluations(&args.run, &args.out) {
+        // What TRL reads is there, and needs neither the run's data nor its end.
+        let text = format!("{error:#}").replace('\n', "\nnote: ");
+        eprintln!("note: the evaluations are not exported: {text}");
+    }
+    Ok(())
+}
+
+/// Items of each stage that made some, with the stage's name and kind.
+type OfStages<T> = Vec<((String, String), Vec<TypedItem<T>>)>;
+
+/// Writes the files that trainers read. Returns how many demonstrations and preferences there are.
+fn write_tables(
+    args: &ExportArgs,
+    demonstrations: &[Demonstration],
+    labelled: &OfStages<Labelled>,
+) -> Result<[usize; 2]> {
+    let items = labelled.iter().flat_map(|(_, items)| items);
+    let preferences: Vec<Preference> =
+        items.map(|item| Preference { id: item.id.clone(), ..item.data.preference.clone() }).collect();
+    let (first, second) = (args.out.join(DEMONSTRATIONS), args.out.join(PREFERENCES));
+    let written = write_demonstrations(&first, demonstrations)?;
     write_preferences(&second, &preferences)?;
     eprintln!("{} demonstrations in {}", written.rows, first.display());
     if written.rows_needing_assistant_only_loss > 0 {
@@ -60,17 +101,122 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         );
     }
     eprintln!("{} preference pairs in {}", preferences.len(), second.display());
-    // A ledger that is open here could not be opened to be read by a run.
-    drop(ledger);
-    let evaluates = |stage: &toml::Table| stage.get("kind").and_then(toml::Value::as_str) == Some("evaluate");
-    if !recipe.stages.iter().any(evaluates) {
-        return Ok(());
+    Ok([written.rows, preferences.len()])
+}
+
+/// Writes what everybody says of the pairs. Returns how many pairs there are, and how each stage labelled.
+fn annotated_pairs(
+    args: &ExportArgs,
+    ledger: &Ledger,
+    recipe: &Recipe,
+    of_now: &BTreeSet<String>,
+    labelled: &OfStages<Labelled>,
+) -> Result<(usize, Vec<LabelledBy>)> {
+    let mut pairs = Pairs::new(ledger);
+    for ((stage, kind), items) in labelled {
+        pairs.add((stage, kind), items)?;
     }
-    if let Err(error) = evaluations(&args.run, &args.out) {
-        // What TRL reads is there, and needs neither the run's data nor its end.
-        let text = format!("{error:#}").replace('\n', "\nnote: ");
-        eprintln!("note: the evaluations are not exported: {text}");
+    for (name, kind) in stages(recipe).filter(|(name, _)| of_now.contains(*name)) {
+        if kind == "infer" {
+            pairs.add_votes_by_principle(name)?;
+        }
     }
+    for file in &args.votes {
+        let on_others = pairs.add_people(file)?;
+        if on_others > 0 {
+            eprintln!("note: {on_others} votes of {} are on pairs that the run has not", file.display());
+        }
+    }
+    let form = |stage: &str| {
+        let table = recipe.stages.iter().find(|table| stage_name(table) == Some(stage));
+        let form = table.and_then(|table| table.get("form")).and_then(toml::Value::as_str);
+        form.filter(|form| *form == "paper").map(|_| "the Constitutional AI paper")
+    };
+    let how = pairs.labellings.iter().map(|(stage, labelling)| {
+        let sources: Vec<&str> = labelling.sources.iter().map(String::as_str).collect();
+        let asks: Vec<&str> = labelling.asks.iter().copied().collect();
+        let counts = (labelling.labels, labelling.voted);
+        LabelledBy {
+            stage: stage.clone(),
+            how: how_labelled(&sources.join(" and "), &asks, counts, labelling.both_orders, form(stage)),
+        }
+    });
+    let how = how.collect();
+    // The time is that of the run: exported again, the file is the same.
+    let started = ledger.stages()?.iter().map(|stage| stage.started_at).min().unwrap_or(0);
+    let description =
+        format!("Preference pairs of the run {}, by Solon {}", recipe.name, env!("CARGO_PKG_VERSION"));
+    let made = AnnotatedPairs::new(
+        recipe.name.clone(),
+        description,
+        iso(started),
+        pairs.annotators,
+        pairs.comparisons,
+    );
+    let path = args.out.join(ANNOTATED_PAIRS);
+    made.write(&path)?;
+    let (pairs, annotators) = made.counts();
+    eprintln!("{pairs} pairs with {annotators} annotators in {}", path.display());
+    Ok((pairs, how))
+}
+
+/// Writes the data card.
+fn write_card(
+    args: &ExportArgs,
+    &[demonstrations, preferences]: &[usize; 2],
+    pairs: usize,
+    labelled: &[LabelledBy],
+) -> Result<()> {
+    let id = ("id", "the item in the run's ledger, for `solon explain`");
+    let cut_off = "whether an answer ran into the limit of new tokens; left out where none did";
+    let files = [
+        DataFile {
+            name: DEMONSTRATIONS,
+            rows: demonstrations,
+            about: "a conversation to imitate, in TRL's prompt-completion form",
+            columns: vec![
+                id,
+                ("prompt", "the messages before the answer"),
+                ("completion", "the answer, and turns after it if there are some"),
+                ("cut_off", cut_off),
+            ],
+            is_table: true,
+        },
+        DataFile {
+            name: PREFERENCES,
+            rows: preferences,
+            about: "a pair of answers, in TRL's preference form; the likelier better answer is `chosen`",
+            columns: vec![
+                id,
+                ("prompt", "the messages before the answers"),
+                ("chosen", "the answer that is more likely the better one"),
+                ("rejected", "the other answer"),
+                ("probability", "the probability that `chosen` is the better one, from 0.5 to 1"),
+                ("margin", "how much better, where the source of the pair says so"),
+                ("source", "who labelled"),
+                ("cut_off", cut_off),
+            ],
+            is_table: true,
+        },
+        DataFile {
+            name: ANNOTATED_PAIRS,
+            rows: pairs,
+            about: "the same pairs with what each labeller, each principle and people say of them, for Feedback Forensics",
+            columns: vec![
+                ("metadata", "the data set"),
+                ("annotators", "who says something, by id"),
+                (
+                    "comparisons",
+                    "the pairs, with a preference for `a` or `b` by each annotator and its probability",
+                ),
+            ],
+            is_table: false,
+        },
+    ];
+    let card = Run::reopen(&args.run)?.data_card(&files, labelled)?;
+    let path = args.out.join("README.md");
+    write_bytes_atomically(&path, card.as_bytes())?;
+    eprintln!("the data card is {}", path.display());
     Ok(())
 }
 
@@ -143,20 +289,19 @@ fn trained_on(recipe: &Recipe) -> BTreeSet<String> {
     names.flat_map(each).filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
+/// The stages' names and kinds, in their order.
+fn stages(recipe: &Recipe) -> impl Iterator<Item = (&str, &str)> {
+    recipe.stages.iter().filter_map(|stage| Some((stage_name(stage)?, stage.get("kind")?.as_str()?)))
+}
+
 /// The items that some stages, told by their kind and name, made and did not drop, in the order of the stages.
 fn kept<T: ItemData>(
     ledger: &Ledger,
     recipe: &Recipe,
     wanted: impl Fn(&str, &str) -> bool,
-) -> Result<Vec<TypedItem<T>>> {
-    let mut items = Vec::new();
-    for stage in &recipe.stages {
-        let kind = stage.get("kind").and_then(toml::Value::as_str);
-        if let (Some(kind), Some(name)) = (kind, stage_name(stage))
-            && wanted(kind, name)
-        {
-            items.extend(ledger.kept_items(name)?);
-        }
-    }
-    Ok(items)
+) -> Result<OfStages<T>> {
+    let of_stages = stages(recipe)
+        .filter(|(name, kind)| wanted(kind, name))
+        .map(|(name, kind)| Ok(((name.to_owned(), kind.to_owned()), ledger.kept_items(name)?)));
+    of_stages.collect()
 }

@@ -5,7 +5,7 @@ use crate::assets;
 use crate::cli::{JudgeArgs, JudgeCommand, ProbeArgs, UsageError};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use solon_remote::{Remote, RemoteSettings};
+use solon_remote::{Interface, Remote, RemoteSettings};
 
 /// Measures a judge.
 pub fn run(command: &JudgeCommand) -> Result<()> {
@@ -19,17 +19,28 @@ pub fn run(command: &JudgeCommand) -> Result<()> {
 fn probe(args: &ProbeArgs) -> Result<()> {
     let settings = RemoteSettings::named(&args.judge).map_err(|error| UsageError(error.to_string()))?;
     let remote = Remote::new(settings).map_err(|error| UsageError(error.to_string()))?;
-    let found = remote.probe()?;
+    let found = remote.probe(Interface::Chat)?;
+    // A server that only chats is a whole answer too.
+    let texts = match args.judge.starts_with("openai:") {
+        true => remote.probe(Interface::Completions).ok(),
+        false => None,
+    };
     if !args.json {
         println!("{found}");
+        if let Some(texts) = &texts {
+            println!("{texts}");
+        }
         return Ok(());
     }
-    let endpoints = found.endpoints.iter().map(|endpoint| {
+    let endpoints = found.endpoints.iter().enumerate().map(|(at, endpoint)| {
+        let texts = texts.as_ref().map(|texts| &texts.endpoints[at]);
         json!({
             "url": endpoint.url,
-            "chat": endpoint.chat.is_ok(),
-            "error": endpoint.chat.as_ref().err(),
+            "chat": endpoint.answers.is_ok(),
+            "error": endpoint.answers.as_ref().err(),
             "log_probs": endpoint.log_probs,
+            "continues_texts": texts.is_some_and(|texts| texts.answers.is_ok()),
+            "log_probs_after_texts": texts.map_or(0, |texts| texts.log_probs),
             "differences": endpoint.differences,
             "models": endpoint.models,
         })

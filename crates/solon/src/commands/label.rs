@@ -3,11 +3,12 @@
 //! Contract: `--out` is in the input's order and is replaced atomically at the end. By a model it has a row for every pair, those without a
 //! label with their reason; by people, the pairs that have votes. Beside it is the raw material of the labels: `OUT.labels.jsonl` with the
 //! evidence, or `OUT.votes.NAME.jsonl` with the votes of people.
-//! A model's labels are made by a recipe of one stage. Its run is kept in `OUT.run`, so that the same command resumes it.
+//! A model's labels are made by a recipe of one stage. Its run is kept in `OUT.run`, so that the same command resumes it, and asks again
+//! about pairs that got no reply.
 
 mod import;
 mod people;
-mod votes;
+pub mod votes;
 
 use super::one_stage::OneStage;
 use crate::assets;
@@ -19,7 +20,7 @@ use solon_data::export::write_labels;
 use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::TypedItem;
 use solon_data::records::LabelRow;
-use solon_feedback::Label;
+use solon_feedback::{Label, NoAnswer};
 use solon_records::{Pair, Preference};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,11 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
         write_labels(&args.out, &rows)?;
         let unlabelled = items.iter().filter(|item| item.data.unlabelled.is_some()).count();
         eprintln!("{} labelled pairs in {}", items.len() - unlabelled, args.out.display());
+        let lacking = items.iter().filter(|item| item.data.unlabelled.as_ref().is_some_and(NoAnswer::may_come));
+        let lacking = lacking.count();
+        if lacking > 0 {
+            eprintln!("{lacking} pairs got no reply; the same command asks again about them alone");
+        }
         if unlabelled > 0 {
             eprintln!("{unlabelled} pairs have no label; their rows say why, and are left out where the file is trained on");
         }

@@ -14,6 +14,7 @@ mod categories;
 mod change;
 mod chart;
 mod data;
+mod data_card;
 mod evaluation;
 mod figures;
 mod headline;
@@ -35,6 +36,7 @@ mod yaml;
 
 pub use card::card;
 pub use data::*;
+pub use data_card::{DataFile, LabelledBy, data_card, how_labelled};
 use figures::unbroken;
 use html::Html;
 pub use markdown::markdown;

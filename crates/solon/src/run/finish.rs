@@ -73,6 +73,16 @@ impl Run {
         Ok(())
     }
 
+    /// The card of data that were exported from a run that was done before.
+    pub fn data_card(&self, files: &[report::DataFile], labelled: &[report::LabelledBy]) -> Result<String> {
+        let mut report = self.report(&self.recorded().unwrap_or_default())?;
+        if !self.plan.needs_model() {
+            // The recipe names one, which took no part.
+            report.model = report::Model::default();
+        }
+        Ok(report::data_card(&report, files, labelled))
+    }
+
     /// The report as a page and as Markdown, and the card of the delivered model.
     fn write(&self, report: &Report) -> Result<()> {
         let RunFolder { path, .. } = &self.folder;

@@ -51,6 +51,9 @@ use std::sync::Arc;
 
 /// The file by which a folder is known to hold an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// Of what a stage told: so many of its items got no reply, which may come later. The same run asks again about them.
+pub const NO_REPLY: &str = "no_reply";
+
 /// A plan, its folder and what its stages share.
 pub struct Run {
     plan: Plan,
@@ -279,6 +282,11 @@ impl Run {
             self.folder.ledger.remove_stage(name)?;
             self.write_inputs()?;
         }
+        if self.folder.ledger.stage(name)?.is_some_and(|stage| lacks_replies(&stage)) {
+            // Before anything is replaced: what later stages made of it must not be taken for made of what it will be.
+            self.folder.ledger.reopen_stage(name)?;
+            self.write_inputs()?;
+        }
         let (output, worked) = match self.folder.begin(name, &hash)? {
             Begun::Done { output_hash } => (output_hash, false),
             Begun::Work(clock) => {
@@ -389,6 +397,11 @@ pub fn run_plan<T>(
         let done = run.execute(until)?;
         then(&mut run, &done)
     })
+}
+
+/// Whether a stage is done but for replies that did not come.
+fn lacks_replies(stage: &solon_data::ledger::Stage) -> bool {
+    stage.done && stage.detail[NO_REPLY].as_u64().is_some_and(|count| count > 0)
 }
 
 /// A stage's counts in a few words.

@@ -11,6 +11,7 @@ use solon_data::ledger::{ItemKind, NewItem};
 use solon_draws::Draws;
 use solon_kernels::Precision;
 use solon_train::{TrainSettings, Trainer};
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Instant;
@@ -78,9 +79,21 @@ impl<'a> StageRun<'a> {
         inputs: &[T],
         kind: ItemKind,
         id: impl Fn(&T) -> String,
-        mut make: impl FnMut(&Self, &[(u64, &T)]) -> Result<Vec<NewItem>>,
+        make: impl FnMut(&Self, &[(u64, &T)]) -> Result<Vec<NewItem>>,
     ) -> Result<()> {
         let there = self.read().own_ids(kind)?;
+        self.in_chunks_beside(unit, inputs, &there, id, make)
+    }
+
+    /// The same beside items of which `there` stay; the others are made again and replaced.
+    pub fn in_chunks_beside<T>(
+        &mut self,
+        unit: &'static str,
+        inputs: &[T],
+        there: &HashSet<String>,
+        id: impl Fn(&T) -> String,
+        mut make: impl FnMut(&Self, &[(u64, &T)]) -> Result<Vec<NewItem>>,
+    ) -> Result<()> {
         let mut progress = Progress::new(self.name(), inputs.len(), unit);
         progress.resume_at(inputs.iter().filter(|input| there.contains(&id(input))).count());
         let size = self.slots();

@@ -2,7 +2,7 @@
 
 use super::folder::model_hash;
 use super::inputs::input_hashes;
-use super::{artefact, base_hash, constitution_hash};
+use super::{artefact, base_hash, constitution_hash, lacks_replies};
 use crate::catalogue;
 use crate::plan::Plan;
 use crate::progress::duration;
@@ -94,7 +94,7 @@ struct Standing {
 
 /// How one stage stands.
 struct Status {
-    /// `done`, `resumed` (it was interrupted and will resume), `new`, `changed` (it was done with other inputs or settings),
+    /// `done`, `resumed` (it was interrupted, or some replies did not come, and it will resume), `new`, `changed` (it was done with other inputs or settings),
     /// or `gone` (it was done, and what it made was deleted).
     word: &'static str,
     /// How long it took, now or with other inputs.
@@ -114,7 +114,7 @@ impl Standing {
         let known = self.stages.iter().find(|stage| stage.name == name);
         let same = known.filter(|stage| Some(&stage.input_hash) == input_hash);
         let word = match (known, same) {
-            (_, Some(stage)) if stage.done => "done",
+            (_, Some(stage)) if stage.done && !lacks_replies(stage) => "done",
             (_, Some(_)) => "resumed",
             (Some(_), None) => "changed",
             (None, None) => "new",

@@ -5,23 +5,23 @@
 use super::label_report::{
     AGREES, agreement, agreement_told, ask_of, judged, known_pairs, rate_shown, section, unlabelled,
 };
-use super::settings::{few_shots, is_chat};
+use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
-use crate::run::{Reader, StageRun, safe_point};
+use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem};
+use solon_data::ledger::{NewItem, TypedItem};
 use solon_feedback::{
     Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, Verdict, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, SamplingSettings};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 
 pub const KIND: Kind =
@@ -56,7 +56,7 @@ struct LabelStage {
     /// In which form it is asked.
     #[serde(default, skip_serializing_if = "is_chat")]
     form: Form,
-    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    /// Whether the constitution's few-shots are put in front; where it is left out, with `form = "paper"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     few_shots: Option<bool>,
     /// Whether two answers shown together are shown in both orders; where it is left out, except in the paper's form.
@@ -83,7 +83,14 @@ fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
     let asks = (stage.form == Form::Paper, stage.ask.is_some_and(Ask::scores_answers));
     adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
-    few_shots(stage.form, stage.few_shots)?;
+    if stage.form == Form::Chat
+        && stage.few_shots == Some(true)
+        && !matches!(stage.ask, None | Some(Ask::Choice))
+    {
+        return Err("few_shots = true shows comparisons with a letter as the answer\nhint: ask = \"choice\", or form = \"paper\" \
+                    with \"choice-cot\""
+            .to_owned());
+    }
     if let Some(ask) = stage.ask.filter(|ask| !ask.has(stage.form)) {
         return Err(format!(
             "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: ask = \"choice\" or \
@@ -246,16 +253,18 @@ impl Stage for LabelStage {
             items
         };
         let reason = Some("a known pair: it measures the labeller");
-        run.in_chunks("known pairs", &known, ItemKind::Label, id, |_, todo| label(todo, reason))?;
+        let there = settled(&run.read(), reason)?;
+        run.in_chunks_beside("known pairs", &known, &there, id, |_, todo| label(todo, reason))?;
         let by_chance = self.gate && !judged(&run.read())?.beats_chance();
         let reason = by_chance.then_some(CHANCE);
-        run.in_chunks("labels", &pairs, ItemKind::Label, id, |_, todo| label(todo, reason))?;
+        let there = settled(&run.read(), reason)?;
+        run.in_chunks_beside("labels", &pairs, &there, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({
             "labels": pairs.len() - unlabelled(&run.read())?.values().sum::<usize>(), "known": known.len(), "report": report,
             AGREES: agreement(&run.read())?,
         });
-        if self.form == Form::Paper {
+        if self.form == Form::Paper || settings.few_shots {
             let used_for = if ask == Ask::ChoiceCot { "comparison-cot" } else { "comparison" };
             let shots = settings.few_shots.then(|| constitution.few_shots_for(used_for));
             told["few_shots"] = json!(shots.unwrap_or_default());
@@ -263,6 +272,10 @@ impl Stage for LabelStage {
         let unlabelled = unlabelled(&run.read())?;
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
+        }
+        let lacking = lacking(&run.read())?;
+        if lacking > 0 {
+            told[NO_REPLY] = json!(lacking);
         }
         adviser.tell(&name, &mut told);
         if by_chance {
@@ -334,6 +347,22 @@ impl LabelStage {
         }
         settings
     }
+}
+
+/// The labels that stay as they are: with this reason why they are dropped, if they are, or without a label for a reason that lasts. Where
+/// no reply came it may come now, and then the known pairs may say otherwise whether to drop the others.
+fn settled(read: &Reader<'_>, dropped: Option<&str>) -> Result<HashSet<String>> {
+    let stays = |item: &TypedItem<Labelled>| match &item.data.unlabelled {
+        Some(missing) => !missing.may_come(),
+        None => item.dropped_reason.as_deref() == dropped,
+    };
+    Ok(read.own_with_dropped::<Labelled>()?.into_iter().filter(stays).map(|item| item.id).collect())
+}
+
+/// How many pairs, known ones included, have no label because no reply came.
+fn lacking(read: &Reader<'_>) -> Result<usize> {
+    let may_come = |item: &TypedItem<Labelled>| item.data.unlabelled.as_ref().is_some_and(NoAnswer::may_come);
+    Ok(read.own_with_dropped()?.iter().filter(|item| may_come(item)).count())
 }
 
 /// Of what a label stage told: how many pairs have no label, by the kind of reason.

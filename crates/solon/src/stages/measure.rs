@@ -156,6 +156,7 @@ impl Stage for Measure {
             run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
                     id: question.id.clone(),
+                    about: question.id.clone(),
                     context: question.messages.clone().into(),
                     options: question.options.clone(),
                     whole: false,

@@ -8,7 +8,7 @@ use crate::adviser::{self, Adviser};
 use crate::items::Answer;
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::{self, Report};
-use crate::run::{Reader, StageRun, safe_point};
+use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{classify, declines};
 use solon_feedback::{
-    Checks, CritiqueRecord, Form, Outcome, ReviseItem, ReviseSettings, RevisionRecord, apply_round,
-    critique_round, prompt_text, revision_round,
+    Checks, CritiqueRecord, DropReason, Form, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
+    apply_round, critique_round, prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 
 pub const KIND: Kind =
@@ -47,7 +47,7 @@ struct Revise {
     /// In which form the critic is asked.
     #[serde(default, skip_serializing_if = "is_chat")]
     form: Form,
-    /// Whether the constitution's few-shots are put in front, with `form = "paper"`.
+    /// Whether the constitution's few-shots are put in front; where it is left out, with `form = "paper"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     few_shots: Option<bool>,
     /// How critiques are sampled; without them revisions are asked for directly.
@@ -63,7 +63,6 @@ struct Revise {
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: Revise = keys.rest()?;
-    few_shots(stage.form, stage.few_shots)?;
     let asks = (stage.form == Form::Paper, false);
     adviser::check(("critic", &stage.critic), stage.judge.as_ref(), &stage.judge_limits, asks)?;
     Ok(Box::new(stage))
@@ -122,13 +121,16 @@ impl Stage for Revise {
             critique: self.critique.clone(),
             revision: self.revision.clone(),
             form: self.form,
-            few_shots: few_shots(self.form, self.few_shots).map_err(anyhow::Error::msg)?,
+            few_shots: few_shots(self.form, self.few_shots),
         };
         let checks = Checks { fault: &fault, declines: self.check.then_some(&declines) };
         let name = run.name().to_owned();
         // A chunk goes through all its rounds; what is recorded of it says that all are done.
         let id = |answer: &TypedItem<Answer>| format!("{name}/{}", answer.data.prompt_id);
-        run.in_chunks("answers", &answers, ItemKind::Response, id, |_, todo| {
+        let lacking = lacking(&run.read())?;
+        let mut there = run.read().own_ids(ItemKind::Response)?;
+        there.retain(|id| !lacking.contains(id));
+        run.in_chunks_beside("answers", &answers, &there, id, |_, todo| {
             let mut revised: Vec<ReviseItem> = todo
                 .iter()
                 .map(|(_, answer)| {
@@ -164,9 +166,16 @@ impl Stage for Revise {
             Ok(items)
         })?;
         let mut told = json!({"answers": answers.len(), "rounds": self.rounds, "dropped": run.drops()?});
-        if self.form == Form::Paper {
-            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique"));
+        if self.form == Form::Paper || settings.few_shots {
+            // Those that are messages are for chats alone.
+            let in_chats =
+                if self.form == Form::Chat { constitution.few_shots_for("critique-chat") } else { 0 };
+            let shots = settings.few_shots.then(|| constitution.few_shots_for("critique") + in_chats);
             told["few_shots"] = json!(shots.unwrap_or_default());
+        }
+        let lacking = self::lacking(&run.read())?.len();
+        if lacking > 0 {
+            told[NO_REPLY] = json!(lacking);
         }
         adviser.tell(&name, &mut told);
         Ok(told)
@@ -180,6 +189,18 @@ impl Stage for Revise {
         report.samples.extend(samples(read)?);
         Ok(())
     }
+}
+
+/// The ids of answers of whose rounds one got no reply, which may come.
+fn lacking(read: &Reader<'_>) -> Result<HashSet<String>> {
+    let critiques = read.own_with_dropped::<CritiqueRecord>()?.into_iter();
+    let revisions = read.own_with_dropped::<RevisionRecord>()?.into_iter();
+    let ended = critiques
+        .map(|item| (item.data.item_id, item.data.dropped))
+        .chain(revisions.map(|item| (item.data.item_id, item.data.dropped)));
+    let lacks =
+        ended.filter(|(_, dropped)| dropped.as_ref().is_some_and(|d| d.reason == DropReason::NoReply));
+    Ok(lacks.map(|(item, _)| format!("{}/{item}", read.name())).collect())
 }
 
 /// Revised answers that the report shows, evenly spaced.

@@ -187,15 +187,9 @@ pub fn sampling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SamplingSe
     Ok(settings)
 }
 
-/// Whether few-shots are shown: where nothing is said, in the paper's form, which alone has any.
-pub fn few_shots(form: Form, given: Option<bool>) -> Result<bool, String> {
-    match (form, given) {
-        (Form::Chat, Some(_)) => {
-            Err("`few_shots` is about form = \"paper\"\nhint: write that, or leave `few_shots` out"
-                .to_owned())
-        }
-        (form, given) => Ok(given.unwrap_or(form == Form::Paper)),
-    }
+/// Whether few-shots are shown: where nothing is said, in the paper's form alone.
+pub fn few_shots(form: Form, given: Option<bool>) -> bool {
+    given.unwrap_or(form == Form::Paper)
 }
 
 /// Whether it is the form where nothing is said.

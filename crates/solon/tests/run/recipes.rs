@@ -95,7 +95,22 @@ fn constitutional_ai() {
     place.run("export --run one --out exported", "").ok();
     let preferences = rows(&place.read("exported/preferences.jsonl"));
     assert!(preferences.iter().all(|row| row["probability"].as_f64() >= Some(0.5)), "{preferences:?}");
-    assert!(!rows(&place.read("exported/demonstrations.jsonl")).is_empty());
+    let demonstrations = rows(&place.read("exported/demonstrations.jsonl"));
+    assert!(!demonstrations.is_empty());
+    // Beside them are the same pairs with their annotators, and a card that says what was made.
+    let pairs: Value = serde_json::from_str(&place.read("exported/annotated-pairs.json")).unwrap();
+    let comparisons = pairs["comparisons"].as_array().unwrap();
+    assert!(!comparisons.is_empty() && comparisons.len() <= preferences.len());
+    let ids: std::collections::BTreeSet<&str> =
+        comparisons.iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), comparisons.len(), "a pair that several stages label stands once");
+    let card = place.read("exported/README.md");
+    for (file, rows) in [("demonstrations", demonstrations.len()), ("preferences", preferences.len())] {
+        assert!(
+            card.contains(&format!("path: \"{file}.jsonl\"")) && card.contains(&format!("{rows} row")),
+            "{card}"
+        );
+    }
     let words = "dpo --model model --adapter one/checkpoints/sft --data exported/preferences.jsonl --out again --seed 1 --batch 8";
     place.run(words, "").ok();
     let adapter = |path: &str| std::fs::read(place.path(path)).unwrap();

@@ -124,3 +124,24 @@ fn files_that_are_no_sound_ledger_are_refused_by_name_and_left_alone() {
     );
     Ledger::open(&folder.path().join("empty")).unwrap();
 }
+
+#[test]
+fn a_full_disk_is_said_and_what_was_there_stays() {
+    let (_folder, _path, mut ledger) = new_ledger();
+    small_run(&mut ledger);
+    ledger.begin_stage("respond again", "h").unwrap();
+    let pages = |ledger: &Ledger, most: u32| {
+        let set = format!("PRAGMA max_page_count = {most}");
+        ledger.connection.query_row(&set, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    // No fewer than there are.
+    pages(&ledger, 1);
+    let large = NewItem::new("response/large", ItemKind::Response, 9, "x".repeat(100_000));
+    let error = ledger.insert_items("respond again", std::slice::from_ref(&large)).unwrap_err();
+    assert!(error.is_storage_full() && error.to_string().contains("full"), "{error}");
+    assert!(ledger.find_item("response/1").unwrap().is_some());
+    assert!(ledger.find_item("response/large").unwrap().is_none());
+    pages(&ledger, u32::MAX - 1);
+    ledger.insert_items("respond again", &[large]).unwrap();
+    assert!(ledger.find_item("response/large").unwrap().is_some());
+}

@@ -32,12 +32,25 @@ struct Line {
     pair_sha256: String,
 }
 
+/// What tells a pair's texts from others.
+pub fn pair_hash(prompt: &str, first: &str, second: &str) -> String {
+    sha256_parts([prompt, first, second])
+}
+
+/// The votes in a file, each with the hash of its pair.
+pub fn read_votes(path: &Path) -> Result<Vec<(Vote, String)>> {
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let (bytes, _) = whole_lines(&mut file, path)?;
+    let lines = Hashes(HashMap::new()).parse(path, &bytes)?;
+    Ok(lines.into_iter().map(|(_, line)| (line.vote, line.pair_sha256)).collect())
+}
+
 /// Hashes of pairs by id.
 struct Hashes(HashMap<String, String>);
 
 impl Hashes {
     fn of(pairs: &[Pair]) -> Self {
-        let hash = |pair: &Pair| sha256_parts([&prompt_text(&pair.prompt), &pair.first, &pair.second]);
+        let hash = |pair: &Pair| pair_hash(&prompt_text(&pair.prompt), &pair.first, &pair.second);
         Self(pairs.iter().map(|pair| (pair.id.clone(), hash(pair))).collect())
     }
 
