@@ -385,7 +385,8 @@ fn revisions_of_every_round_in_the_papers_form() {
     std::fs::write(place.path("c.toml"), constitution).unwrap();
     // A model that continues everything with these words.
     let said = |prompt: &str| json!({"prompt": prompt, "completion": "Start here. Then go."});
-    place.write("demos.jsonl", &["Revision:", "\n\nHuman: a\n\nRevision:"].map(said));
+    let later = "Revision: Start here. Then go.\n\nRevisionRequest: Be kind.\n\nRevision:";
+    place.write("demos.jsonl", &["Revision:", "\n\nHuman: a\n\nRevision:", later].map(said));
     let answer = |id: &str| json!({"id": id, "prompt": "Hi", "answer": "the the"});
     place.write("answers.jsonl", &["a", "b"].map(answer));
     write_stages(&place, PAPER);
