@@ -159,6 +159,10 @@ pub fn how_labelled(
     if asks.is_empty() {
         return how + " No model was asked.";
     }
+    if asks == ["reward"] {
+        return how
+            + " A reward model scored both answers, and a label is the sigmoid of the difference of its rewards.";
+    }
     how += &format!(" It was asked with ask = {}", asks.join(" and "));
     if let Some(form) = form {
         how += &format!(" in the form of {form}");
@@ -255,6 +259,7 @@ mod tests {
     fn it_says_how_a_stage_labelled() {
         let how = |asks: &[&str], counts, both, form| how_labelled("openai:big", asks, counts, both, form);
         assert_eq!(how(&[], (1, 0), false, None), "1 label by openai:big. No model was asked.");
+        assert!(how(&["reward"], (1, 0), false, None).contains("scored both answers"));
         let said = how(&["choice"], (8, 2), false, Some("the Constitutional AI paper"));
         assert!(said.contains("in the form of the Constitutional AI paper, in one order"), "{said}");
         assert!(said.ends_with("2 of them are shares of votes, the others are of log-probs."), "{said}");
