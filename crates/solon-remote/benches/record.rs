@@ -16,10 +16,11 @@ const RECORDED: usize = 10_000;
 fn questions(n: usize) -> Vec<Question> {
     let question = |at: usize| Question {
         id: at.to_string(),
-        messages: vec![Message::user(format!("question {at} {}", "about something ".repeat(60)))],
+        context: vec![Message::user(format!("question {at} {}", "about something ".repeat(60)))].into(),
         options: vec!["yes".to_owned(), "no".to_owned()],
         max_new_tokens: 200,
         temperature: 0.0,
+        stop: Vec::new(),
         sample: 0,
     };
     (0..n).map(question).collect()

@@ -306,7 +306,7 @@ pub struct StageArgs {
     /// Set a key of the stage, as in a recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Keep the run in this folder; then the same command resumes it
+    /// Keep the run in this folder; then the same command resumes it. Without it nothing is kept, replies of servers included
     #[arg(long = "run", value_name = "FOLDER")]
     pub run: Option<PathBuf>,
 }

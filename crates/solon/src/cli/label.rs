@@ -54,14 +54,14 @@ pub struct LabelArgs {
     /// How the model is asked which answer is better. Use the way in which its adapter was trained
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["human", "import"])]
     pub ask: AskFlag,
-    /// Set a key of the stage, as in a recipe; may be repeated
+    /// Set a key of the stage `label`, such as votes=9 or principles=3; may be repeated. recipes/README.md lists the keys
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with_all = ["human", "import"])]
     pub set: Vec<String>,
     /// JSONL of preference pairs. Which of the two is called chosen does not matter. With --import: the pairs that the votes must
     /// be on [default: those in the imported file]
     #[arg(long, required_unless_present = "import")]
     pub input: Option<PathBuf>,
-    /// File for the labelled pairs, JSONL
+    /// File for the labelled pairs, JSONL. The run is kept beside it, in OUT.run: the same command goes on where it was
     #[arg(long)]
     pub out: PathBuf,
     /// The constitution [default: the project's own]
