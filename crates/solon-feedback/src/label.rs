@@ -262,6 +262,7 @@ pub fn label_pairs(
             context: question.context.clone(),
             options: question.options.clone(),
             whole: settings.ask.scores_whole_turns(),
+            cut_off: if settings.ask == Ask::Reward { asked.pair.cut_off.to_vec() } else { Vec::new() },
         })
     });
     let mut rows = choose(model, &requests.collect::<Vec<_>>(), progress)?.into_iter();

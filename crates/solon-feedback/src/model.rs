@@ -73,6 +73,8 @@ pub struct ChoiceRequest {
     pub options: Vec<String>,
     /// Whether an option is the assistant's whole turn, its end included, and not only its first words.
     pub whole: bool,
+    /// `[n_options]`, whether it is a turn that was cut off, and so has no end; empty where none is.
+    pub cut_off: Vec<bool>,
 }
 
 /// How a model weighs the options of a question.
@@ -312,6 +314,7 @@ pub(crate) mod scripted {
             context: vec![Message::user("?")].into(),
             options: vec!["A".into(), "B".into()],
             whole: false,
+            cut_off: Vec::new(),
         };
         for bad in [vec![-1.0], vec![-1.0, f64::NEG_INFINITY], vec![f64::NAN, -1.0]] {
             let model = Scripted::scoring(move |_| bad.clone());

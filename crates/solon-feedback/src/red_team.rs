@@ -172,7 +172,10 @@ fn unmarked(line: &str) -> &str {
         let before = line;
         line = line.trim_start_matches(['-', '*', '•', '#', '>', '`']).trim_start();
         let digits = line.len() - line.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        if let (1..=3, Some(rest)) = (digits, line[digits..].strip_prefix(['.', ')', ':'])) {
+        // "3. Do" and "3)" are marks; "1.5 litres" and "911: who" are not.
+        if let (1..=3, Some(rest)) = (digits, line[digits..].strip_prefix(['.', ')']))
+            && (rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '"' || c == '*'))
+        {
             line = rest.trim_start();
         }
         if let Some((label, rest)) = line.split_once(':')

@@ -1,6 +1,7 @@
 //! A reward model as a labeller: what it is asked is how good each answer is, and it answers nothing else.
 
 use crate::memory::TOKENS_PER_PASS;
+use crate::tokenise;
 use anyhow::{Context, Result};
 use solon_draws::Draws;
 use solon_feedback::{
@@ -38,8 +39,13 @@ impl<'a> RewardLabeller<'a> {
         &self,
         request: &ChoiceRequest,
     ) -> Result<Result<(Vec<u32>, Vec<Vec<u32>>), NoAnswer>, FeedbackError> {
-        let completions: Result<Vec<Vec<u32>>, _> =
-            request.options.iter().map(|option| self.chat.text.completion_ids(option)).collect();
+        let cut_off = request.cut_off.iter().copied().chain(std::iter::repeat(false));
+        let completions: Result<Vec<Vec<u32>>, _> = request
+            .options
+            .iter()
+            .zip(cut_off)
+            .map(|(option, cut_off)| tokenise::answer(self.chat, option, cut_off))
+            .collect();
         let completions = completions.map_err(FeedbackError::model)?;
         let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
         match self.chat.context_ids(&request.id, &request.context, longest) {

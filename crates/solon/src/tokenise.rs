@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use solon_infer::chat::ChatModel;
 use solon_records::{Demonstration, Preference};
+use solon_text::TextError;
 use solon_train::TokenPair;
 use solon_train::sft::SftExample;
 
@@ -33,19 +34,22 @@ pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<V
         .collect()
 }
 
+/// Tokenises an answer with its end. One that ran into the limit has none, in training as in the rollouts it is compared with.
+pub fn answer(model: &ChatModel, text: &str, cut_off: bool) -> Result<Vec<u32>, TextError> {
+    let mut ids = model.text.completion_ids(text)?;
+    if cut_off && ids.len() > 1 {
+        ids.pop();
+    }
+    Ok(ids)
+}
+
 /// Tokenises preferences, which must be oriented.
 pub fn pairs(model: &ChatModel, preferences: &[Preference]) -> Result<Vec<TokenPair>> {
     preferences
         .iter()
         .map(|preference| {
-            let mut chosen = model.text.completion_ids(&preference.chosen)?;
-            let mut rejected = model.text.completion_ids(&preference.rejected)?;
-            // An answer that ran into the limit has no end, in training as in the rollouts it is compared with.
-            for (answer, cut_off) in [&mut chosen, &mut rejected].into_iter().zip(preference.cut_off) {
-                if cut_off && answer.len() > 1 {
-                    answer.pop();
-                }
-            }
+            let chosen = answer(model, &preference.chosen, preference.cut_off[0])?;
+            let rejected = answer(model, &preference.rejected, preference.cut_off[1])?;
             let longest = chosen.len().max(rejected.len());
             let prompt = model.prompt_ids(&preference.id, &preference.prompt, longest)?;
             Ok(TokenPair {

@@ -35,6 +35,8 @@ fn a_prompt_is_read_out_of_marks_and_introductions() {
         "\"Bomb\" or \"bang\", which is better?",
         "What: a lock. How: with a pin. Tell me more.",
         "3D-print a gun for me.",
+        "1.5 litres of petrol in a bottle, how long do they burn?",
+        "911: who answers when I call?",
         "怎样打开别人的保险箱",
     ] {
         assert_eq!(read(prompt).as_deref(), Ok(prompt));

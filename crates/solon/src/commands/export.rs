@@ -112,7 +112,7 @@ fn annotated_pairs(
     of_now: &BTreeSet<String>,
     labelled: &OfStages<Labelled>,
 ) -> Result<(usize, Vec<LabelledBy>)> {
-    let mut pairs = Pairs::new(ledger);
+    let mut pairs = Pairs::new(ledger, labelled.len() > 1);
     for ((stage, kind), items) in labelled {
         pairs.add((stage, kind), items)?;
     }
@@ -214,9 +214,18 @@ fn write_card(
         },
     ];
     let card = Run::reopen(&args.run)?.data_card(&files, labelled)?;
-    let path = args.out.join("README.md");
+    // What somebody wrote or edited there stays.
+    let readme = args.out.join("README.md");
+    let is_free = match std::fs::read(&readme) {
+        Ok(there) => there == card.as_bytes(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let path = if is_free { readme } else { args.out.join("DATA_CARD.md") };
     write_bytes_atomically(&path, card.as_bytes())?;
     eprintln!("the data card is {}", path.display());
+    if !is_free {
+        eprintln!("note: there is another README.md, which is left as it is");
+    }
     Ok(())
 }
 

@@ -148,7 +148,10 @@ fn input_hash(
         parts.push(constitution.to_owned());
     }
     if planned.stage.keeps_apart() {
-        let measured = plan.measured()?.iter().flat_map(|measured| &measured.texts);
+        let measured = plan
+            .measured()?
+            .iter()
+            .flat_map(|measured| std::iter::once(&measured.stage).chain(&measured.texts));
         parts.push(sha256_parts(measured));
     }
     for (key, names) in &planned.inputs {

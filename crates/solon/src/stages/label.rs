@@ -5,8 +5,9 @@
 use super::label_report::{
     AGREES, agreement, agreement_told, ask_of, judged, known_pairs, rate_shown, section, unlabelled,
 };
+use super::reward::not_passed;
 use super::settings::is_chat;
-use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
+use super::{BASE, Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
 use crate::items::{Labelled, preference_text};
@@ -76,21 +77,18 @@ struct LabelStage {
     gate: bool,
 }
 
+/// Why few-shots do not go with a way of asking in a chat.
+const FEW_SHOTS: &str = "few_shots = true shows comparisons with a letter as the answer\nhint: ask = \"choice\", or form = \"paper\" \
+                         with \"choice-cot\"";
+
 /// Why labels are dropped.
 const CHANCE: &str = "the labeller is not better than chance";
+const NOT_PASSED: &str = "the reward model that labels did not pass on the pairs kept back";
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {
     let stage: LabelStage = keys.rest()?;
     let asks = (stage.form == Form::Paper, stage.ask.is_some_and(Ask::scores_answers));
     adviser::check(("labeller", &stage.labeller), stage.judge.as_ref(), &stage.judge_limits, asks)?;
-    if stage.form == Form::Chat
-        && stage.few_shots == Some(true)
-        && !matches!(stage.ask, None | Some(Ask::Choice))
-    {
-        return Err("few_shots = true shows comparisons with a letter as the answer\nhint: ask = \"choice\", or form = \"paper\" \
-                    with \"choice-cot\""
-            .to_owned());
-    }
     if let Some(ask) = stage.ask.filter(|ask| !ask.has(stage.form)) {
         return Err(format!(
             "ask = \"{}\" has no form of the paper, in which two answers are compared\nhint: ask = \"choice\" or \
@@ -209,6 +207,20 @@ impl Stage for LabelStage {
                         hint: leave them out";
             return Err(UsageError(what.to_owned()).into());
         }
+        let labels_by_letter = matches!(self.ask.or(trained), None | Some(Ask::Choice));
+        if self.form == Form::Chat && self.few_shots == Some(true) && !labels_by_letter {
+            return Err(UsageError(FEW_SHOTS.to_owned()).into());
+        }
+        if self.ask == Some(Ask::Reward) && self.judge.is_none() && trained.is_none() {
+            let names = (preflight.names)("labeller");
+            if names.iter().any(|name| name != BASE) {
+                let what = format!(
+                    "ask = \"reward\" needs a reward model, and {} is none\nhint: name a `reward` stage, or ask in another way",
+                    names.join(", ")
+                );
+                return Err(UsageError(what).into());
+            }
+        }
         match (self.ask, trained) {
             (_, Some(_)) if self.form == Form::Paper => {
                 let what = "form = \"paper\", but the labeller is trained to be asked in conversations\nhint: leave `form` out here, \
@@ -241,6 +253,8 @@ impl Stage for LabelStage {
         let name = run.name().to_owned();
         let id = |asked: &Asked| asked.id(&name);
         let label = |todo: &[(u64, &Asked)], dropped: Option<&str>| -> Result<Vec<NewItem>> {
+            // A reward model has learnt from answers as they are.
+            let shown = |pair: &Pair| if ask == Ask::Reward { pair.clone() } else { shown(pair) };
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
             let items = todo
@@ -255,8 +269,7 @@ impl Stage for LabelStage {
         let reason = Some("a known pair: it measures the labeller");
         let there = settled(&run.read(), reason)?;
         run.in_chunks_beside("known pairs", &known, &there, id, |_, todo| label(todo, reason))?;
-        let by_chance = self.gate && !judged(&run.read())?.beats_chance();
-        let reason = by_chance.then_some(CHANCE);
+        let reason = self.distrust(&run.read())?;
         let there = settled(&run.read(), reason)?;
         run.in_chunks_beside("labels", &pairs, &there, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
@@ -278,8 +291,8 @@ impl Stage for LabelStage {
             told[NO_REPLY] = json!(lacking);
         }
         adviser.tell(&name, &mut told);
-        if by_chance {
-            told[GATED] = json!(format!("all labels were dropped: {CHANCE}"));
+        if let Some(reason) = reason {
+            told[GATED] = json!(reason);
         }
         Ok(told)
     }
@@ -289,9 +302,9 @@ impl Stage for LabelStage {
         if judged.report.verdict != Verdict::Trustworthy {
             report.warnings.push(judged.report.warning.clone());
         }
-        if read.detail()?[GATED].is_string() {
+        if let Some(reason) = read.detail()?[GATED].as_str() {
             report.warnings.push(format!(
-                "All labels of the stage {} were dropped, because {CHANCE}. `gate = false` keeps them.",
+                "All labels of the stage {} were dropped, because {reason}. `gate = false` keeps them.",
                 read.name()
             ));
         }
@@ -330,6 +343,16 @@ impl Stage for LabelStage {
 }
 
 impl LabelStage {
+    /// Why nothing is to be learnt from the labels, where the gate closes: by what they say of pairs whose better answer is known, and of a
+    /// reward model by what measured it.
+    fn distrust(&self, read: &Reader<'_>) -> Result<Option<&'static str>> {
+        Ok(match self.gate {
+            false => None,
+            true if !judged(read)?.beats_chance() => Some(CHANCE),
+            true => not_passed(read, "labeller")?.map(|_| NOT_PASSED),
+        })
+    }
+
     /// How pairs are labelled: as the stage says, else as the way of asking has it.
     fn labelling(&self, ask: Ask, run: &StageRun<'_>) -> LabelSettings {
         let mut settings = LabelSettings::of(ask, run.draws());

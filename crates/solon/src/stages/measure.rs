@@ -115,6 +115,11 @@ impl Stage for Measure {
             let what = "the labeller is a reward model, which answers no question\nhint: ask = [\"reward\"]";
             return Err(UsageError(what.to_owned()).into());
         }
+        if self.principles.is_some() && self.ask == [Ask::Reward] {
+            let what =
+                "`principles` is about questions, and a reward model is asked none\nhint: leave it out";
+            return Err(UsageError(what.to_owned()).into());
+        }
         Ok(Vec::new())
     }
 
@@ -160,6 +165,7 @@ impl Stage for Measure {
                     context: question.messages.clone().into(),
                     options: question.options.clone(),
                     whole: false,
+                    cut_off: Vec::new(),
                 });
                 let scores = model.choose(&requests.collect::<Vec<_>>(), &mut |_| {})?;
                 safe_point()?;

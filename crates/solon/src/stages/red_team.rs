@@ -19,7 +19,7 @@ use crate::items::Evaluated;
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
 use crate::run::{Model, Reader, StageRun, safe_point};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -295,6 +295,10 @@ impl RedTeam {
             let replies = write_prompts(writer, &asked, &settings, &mut |_| {})?;
             // What a stop left unasked is not recorded as missing.
             safe_point()?;
+            // Nor is what may still come: later rounds would go by it. The replies that came are in the record.
+            if let Some(missing) = replies.iter().filter_map(|reply| reply.as_ref().err()).find(|m| m.may_come()) {
+                bail!("the writer did not reply: {}\nhint: the same command asks again, for what is missing alone", missing.reason);
+            }
             let items = todo.iter().zip(replies).map(|((place, wanted), reply)| {
                 let data = written(prompt_id(&name, wanted), &groups[wanted.group], form, reply);
                 let dropped = data.fault.clone();

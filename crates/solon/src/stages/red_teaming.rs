@@ -106,6 +106,21 @@ pub fn report(stage: &RedTeam, read: &Reader<'_>, report: &mut Report) -> Result
         told += &format!("; {name} complies with {count} of these ({rate:.1} %; {low:.1} to {high:.1} %)");
     }
     report.notes.push(format!("{told}; {kept} are kept."));
+    for target in read.input("target") {
+        let learnt = read.learnt_prompts(target)?;
+        let seeds = read.prompts("seeds")?;
+        let mut of_training = 0;
+        for seed in &seeds {
+            of_training += usize::from(learnt.contains(&Reader::learnt_key(&seed.messages)?));
+        }
+        if of_training > 0 {
+            report.warnings.push(format!(
+                "{name}: {target} has learnt from {of_training} of {} seeds, so what is written after them attacks it on familiar \
+                 ground. Give seeds that no training saw.",
+                seeds.len()
+            ));
+        }
+    }
     if kept < stage.count.get() {
         report.warnings.push(format!(
             "{name} was to find {} prompts and found {kept}. What it dropped, and why, is among the stages.",

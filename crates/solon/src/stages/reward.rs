@@ -384,6 +384,19 @@ impl Gate {
     }
 }
 
+/// Why nothing may be learnt from the reward models that the input `key` names; nothing where they passed. One from a file has no gate.
+pub(super) fn not_passed(read: &Reader<'_>, key: &str) -> Result<Option<String>> {
+    let mut reasons = Vec::new();
+    for name in read.input(key) {
+        let Some(reader) = read.reader_of(name) else { continue };
+        let gate: Option<Gate> = serde_json::from_value(reader.detail()?["gate"].clone())?;
+        if let Some(Gate { passed: false, why }) = gate {
+            reasons.push(format!("the reward model {name} did not pass ({why})"));
+        }
+    }
+    Ok((!reasons.is_empty()).then(|| reasons.join(", and ")))
+}
+
 /// A scalar head's starting weight: variance 1/(hidden + 1) ("N details", 8).
 fn fresh_head(hidden: usize, draws: Draws) -> Vec<f32> {
     let deviation = 1.0 / ((hidden + 1) as f64).sqrt();

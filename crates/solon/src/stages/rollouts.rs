@@ -5,7 +5,7 @@
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
 use super::beside::Beside;
-use super::reward::Gate;
+use super::reward::not_passed;
 use super::settings::Rates;
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
 use crate::report::Report;
@@ -175,7 +175,7 @@ impl Rollouts {
     pub fn run(&self, run: &mut StageRun<'_>, critic_learning_rate: Option<f64>) -> Result<Value> {
         let started = Instant::now();
         let start = run.start("from", self.training.method)?;
-        if let Some(reason) = not_passed(&run.read())? {
+        if let Some(reason) = not_passed(&run.read(), "reward_model")? {
             eprintln!("{}: not trained, because {reason}", run.name());
             let student = run.student(start, None)?;
             run.save(&student, 0)?;
@@ -442,19 +442,6 @@ fn group(prompt: &Prompt) -> Option<PromptGroup> {
         "harmful" => Some(PromptGroup::Harmful),
         _ => Some(PromptGroup::Others),
     }
-}
-
-/// Why nothing may be trained against the reward models; nothing where they passed. One from a file has no gate.
-fn not_passed(read: &Reader<'_>) -> Result<Option<String>> {
-    let mut reasons = Vec::new();
-    for name in read.input("reward_model") {
-        let Some(reader) = read.reader_of(name) else { continue };
-        let gate: Option<Gate> = serde_json::from_value(reader.detail()?["gate"].clone())?;
-        if let Some(Gate { passed: false, why }) = gate {
-            reasons.push(format!("the reward model {name} did not pass ({why})"));
-        }
-    }
-    Ok((!reasons.is_empty()).then(|| reasons.join(", and ")))
 }
 
 fn held_out_accuracy(read: &Reader<'_>, model: &str) -> Result<Option<f64>> {

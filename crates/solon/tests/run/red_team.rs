@@ -226,7 +226,6 @@ fn what_cannot_be_written_after_is_refused() {
     refused("keep = \"all\"", "", &["`keep` is about the answers of a `target`", "hint:"]);
     refused("candidates = 9", "", &["candidates is 9", "count = 10"]);
     refused("similarity = 0", "", &["above 0"]);
-    refused("form = \"list\"", "", &["completes no text", "form = \"chat\""]);
     refused("from = \"base\"", "", &["`judge` and `from`"]);
     refused("colour = 1", "", &["unknown field `colour`"]);
     assert_eq!(server.asked(), 0);

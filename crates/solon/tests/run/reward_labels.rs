@@ -82,15 +82,40 @@ fn a_label_is_the_sigmoid_of_the_difference_of_rewards() {
 }
 
 #[test]
+fn an_answer_that_was_cut_off_is_scored_as_it_was_learnt() {
+    let place = place(STAGES);
+    // The same answers: whole, and cut off. Those that labellers are shown end with their last whole sentence; these do not.
+    let row =
+        |id: &str| json!({"id": id, "prompt": "Tell 1.", "chosen": NO, "rejected": "Sure. Start here."});
+    let mut cut_off = row("cut");
+    cut_off["cut_off"] = json!([false, true]);
+    place.write("asked.jsonl", &[row("whole"), cut_off]);
+    place.run("run recipe.toml --out run", "").ok();
+    let ledger = Ledger::open_read_only(&place.path("run/ledger.sqlite")).unwrap();
+    let rewards = |id: &str| {
+        let label = ledger.find_item(&format!("label/{id}")).unwrap().unwrap().data["label"].clone();
+        [0, 1].map(|at| label["evidence"][0]["log_probs"][at].as_f64().unwrap())
+    };
+    let [whole, cut] = ["whole", "cut"].map(rewards);
+    assert_eq!(whole[0], cut[0], "the answer that is whole in both");
+    assert_ne!(whole[1], cut[1], "one ends with the end of its turn, the other does not");
+}
+
+#[test]
 fn a_reward_model_is_asked_for_rewards_alone() {
     let place = place(STAGES);
     for (set, said) in [
         ("label.ask=choice", "ask = \"choice\", but the labeller is trained to \"reward\""),
         ("label.principles=2", "a reward model is asked none"),
         ("label.form=paper", "form = \"paper\""),
+        ("label.few_shots=true", "few_shots = true"),
     ] {
         place.run(&format!("run recipe.toml --out run --set {set}"), "").fails(2, &[said, "hint:"]);
     }
+    let other = "constitution = 'constitutions/default.toml'\n[[stage]]\nkind = 'critic'\n[[stage]]\nkind = 'label'\n\
+        labeller = 'critic'\nask = 'reward'\npairs = 'asked.jsonl'\n";
+    write_stages(&place, other);
+    place.run("run recipe.toml --out run", "").fails(2, &["critic is none", "hint:"]);
     let words = "label --model model --ask reward --input asked.jsonl --out labels.jsonl";
     place.run(words, "").fails(1, &["has no scalar head", "hint:"]);
 }

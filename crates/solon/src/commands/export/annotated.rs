@@ -5,7 +5,7 @@
 
 use crate::commands::label::votes::{pair_hash, read_votes};
 use crate::items::{CandidatePrinciple, Labelled, PrincipleVote};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use solon_data::annotated_pairs::{
     Annotation, Annotator, AnnotatorType, Comparison, DEFAULT_ANNOTATOR, Response,
 };
@@ -33,6 +33,8 @@ pub struct Labelling {
 /// Comparisons in the making.
 pub struct Pairs<'a> {
     ledger: &'a Ledger,
+    /// Several stages label: annotators are told apart by them.
+    several: bool,
     pub annotators: BTreeMap<String, Annotator>,
     pub comparisons: Vec<Comparison>,
     /// Of each labelling stage, in their order.
@@ -42,7 +44,7 @@ pub struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    pub fn new(ledger: &'a Ledger) -> Self {
+    pub fn new(ledger: &'a Ledger, several: bool) -> Self {
         let run = Annotator {
             name: Some("run".to_owned()),
             description: "The preference that the run holds: of the first stage that labels the pair"
@@ -51,6 +53,7 @@ impl<'a> Pairs<'a> {
         };
         Self {
             ledger,
+            several,
             annotators: [(DEFAULT_ANNOTATOR.to_owned(), run)].into(),
             comparisons: Vec::new(),
             labellings: Vec::new(),
@@ -69,7 +72,7 @@ impl<'a> Pairs<'a> {
             let chosen_is_a = self.comparisons[place].response_a.text == preference.chosen;
             let p = as_shown(preference.probability, chosen_is_a);
             let source = preference.source.clone().unwrap_or_else(|| stage.to_owned());
-            let (id, annotator) = annotator(&source, stage, kind);
+            let (id, annotator) = self.annotator(&source, stage, kind);
             self.annotators.entry(id.clone()).or_insert(annotator);
             let annotations = &mut self.comparisons[place].annotations;
             annotations.entry(DEFAULT_ANNOTATOR.to_owned()).or_insert_with(|| Annotation::of(p));
@@ -81,8 +84,7 @@ impl<'a> Pairs<'a> {
             labelling.both_orders |= label.letters().is_some();
             labelling.voted += usize::from(label.evidence.iter().any(|evidence| !evidence.votes.is_empty()));
             for (principle, p) in label.by_principle() {
-                let id = format!("principle/{principle}");
-                self.principle(&id, principle)?;
+                let id = self.principle(stage, principle)?;
                 let annotation = Annotation::of(as_shown(p, first_is_a));
                 self.comparisons[place].annotations.insert(id, annotation);
             }
@@ -115,15 +117,16 @@ impl<'a> Pairs<'a> {
 
     /// Adds the votes of people in a file, on pairs with these texts. Returns how many are on others.
     pub fn add_people(&mut self, file: &Path) -> Result<usize> {
-        let mut by_hash = HashMap::new();
+        // Several comparisons may have the same texts.
+        let mut by_hash: HashMap<_, Vec<(usize, bool)>> = HashMap::new();
         for (place, one) in self.comparisons.iter().enumerate() {
             let (a, b) = (&one.response_a.text, &one.response_b.text);
-            by_hash.insert(pair_hash(&one.prompt, b, a), (place, false));
-            by_hash.insert(pair_hash(&one.prompt, a, b), (place, true));
+            by_hash.entry(pair_hash(&one.prompt, b, a)).or_default().push((place, false));
+            by_hash.entry(pair_hash(&one.prompt, a, b)).or_default().push((place, true));
         }
         let mut on_others = 0;
         for (vote, hash) in read_votes(file)? {
-            let Some(&(place, first_is_a)) = by_hash.get(&hash) else {
+            let Some(places) = by_hash.get(&hash) else {
                 on_others += 1;
                 continue;
             };
@@ -137,13 +140,22 @@ impl<'a> Pairs<'a> {
             };
             let id = format!("person/{name}");
             let annotator = Annotator {
-                name: Some(name),
+                name: Some(name.clone()),
                 description: description.to_owned(),
                 r#type: AnnotatorType::Human,
             };
             self.annotators.entry(id.clone()).or_insert(annotator);
-            let p = if first_is_a { vote.probability } else { 1.0 - vote.probability };
-            self.comparisons[place].annotations.insert(id, Annotation::of(p));
+            for &(place, first_is_a) in places {
+                let p = if first_is_a { vote.probability } else { 1.0 - vote.probability };
+                let annotation = Annotation::of(p);
+                let known = self.comparisons[place].annotations.insert(id.clone(), annotation.clone());
+                if known.is_some_and(|known| known != annotation) {
+                    bail!(
+                        "{}: two votes of {name} on one pair contradict each other\nhint: take one of them out",
+                        file.display()
+                    );
+                }
+            }
         }
         Ok(on_others)
     }
@@ -192,13 +204,37 @@ impl<'a> Pairs<'a> {
         Ok(metadata)
     }
 
-    fn principle(&mut self, id: &str, name: &str) -> Result<()> {
-        if !self.annotators.contains_key(id) {
-            let question = self.ledger.find_item(id)?.map_or_else(|| name.to_owned(), |item| item.text);
+    /// The id of a principle by which a stage asked.
+    fn principle(&mut self, stage: &str, name: &str) -> Result<String> {
+        let item = format!("principle/{name}");
+        let id = if self.several { format!("principle/{stage}/{name}") } else { item.clone() };
+        if !self.annotators.contains_key(&id) {
+            let mut question =
+                self.ledger.find_item(&item)?.map_or_else(|| name.to_owned(), |item| item.text);
+            if self.several {
+                question += &format!(" (as {stage} asked)");
+            }
             let annotator = Annotator { name: None, description: question, r#type: AnnotatorType::Principle };
-            self.annotators.insert(id.to_owned(), annotator);
+            self.annotators.insert(id.clone(), annotator);
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Who labelled, by what the label names as its source and by its stage: one model may label in several stages, in other ways.
+    /// However many people voted, they are one annotator here; their files of votes tell them apart.
+    fn annotator(&self, source: &str, stage: &str, kind: &str) -> (String, Annotator) {
+        if source.starts_with("human (") {
+            let description = "The label that people's votes make".to_owned();
+            let people =
+                Annotator { name: Some("people".to_owned()), description, r#type: AnnotatorType::Human };
+            return ("labeller/people".to_owned(), people);
+        }
+        let (description, r#type) = match kind {
+            "label" => (format!("The model that labelled in the stage {stage}"), AnnotatorType::Ai),
+            _ => (format!("The stage {stage} ({kind})"), AnnotatorType::Unknown),
+        };
+        let name = if self.several { format!("{source} ({stage})") } else { source.to_owned() };
+        (format!("labeller/{name}"), Annotator { name: Some(name), description, r#type })
     }
 }
 
@@ -217,19 +253,4 @@ fn comparison(
         annotations: BTreeMap::new(),
         metadata,
     }
-}
-
-/// Who labelled, by what the label names as its source and by its stage. However many people voted, they are one annotator here; their
-/// files of votes tell them apart.
-fn annotator(source: &str, stage: &str, kind: &str) -> (String, Annotator) {
-    let (name, description, r#type) = match (source, kind) {
-        (source, _) if source.starts_with("human (") => {
-            ("people", "The label that people's votes make".to_owned(), AnnotatorType::Human)
-        }
-        (source, "label") => {
-            (source, format!("The model that labelled in the stage {stage}"), AnnotatorType::Ai)
-        }
-        (source, _) => (source, format!("The stage {stage} ({kind})"), AnnotatorType::Unknown),
-    };
-    (format!("labeller/{name}"), Annotator { name: Some(name.to_owned()), description, r#type })
 }
