@@ -134,7 +134,21 @@ impl FeedbackModel for RemoteModel<'_> {
             sample: u64::from(vote),
         };
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = vec![None; requests.len()];
-        let shows = || self.remote.shows_log_probs(interface).map_err(FeedbackError::model);
+        let all: Vec<usize> = (0..requests.len()).collect();
+        let firsts: Vec<Question> = all.iter().map(|place| question(*place, 0)).collect();
+        let votes_on = |places: &[usize]| -> Vec<Question> {
+            places.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote))).collect()
+        };
+        let recorded = |questions: &[Question]| self.remote.recorded(questions).map_err(FeedbackError::model);
+        let known = recorded(&firsts)?;
+        // They were voted on before, by servers that were known to show no log-probs.
+        let were_voted = known == 0 && recorded(&votes_on(&all))? == requests.len() * self.votes as usize;
+        let shows = || match (were_voted, known == requests.len()) {
+            (true, _) => Ok(Some(false)),
+            // Nobody is asked what the record knows.
+            (_, true) => Ok(self.remote.known_to_show_log_probs(interface)),
+            _ => self.remote.shows_log_probs(interface).map_err(FeedbackError::model),
+        };
         let mut next = 0;
         while next < requests.len() {
             // Where nothing is known yet, one question alone tells: the others need not be asked in vain.
@@ -143,8 +157,7 @@ impl FeedbackModel for RemoteModel<'_> {
                 None if next == 0 => 1,
                 _ => requests.len(),
             };
-            let first: Vec<Question> = (next..until).map(|place| question(place, 0)).collect();
-            for (place, reply) in (next..until).zip(self.ask(&first)?) {
+            for (place, reply) in (next..until).zip(self.ask(&firsts[next..until])?) {
                 scores[place] = match reply {
                     Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
                     // Samples may say more than the likeliest word.
@@ -168,8 +181,7 @@ impl FeedbackModel for RemoteModel<'_> {
             }
         }
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
-        let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
-        let votes: Vec<Question> = votes.collect();
+        let votes = votes_on(&open);
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
             scores[place] = Some(counted(replies, &requests[place].options));
