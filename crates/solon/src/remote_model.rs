@@ -17,7 +17,7 @@ use solon_feedback::{
 };
 use solon_records::{Context, SamplingSettings};
 use solon_remote::{Interface, Question, Remote, Reply, Unanswered, UnansweredKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// A model on a server.
@@ -188,6 +188,18 @@ impl FeedbackModel for RemoteModel<'_> {
         }
         progress(requests.len());
         let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
+        // What lacks one answer has no use for votes on the others.
+        let mut lost: BTreeMap<&str, NoAnswer> = BTreeMap::new();
+        for (request, scores) in requests.iter().zip(&scores) {
+            if let Some(Err(missing)) = scores {
+                lost.entry(&request.about).or_insert_with(|| missing.clone());
+            }
+        }
+        for (request, scores) in requests.iter().zip(&mut scores) {
+            if let (None | Some(Ok(_)), Some(missing)) = (&*scores, lost.get(request.about.as_str())) {
+                *scores = Some(Err(missing.clone()));
+            }
+        }
         Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
     }
 }

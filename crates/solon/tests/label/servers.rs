@@ -236,6 +236,26 @@ fn a_server_that_ignores_the_wish_for_log_probs_is_told_it_once() {
     let received = server.received.lock().unwrap();
     assert_eq!(received.iter().filter(|body| body["logprobs"] == true).count(), 1);
     assert_eq!(received.len(), 1 + 4 * 2 * 2);
+/// Votes on one question are of no use where another about the same pair is refused.
+#[test]
+fn a_pair_that_cannot_get_a_label_is_not_voted_on() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(3));
+    let server =
+        Server::new(|_, body| match (asked(body).contains("ask 1"), asked(body).contains("A: left")) {
+            (true, true) => (400, "{\"error\": \"no\"}".to_owned()),
+            (true, false) => (200, weighed(&[("I", -0.1)])),
+            _ => (200, prefers_right(body)),
+        });
+    let words = "--input pairs.jsonl --out out.jsonl --constitution c.toml";
+    place.run(&format!("label --judge openai:big@{} {words}", server.url), "").ok();
+    let rows = rows(&place.read("out.jsonl"));
+    let reason = |row: &Value| row["unlabelled"].as_str().unwrap_or_default().to_owned();
+    assert!(reason(&rows[1]).starts_with("refused by the server: ") && reason(&rows[0]).is_empty());
+    assert_eq!(server.asked(), 6);
+}
+
 }
 
 /// A text completion whose first token has these log-probs.
