@@ -48,9 +48,22 @@ impl<'a> RemoteModel<'a> {
         }
     }
 
+    /// Says why replies did not come. It is not recorded: another time there is another reason, and what was made would differ by it.
+    fn say_what_did_not_come(&self, replies: &[Result<Reply, Unanswered>]) {
+        let gone = |reply: &Result<Reply, Unanswered>| match reply {
+            Err(Unanswered { kind: UnansweredKind::NoReply, reason }) => Some(reason.clone()),
+            _ => None,
+        };
+        let gone: Vec<String> = replies.iter().filter_map(gone).collect();
+        if let Some(first) = gone.first() {
+            eprintln!("the judge: no reply to {} questions; to the first of them: {first}", gone.len());
+        }
+    }
+
     fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Reply, NoAnswer>>, FeedbackError> {
         let replies = self.remote.ask(questions, &stop_asked, &|_| {}).map_err(FeedbackError::model)?;
         tell(self.remote, self.said);
+        self.say_what_did_not_come(&replies);
         Ok(replies.into_iter().map(|reply| reply.map_err(missing)).collect())
     }
 }
@@ -64,7 +77,10 @@ fn missing(unanswered: Unanswered) -> NoAnswer {
         UnansweredKind::Empty => NoAnswerKind::Empty,
         UnansweredKind::Declined => NoAnswerKind::Declines,
     };
-    NoAnswer::new(kind, unanswered.reason)
+    match kind {
+        NoAnswerKind::NoReply => NoAnswer::new(kind, "none came, however often it was asked"),
+        kind => NoAnswer::new(kind, unanswered.reason),
+    }
 }
 
 impl FeedbackModel for RemoteModel<'_> {
@@ -172,6 +188,18 @@ impl FeedbackModel for RemoteModel<'_> {
         if none_shown {
             self.say_that_all_vote();
         }
+        // What lacks one answer has no use for votes on the others.
+        let mut lost: BTreeMap<&str, NoAnswer> = BTreeMap::new();
+        for (request, scores) in requests.iter().zip(&scores) {
+            if let Some(Err(missing)) = scores {
+                lost.entry(&request.about).or_insert_with(|| missing.clone());
+            }
+        }
+        for (request, scores) in requests.iter().zip(&mut scores) {
+            if let (None | Some(Ok(_)), Some(missing)) = (&*scores, lost.get(request.about.as_str())) {
+                *scores = Some(Err(missing.clone()));
+            }
+        }
         let is_open = |place: &usize| scores[*place].is_none();
         let voted: BTreeSet<&str> =
             (0..requests.len()).filter(is_open).map(|place| requests[place].about.as_str()).collect();
@@ -188,18 +216,6 @@ impl FeedbackModel for RemoteModel<'_> {
         }
         progress(requests.len());
         let unasked = || Err(NoAnswer::new(NoAnswerKind::NoReply, "it was not asked"));
-        // What lacks one answer has no use for votes on the others.
-        let mut lost: BTreeMap<&str, NoAnswer> = BTreeMap::new();
-        for (request, scores) in requests.iter().zip(&scores) {
-            if let Some(Err(missing)) = scores {
-                lost.entry(&request.about).or_insert_with(|| missing.clone());
-            }
-        }
-        for (request, scores) in requests.iter().zip(&mut scores) {
-            if let (None | Some(Ok(_)), Some(missing)) = (&*scores, lost.get(request.about.as_str())) {
-                *scores = Some(Err(missing.clone()));
-            }
-        }
         Ok(scores.into_iter().map(|scores| scores.unwrap_or_else(unasked)).collect())
     }
 }
