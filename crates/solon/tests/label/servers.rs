@@ -168,6 +168,19 @@ fn a_server_that_refuses_every_question_leaves_rows_with_their_reasons() {
         let asked = server.asked();
         place.run(&words(&server, &out), "").ok();
         assert_eq!((server.asked(), asked), (40, 40));
+        // What the hint and the report's warning say makes it ask again.
+        let hint = format!(
+            "hint: every question was refused, so the server may not know the model, or a parameter; once that is \
+                            mended, remove {out}.run and give the same command again"
+        );
+        assert!(ran.err.contains(&hint), "{}", ran.err);
+        let report = place.run(&format!("report --run {out}.run"), "").ok().err;
+        assert!(report.contains("Every question of the stage label was refused"), "{report}");
+        place.run(&format!("{} --set votes=6", words(&server, &out)), "").ok();
+        assert_eq!(server.asked(), 80);
+        std::fs::remove_dir_all(place.path(&format!("{out}.run"))).unwrap();
+        place.run(&words(&server, &out), "").ok();
+        assert_eq!(server.asked(), 120);
     }
     for (status, part) in
         [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "the name of a model there")]
@@ -223,19 +236,6 @@ fn the_evidence_of_a_pair_is_of_one_kind() {
     assert_eq!(server.count(), 16 + 4);
 }
 
-/// A server that ignores the wish for log-probs is told it once, and no further question is asked in vain.
-#[test]
-fn a_server_that_ignores_the_wish_for_log_probs_is_told_it_once() {
-    let place = Place::new();
-    plain_constitution(&place);
-    place.write("pairs.jsonl", &pairs(4));
-    let server = Server::new(|_, _| (200, said("A")));
-    let words = "--input pairs.jsonl --out out.jsonl --constitution c.toml --set votes=2";
-    let ran = place.run(&format!("label --judge openai:big@{} {words}", server.url), "").ok();
-    assert!(ran.err.contains("asked with no log-probs"), "{}", ran.err);
-    let received = server.received.lock().unwrap();
-    assert_eq!(received.iter().filter(|body| body["logprobs"] == true).count(), 1);
-    assert_eq!(received.len(), 1 + 4 * 2 * 2);
 /// Votes on one question are of no use where another about the same pair is refused.
 #[test]
 fn a_pair_that_cannot_get_a_label_is_not_voted_on() {
@@ -256,6 +256,19 @@ fn a_pair_that_cannot_get_a_label_is_not_voted_on() {
     assert_eq!(server.asked(), 6);
 }
 
+/// A server that ignores the wish for log-probs is told it once, and no further question is asked in vain.
+#[test]
+fn a_server_that_ignores_the_wish_for_log_probs_is_told_it_once() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(4));
+    let server = Server::new(|_, _| (200, said("A")));
+    let words = "--input pairs.jsonl --out out.jsonl --constitution c.toml --set votes=2";
+    let ran = place.run(&format!("label --judge openai:big@{} {words}", server.url), "").ok();
+    assert!(ran.err.contains("asked with no log-probs"), "{}", ran.err);
+    let received = server.received.lock().unwrap();
+    assert_eq!(received.iter().filter(|body| body["logprobs"] == true).count(), 1);
+    assert_eq!(received.len(), 1 + 4 * 2 * 2);
 }
 
 /// A text completion whose first token has these log-probs.
