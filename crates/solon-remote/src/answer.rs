@@ -101,11 +101,12 @@ fn answered(listed: &[Likely], options: &[String]) -> Option<Vec<f64>> {
 }
 
 /// The log-prob of each option as what follows a text and the options' common beginning `lead`. A token may be the first part of an
-/// option (the A of "A)"); one that begins several is none of them.
+/// option (the A of "A)"), or go on after it, though not within a word or a number: " Not" is no No. One that begins several is none of them.
 fn continued(listed: &[Likely], options: &[String], lead: &str) -> Option<Vec<f64>> {
     let begins = |token: &str, option: &str| {
         let rest = option.strip_prefix(lead).unwrap_or(option).trim_start();
-        !token.is_empty() && (rest.starts_with(token) || token.starts_with(rest))
+        let goes_on = |more: &str| !more.starts_with(char::is_alphanumeric);
+        !token.is_empty() && (rest.starts_with(token) || token.strip_prefix(rest).is_some_and(goes_on))
     };
     let is = |token: &str, place: usize| {
         let token = token.trim();
@@ -240,6 +241,11 @@ mod tests {
         for first in [[("a", -0.5), ("A", -1.5)], [("", -0.5), ("A", -1.5)], [("Both", -0.5), ("A", -1.5)]] {
             assert_eq!(weighed(&first, &letters), None, "{first:?}");
         }
+        // Longer words and numbers are others.
+        for first in [[(" Not", -0.5), (" Yes", -1.5)], [(" No", -1.5), ("Yesterday", -0.5)]] {
+            assert_eq!(weighed(&first, &[" Yes", " No"]), None, "{first:?}");
+        }
+        assert_eq!(weighed(&[(" No.", -0.5), (" None", -3.0)], &[" Yes", " No"]), Some(vec![-3.0, -0.5]));
         // White space alone is no beginning to write, and a 1 may begin a 10.
         assert_eq!(question(Context::Text("t".to_owned()), &[" Yes", " No"]).lead(), "");
         assert_eq!(weighed(&[(" Yes", -0.5), (" No", -1.5)], &[" Yes", " No"]), Some(vec![-0.5, -1.5]));

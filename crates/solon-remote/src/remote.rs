@@ -35,6 +35,8 @@ pub struct Remote {
     pub(crate) capabilities: [Mutex<Option<Capabilities>>; 2],
     limits: Limits,
     record: Option<Record>,
+    /// By each interface: a recorded answer has no log-probs though they were asked for.
+    shown_none: [AtomicBool; 2],
     /// Some question was answered or refused, now or by the record: a failure of one need not be one of all.
     has_replied: AtomicBool,
     /// So many questions were given up since the last reply or refusal.
@@ -87,6 +89,7 @@ impl Remote {
             capabilities: Default::default(),
             limits: Limits::new(settings.requests_per_minute, settings.tokens_per_minute),
             record,
+            shown_none: Default::default(),
             has_replied: AtomicBool::new(answers > 0),
             given_up_in_a_row: AtomicUsize::new(0),
             asking: Mutex::new(()),
@@ -94,21 +97,51 @@ impl Remote {
         })
     }
 
-    /// Whether the servers show log-probs of an answer's first token: all do, or one shows none. `None` where a single server was
-    /// not asked for some yet: the next question tells. Several are asked once, so that it does not depend on who gets a question.
+    /// Whether the servers show log-probs of an answer's first token, as far as their replies and the record tell: all do, or one
+    /// shows none. Sends nothing.
+    pub fn known_to_show_log_probs(&self, interface: Interface) -> Option<bool> {
+        let none = self.settings.provider != Provider::OpenAi
+            || self.shown_none[interface as usize].load(Ordering::Relaxed);
+        if none { Some(false) } else { self.endpoints.show_log_probs(interface) }
+    }
+
+    /// The same. `None` where a single server was not asked for some yet: the next question tells. Several are asked once, so that it
+    /// does not depend on who gets a question.
     ///
     /// Errors as [`Remote::probe`].
     pub fn shows_log_probs(&self, interface: Interface) -> Result<Option<bool>, RemoteError> {
-        if self.settings.provider != Provider::OpenAi {
-            return Ok(Some(false));
-        }
-        let known = self.endpoints.show_log_probs(interface);
+        let known = self.known_to_show_log_probs(interface);
         if known.is_some() || self.clients.len() == 1 {
             return Ok(known);
         }
         self.probe(interface)?;
         // One that cannot be reached now shows some until it is known not to.
         Ok(self.endpoints.show_log_probs(interface).or(Some(true)))
+    }
+
+    /// How many of the questions have a recorded answer. Sends nothing.
+    ///
+    /// Errors where the record cannot be read.
+    pub fn recorded(&self, questions: &[Question]) -> Result<usize, RemoteError> {
+        let mut recorded = 0;
+        for question in questions {
+            // What cannot be asked has no answer.
+            let Ok(key) = protocol::key(self.settings.provider, &self.settings.model, question) else {
+                continue;
+            };
+            recorded += usize::from(self.recall(&key, question)?.is_some());
+        }
+        Ok(recorded)
+    }
+
+    /// The recorded answer to a question. It may tell that a server shows no log-probs.
+    fn recall(&self, key: &Key, question: &Question) -> Result<Option<Answer>, RemoteError> {
+        let Some(record) = &self.record else { return Ok(None) };
+        let answer = record.get(key)?;
+        if !question.options.is_empty() && answer.as_ref().and_then(Answer::shows_log_probs) == Some(false) {
+            self.shown_none[question.interface() as usize].store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// What was asked so far, and what it took.
@@ -180,9 +213,7 @@ impl Remote {
                     continue;
                 }
             };
-            if let Some(record) = &self.record
-                && let Some(answer) = record.get(&key)?
-            {
+            if let Some(answer) = self.recall(&key, question)? {
                 recorded += 1;
                 replies.push(Some(answer.reply(question)));
                 continue;

@@ -490,11 +490,12 @@ pub fn print_error(error: &Error) {
     }
     let full = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
-            || cause.downcast_ref::<solon_data::ledger::LedgerError>().is_some_and(|e| e.is_storage_full())
+            || cause.downcast_ref::<solon_data::ledger::LedgerError>().is_some_and(|e| e.may_be_full())
     };
     if error.chain().any(full) {
         hints.push(
-            "hint: free some space and give the same command again; the run resumes where it was".into(),
+            "hint: if the disk is full or the size of files is limited, free some space; the same command resumes the run where it was"
+                .into(),
         );
     }
     eprintln!("error: {}", said.join(": "));

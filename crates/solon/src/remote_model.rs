@@ -17,7 +17,7 @@ use solon_feedback::{
 };
 use solon_records::{Context, SamplingSettings};
 use solon_remote::{Interface, Question, Remote, Reply, Unanswered, UnansweredKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// A model on a server.
@@ -48,9 +48,22 @@ impl<'a> RemoteModel<'a> {
         }
     }
 
+    /// Says why replies did not come. It is not recorded: another time there is another reason, and what was made would differ by it.
+    fn say_what_did_not_come(&self, replies: &[Result<Reply, Unanswered>]) {
+        let gone = |reply: &Result<Reply, Unanswered>| match reply {
+            Err(Unanswered { kind: UnansweredKind::NoReply, reason }) => Some(reason.clone()),
+            _ => None,
+        };
+        let gone: Vec<String> = replies.iter().filter_map(gone).collect();
+        if let Some(first) = gone.first() {
+            eprintln!("the judge: no reply to {} questions; to the first of them: {first}", gone.len());
+        }
+    }
+
     fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Reply, NoAnswer>>, FeedbackError> {
         let replies = self.remote.ask(questions, &stop_asked, &|_| {}).map_err(FeedbackError::model)?;
         tell(self.remote, self.said);
+        self.say_what_did_not_come(&replies);
         Ok(replies.into_iter().map(|reply| reply.map_err(missing)).collect())
     }
 }
@@ -64,7 +77,10 @@ fn missing(unanswered: Unanswered) -> NoAnswer {
         UnansweredKind::Empty => NoAnswerKind::Empty,
         UnansweredKind::Declined => NoAnswerKind::Declines,
     };
-    NoAnswer::new(kind, unanswered.reason)
+    match kind {
+        NoAnswerKind::NoReply => NoAnswer::new(kind, "none came, however often it was asked"),
+        kind => NoAnswer::new(kind, unanswered.reason),
+    }
 }
 
 impl FeedbackModel for RemoteModel<'_> {
@@ -134,7 +150,21 @@ impl FeedbackModel for RemoteModel<'_> {
             sample: u64::from(vote),
         };
         let mut scores: Vec<Option<Result<OptionScores, NoAnswer>>> = vec![None; requests.len()];
-        let shows = || self.remote.shows_log_probs(interface).map_err(FeedbackError::model);
+        let all: Vec<usize> = (0..requests.len()).collect();
+        let firsts: Vec<Question> = all.iter().map(|place| question(*place, 0)).collect();
+        let votes_on = |places: &[usize]| -> Vec<Question> {
+            places.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote))).collect()
+        };
+        let recorded = |questions: &[Question]| self.remote.recorded(questions).map_err(FeedbackError::model);
+        let known = recorded(&firsts)?;
+        // They were voted on before, by servers that were known to show no log-probs.
+        let were_voted = known == 0 && recorded(&votes_on(&all))? == requests.len() * self.votes as usize;
+        let shows = || match (were_voted, known == requests.len()) {
+            (true, _) => Ok(Some(false)),
+            // Nobody is asked what the record knows.
+            (_, true) => Ok(self.remote.known_to_show_log_probs(interface)),
+            _ => self.remote.shows_log_probs(interface).map_err(FeedbackError::model),
+        };
         let mut next = 0;
         while next < requests.len() {
             // Where nothing is known yet, one question alone tells: the others need not be asked in vain.
@@ -143,8 +173,7 @@ impl FeedbackModel for RemoteModel<'_> {
                 None if next == 0 => 1,
                 _ => requests.len(),
             };
-            let first: Vec<Question> = (next..until).map(|place| question(place, 0)).collect();
-            for (place, reply) in (next..until).zip(self.ask(&first)?) {
+            for (place, reply) in (next..until).zip(self.ask(&firsts[next..until])?) {
                 scores[place] = match reply {
                     Ok(Reply::Options(log_probs)) => Some(Ok(OptionScores::shown(log_probs))),
                     // Samples may say more than the likeliest word.
@@ -159,6 +188,18 @@ impl FeedbackModel for RemoteModel<'_> {
         if none_shown {
             self.say_that_all_vote();
         }
+        // What lacks one answer has no use for votes on the others.
+        let mut lost: BTreeMap<&str, NoAnswer> = BTreeMap::new();
+        for (request, scores) in requests.iter().zip(&scores) {
+            if let Some(Err(missing)) = scores {
+                lost.entry(&request.about).or_insert_with(|| missing.clone());
+            }
+        }
+        for (request, scores) in requests.iter().zip(&mut scores) {
+            if let (None | Some(Ok(_)), Some(missing)) = (&*scores, lost.get(request.about.as_str())) {
+                *scores = Some(Err(missing.clone()));
+            }
+        }
         let is_open = |place: &usize| scores[*place].is_none();
         let voted: BTreeSet<&str> =
             (0..requests.len()).filter(is_open).map(|place| requests[place].about.as_str()).collect();
@@ -168,8 +209,7 @@ impl FeedbackModel for RemoteModel<'_> {
             }
         }
         let open: Vec<usize> = (0..requests.len()).filter(|place| scores[*place].is_none()).collect();
-        let votes = open.iter().flat_map(|place| (1..=self.votes).map(|vote| question(*place, vote)));
-        let votes: Vec<Question> = votes.collect();
+        let votes = votes_on(&open);
         let replies = if votes.is_empty() { Vec::new() } else { self.ask(&votes)? };
         for (place, replies) in open.into_iter().zip(replies.chunks(self.votes as usize)) {
             scores[place] = Some(counted(replies, &requests[place].options));

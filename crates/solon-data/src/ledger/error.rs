@@ -127,14 +127,13 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the disk was full. Where the size of files is limited, SQLite says that input or output failed, as it does of a disk that
-    /// is broken.
-    pub fn is_storage_full(&self) -> bool {
-        let code = match self {
-            Self::Sqlite { source, .. } => source.sqlite_error_code(),
-            _ => None,
+    /// Whether the disk may be full. Where the size of files is limited, SQLite says that writing failed, as it does of a disk that is
+    /// broken.
+    pub fn may_be_full(&self) -> bool {
+        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(failure, _), .. } = self else {
+            return false;
         };
-        matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+        failure.code == ErrorCode::DiskFull || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE
     }
 
     /// Distinguishes damage from other failures, because the user must do something else.
@@ -155,4 +154,22 @@ fn did_you_mean(nearest: &[String]) -> String {
         return String::new();
     }
     format!("; did you mean {}?", nearest.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn only_what_could_not_be_written_may_be_for_want_of_space() {
+        let may_be_full = |code| {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            LedgerError::Sqlite { action: "write to", path: "l".into(), source }.may_be_full()
+        };
+        assert!(may_be_full(ffi::SQLITE_FULL) && may_be_full(ffi::SQLITE_IOERR_WRITE));
+        for other in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR, ffi::SQLITE_BUSY] {
+            assert!(!may_be_full(other), "{other}");
+        }
+    }
 }

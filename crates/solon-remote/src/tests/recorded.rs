@@ -55,6 +55,28 @@ fn samples_are_apart_and_options_share_an_answer() {
     assert_eq!(mock.asked().len(), 3);
 }
 
+/// What one server of several shows is known from the record, without asking any.
+#[test]
+fn the_record_tells_that_log_probs_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = folder.path().join("answers.jsonl");
+    let mock = Mock::start(|_, _| said("A"));
+    let (chosen, plain) = (question("1", &["A", "B"]), question("2", &[]));
+    ask(&recording(&mock.url(), &answers), &[chosen.clone(), plain.clone()]).unwrap();
+    let before = mock.asked().len();
+    let shown = |questions: &[Question]| {
+        let urls = [mock.url(), format!("{}/v1", mock.url())];
+        let answers = Some(answers.clone());
+        let remote = Remote::new(RemoteSettings { answers, ..settings(&[&urls[0], &urls[1]]) }).unwrap();
+        let recorded = remote.recorded(questions).unwrap();
+        (recorded, remote.known_to_show_log_probs(Interface::Chat))
+    };
+    assert_eq!(shown(&[chosen, question("1", &["A"]), question("new", &["A"])]), (2, Some(false)));
+    // None were asked for.
+    assert_eq!(shown(&[plain]), (1, None));
+    assert_eq!(mock.asked().len(), before);
+}
+
 #[test]
 fn only_replies_are_recorded() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{LabelArgs, UsageError};
 use crate::items::Labelled;
-use crate::stages::judged;
+use crate::stages::{all_refused, judged};
 use anyhow::{Context, Result};
 use solon_data::export::write_labels;
 use solon_data::jsonl::write_jsonl;
@@ -75,6 +75,13 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
         }
         if unlabelled > 0 {
             eprintln!("{unlabelled} pairs have no label; their rows say why, and are left out where the file is trained on");
+        }
+        if all_refused(&read)? {
+            eprintln!(
+                "hint: every question was refused, so the server may not know the model, or a parameter; once that is mended, remove {} \
+                 and give the same command again",
+                Path::new(&folder).display()
+            );
         }
         eprintln!("{}", judged(&read)?.report);
         Ok(())

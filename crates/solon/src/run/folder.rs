@@ -3,6 +3,7 @@
 //! A stage that is done with the same hash is skipped. One that was broken off goes on at the item or the checkpoint it
 //! had reached. One whose hash changed starts anew.
 
+use super::lacks_replies;
 use crate::cli::UsageError;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
@@ -60,7 +61,7 @@ pub struct RunFolder {
 
 /// How a stage begins.
 pub enum Begun {
-    /// There is work to do; items made before are in the ledger.
+    /// There is work to do; items made before are in the ledger. A stage that lacks replies is still done there.
     Work(StageClock),
     /// It was done before.
     Done {
@@ -117,9 +118,13 @@ impl RunFolder {
             remove_if_there(&self.state_file(stage))?;
             remove_folder_if_there(&self.saved(stage))?;
         }
-        let before = known.and_then(|s| s.seconds);
+        let before = known.as_ref().and_then(|s| s.seconds);
         let clock =
             StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
+        if known.is_some_and(|s| lacks_replies(&s)) {
+            eprintln!("{stage}: asked again about what got no reply");
+            return Ok(Begun::Work(clock));
+        }
         match self.ledger.begin_stage(stage, &input_hash)? {
             StageState::Done { output_hash, .. } => return Ok(Begun::Done { output_hash }),
             StageState::Resumed { items, last_step } => match last_step {

@@ -285,18 +285,15 @@ impl Run {
             self.folder.ledger.remove_stage(name)?;
             self.write_inputs()?;
         }
-        if self.folder.ledger.stage(name)?.is_some_and(|stage| lacks_replies(&stage)) {
-            // Before anything is replaced: what later stages made of it must not be taken for made of what it will be.
-            self.folder.ledger.reopen_stage(name)?;
-            self.write_inputs()?;
-        }
         let (output, worked) = match self.folder.begin(name, &hash)? {
             Begun::Done { output_hash } => (output_hash, false),
             Begun::Work(clock) => {
-                let detail = planned
-                    .stage
-                    .run(&mut StageRun::new(self, Rc::clone(planned)))
-                    .with_context(|| format!("stage `{name}`"))?;
+                let detail = planned.stage.run(&mut StageRun::new(self, Rc::clone(planned)));
+                if detail.is_err() && self.is_done(name)? {
+                    eprintln!("{name}: its missing replies are still missing; the run stands as it did");
+                }
+                let detail = detail.with_context(|| format!("stage `{name}`"))?;
+                self.reopen_stage(name)?;
                 // Later stages read both: a labeller's items, for one, say what measures it.
                 let items = self.folder.ledger.items_hash(name)?;
                 let saved = self.folder.saved_hash(name)?.unwrap_or_default();
@@ -309,6 +306,16 @@ impl Run {
         };
         self.made.insert(name.clone(), output);
         Ok(worked)
+    }
+
+    /// Makes a finished stage that lacks replies a running one. To be called before anything of it is replaced: what later stages made
+    /// of it must not be taken for made of what it will be. And not earlier, because servers may not answer: then the run stays finished.
+    fn reopen_stage(&mut self, stage: &str) -> Result<()> {
+        if self.is_done(stage)? {
+            self.folder.ledger.reopen_stage(stage)?;
+            self.write_inputs()?;
+        }
+        Ok(())
     }
 
     fn is_done(&self, stage: &str) -> Result<bool> {

@@ -67,6 +67,7 @@ impl<'a> StageRun<'a> {
 
     /// Puts items into the ledger.
     pub fn insert(&mut self, items: &[NewItem]) -> Result<()> {
+        self.run.reopen_stage(&self.planned.name)?;
         Ok(self.run.folder.ledger.insert_items(&self.planned.name, items)?)
     }
 

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{NewItem, TypedItem};
 use solon_feedback::{
-    Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, Verdict, label_pairs, whole_sentences,
+    Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, NoAnswerKind, Verdict, label_pairs,
+    whole_sentences,
 };
 use solon_records::{Pair, SamplingSettings};
 use std::collections::{BTreeSet, HashSet};
@@ -319,6 +320,13 @@ impl Stage for LabelStage {
                 counts.join(", ")
             ));
         }
+        if all_refused(read)? {
+            report.warnings.push(format!(
+                "Every question of the stage {} was refused: the server may not know the model, or a parameter. Once that is mended, \
+                 another `votes` in the stage makes it ask again.",
+                read.name()
+            ));
+        }
         if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
             report.trail.push(read.trail(&label.id)?);
         }
@@ -380,6 +388,15 @@ fn settled(read: &Reader<'_>, dropped: Option<&str>) -> Result<HashSet<String>> 
         None => item.dropped_reason.as_deref() == dropped,
     };
     Ok(read.own_with_dropped::<Labelled>()?.into_iter().filter(stays).map(|item| item.id).collect())
+}
+
+/// Whether the server refused something of every pair: then it is hardly the pairs.
+pub fn all_refused(read: &Reader<'_>) -> Result<bool> {
+    let items: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
+    let is_refused = |item: &TypedItem<Labelled>| {
+        item.data.unlabelled.as_ref().is_some_and(|missing| missing.kind == NoAnswerKind::Refused)
+    };
+    Ok(!items.is_empty() && items.iter().all(is_refused))
 }
 
 /// How many pairs, known ones included, have no label because no reply came.

@@ -7,11 +7,11 @@ use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
-use crate::run::{Reader, StageRun, safe_point};
+use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{ItemKind, NewItem, TypedItem};
+use solon_data::ledger::{NewItem, TypedItem};
 use solon_eval::Rate;
 use solon_feedback::{
     Ask, ChoiceRequest, Form, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
@@ -19,7 +19,7 @@ use solon_feedback::{
 };
 use solon_records::Pair;
 use solon_stats::cohens_kappa_of;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Instant;
 
@@ -128,6 +128,7 @@ impl Stage for Measure {
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let constitution = run.read().constitution()?.clone();
         let (name, draws) = (run.name().to_owned(), run.draws());
+        let there = settled(&run.read())?;
         let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
         for set in &sets {
             let pairs: Vec<&KnownPair> = set.items.iter().filter_map(pair).collect();
@@ -140,7 +141,7 @@ impl Stage for Measure {
                 let model = adviser.labeller(ask, run.slots(), self.votes.get())?;
                 let started = Instant::now();
                 let id = |known: &&KnownPair| format!("{name}/{}/{}/{}", set.name, ask.name(), known.pair.id);
-                run.in_chunks("pairs", &pairs, ItemKind::Label, id, |_, todo| {
+                run.in_chunks_beside("pairs", &pairs, &there, id, |_, todo| {
                     let shown: Vec<Pair> = todo.iter().map(|(_, known)| known.pair.clone()).collect();
                     let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
                     safe_point()?;
@@ -158,7 +159,7 @@ impl Stage for Measure {
             let questions: Vec<&KnownQuestion> = set.items.iter().filter_map(question).collect();
             let model = adviser.model(run.slots(), self.votes.get());
             let id = |question: &&KnownQuestion| format!("{name}/{}/{}", set.name, question.id);
-            run.in_chunks("questions", &questions, ItemKind::Label, id, |_, todo| {
+            run.in_chunks_beside("questions", &questions, &there, id, |_, todo| {
                 let requests = todo.iter().map(|(_, question)| ChoiceRequest {
                     id: question.id.clone(),
                     about: question.id.clone(),
@@ -184,6 +185,10 @@ impl Stage for Measure {
             })?;
         }
         let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
+        let lacking = run.read().own::<Measured>()?.iter().filter(|item| item.data.may_come()).count();
+        if lacking > 0 {
+            told[NO_REPLY] = json!(lacking);
+        }
         adviser.tell(&name, &mut told);
         Ok(told)
     }
@@ -193,6 +198,12 @@ impl Stage for Measure {
         measured[read.name()] = json!(self.figures(read)?);
         Ok(())
     }
+}
+
+/// What was found and stays so. Where no reply came, one may come now.
+fn settled(read: &Reader<'_>) -> Result<HashSet<String>> {
+    let items = read.own::<Measured>()?.into_iter();
+    Ok(items.filter(|item| !item.data.may_come()).map(|item| item.id).collect())
 }
 
 fn pair(item: &KnownItem) -> Option<&KnownPair> {

@@ -60,6 +60,7 @@ use solon_records::Prompt;
 use std::collections::BTreeSet;
 
 pub use inference::{Figures, Inference};
+pub use label::all_refused;
 pub use label_report::judged;
 pub use lessons::FIRST_HELD;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};

@@ -120,7 +120,7 @@ fn a_full_disk_is_said_and_loses_nothing_that_was_recorded() {
         let ran = Command::new("sh").args(["-c", &limited]).current_dir(place.path(".")).output().unwrap();
         let said = String::from_utf8(ran.stderr).unwrap();
         assert_eq!(ran.status.code(), Some(1), "{said}");
-        assert!(said.contains(part) && said.contains("hint: free some space"), "{said}");
+        assert!(said.contains(part) && said.contains("free some space"), "{said}");
         assert!(!place.path("out.jsonl").exists());
         // But for the header.
         let kept = recorded(&place).lines().count() - 1;
@@ -221,4 +221,136 @@ fn recorded_log_probs(place: &Place) -> HashSet<String> {
     let text = recorded(place);
     let numbers = text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
     numbers.filter(|number| number.starts_with("-0.")).map(str::to_owned).collect()
+}
+
+/// Neither another error about the same pair nor servers that cannot be asked change what stands on the labels.
+#[test]
+fn replies_that_are_still_missing_leave_a_finished_run_finished() {
+    let place = Place::with_model();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(6));
+    let status = Arc::new(AtomicUsize::new(500));
+    let now = Arc::clone(&status);
+    let server = Server::new(move |number, body| match now.load(Ordering::SeqCst) {
+        401 => (401, "{}".to_owned()),
+        status if status != 200 && which(body).0 == 2 => {
+            (u16::try_from(status).unwrap(), format!("{{\"request\": {number}}}"))
+        }
+        _ => (200, prefers_right(body)),
+    });
+    let recipe = format!(
+        "name = \"t\"\nmodel = {:?}\nconstitution = \"c.toml\"\n\
+         [[stage]]\nkind = \"label\"\njudge = \"openai:m@{}\"\npairs = \"pairs.jsonl\"\ngate = false\njudge_limits = {{ retries = 0 }}\n\
+         [[stage]]\nkind = \"dpo\"\npairs = \"label\"\n",
+        place.path("model").display().to_string(),
+        server.url
+    );
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+    let run = "run recipe.toml --out run";
+    let ran = place.run(run, "").ok();
+    assert!(
+        ran.err.contains("no reply to 2 questions; to the first of them: ") && ran.err.contains("HTTP 500")
+    );
+    let standing = || (place.read("run/inputs.json"), place.run(&format!("{run} --plan"), "").ok().out);
+    let before = standing();
+    let words: Vec<Vec<&str>> = before.1.lines().map(|line| line.split_whitespace().collect()).collect();
+    let of = |name: &str| words.iter().find(|words| words[0] == name).unwrap()[2];
+    assert_eq!([of("label"), of("dpo")], ["resumed", "done"], "{}", before.1);
+
+    status.store(503, Ordering::SeqCst);
+    let ran = place.run(run, "").ok();
+    assert!(ran.err.contains("HTTP 503") && !ran.err.contains("dpo: "), "{}", ran.err);
+    assert_eq!(standing().0, before.0);
+
+    status.store(401, Ordering::SeqCst);
+    let before = standing();
+    let note = "label: its missing replies are still missing; the run stands as it did";
+    place.run(run, "").fails(1, &["OPENAI_API_KEY", note]);
+    assert_eq!(standing(), before);
+    let report = place.run("report --run run", "").ok().err;
+    assert!(!report.contains("not finished"), "{report}");
+
+    status.store(200, Ordering::SeqCst);
+    let ran = place.run(run, "").ok();
+    assert!(ran.err.contains("label: done") && ran.err.contains("dpo: done"), "{}", ran.err);
+}
+
+/// Servers that show no log-probs: the record says so, and who goes on by it asks only what it lacks.
+#[test]
+fn votes_that_are_recorded_are_replayed_with_the_servers_off() {
+    const PAIRS: usize = 100;
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(PAIRS));
+    let silent =
+        || Server::new(|_, body| (200, said(if asked(body).contains("A: left") { "B" } else { "A" })));
+    let (one, other) = (silent(), silent());
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (first, second) = (free(), free());
+    let [off, off_too] = [&first, &second].map(|free| format!("http://{}/v1", free.local_addr().unwrap()));
+    drop((first, second));
+    let label = |urls: &str| {
+        let words = "--input pairs.jsonl --out out.jsonl --constitution c.toml --set votes=2 --retries 0";
+        place.run(&format!("label --judge openai:m@{urls} {words}"), "").ok();
+        (place.read("out.jsonl"), place.read("out.jsonl.labels.jsonl"))
+    };
+    // All but the record of answers.
+    let forget = || {
+        for entry in std::fs::read_dir(place.path("out.jsonl.run")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    };
+    let labelled = label(&one.url);
+    assert_eq!(one.asked(), 1 + PAIRS * 2 * 2);
+    forget();
+    assert!(label(&off) == labelled, "the labels differ");
+    forget();
+    let [file] = &std::fs::read_dir(place.path("out.jsonl.run/answers")).unwrap().collect::<Vec<_>>()[..]
+    else {
+        panic!()
+    };
+    let file = file.as_ref().unwrap().path();
+    let lines: Vec<String> =
+        std::fs::read_to_string(&file).unwrap().lines().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, lines[..lines.len() - 10].concat()).unwrap();
+    assert!(label(&other.url) == labelled, "the labels differ");
+    assert_eq!(other.asked(), 10);
+    // Several servers are asked what they show, and no first question at all.
+    std::fs::remove_dir_all(place.path("out.jsonl.run")).unwrap();
+    let labelled = label(&format!("{},{}", one.url, other.url));
+    forget();
+    assert!(label(&format!("{off},{off_too}")) == labelled, "the labels differ");
+}
+
+/// What measures a labeller is asked again as labels are.
+#[test]
+fn a_measured_pair_that_got_no_reply_is_asked_about_again() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("known.jsonl", &pairs(6));
+    let fails = Arc::new(AtomicBool::new(true));
+    let failing = Arc::clone(&fails);
+    let server = Server::new(move |_, body| match which(body) {
+        (2, true) if failing.load(Ordering::SeqCst) => (500, "{}".to_owned()),
+        _ => (200, prefers_right(body)),
+    });
+    let recipe = format!(
+        "name = \"t\"\nmodel = \"none\"\nconstitution = \"c.toml\"\n\
+         [[stage]]\nkind = \"measure\"\njudge = \"openai:m@{}\"\ndata = [\"known.jsonl\"]\njudge_limits = {{ retries = 0 }}\n",
+        server.url
+    );
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+    let unlabelled = || {
+        place.run("run recipe.toml --out run", "").ok();
+        let summary: Value = serde_json::from_str(&place.read("run/summary.json")).unwrap();
+        summary["measured"]["measure"][0]["ways"][0]["unlabelled"].clone()
+    };
+    assert_eq!(unlabelled(), json!({"no reply": 1}));
+    let before = server.asked();
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!((unlabelled(), server.asked()), (json!({}), before + 1));
+    assert_eq!((unlabelled(), server.asked()), (json!({}), before + 1));
 }

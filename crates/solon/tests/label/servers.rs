@@ -168,6 +168,19 @@ fn a_server_that_refuses_every_question_leaves_rows_with_their_reasons() {
         let asked = server.asked();
         place.run(&words(&server, &out), "").ok();
         assert_eq!((server.asked(), asked), (40, 40));
+        // What the hint and the report's warning say makes it ask again.
+        let hint = format!(
+            "hint: every question was refused, so the server may not know the model, or a parameter; once that is \
+                            mended, remove {out}.run and give the same command again"
+        );
+        assert!(ran.err.contains(&hint), "{}", ran.err);
+        let report = place.run(&format!("report --run {out}.run"), "").ok().err;
+        assert!(report.contains("Every question of the stage label was refused"), "{report}");
+        place.run(&format!("{} --set votes=6", words(&server, &out)), "").ok();
+        assert_eq!(server.asked(), 80);
+        std::fs::remove_dir_all(place.path(&format!("{out}.run"))).unwrap();
+        place.run(&words(&server, &out), "").ok();
+        assert_eq!(server.asked(), 120);
     }
     for (status, part) in
         [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "the name of a model there")]
@@ -221,6 +234,26 @@ fn the_evidence_of_a_pair_is_of_one_kind() {
         assert_eq!(kinds(label), [if number == 3 { "voted" } else { "shown" }; 2], "{label}");
     }
     assert_eq!(server.count(), 16 + 4);
+}
+
+/// Votes on one question are of no use where another about the same pair is refused.
+#[test]
+fn a_pair_that_cannot_get_a_label_is_not_voted_on() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(3));
+    let server =
+        Server::new(|_, body| match (asked(body).contains("ask 1"), asked(body).contains("A: left")) {
+            (true, true) => (400, "{\"error\": \"no\"}".to_owned()),
+            (true, false) => (200, weighed(&[("I", -0.1)])),
+            _ => (200, prefers_right(body)),
+        });
+    let words = "--input pairs.jsonl --out out.jsonl --constitution c.toml";
+    place.run(&format!("label --judge openai:big@{} {words}", server.url), "").ok();
+    let rows = rows(&place.read("out.jsonl"));
+    let reason = |row: &Value| row["unlabelled"].as_str().unwrap_or_default().to_owned();
+    assert!(reason(&rows[1]).starts_with("refused by the server: ") && reason(&rows[0]).is_empty());
+    assert_eq!(server.asked(), 6);
 }
 
 /// A server that ignores the wish for log-probs is told it once, and no further question is asked in vain.
