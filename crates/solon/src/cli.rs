@@ -454,8 +454,8 @@ pub struct ExportArgs {
     /// The run's folder
     #[arg(long)]
     pub run: PathBuf,
-    /// Folder for demonstrations.jsonl, preferences.jsonl, annotated-pairs.json (for Feedback Forensics), the data card README.md
-    /// and, of a finished run, evaluations/: for each model that a stage evaluated a log of Inspect AI and a record of Every Eval
+    /// Folder for demonstrations.jsonl, preferences.jsonl, annotated-pairs.json (for Feedback Forensics), prompts.jsonl where a
+    /// `red-team` stage wrote some, the data card README.md and, of a finished run, evaluations/: for each model that a stage evaluated a log of Inspect AI and a record of Every Eval
     /// Ever
     #[arg(long)]
     pub out: PathBuf,

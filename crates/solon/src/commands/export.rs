@@ -9,7 +9,7 @@ mod annotated;
 use super::eval::write_json;
 use super::explain::open_ledger;
 use crate::cli::ExportArgs;
-use crate::items::Labelled;
+use crate::items::{Labelled, WrittenPrompt};
 use crate::recipe::{Recipe, stage_name};
 use crate::report::{DataFile, LabelledBy, how_labelled};
 use crate::run::{Evaluated, Inputs, Run, iso};
@@ -19,9 +19,10 @@ use anyhow::{Context, Result, bail};
 use solon_data::annotated_pairs::AnnotatedPairs;
 use solon_data::export::{write_demonstrations, write_preferences};
 use solon_data::files::write_bytes_atomically;
+use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::{ItemData, Ledger, TypedItem};
 use solon_eval::formats::{every_eval_ever, inspect_log};
-use solon_records::{Demonstration, Preference};
+use solon_records::{Demonstration, Preference, Prompt};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -29,8 +30,10 @@ use std::path::Path;
 const DEMONSTRATIONS: &str = "demonstrations.jsonl";
 const PREFERENCES: &str = "preferences.jsonl";
 const ANNOTATED_PAIRS: &str = "annotated-pairs.json";
+const PROMPTS: &str = "prompts.jsonl";
 
-/// Writes `demonstrations.jsonl`, `preferences.jsonl`, `annotated-pairs.json`, `evaluations/` and the data card.
+/// Writes `demonstrations.jsonl`, `preferences.jsonl`, `annotated-pairs.json`, the data card, `prompts.jsonl` where a stage wrote some, and
+/// `evaluations/`.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let ledger = open_ledger(&args.run)?;
     let recipe = recipe(&args.run)?;
@@ -54,9 +57,13 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let written = write_tables(args, &demonstrations, &labelled)?;
     let (pairs, labellings) = annotated_pairs(args, &ledger, &recipe, &of_now, &labelled)?;
+    let prompts = write_prompts(
+        args,
+        &kept(&ledger, &recipe, |kind, name| kind == "red-team" && of_now.contains(name))?,
+    )?;
     // A ledger that is open here could not be opened to be read by a run.
     drop(ledger);
-    if let Err(error) = write_card(args, &written, pairs, &labellings) {
+    if let Err(error) = write_card(args, &written, pairs, prompts, &labellings) {
         let text = format!("{error:#}").replace('\n', "\nnote: ");
         eprintln!("note: there is no data card: {text}");
     }
@@ -102,6 +109,18 @@ fn write_tables(
     }
     eprintln!("{} preference pairs in {}", preferences.len(), second.display());
     Ok([written.rows, preferences.len()])
+}
+
+/// Writes the prompts that a model wrote, as `prompts` stages read them, where there are some. Returns how many.
+fn write_prompts(args: &ExportArgs, written: &OfStages<WrittenPrompt>) -> Result<usize> {
+    let prompts: Vec<&Prompt> =
+        written.iter().flat_map(|(_, items)| items).map(|item| &item.data.prompt).collect();
+    if !prompts.is_empty() {
+        let path = args.out.join(PROMPTS);
+        write_jsonl(&path, &prompts)?;
+        eprintln!("{} prompts that a model wrote in {}", prompts.len(), path.display());
+    }
+    Ok(prompts.len())
 }
 
 /// Writes what everybody says of the pairs. Returns how many pairs there are, and how each stage labelled.
@@ -165,11 +184,12 @@ fn write_card(
     args: &ExportArgs,
     &[demonstrations, preferences]: &[usize; 2],
     pairs: usize,
+    prompts: usize,
     labelled: &[LabelledBy],
 ) -> Result<()> {
     let id = ("id", "the item in the run's ledger, for `solon explain`");
     let cut_off = "whether an answer ran into the limit of new tokens; left out where none did";
-    let files = [
+    let mut files = vec![
         DataFile {
             name: DEMONSTRATIONS,
             rows: demonstrations,
@@ -213,6 +233,20 @@ fn write_card(
             is_table: false,
         },
     ];
+    if prompts > 0 {
+        files.push(DataFile {
+            name: PROMPTS,
+            rows: prompts,
+            about: "a prompt that a model wrote",
+            columns: vec![
+                id,
+                ("messages", "the prompt"),
+                ("kind", "the kind of the prompts it was written after, which nothing has checked"),
+                ("category", "their category"),
+            ],
+            is_table: true,
+        });
+    }
     let card = Run::reopen(&args.run)?.data_card(&files, labelled)?;
     // What somebody wrote or edited there stays.
     let readme = args.out.join("README.md");

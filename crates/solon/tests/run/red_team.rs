@@ -134,6 +134,18 @@ fn what_says_something_new_is_kept_where_the_policy_complies() {
     }
 
     // From a kept prompt to its seeds, and to what the targets answered.
+    place.run("export --run one --out exported", "").ok();
+    let exported = solon_data::records::read_prompts(&place.path("exported/prompts.jsonl")).unwrap();
+    let ids = |of: &mut dyn Iterator<Item = &str>| of.map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        ids(&mut exported.iter().map(|prompt| &*prompt.id)),
+        ids(&mut kept.iter().map(|item| &*item.id))
+    );
+    assert!(
+        exported.iter().all(|prompt| prompt.kind.as_deref() == Some("harmful") && prompt.category.is_some())
+    );
+    assert!(place.read("exported/README.md").contains("a prompt that a model wrote"));
+
     let trail = place.run(&format!("explain {} --run one", kept[0].id), "").ok().out;
     let category = kept[0].data["category"].as_str().unwrap();
     let answer = format!("red-team/base/{}", kept[0].id);
