@@ -5,6 +5,7 @@ mod constitution;
 mod eval;
 mod judge;
 mod label;
+mod of_runs;
 mod person;
 mod serve;
 
@@ -13,6 +14,7 @@ pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, Show
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
+pub use of_runs::{ExplainArgs, ExportArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
@@ -425,44 +427,6 @@ pub struct PpoArgs {
     /// Largest number of new tokens in an answer [default: 64]
     #[arg(long)]
     pub max_new_tokens: Option<usize>,
-}
-
-/// `solon explain`.
-#[derive(Args)]
-pub struct ExplainArgs {
-    /// The id of an item of the ledger
-    pub item: String,
-    /// The run's folder
-    #[arg(long)]
-    pub run: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `solon report`.
-#[derive(Args)]
-pub struct ReportArgs {
-    /// The run's folder
-    #[arg(long)]
-    pub run: PathBuf,
-}
-
-/// `solon export`.
-#[derive(Args)]
-pub struct ExportArgs {
-    /// The run's folder
-    #[arg(long)]
-    pub run: PathBuf,
-    /// Folder for demonstrations.jsonl, preferences.jsonl, annotated-pairs.json (for Feedback Forensics), prompts.jsonl where a
-    /// `red-team` stage wrote some, the data card README.md and, of a finished run, evaluations/: for each model that a stage evaluated a log of Inspect AI and a record of Every Eval
-    /// Ever
-    #[arg(long)]
-    pub out: PathBuf,
-    /// A file of people's votes on pairs of the run, beside the output of `solon label --human`; its voters become annotators in
-    /// annotated-pairs.json. It may be given several times
-    #[arg(long)]
-    pub votes: Vec<PathBuf>,
 }
 
 /// An error in the command or its input files, found before anything runs: exit code 2.

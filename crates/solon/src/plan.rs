@@ -12,7 +12,6 @@ use crate::stages::{
 };
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use solon_eval::benchmarks;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -290,6 +289,14 @@ struct Builder<'a> {
     tables: Vec<toml::Table>,
 }
 
+/// The values of a key that may hold one or a list.
+fn one_or_many<'a>(table: &'a mut toml::Table, key: &str) -> Vec<&'a mut toml::Value> {
+    match table.get_mut(key) {
+        Some(toml::Value::Array(values)) => values.iter_mut().collect(),
+        value => value.into_iter().collect(),
+    }
+}
+
 impl Builder<'_> {
     /// Adds a stage, and in front of it those that load its files.
     fn add(&mut self, mut table: toml::Table) -> Result<()> {
@@ -303,30 +310,9 @@ impl Builder<'_> {
         })?;
         let name = stage_name(&table).unwrap_or(kind.name).to_owned();
         self.check_name(&name)?;
-        // A loading stage names its file itself; it is found now, so that the frozen recipe does not depend on where it lies.
-        let files = match table.get_mut("file") {
-            Some(toml::Value::Array(files)) => files.iter_mut().collect(),
-            file => file.into_iter().collect::<Vec<_>>(),
-        };
-        for file in files {
-            let Some(given) = file.as_str() else { continue };
-            let found = (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: file"))?;
-            *file = found.display().to_string().into();
-        }
-        // So do a benchmark on published files, and what is kept apart from files.
-        let of_benchmarks = benchmarks::ALL.iter().flat_map(|known| known.files);
-        let own: Vec<&str> = match kind.name {
-            "evaluate" => ["data", "judge_labels"].iter().chain(of_benchmarks).copied().collect(),
-            "measure" => vec!["data"],
-            "red-team" => vec!["avoid"],
-            _ => Vec::new(),
-        };
-        for key in own {
-            let files = match table.get_mut(key) {
-                Some(toml::Value::Array(files)) => files.iter_mut().collect(),
-                file => file.into_iter().collect::<Vec<_>>(),
-            };
-            for file in files {
+        // What a stage reads itself is found now, so that the frozen recipe does not depend on where it lies.
+        for key in std::iter::once("file").chain((kind.files)()) {
+            for file in one_or_many(&mut table, key) {
                 let Some(given) = file.as_str() else { continue };
                 let found =
                     (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
@@ -334,11 +320,7 @@ impl Builder<'_> {
             }
         }
         // A local judge is a name of the catalogue, or a path.
-        let judges = match table.get_mut("judge") {
-            Some(toml::Value::Array(judges)) => judges.iter_mut().collect(),
-            judge => judge.into_iter().collect::<Vec<_>>(),
-        };
-        for judge in judges {
+        for judge in one_or_many(&mut table, "judge") {
             let local = judge.as_str().and_then(|judge| judge.strip_prefix("local:"));
             if let Some(Ok(found)) = local.map(|judge| (self.find)(Path::new(judge))) {
                 *judge = format!("local:{}", found.display()).into();

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::openai::{Counted, Listed, end, told_stops};
+use super::openai::{Listed, end, first_choice, told_stops};
 use super::{Form, Misread, written};
 use crate::Question;
-use crate::account::Tokens;
 use crate::answer::{Answer, Likely};
 
 /// The body that asks to continue a text.
@@ -31,13 +30,7 @@ pub(crate) fn body(model: &str, text: &str, question: &Question, form: Form) -> 
     body
 }
 
-/// What is read of a reply.
-#[derive(Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
-    usage: Option<Counted>,
-}
-
+/// What is read of a choice.
 #[derive(Deserialize)]
 struct Choice {
     text: String,
@@ -66,21 +59,19 @@ impl LogProbs {
 
 /// The answer in a server's text.
 pub(crate) fn read(text: &str) -> Result<Answer, Misread> {
-    let completion: Completion =
-        serde_json::from_str(text).map_err(|error| Misread::of("text completion", &error))?;
-    let choice = completion.choices.into_iter().next();
-    let choice = choice.ok_or_else(|| Misread::Malformed("the reply has no choices".to_owned()))?;
+    let (choice, tokens) = first_choice::<Choice>(text, "text completion")?;
     Ok(Answer {
         text: choice.text,
         end: end(choice.finish_reason.as_deref()),
         first: choice.logprobs.map(LogProbs::first).unwrap_or_default(),
-        tokens: completion.usage.map(Tokens::from),
+        tokens,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Tokens;
     use crate::answer::End;
     use solon_records::Context;
 

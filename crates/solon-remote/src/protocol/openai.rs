@@ -3,6 +3,7 @@
 //! Source: <https://platform.openai.com/docs/api-reference/chat>. Of a reply the first choice is read.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use solon_records::Message;
 
@@ -40,10 +41,10 @@ pub(super) fn told_stops(stop: &[String]) -> &[String] {
     &stop[..stop.len().min(MOST_STOPS)]
 }
 
-/// What is read of a reply.
+/// What is read of a reply, whose choices are of the interface's own form.
 #[derive(Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
+struct Completion<C> {
+    choices: Vec<C>,
     usage: Option<Counted>,
 }
 
@@ -88,9 +89,20 @@ struct Listing {
     logprob: f64,
 }
 
+/// The first choice of a reply, and the tokens that it took. `what` names the reply in errors.
+pub(super) fn first_choice<C: DeserializeOwned>(
+    text: &str,
+    what: &str,
+) -> Result<(C, Option<Tokens>), Misread> {
+    let completion: Completion<C> = serde_json::from_str(text).map_err(|error| Misread::of(what, &error))?;
+    let choice = completion.choices.into_iter().next();
+    let choice = choice.ok_or_else(|| Misread::Malformed("the reply has no choices".to_owned()))?;
+    Ok((choice, completion.usage.map(Tokens::from)))
+}
+
 /// The tokens that a reply took.
 #[derive(Deserialize)]
-pub(super) struct Counted {
+struct Counted {
     #[serde(default)]
     prompt_tokens: u64,
     #[serde(default)]
@@ -114,16 +126,13 @@ pub(super) fn end(finish_reason: Option<&str>) -> End {
 
 /// The answer in a server's text.
 pub(crate) fn read(text: &str) -> Result<Answer, Misread> {
-    let completion: Completion =
-        serde_json::from_str(text).map_err(|error| Misread::of("chat completion", &error))?;
-    let choice = completion.choices.into_iter().next();
-    let choice = choice.ok_or_else(|| Misread::Malformed("the reply has no choices".to_owned()))?;
+    let (choice, tokens) = first_choice::<Choice>(text, "chat completion")?;
     let said = choice.message.content.filter(|text| !text.is_empty());
     Ok(Answer {
         text: said.or(choice.message.refusal).unwrap_or_default(),
         end: end(choice.finish_reason.as_deref()),
         first: choice.logprobs.map(Listed::first).unwrap_or_default(),
-        tokens: completion.usage.map(Tokens::from),
+        tokens,
     })
 }
 

@@ -74,3 +74,14 @@ pub struct LabelArgs {
     #[command(flatten)]
     pub judge: JudgeFlags,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_of_asking_is_a_value_of_the_flag() {
+        let flags: Vec<&str> = AskFlag::value_variants().iter().map(|flag| flag.name()).collect();
+        assert_eq!(flags, Ask::ALL.map(Ask::name));
+    }
+}

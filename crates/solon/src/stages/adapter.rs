@@ -10,6 +10,7 @@ pub const KIND: Kind = Kind {
     name: "adapter",
     about: "Takes a PEFT adapter on the base model into the run.",
     parse: parse::<AdapterFolder>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

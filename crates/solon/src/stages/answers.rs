@@ -11,7 +11,8 @@ use solon_data::jsonl::read_jsonl_numbered;
 use solon_data::ledger::NewItem;
 use solon_records::Message;
 
-pub const KIND: Kind = Kind { name: "answers", about: "Loads answers from a file.", parse: parse::<Answers> };
+pub const KIND: Kind =
+    Kind { name: "answers", about: "Loads answers from a file.", parse: parse::<Answers>, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

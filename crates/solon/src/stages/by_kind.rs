@@ -18,6 +18,7 @@ pub const KIND: Kind = Kind {
     name: "by-kind",
     about: "Labels pairs of which one answer declines by the kind of their prompt.",
     parse: parse::<ByKind>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

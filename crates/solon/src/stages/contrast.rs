@@ -26,6 +26,7 @@ pub const KIND: Kind = Kind {
     name: "contrast",
     about: "Pairs whose better answer is known: one answer declines, the other helps.",
     parse: parse::<Contrast>,
+    files: Vec::new,
 };
 
 /// What a refusal may begin with. Several, or what is learnt is the first words and not the refusal.

@@ -15,6 +15,7 @@ pub const KIND: Kind = Kind {
     name: "critic",
     about: "Warms an adapter up on the worked examples, to criticise and revise.",
     parse,
+    files: Vec::new,
 };
 
 struct Critic {

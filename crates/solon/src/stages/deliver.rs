@@ -14,6 +14,7 @@ pub const KIND: Kind = Kind {
     name: "deliver",
     about: "Chooses a model by its evaluation, merges its adapter and saves it.",
     parse: parse::<Deliver>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

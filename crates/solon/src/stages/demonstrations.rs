@@ -13,6 +13,7 @@ pub const KIND: Kind = Kind {
     name: "demonstrations",
     about: "Loads demonstrations from a file.",
     parse: parse::<Demonstrations>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

@@ -18,7 +18,8 @@ use solon_train::dpo::{DpoTrainer, reference_sums};
 use solon_train::losses::dpo::{DpoLoss, DpoSettings};
 use std::time::Instant;
 
-pub const KIND: Kind = Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse };
+pub const KIND: Kind =
+    Kind { name: "dpo", about: "Optimises a model on preferences directly.", parse, files: Vec::new };
 
 struct Dpo {
     own: Own,

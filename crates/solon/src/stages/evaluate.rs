@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{ItemKind, TypedItem};
+use solon_eval::benchmarks;
 use solon_eval::judge::both::{JudgeAgreement, agreement};
 use solon_eval::{
     Answer, Benchmark, Comparison, Item, Judged, Mean, Measure, Reply, Summary, compare, summarise,
@@ -25,6 +26,12 @@ pub const KIND: Kind = Kind {
     name: "evaluate",
     about: "Models are put to a benchmark, and their answers are judged.",
     parse: Evaluate::parse,
+    files: || {
+        ["data", "judge_labels"]
+            .into_iter()
+            .chain(benchmarks::ALL.iter().flat_map(|known| known.files).copied())
+            .collect()
+    },
 };
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ pub const KIND: Kind = Kind {
     name: "examples",
     about: "The worked examples' own revisions, as demonstrations.",
     parse: parse::<Examples>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

@@ -26,7 +26,7 @@ use solon_records::{Pair, SamplingSettings};
 use std::num::{NonZeroU32, NonZeroUsize};
 
 pub const KIND: Kind =
-    Kind { name: "infer", about: "Finds principles that explain given preferences.", parse };
+    Kind { name: "infer", about: "Finds principles that explain given preferences.", parse, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

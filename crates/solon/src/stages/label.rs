@@ -2,10 +2,10 @@
 //! pairs whose better answer is known are labelled first, and say how far the labels can be believed: those of a labeller
 //! that is not better than chance are dropped.
 
+use super::gate::not_passed;
 use super::label_report::{
     AGREES, agreement, agreement_told, ask_of, judged, known_pairs, rate_shown, section, unlabelled,
 };
-use super::reward::not_passed;
 use super::settings::is_chat;
 use super::{BASE, Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
@@ -26,8 +26,12 @@ use solon_records::{Pair, SamplingSettings};
 use std::collections::{BTreeSet, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 
-pub const KIND: Kind =
-    Kind { name: "label", about: "A model says which answer of each pair is better.", parse };
+pub const KIND: Kind = Kind {
+    name: "label",
+    about: "A model says which answer of each pair is better.",
+    parse,
+    files: Vec::new,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -24,8 +24,12 @@ use solon_feedback::{
 use solon_records::Preference;
 use std::collections::HashSet;
 
-pub const KIND: Kind =
-    Kind { name: "labeller", about: "Warms an adapter up to judge answers by a principle.", parse };
+pub const KIND: Kind = Kind {
+    name: "labeller",
+    about: "Warms an adapter up to judge answers by a principle.",
+    parse,
+    files: Vec::new,
+};
 
 /// So many pairs are kept back to measure a labeller that is asked apart, if there are as many.
 const MEASURED: usize = 200;

@@ -27,6 +27,7 @@ pub const KIND: Kind = Kind {
     name: "measure",
     about: "How far a labeller agrees with people, on pairs that people have judged.",
     parse,
+    files: || vec!["data"],
 };
 
 #[derive(Deserialize, Serialize)]

@@ -20,6 +20,7 @@ mod dpo;
 mod evaluate;
 mod evaluation_report;
 mod examples;
+mod gate;
 mod infer;
 mod inference;
 mod judging;
@@ -71,6 +72,8 @@ pub struct Kind {
     pub name: &'static str,
     /// One sentence for lists and errors.
     pub about: &'static str,
+    /// The keys, beside `file`, whose values are files that the stage reads itself.
+    pub files: fn() -> Vec<&'static str>,
     /// Reads the table of a stage, or says what is wrong with it.
     pub parse: fn(Keys) -> Result<Box<dyn Stage>, String>,
 }

@@ -14,6 +14,7 @@ pub const KIND: Kind = Kind {
     name: "pairs",
     about: "Loads pairs of answers to be labelled from a file.",
     parse: parse::<Pairs>,
+    files: Vec::new,
 };
 
 #[derive(Deserialize, Serialize)]

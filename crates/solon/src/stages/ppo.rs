@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 
-pub const KIND: Kind = Kind { name: "ppo", about: "Optimises a model against a reward model.", parse };
+pub const KIND: Kind =
+    Kind { name: "ppo", about: "Optimises a model against a reward model.", parse, files: Vec::new };
 
 struct Ppo {
     own: Own,

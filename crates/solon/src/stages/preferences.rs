@@ -10,8 +10,12 @@ use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
 use solon_data::records::read_preferences;
 
-pub const KIND: Kind =
-    Kind { name: "preferences", about: "Loads preference pairs from a file.", parse: parse::<Preferences> };
+pub const KIND: Kind = Kind {
+    name: "preferences",
+    about: "Loads preference pairs from a file.",
+    parse: parse::<Preferences>,
+    files: Vec::new,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

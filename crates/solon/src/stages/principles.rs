@@ -8,8 +8,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem};
 
-pub const KIND: Kind =
-    Kind { name: "principles", about: "Records the constitution's principles.", parse: parse::<Principles> };
+pub const KIND: Kind = Kind {
+    name: "principles",
+    about: "Records the constitution's principles.",
+    parse: parse::<Principles>,
+    files: Vec::new,
+};
 
 /// Of what the stage told: the hash of the constitution's file.
 const SHA256: &str = "sha256";

@@ -20,7 +20,8 @@ use solon_records::Prompt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 
-pub const KIND: Kind = Kind { name: "prompts", about: "Loads prompts from a file.", parse: parse::<Prompts> };
+pub const KIND: Kind =
+    Kind { name: "prompts", about: "Loads prompts from a file.", parse: parse::<Prompts>, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -37,6 +37,7 @@ pub const KIND: Kind = Kind {
     name: "red-team",
     about: "A model writes new prompts; kept are those with which the policy complies.",
     parse,
+    files: || vec!["avoid"],
 };
 
 #[derive(Deserialize, Serialize)]

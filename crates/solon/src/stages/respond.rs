@@ -12,7 +12,8 @@ use solon_draws::Draws;
 use solon_feedback::{GenerateRequest, Generated};
 use solon_records::{Prompt, SamplingSettings};
 
-pub const KIND: Kind = Kind { name: "respond", about: "A model answers prompts.", parse: parse::<Respond> };
+pub const KIND: Kind =
+    Kind { name: "respond", about: "A model answers prompts.", parse: parse::<Respond>, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

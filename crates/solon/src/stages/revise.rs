@@ -23,8 +23,12 @@ use solon_records::SamplingSettings;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 
-pub const KIND: Kind =
-    Kind { name: "revise", about: "Answers are criticised by a principle and revised.", parse };
+pub const KIND: Kind = Kind {
+    name: "revise",
+    about: "Answers are criticised by a principle and revised.",
+    parse,
+    files: Vec::new,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_feedback::Ask;
 
-pub const KIND: Kind =
-    Kind { name: "reward-model", about: "Takes a reward model into the run.", parse: parse::<RewardFolder> };
+pub const KIND: Kind = Kind {
+    name: "reward-model",
+    about: "Takes a reward model into the run.",
+    parse: parse::<RewardFolder>,
+    files: Vec::new,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -11,8 +11,12 @@ use serde_json::{Map, Value};
 use solon_train::ppo::PpoPreset;
 use std::num::NonZeroUsize;
 
-pub const KIND: Kind =
-    Kind { name: "rloo", about: "Optimises a model against a reward model, without a critic.", parse };
+pub const KIND: Kind = Kind {
+    name: "rloo",
+    about: "Optimises a model against a reward model, without a critic.",
+    parse,
+    files: Vec::new,
+};
 
 struct Rloo {
     rollouts: Rollouts,

@@ -5,7 +5,7 @@
 //! that did not pass: the stage then saves the model it starts from, and says why.
 
 use super::beside::Beside;
-use super::reward::not_passed;
+use super::gate::not_passed;
 use super::settings::Rates;
 use super::{Curve, Data, Input, Keys, OneOrMany, Training, base};
 use crate::report::Report;

@@ -21,8 +21,12 @@ use solon_records::{Pair, Prompt, SamplingSettings};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-pub const KIND: Kind =
-    Kind { name: "sample", about: "A model answers each prompt several times.", parse: parse::<Sample> };
+pub const KIND: Kind = Kind {
+    name: "sample",
+    about: "A model answers each prompt several times.",
+    parse: parse::<Sample>,
+    files: Vec::new,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

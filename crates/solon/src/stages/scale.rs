@@ -25,6 +25,7 @@ pub const KIND: Kind = Kind {
     name: "scale",
     about: "Chooses how strongly an adapter is applied, by a benchmark on development prompts.",
     parse: Scale::parse,
+    files: Vec::new,
 };
 
 #[derive(Serialize)]

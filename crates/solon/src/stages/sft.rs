@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_train::sft::{Average, Weighting};
 
-pub const KIND: Kind =
-    Kind { name: "sft", about: "Fine-tunes a model on demonstrations, answers and revisions.", parse };
+pub const KIND: Kind = Kind {
+    name: "sft",
+    about: "Fine-tunes a model on demonstrations, answers and revisions.",
+    parse,
+    files: Vec::new,
+};
 
 /// One in this many of the first prompts is held out, where any are.
 pub const HELD_OUT_EVERY: u64 = 4;
