@@ -355,13 +355,13 @@ impl Stage for LabelStage {
 }
 
 impl LabelStage {
-    /// Why nothing is to be learnt from the labels, where the gate closes: by what they say of pairs whose better answer is known, and of a
-    /// reward model by what measured it.
+    /// Why nothing is to be learnt from the labels, where the gate closes: of a reward model by what measured it, and by what the labels say
+    /// of pairs whose better answer is known.
     fn distrust(&self, read: &Reader<'_>) -> Result<Option<&'static str>> {
         Ok(match self.gate {
             false => None,
-            true if !judged(read)?.beats_chance() => Some(CHANCE),
-            true => not_passed(read, "labeller")?.map(|_| NOT_PASSED),
+            true if not_passed(read, "labeller")?.is_some() => Some(NOT_PASSED),
+            true => (!judged(read)?.beats_chance()).then_some(CHANCE),
         })
     }
 

@@ -102,6 +102,25 @@ fn an_answer_that_was_cut_off_is_scored_as_it_was_learnt() {
 }
 
 #[test]
+fn what_a_reward_model_that_did_not_pass_says_is_not_learnt() {
+    let place = place(STAGES);
+    // Two pairs kept back: no accuracy on them is above chance.
+    let words = "run recipe.toml --out run --set reward.hold_out_every=3 --set reward.require_accuracy=0.5";
+    let dropped = || {
+        let ledger = Ledger::open_read_only(&place.path("run/ledger.sqlite")).unwrap();
+        let items = ledger.raw_items("label", ItemKind::Label).unwrap().into_iter();
+        let asked = items.filter(|item| item.data["known"].is_null());
+        asked.map(|item| item.dropped_reason).collect::<Vec<_>>()
+    };
+    place.run(&format!("{words} --set label.gate=true"), "").ok();
+    let reason = "the reward model that labels did not pass on the pairs kept back";
+    assert_eq!(dropped(), vec![Some(reason.to_owned()); 6]);
+    assert!(summary(&place, "run")["warnings"].to_string().contains(reason));
+    place.run(words, "").ok();
+    assert_eq!(dropped(), vec![None; 6]);
+}
+
+#[test]
 fn a_reward_model_is_asked_for_rewards_alone() {
     let place = place(STAGES);
     for (set, said) in [
