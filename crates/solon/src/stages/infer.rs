@@ -68,7 +68,11 @@ pub struct Infer {
     #[serde(default = "twentieth", deserialize_with = "margin")]
     pub margin: f64,
     /// How proposals are sampled; greedily, with 50 tokens for each rule, where it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "sampling")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::settings::some_sampling"
+    )]
     sampling: Option<SamplingSettings>,
     /// Votes on a question where a server shows no log-probs.
     #[serde(default = "five")]
@@ -111,10 +115,6 @@ fn margin<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::E
             Err(serde::de::Error::custom(format!("margin is {margin}; give a number from 0 to below 0.5")))
         }
     }
-}
-
-fn sampling<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SamplingSettings>, D::Error> {
-    super::settings::sampling(deserializer).map(Some)
 }
 
 fn parse(keys: Keys) -> Result<Box<dyn Stage>, String> {

@@ -72,7 +72,11 @@ struct LabelStage {
     #[serde(default = "one", skip_serializing_if = "is_one", deserialize_with = "temperature")]
     temperature: f64,
     /// How reasoning is sampled, with `ask = "choice-cot"`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "reasoning")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::settings::some_sampling"
+    )]
     reasoning: Option<SamplingSettings>,
     /// Votes on a question where a server shows no log-probs.
     #[serde(default = "five", skip_serializing_if = "is_five")]
@@ -153,12 +157,6 @@ fn temperature<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64,
             Err(serde::de::Error::custom(format!("temperature is {temperature}; give a number above 0")))
         }
     }
-}
-
-fn reasoning<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SamplingSettings>, D::Error> {
-    super::settings::sampling(deserializer).map(Some)
 }
 
 /// A pair to be labelled.

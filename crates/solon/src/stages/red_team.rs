@@ -73,7 +73,11 @@ pub struct RedTeam {
     #[serde(deserialize_with = "sampling")]
     sampling: SamplingSettings,
     /// How the answers of the targets are sampled; greedily and up to 128 tokens where it is left out.
-    #[serde(default, deserialize_with = "some_sampling", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::settings::some_sampling",
+        skip_serializing_if = "Option::is_none"
+    )]
     answers: Option<SamplingSettings>,
     /// Which prompts are kept of those that the targets answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,10 +113,6 @@ fn seven_tenths() -> f64 {
 
 fn yes() -> bool {
     true
-}
-
-fn some_sampling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SamplingSettings>, D::Error> {
-    sampling(deserializer).map(Some)
 }
 
 fn likeness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -187,6 +187,13 @@ pub fn sampling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SamplingSe
     Ok(settings)
 }
 
+/// The same, or nothing.
+pub fn some_sampling<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SamplingSettings>, D::Error> {
+    sampling(deserializer).map(Some)
+}
+
 /// Whether few-shots are shown: where nothing is said, in the paper's form alone.
 pub fn few_shots(form: Form, given: Option<bool>) -> bool {
     given.unwrap_or(form == Form::Paper)
