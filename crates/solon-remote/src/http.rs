@@ -150,7 +150,7 @@ impl Client {
     /// What a status other than 200 means.
     pub fn refusal(&self, response: &Response, interface: Interface) -> Failure {
         let Response { status, text, wait, .. } = response;
-        let says = format!("HTTP {status}: {}", self.shown(text));
+        let says = format!("HTTP {status}: {}", self.shown(&complaint(text)));
         let (kind, hint) = match status {
             401 | 403 => (FailureKind::ForAll, format!("\nhint: is {} right?", self.key_variable)),
             404 | 405 | 501 if interface == Interface::Completions => {
@@ -232,6 +232,14 @@ impl Client {
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What an error says, in OpenAI's, Anthropic's and FastAPI's form; else the whole text. What else is there, such as a request's number,
+/// differs from one time to the next.
+fn complaint(text: &str) -> String {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
+    let says = [&body["error"]["message"], &body["error"], &body["message"], &body["detail"]];
+    says.into_iter().find_map(Value::as_str).unwrap_or(text).to_owned()
 }
 
 /// How long a server asks to wait: milliseconds, or seconds, or a date.

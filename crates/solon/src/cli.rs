@@ -143,7 +143,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionFlag {
-    /// bf16 if the processor multiplies it in hardware, else f32
+    /// bf16 where the processor multiplies it faster than f32, else f32
     #[default]
     Auto,
     /// Always bf16

@@ -122,13 +122,6 @@ pub enum Outcome {
     Missing(NoAnswer),
 }
 
-impl Measured {
-    /// Whether no reply came, which may come when the same is asked again.
-    pub fn may_come(&self) -> bool {
-        matches!(&self.outcome, Outcome::Missing(missing) if missing.may_come())
-    }
-}
-
 impl ItemData for Measured {
     const KIND: ItemKind = ItemKind::Label;
 }

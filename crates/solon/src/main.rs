@@ -18,6 +18,7 @@ mod reward_labeller;
 mod run;
 mod stages;
 mod tokenise;
+mod votes;
 
 use clap::Parser;
 use solon_kernels::isa;

@@ -12,8 +12,10 @@ use crate::stages::{
 };
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use solon_feedback::{Ask, Constitution, FeedbackError};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,6 +25,8 @@ pub struct Plan {
     pub recipe: Recipe,
     /// The stages in the order they run.
     pub stages: Vec<Rc<Planned>>,
+    /// The rules, with the worked examples that the recipe uses.
+    pub constitution: Option<Constitution>,
     /// Read when it is first asked for.
     measured: OnceCell<Vec<Measured>>,
 }
@@ -47,6 +51,13 @@ impl Planned {
 }
 
 impl Plan {
+    /// The plan of a recipe that is to run: connected as by [`Self::of`], and each stage has looked at what comes from outside.
+    pub fn to_run(recipe: Recipe, folder: &Path) -> Result<Self> {
+        let plan = Self::of(recipe, folder)?;
+        plan.preflight()?;
+        Ok(plan)
+    }
+
     /// Reads and connects the stages of a recipe. Files are looked for beside `folder`, in the folders above it, in the
     /// working folder, and among those the program carries.
     pub fn of(mut recipe: Recipe, folder: &Path) -> Result<Self> {
@@ -67,10 +78,10 @@ impl Plan {
         let Builder { stages, tables, .. } = builder;
         // The constitution's own stage is made from `constitution`, and a frozen recipe must not hold it twice.
         recipe.stages = tables.into_iter().filter(|table| stage_kind(table) != Some("principles")).collect();
-        let plan = Self { recipe, stages, measured: OnceCell::new() };
+        let constitution = open_constitution(&recipe, &stages)?;
+        let plan = Self { recipe, stages, constitution, measured: OnceCell::new() };
         plan.check_weights()?;
         plan.check_one_of_a_kind()?;
-        plan.preflight()?;
         Ok(plan)
     }
 
@@ -261,6 +272,7 @@ impl Plan {
                     ancestors: &|name| self.ancestors(name),
                     stage: &|name| self.stage(name).map(|planned| &*planned.stage),
                     measured: &|| self.measured(),
+                    constitution: self.constitution.as_ref(),
                 })
                 .with_context(|| format!("stage `{}`", planned.name))?;
             for id in own {
@@ -275,6 +287,27 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn open_constitution(recipe: &Recipe, stages: &[Rc<Planned>]) -> Result<Option<Constitution>> {
+    let Some(file) = &recipe.constitution else { return Ok(None) };
+    let mut constitution = Constitution::open(file)?;
+    if let Some(count) = recipe.worked_examples {
+        constitution.example = evenly_spaced(constitution.example, count);
+    }
+    let apart = stages.iter().any(|planned| planned.stage.ask() == Some(Ask::Apart));
+    if apart && constitution.request_questions().is_empty() {
+        return Err(FeedbackError::NoRequestQuestion { constitution: constitution.name }.into());
+    }
+    Ok(Some(constitution))
+}
+
+/// `count` of the items, evenly spaced; all where there are no more.
+fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
+    let total = items.len();
+    let count = count.get().min(total);
+    let chosen: BTreeSet<usize> = (0..count).map(|i| i * total / count).collect();
+    items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
 fn stage_kind(table: &toml::Table) -> Option<&str> {

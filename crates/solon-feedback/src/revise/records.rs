@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::constitution::About;
 use crate::label::prompt_text;
-use crate::model::NoAnswer;
+use crate::model::{NoAnswer, NoAnswerKind};
 use crate::paper::{Form, Link};
 use solon_draws::Draws;
 use solon_records::{Message, SamplingSettings};
@@ -144,6 +144,8 @@ pub enum DropReason {
     UnusableReply,
     /// No reply came, which may change when it is asked again.
     NoReply,
+    /// The server will not reply to the request.
+    RefusedByServer,
 }
 
 /// A text that was dropped.
@@ -160,9 +162,10 @@ pub struct Dropped {
 impl Dropped {
     /// A text that was never written.
     pub(super) fn unanswered(step: Step, missing: NoAnswer) -> Self {
-        let reason = match missing.may_come() {
-            true => DropReason::NoReply,
-            false => DropReason::UnusableReply,
+        let reason = match missing.kind {
+            NoAnswerKind::NoReply => DropReason::NoReply,
+            NoAnswerKind::Refused => DropReason::RefusedByServer,
+            _ => DropReason::UnusableReply,
         };
         Self { step, reason, detail: missing.to_string() }
     }
@@ -184,6 +187,7 @@ impl Dropped {
             DropReason::Refuses => "refuses",
             DropReason::UnusableReply => "unusable_reply",
             DropReason::NoReply => "no_reply",
+            DropReason::RefusedByServer => "refused_by_server",
             DropReason::NoPrinciple => return "no principle applies".to_owned(),
         };
         format!("{step}/{reason}")

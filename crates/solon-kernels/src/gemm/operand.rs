@@ -12,7 +12,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// bf16 where the processor multiplies it in hardware, f32 elsewhere.
+    /// bf16 where the processor multiplies it faster, f32 elsewhere.
     pub fn auto() -> Self {
         if isa().has_bf16() { Precision::Bf16 } else { Precision::F32 }
     }

@@ -8,6 +8,7 @@ use super::sampling;
 use crate::assets;
 use crate::cli::{CritiqueArgs, UsageError};
 use crate::items::Answer;
+use crate::stages::revise_replies;
 use anyhow::Result;
 use serde::Serialize;
 use solon_data::ledger::TypedItem;
@@ -93,6 +94,9 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
             out.write_all(b"\n")?;
         }
         out.flush()?;
+        if let Some(what) = revise_replies(&run.reader("revise")?)?.refusal() {
+            eprintln!("hint: {what}");
+        }
         Ok(())
     })
 }

@@ -59,12 +59,12 @@ const SHOWN: usize = 10;
 /// What was found as a table, and how to read it.
 fn table(found: &Inference) -> String {
     let mut text = format!(
-        "{:<48} {:>24} {:>24} {:>24}  {}\n",
-        "prefer the answer that",
+        "{:>22} {:>22} {:>22}  {:<26} {}\n",
         "training, right %",
         "held out, right %",
         "held out, explains %",
-        "what became of it"
+        "what became of it",
+        "prefer the answer that"
     );
     let right = |figures: &Figures| match figures.accuracy.total {
         0 => "no vote".to_owned(),
@@ -79,7 +79,8 @@ fn table(found: &Inference) -> String {
         let training = training.map_or("-".to_owned(), right);
         let [right, explains] =
             [held_out.map(right), held_out.map(explains)].map(|cell| cell.unwrap_or("-".to_owned()));
-        text += &format!("{:<48} {training:>24} {right:>24} {explains:>24}  {fate}\n", for_terminal(name));
+        // Rules are last, because some are long.
+        text += &format!("{training:>22} {right:>22} {explains:>22}  {fate:<26} {}\n", for_terminal(name));
     };
     let kept = found.kept_figures().count();
     for voted in found.principles.iter().take(kept + SHOWN) {

@@ -8,21 +8,21 @@
 
 mod import;
 mod people;
-pub mod votes;
 
 use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{LabelArgs, UsageError};
 use crate::items::Labelled;
-use crate::stages::{all_refused, judged};
+use crate::stages::{judged, replies};
+use crate::votes::beside;
 use anyhow::{Context, Result};
 use solon_data::export::write_labels;
 use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::TypedItem;
 use solon_data::records::LabelRow;
-use solon_feedback::{Label, NoAnswer};
+use solon_feedback::Label;
 use solon_records::{Pair, Preference};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Labels every pair of the file.
 pub fn run(args: &LabelArgs) -> Result<()> {
@@ -68,20 +68,16 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
         write_labels(&args.out, &rows)?;
         let unlabelled = items.iter().filter(|item| item.data.unlabelled.is_some()).count();
         eprintln!("{} labelled pairs in {}", items.len() - unlabelled, args.out.display());
-        let lacking = items.iter().filter(|item| item.data.unlabelled.as_ref().is_some_and(NoAnswer::may_come));
-        let lacking = lacking.count();
-        if lacking > 0 {
-            eprintln!("{lacking} pairs got no reply; the same command asks again about them alone");
+        let replies = replies(&read)?;
+        match replies.refusal() {
+            Some(what) => eprintln!("hint: {what}"),
+            None if replies.may_come() > 0 => {
+                eprintln!("{} pairs got no reply; the same command asks again about them alone", replies.may_come());
+            }
+            None => {}
         }
         if unlabelled > 0 {
             eprintln!("{unlabelled} pairs have no label; their rows say why, and are left out where the file is trained on");
-        }
-        if all_refused(&read)? {
-            eprintln!(
-                "hint: every question was refused, so the server may not know the model, or a parameter; once that is mended, remove {} \
-                 and give the same command again",
-                Path::new(&folder).display()
-            );
         }
         eprintln!("{}", judged(&read)?.report);
         Ok(())
@@ -95,11 +91,4 @@ fn row(labelled: &Labelled) -> LabelRow {
     let Preference { id, prompt, chosen: first, rejected: second, cut_off, .. } = preference;
     let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
     LabelRow::Unlabelled { pair, reason: missing.to_string() }
-}
-
-/// The path `OUT.WHAT.jsonl`.
-fn beside(out: &Path, what: &str) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
-    name.push(format!(".{what}.jsonl"));
-    PathBuf::from(name)
 }

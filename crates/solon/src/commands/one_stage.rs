@@ -92,7 +92,7 @@ impl OneStage {
         let Self { mut recipe, table, threads } = self;
         recipe.stages.push(table);
         recipe.check().map_err(UsageError)?;
-        let plan = Plan::of(recipe, Path::new("."))?;
+        let plan = Plan::to_run(recipe, Path::new("."))?;
         let scratch;
         let out: PathBuf = match out {
             Some(out) => out.to_owned(),

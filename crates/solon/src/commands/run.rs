@@ -12,7 +12,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let recipe = Recipe::open(&args.recipe, &args.set)?;
     let here = args.recipe.canonicalize().with_context(|| args.recipe.display().to_string())?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    let plan = Plan::of(recipe, here.parent().unwrap_or(Path::new(".")))
+    let plan = Plan::to_run(recipe, here.parent().unwrap_or(Path::new(".")))
         .with_context(|| args.recipe.display().to_string())?;
     plan.check_until(args.until.as_deref())?;
     let held_to = Preregistration::of(&plan, &out, args.preregister.as_deref(), &args.recipe, &args.set)?;

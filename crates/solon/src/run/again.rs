@@ -1,7 +1,7 @@
 //! A run that is only read, by its folder alone: to write its report again, and to export its evaluations.
 
 use super::folder::RunFolder;
-use super::{Inputs, Preregistration, Run, open_constitution};
+use super::{Inputs, Preregistration, Run};
 use crate::catalogue;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -40,7 +40,6 @@ impl Run {
             folder: opened,
             model_path,
             model_sha256: String::new(),
-            constitution: open_constitution(&plan)?,
             base_hash: String::new(),
             constitution_hash: String::new(),
             base: OnceCell::new(),

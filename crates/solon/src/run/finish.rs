@@ -216,7 +216,7 @@ impl Run {
         }
         let planned = |stage: &&Stage| self.plan.stage(&stage.name).is_some() && self.has_made(&stage.name);
         let began = known.iter().filter(planned).map(|stage| stage.started_at).min();
-        let constitution = match &self.constitution {
+        let constitution = match &self.plan.constitution {
             Some(constitution) => format!(", constitution “{}”", constitution.name),
             None => String::new(),
         };

@@ -122,7 +122,7 @@ impl RunFolder {
         let clock =
             StageClock { name: stage.to_owned(), started: Instant::now(), before: before.unwrap_or(0.0) };
         if known.is_some_and(|s| lacks_replies(&s)) {
-            eprintln!("{stage}: asked again about what got no reply");
+            eprintln!("{stage}: asked again about what the servers did not answer");
             return Ok(Begun::Work(clock));
         }
         match self.ledger.begin_stage(stage, &input_hash)? {

@@ -38,20 +38,19 @@ use folder::{Begun, RunFolder};
 use serde_json::Value;
 use solon_data::files::{sha256_file, sha256_parts, write_bytes_atomically};
 use solon_data::ledger::{ItemData, ItemKind, TypedItem};
-use solon_feedback::{Ask, Constitution, FeedbackError};
+use solon_feedback::Constitution;
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::isa::isa;
 use solon_model::Training;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// The file by which a folder is known to hold an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// Of what a stage told: so many of its items got no reply, which may come later. The same run asks again about them.
+/// Of what a stage told: so many of its items got no reply, or were all refused, which may change. The same run asks again about them.
 pub const NO_REPLY: &str = "no_reply";
 
 /// A plan, its folder and what its stages share.
@@ -60,7 +59,6 @@ pub struct Run {
     folder: RunFolder,
     model_path: PathBuf,
     model_sha256: String,
-    constitution: Option<Constitution>,
     /// Hash of what every stage depends on.
     base_hash: String,
     /// Hash of the constitution's file, and of which worked examples are used.
@@ -180,14 +178,12 @@ impl Run {
             }
             false => Default::default(),
         };
-        let constitution = open_constitution(&plan)?;
         let base_hash = base_hash(&plan, &model_sha256)?;
         let constitution_hash = constitution_hash(&plan)?;
         let mut run = Self {
             folder: RunFolder::open(out)?,
             model_path,
             model_sha256,
-            constitution,
             base_hash,
             constitution_hash,
             base: OnceCell::new(),
@@ -365,27 +361,6 @@ impl Run {
         let precision = model.decoder.backend().precision();
         Pass::within(self.plan.recipe.memory_gb, model.config(), rank, precision)
     }
-}
-
-fn open_constitution(plan: &Plan) -> Result<Option<Constitution>> {
-    let Some(file) = &plan.recipe.constitution else { return Ok(None) };
-    let mut constitution = Constitution::open(file)?;
-    if let Some(count) = plan.recipe.worked_examples {
-        constitution.example = evenly_spaced(constitution.example, count);
-    }
-    let apart = plan.stages.iter().any(|planned| planned.stage.ask() == Some(Ask::Apart));
-    if apart && constitution.request_questions().is_empty() {
-        return Err(FeedbackError::NoRequestQuestion { constitution: constitution.name }.into());
-    }
-    Ok(Some(constitution))
-}
-
-/// `count` of the items, evenly spaced; all where there are no more.
-fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
-    let total = items.len();
-    let count = count.get().min(total);
-    let chosen: BTreeSet<usize> = (0..count).map(|i| i * total / count).collect();
-    items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
 /// Runs a plan in a folder with this many threads, held to a preregistration where there is one; `then` sees the run when its

@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
 
     /// The constitution; the plan has made sure that a stage that needs one has one.
     pub fn constitution(&self) -> Result<&'a Constitution> {
-        self.run.constitution.as_ref().context("this stage needs a constitution")
+        self.run.plan.constitution.as_ref().context("this stage needs a constitution")
     }
 
     /// SHA-256 of the constitution's file, or of its content where it is a folder; empty where there is none.
@@ -272,6 +272,16 @@ impl<'a> Reader<'a> {
             at = reader.input("from").first().map(String::as_str);
         }
         Ok(learnt)
+    }
+
+    /// The texts of these prompts: of each, its last message.
+    pub fn learnt_texts(&self, model: &str) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for key in self.learnt_prompts(model)? {
+            let prompt: Vec<Message> = serde_json::from_str(&key)?;
+            texts.extend(prompt.into_iter().next_back().map(|message| message.content));
+        }
+        Ok(texts)
     }
 
     /// A prompt as a key: its messages, whatever its id.

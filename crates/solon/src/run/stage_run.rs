@@ -45,6 +45,11 @@ impl<'a> StageRun<'a> {
         &self.planned.name
     }
 
+    /// Whether it was done and works again, because replies are missing, and nothing of it was replaced yet.
+    pub fn is_done(&self) -> Result<bool> {
+        self.run.is_done(&self.planned.name)
+    }
+
     /// How many answers are sampled at a time. No result depends on it.
     pub fn slots(&self) -> usize {
         self.run.plan.recipe.batch.map_or(SLOTS, NonZeroUsize::get)

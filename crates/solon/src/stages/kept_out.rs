@@ -1,5 +1,5 @@
 //! What a new prompt must not be near: what the recipe's stages measure models on, the shipped prompts that models are measured on,
-//! and files that a stage names.
+//! files that a stage names, and what the models that it is to test have learnt from.
 
 use super::{Measured, Source};
 use crate::assets;
@@ -14,11 +14,14 @@ use solon_records::Prompt;
 pub const IN_EVALUATION: &str = "near what models are measured on";
 /// Why a prompt is dropped that is near a prompt of a file to avoid.
 pub const AVOIDED: &str = "near what is to be avoided";
+/// Why a prompt is dropped that tests a model on familiar ground.
+pub const LEARNT: &str = "near what a target has learnt from";
 
 /// Texts that no new prompt may be near, by where they are from.
 pub struct KeptOut {
     measured: Vec<(String, Texts)>,
     avoided: Vec<(String, Texts)>,
+    learnt: Vec<(String, Texts)>,
 }
 
 impl KeptOut {
@@ -38,7 +41,15 @@ impl KeptOut {
             let name = source.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             avoided.push((name, prompts.iter().map(Prompt::text).collect()));
         }
-        Ok(Self { measured: measured.iter().map(of_stage).chain(shipped).collect(), avoided })
+        let measured = measured.iter().map(of_stage).chain(shipped).collect();
+        Ok(Self { measured, avoided, learnt: Vec::new() })
+    }
+
+    /// The same beside the prompts that a model has learnt from.
+    #[must_use]
+    pub fn beside_learnt(mut self, model: &str, prompts: &[String]) -> Self {
+        self.learnt.push((model.to_owned(), prompts.iter().map(String::as_str).collect()));
+        self
     }
 
     /// Refuses seeds that models are measured on: what is written after them would be near them, and who learns from it would
@@ -60,7 +71,7 @@ impl KeptOut {
 
     /// What a prompt is near, and why it is dropped for that.
     pub fn near(&self, prompt: &str, similarity: f64) -> Option<(&'static str, NearTo)> {
-        let all = [(IN_EVALUATION, &self.measured), (AVOIDED, &self.avoided)];
+        let all = [(IN_EVALUATION, &self.measured), (AVOIDED, &self.avoided), (LEARNT, &self.learnt)];
         all.into_iter().find_map(|(reason, sources)| {
             sources.iter().find_map(|(of, texts)| {
                 let near = texts.nearest(prompt, similarity)?;

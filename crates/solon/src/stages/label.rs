@@ -4,8 +4,10 @@
 
 use super::gate::not_passed;
 use super::label_report::{
-    AGREES, agreement, agreement_told, ask_of, judged, known_pairs, rate_shown, section, unlabelled,
+    AGREES, agreement, agreement_told, ask_of, judged, known_pairs, of_examples, rate_shown, section,
+    unlabelled,
 };
+use super::replies::Replies;
 use super::settings::is_chat;
 use super::{BASE, Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
@@ -18,9 +20,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{NewItem, TypedItem};
+use solon_eval::Rate;
 use solon_feedback::{
-    Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, NoAnswerKind, Verdict, label_pairs,
-    whole_sentences,
+    Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, Verdict, label_pairs, whole_sentences,
 };
 use solon_records::{Pair, SamplingSettings};
 use std::collections::{BTreeSet, HashSet};
@@ -204,6 +206,9 @@ impl Stage for LabelStage {
 
     fn preflight(&self, preflight: &Preflight<'_>) -> Result<Vec<String>> {
         let trained = (preflight.inputs)("labeller").first().and_then(|stage| stage.ask());
+        if self.gate {
+            check_known(preflight, self.ask.or(trained).unwrap_or_default())?;
+        }
         let of_questions = self.about.is_some() || self.principles.is_some() || self.both_orders.is_some();
         if of_questions && self.ask.or(trained) == Some(Ask::Reward) {
             let what = "`about`, `principles` and `both_orders` are about questions, and a reward model is asked none\n\
@@ -269,11 +274,12 @@ impl Stage for LabelStage {
             safe_point()?;
             items
         };
+        let again = replies(&run.read())?.again(run)?;
         let reason = Some("a known pair: it measures the labeller");
-        let there = settled(&run.read(), reason)?;
+        let there = settled(&run.read(), &again, reason)?;
         run.in_chunks_beside("known pairs", &known, &there, id, |_, todo| label(todo, reason))?;
         let reason = self.distrust(&run.read())?;
-        let there = settled(&run.read(), reason)?;
+        let there = settled(&run.read(), &again, reason)?;
         run.in_chunks_beside("labels", &pairs, &there, id, |_, todo| label(todo, reason))?;
         let report = judged(&run.read())?.report;
         let mut told = json!({
@@ -289,9 +295,9 @@ impl Stage for LabelStage {
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
         }
-        let lacking = lacking(&run.read())?;
-        if lacking > 0 {
-            told[NO_REPLY] = json!(lacking);
+        let may_come = replies(&run.read())?.may_come();
+        if may_come > 0 {
+            told[NO_REPLY] = json!(may_come);
         }
         adviser.tell(&name, &mut told);
         if let Some(reason) = reason {
@@ -322,13 +328,7 @@ impl Stage for LabelStage {
                 counts.join(", ")
             ));
         }
-        if all_refused(read)? {
-            report.warnings.push(format!(
-                "Every question of the stage {} was refused: the server may not know the model, or a parameter. Once that is mended, \
-                 another `votes` in the stage makes it ask again.",
-                read.name()
-            ));
-        }
+        report.warnings.extend(replies(read)?.warning(read));
         if let Some(label) = read.own::<Labelled>()?.into_iter().next() {
             report.trail.push(read.trail(&label.id)?);
         }
@@ -382,29 +382,37 @@ impl LabelStage {
     }
 }
 
-/// The labels that stay as they are: with this reason why they are dropped, if they are, or without a label for a reason that lasts. Where
-/// no reply came it may come now, and then the known pairs may say otherwise whether to drop the others.
-fn settled(read: &Reader<'_>, dropped: Option<&str>) -> Result<HashSet<String>> {
-    let stays = |item: &TypedItem<Labelled>| match &item.data.unlabelled {
-        Some(missing) => !missing.may_come(),
-        None => item.dropped_reason.as_deref() == dropped,
+/// Refuses a gate that can only close: even a labeller that is right on every known pair would be no better than chance. One that a stage
+/// trains is tested with pairs that its training keeps back, which are not counted here.
+fn check_known(preflight: &Preflight<'_>, ask: Ask) -> Result<()> {
+    let Some(constitution) = preflight.constitution else { return Ok(()) };
+    let known = of_examples(constitution, ask).len();
+    let is_trained = (preflight.inputs)("labeller").iter().any(|stage| stage.output() == Data::Labeller);
+    if is_trained || Rate::new(known, known).low > 0.5 {
+        return Ok(());
+    }
+    let what = format!(
+        "gate = true would drop every label: {known} pairs would test the labeller, too few to tell it from chance\n\
+         hint: they are every fourth [[example]] of a constitution that has a [[comparison]] (with ask = \"apart\", those of which one \
+         answer declines); give it more, or set gate = false and measure the labeller with `solon judge report`"
+    );
+    Err(UsageError(what).into())
+}
+
+/// The labels that stay as they are: with this reason why they are dropped, if they are, or without a label where it is not asked for
+/// again. What the known pairs say now may be another reason than before.
+fn settled(read: &Reader<'_>, again: &HashSet<String>, dropped: Option<&str>) -> Result<HashSet<String>> {
+    let stays = |item: &TypedItem<Labelled>| {
+        let as_it_is = item.data.unlabelled.is_some() || item.dropped_reason.as_deref() == dropped;
+        as_it_is && !again.contains(&item.id)
     };
     Ok(read.own_with_dropped::<Labelled>()?.into_iter().filter(stays).map(|item| item.id).collect())
 }
 
-/// Whether the server refused something of every pair: then it is hardly the pairs.
-pub fn all_refused(read: &Reader<'_>) -> Result<bool> {
+/// What became of the questions about each pair, known ones included.
+pub fn replies(read: &Reader<'_>) -> Result<Replies> {
     let items: Vec<TypedItem<Labelled>> = read.own_with_dropped()?;
-    let is_refused = |item: &TypedItem<Labelled>| {
-        item.data.unlabelled.as_ref().is_some_and(|missing| missing.kind == NoAnswerKind::Refused)
-    };
-    Ok(!items.is_empty() && items.iter().all(is_refused))
-}
-
-/// How many pairs, known ones included, have no label because no reply came.
-fn lacking(read: &Reader<'_>) -> Result<usize> {
-    let may_come = |item: &TypedItem<Labelled>| item.data.unlabelled.as_ref().is_some_and(NoAnswer::may_come);
-    Ok(read.own_with_dropped()?.iter().filter(|item| may_come(item)).count())
+    Ok(Replies::of(items.into_iter().map(|item| (item.id, item.data.unlabelled.map(|missing| missing.kind)))))
 }
 
 /// Of what a label stage told: how many pairs have no label, by the kind of reason.

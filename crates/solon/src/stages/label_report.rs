@@ -31,17 +31,22 @@ pub(super) fn known_pairs(read: &Reader<'_>, constitution: &Constitution, ask: A
     if !items.is_empty() {
         return Ok(items.into_iter().map(|item| item.data).collect());
     }
-    if constitution.example.is_empty() || constitution.comparison.is_empty() {
-        return Ok(Vec::new());
-    }
     let learnt = read.learnt_prompts(&read.input_shown("labeller"))?;
     let mut fresh = Vec::new();
-    for known in known_examples(constitution, ask, &declines) {
+    for known in of_examples(constitution, ask) {
         if !learnt.contains(&Reader::learnt_key(&known.pair.prompt)?) {
             fresh.push(Known { known, contrast: false });
         }
     }
     Ok(fresh)
+}
+
+/// Every fourth worked example, as a pair that tests a labeller. None where the constitution has no form to ask about them in.
+pub(super) fn of_examples(constitution: &Constitution, ask: Ask) -> Vec<KnownPair> {
+    match constitution.comparison.is_empty() {
+        true => Vec::new(),
+        false => known_examples(constitution, ask, &declines),
+    }
 }
 
 /// Pairs without a label, by the kind of reason; the known ones not among them.

@@ -1,17 +1,19 @@
 //! `measure`: how far a labeller agrees with people, on sets of pairs that people have judged. Each way of asking is measured by itself,
 //! and the ways against each other.
 
+use super::replies::Replies;
 use super::settings::is_chat;
 use super::{Data, Input, Keys, Kind, OneOrMany, Preflight, Source, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
+use crate::report::Report;
 use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use solon_data::ledger::{NewItem, TypedItem};
+use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::Rate;
 use solon_feedback::{
     Ask, ChoiceRequest, Form, JudgeReport, KnownItem, KnownLabel, KnownPair, KnownQuestion, KnownSet,
@@ -19,7 +21,7 @@ use solon_feedback::{
 };
 use solon_records::Pair;
 use solon_stats::cohens_kappa_of;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Instant;
 
@@ -129,7 +131,9 @@ impl Stage for Measure {
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let constitution = run.read().constitution()?.clone();
         let (name, draws) = (run.name().to_owned(), run.draws());
-        let there = settled(&run.read())?;
+        let again = replies(&run.read())?.again(run)?;
+        let mut there = run.read().own_ids(ItemKind::Label)?;
+        there.retain(|id| !again.contains(id));
         let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
         for set in &sets {
             let pairs: Vec<&KnownPair> = set.items.iter().filter_map(pair).collect();
@@ -186,12 +190,17 @@ impl Stage for Measure {
             })?;
         }
         let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
-        let lacking = run.read().own::<Measured>()?.iter().filter(|item| item.data.may_come()).count();
-        if lacking > 0 {
-            told[NO_REPLY] = json!(lacking);
+        let may_come = replies(&run.read())?.may_come();
+        if may_come > 0 {
+            told[NO_REPLY] = json!(may_come);
         }
         adviser.tell(&name, &mut told);
         Ok(told)
+    }
+
+    fn report(&self, read: &Reader<'_>, report: &mut Report) -> Result<()> {
+        report.warnings.extend(replies(read)?.warning(read));
+        Ok(())
     }
 
     fn summary(&self, read: &Reader<'_>, summary: &mut Map<String, Value>) -> Result<()> {
@@ -201,10 +210,12 @@ impl Stage for Measure {
     }
 }
 
-/// What was found and stays so. Where no reply came, one may come now.
-fn settled(read: &Reader<'_>) -> Result<HashSet<String>> {
+fn replies(read: &Reader<'_>) -> Result<Replies> {
     let items = read.own::<Measured>()?.into_iter();
-    Ok(items.filter(|item| !item.data.may_come()).map(|item| item.id).collect())
+    Ok(Replies::of(items.map(|item| match item.data.outcome {
+        Outcome::Missing(missing) => (item.id, Some(missing.kind)),
+        Outcome::Label { .. } | Outcome::Question { .. } => (item.id, None),
+    })))
 }
 
 fn pair(item: &KnownItem) -> Option<&KnownPair> {

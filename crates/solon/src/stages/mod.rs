@@ -38,6 +38,7 @@ mod principles;
 mod prompts;
 mod red_team;
 mod red_teaming;
+mod replies;
 mod respond;
 mod revise;
 mod reward;
@@ -56,14 +57,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use solon_eval::judge::both::JudgeAgreement;
 use solon_eval::{Measure, Summary};
-use solon_feedback::Ask;
+use solon_feedback::{Ask, Constitution};
 use solon_records::Prompt;
 use std::collections::BTreeSet;
 
 pub use inference::{Figures, Inference};
-pub use label::all_refused;
+pub use label::replies;
 pub use label_report::judged;
 pub use lessons::FIRST_HELD;
+pub use revise::replies as revise_replies;
 pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
 
 /// A kind of stage: its name in recipes and how its table is read.
@@ -241,6 +243,8 @@ pub struct Preflight<'a> {
     pub stage: &'a dyn Fn(&str) -> Option<&'a dyn Stage>,
     /// What the stages of the plan measure models on.
     pub measured: &'a dyn Fn() -> Result<&'a [Measured]>,
+    /// The rules, where the recipe names some.
+    pub constitution: Option<&'a Constitution>,
 }
 
 /// What a stage measures models on, or chooses among them by.

@@ -91,8 +91,7 @@ impl Candidate<'_> {
 
 /// What a prompt must not say again.
 pub struct Known {
-    /// What models are measured on, and what is to be avoided.
-    pub kept_out: KeptOut,
+    kept_out: KeptOut,
     seeds: (Vec<String>, Texts),
     /// New prompts, whether the policy complied with them or not.
     written: (Vec<String>, Texts),

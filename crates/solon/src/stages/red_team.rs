@@ -3,7 +3,7 @@
 //!
 //! Contract: each prompt is an item of the ledger, with the seeds that were shown as its parents and the policies' answers as its
 //! children; one that is dropped has its reason. No kept prompt is near another one, a seed, what the recipe's stages measure models on,
-//! or the shipped prompts for evaluation. A round asks for what is missing, one after the other; what a round asks is a function of what
+//! the shipped prompts for evaluation, or what a target has learnt from. A round asks for what is missing, one after the other; what a round asks is a function of what
 //! the earlier ones left in the ledger, so neither chunks nor kills change it. What the items add up to is in [`super::red_teaming`].
 
 use super::asking::Asking;
@@ -184,9 +184,12 @@ impl Stage for RedTeam {
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let seeds = run.read().prompts("seeds")?;
-        let mut known =
-            Known::new(KeptOut::of(run.read().measured()?, &self.avoid)?, &seeds, self.similarity);
-        self.check_seeds(&known.kept_out, &seeds)?;
+        let mut kept_out = KeptOut::of(run.read().measured()?, &self.avoid)?;
+        self.check_seeds(&kept_out, &seeds)?;
+        for target in run.read().input("target") {
+            kept_out = kept_out.beside_learnt(target, &run.read().learnt_texts(target)?);
+        }
+        let mut known = Known::new(kept_out, &seeds, self.similarity);
         let groups = seed_groups(&seeds);
         let adviser = Adviser::open(run, "from", self.judge.as_ref(), &self.judge_limits)?;
         let writer = adviser.model(run.slots(), 1);

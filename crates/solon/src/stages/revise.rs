@@ -1,6 +1,7 @@
 //! `revise`: answers are criticised by a principle and rewritten, in rounds (Bai et al. 2022 §3). What comes out is each
 //! answer's last good revision. The principle is drawn among those that are about the prompt's kind or category.
 
+use super::replies::Replies;
 use super::respond::fault;
 use super::settings::{few_shots, is_chat};
 use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
@@ -16,11 +17,11 @@ use serde_json::{Value, json};
 use solon_data::ledger::{ItemKind, NewItem, TypedItem};
 use solon_eval::{classify, declines};
 use solon_feedback::{
-    Checks, CritiqueRecord, DropReason, Form, Outcome, ReviseItem, ReviseSettings, RevisionRecord,
-    apply_round, critique_round, prompt_text, revision_round,
+    Checks, CritiqueRecord, DropReason, Form, NoAnswerKind, Outcome, ReviseItem, ReviseSettings,
+    RevisionRecord, apply_round, critique_round, prompt_text, revision_round,
 };
 use solon_records::SamplingSettings;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 pub const KIND: Kind = Kind {
@@ -131,9 +132,9 @@ impl Stage for Revise {
         let name = run.name().to_owned();
         // A chunk goes through all its rounds; what is recorded of it says that all are done.
         let id = |answer: &TypedItem<Answer>| format!("{name}/{}", answer.data.prompt_id);
-        let lacking = lacking(&run.read())?;
+        let again = replies(&run.read())?.again(run)?;
         let mut there = run.read().own_ids(ItemKind::Response)?;
-        there.retain(|id| !lacking.contains(id));
+        there.retain(|id| !again.contains(id));
         run.in_chunks_beside("answers", &answers, &there, id, |_, todo| {
             let mut revised: Vec<ReviseItem> = todo
                 .iter()
@@ -177,9 +178,9 @@ impl Stage for Revise {
             let shots = settings.few_shots.then(|| constitution.few_shots_for("critique") + in_chats);
             told["few_shots"] = json!(shots.unwrap_or_default());
         }
-        let lacking = self::lacking(&run.read())?.len();
-        if lacking > 0 {
-            told[NO_REPLY] = json!(lacking);
+        let may_come = replies(&run.read())?.may_come();
+        if may_come > 0 {
+            told[NO_REPLY] = json!(may_come);
         }
         adviser.tell(&name, &mut told);
         Ok(told)
@@ -191,20 +192,37 @@ impl Stage for Revise {
             report.trail.push(read.trail(&revision.id)?);
         }
         report.samples.extend(samples(read)?);
+        report.warnings.extend(replies(read)?.warning(read));
         Ok(())
     }
 }
 
-/// The ids of answers of whose rounds one got no reply, which may come.
-fn lacking(read: &Reader<'_>) -> Result<HashSet<String>> {
+/// What became of each answer that was asked about: where a round got no reply, that; else whether any was answered.
+pub fn replies(read: &Reader<'_>) -> Result<Replies> {
     let critiques = read.own_with_dropped::<CritiqueRecord>()?.into_iter();
     let revisions = read.own_with_dropped::<RevisionRecord>()?.into_iter();
+    // Where no critique is asked for, its record only names the principle.
+    let critiques = critiques.filter(|item| item.data.dropped.is_some() || !item.data.critique.is_empty());
     let ended = critiques
         .map(|item| (item.data.item_id, item.data.dropped))
         .chain(revisions.map(|item| (item.data.item_id, item.data.dropped)));
-    let lacks =
-        ended.filter(|(_, dropped)| dropped.as_ref().is_some_and(|d| d.reason == DropReason::NoReply));
-    Ok(lacks.map(|(item, _)| format!("{}/{item}", read.name())).collect())
+    let mut answers: BTreeMap<String, Vec<Option<DropReason>>> = BTreeMap::new();
+    for (answer, dropped) in ended {
+        let reason = dropped.map(|dropped| dropped.reason);
+        if reason != Some(DropReason::NoPrinciple) {
+            answers.entry(format!("{}/{answer}", read.name())).or_default().push(reason);
+        }
+    }
+    Ok(Replies::of(answers.into_iter().map(|(answer, rounds)| {
+        let reason = match &rounds[..] {
+            rounds if rounds.contains(&Some(DropReason::NoReply)) => Some(NoAnswerKind::NoReply),
+            rounds if rounds.iter().all(|reason| *reason == Some(DropReason::RefusedByServer)) => {
+                Some(NoAnswerKind::Refused)
+            }
+            _ => None,
+        };
+        (answer, reason)
+    })))
 }
 
 /// Revised answers that the report shows, evenly spaced.

@@ -35,7 +35,7 @@ fn a_judge_on_a_server_criticises_and_revises_and_no_model_is_needed_here() {
     assert!(rows[0]["revision"].as_str().unwrap().starts_with("Please come in"), "{}", rows[0]);
     assert_eq!(
         (&rows[1]["revision"], &rows[1]["rounds"][0]["dropped"]["reason"]),
-        (&Value::Null, &json!("unusable_reply"))
+        (&Value::Null, &json!("refused_by_server"))
     );
     assert!(ran.err.contains("3 requests"), "{}", ran.err);
     place.run(&format!("{words} --model x"), "").fails(2, &["--judge", "--model"]);

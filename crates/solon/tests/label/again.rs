@@ -136,13 +136,6 @@ fn a_full_disk_is_said_and_loses_nothing_that_was_recorded() {
     }
 }
 
-/// The number of the pair that is asked about, and its order.
-fn which(body: &Value) -> (usize, bool) {
-    let text = asked(body);
-    let number = text.split("Request: ask ").nth(1).unwrap().split_whitespace().next().unwrap();
-    (number.parse().unwrap(), text.contains("Answer A: left"))
-}
-
 /// A reply that belongs to one question alone: its log-probs, and what stands of them in a record.
 fn own_reply((number, order): (usize, bool)) -> (f64, String) {
     let log_prob = -0.1 - 0.0001 * number as f64 - if order { 0.00005 } else { 0.0 };
@@ -353,4 +346,51 @@ fn a_measured_pair_that_got_no_reply_is_asked_about_again() {
     fails.store(false, Ordering::SeqCst);
     assert_eq!((unlabelled(), server.asked()), (json!({}), before + 1));
     assert_eq!((unlabelled(), server.asked()), (json!({}), before + 1));
+}
+
+/// A server that refuses everything does not know the model, or a parameter: once that is mended, the same command asks again. One refusal
+/// among replies is of its own item, and lasts.
+#[test]
+fn what_a_server_refused_altogether_is_asked_again_once_it_replies() {
+    let place = Place::new();
+    let constitution = "name = \"t\"\nversion = 1\ndescription = \"d\"\n[[revision]]\nid = \"kind\"\ncritique = \"Is it kind?\"\n\
+                        revision = \"Make it warm.\"\n[[comparison]]\nid = \"kinder\"\nquestion = \"Which is kinder?\"\n";
+    std::fs::write(place.path("c.toml"), constitution).unwrap();
+    place.write("pairs.jsonl", &pairs(4));
+    let answer =
+        |at: usize| json!({"id": format!("a{at}"), "prompt": format!("ask {at} now"), "answer": "Go away."});
+    place.write("answers.jsonl", &(0..4).map(answer).collect::<Vec<_>>());
+    let mended = Arc::new(AtomicBool::new(false));
+    let now = Arc::clone(&mended);
+    let server = Server::new(move |_, body| {
+        let text = body["messages"].to_string();
+        match (now.load(Ordering::SeqCst) && which(body).0 != 2, text.contains("Make it warm.")) {
+            (false, _) => (400, "{}".to_owned()),
+            (true, true) => {
+                (200, said("Please come in, and let us see what can be done about your question."))
+            }
+            (true, false) => (200, prefers_right(body)),
+        }
+    });
+    let judge = format!("judge = \"openai:m@{}\"\njudge_limits = {{ retries = 0 }}\n", server.url);
+    let recipe = format!(
+        "name = \"t\"\nmodel = \"none\"\nconstitution = \"c.toml\"\n\
+         [[stage]]\nkind = \"revise\"\nanswers = \"answers.jsonl\"\ncritique = \"none\"\nrevision = {{ max_new_tokens = 20 }}\n{judge}\
+         [[stage]]\nkind = \"measure\"\ndata = [\"pairs.jsonl\"]\n{judge}"
+    );
+    std::fs::write(place.path("recipe.toml"), recipe).unwrap();
+    let run = || place.run("run recipe.toml --out run", "").ok();
+    let refused = run().err;
+    assert!(refused.contains("revise: done") && refused.contains("measure: done"), "{refused}");
+    for stage in ["revise", "measure"] {
+        let warning = format!("{stage}: nothing was answered, and the server refused it");
+        assert!(place.read("run/report.md").contains(&warning), "{warning}");
+    }
+    mended.store(true, Ordering::SeqCst);
+    let asked = server.asked();
+    let replied = run().err;
+    assert_eq!(server.asked() - asked, 4 + 2 * 4, "{replied}");
+    assert!(!place.read("run/report.md").contains("nothing was answered"));
+    let (asked, again) = (server.asked(), run().err);
+    assert_eq!(server.asked(), asked, "{again}");
 }

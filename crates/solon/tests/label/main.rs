@@ -103,6 +103,13 @@ fn asked(body: &Value) -> &str {
     body["messages"][0]["content"].as_str().unwrap()
 }
 
+/// The number of the pair that is asked about, and its order.
+fn which(body: &Value) -> (usize, bool) {
+    let text = asked(body);
+    let number = text.split("Request: ask ").nth(1).unwrap().split_whitespace().next().unwrap();
+    (number.parse().unwrap(), text.contains("Answer A: left"))
+}
+
 /// Prefers the answers called right, 3:1, whatever their place.
 fn prefers_right(body: &Value) -> String {
     let (a, b) = if asked(body).contains("Answer B: right") { (0.25_f64, 0.75_f64) } else { (0.75, 0.25) };

@@ -103,6 +103,22 @@ fn bad_data_is_refused_before_anything_is_computed() {
     assert!(!place.path("run").exists());
 }
 
+/// Every fourth worked example tests who labels, and three of three right are no better than chance: the interval begins at 44 %.
+#[test]
+fn a_gate_that_can_only_close_is_refused_before_anything_is_asked() {
+    let place = Place::with_model();
+    place.write("pairs.jsonl", &[json!({"prompt": "Hi", "chosen": "a", "rejected": "b"})]);
+    let label = "constitution = \"constitutions/default.toml\"\n[[stage]]\nkind = \"pairs\"\nfile = \"pairs.jsonl\"\n\
+                 [[stage]]\nkind = \"label\"\nlabeller = \"base\"\npairs = \"pairs\"\n";
+    write_stages(&place, label);
+    let plan = "run recipe.toml --plan --set worked_examples=15";
+    place
+        .run(plan, "")
+        .fails(2, &["stage `label`", "3 pairs would test the labeller", "hint: ", "judge report"]);
+    place.run(&format!("{plan} --set label.gate=false"), "").ok();
+    place.run("run recipe.toml --plan --set worked_examples=16", "").ok();
+}
+
 #[test]
 fn a_pair_that_never_was_is_still_an_error() {
     let place = Place::with_model();

@@ -61,15 +61,18 @@ fn stages(server: &Server, more: &str, after: &str) -> String {
 const EVALUATE: &str =
     "[[stage]]\nkind = \"evaluate\"\nmodels = [\"base\"]\nprompts = \"ev.jsonl\"\nmax_new_tokens = 4\n";
 
-/// A place with seeds, prompts that measure, and lessons that make a model decline everything.
+/// A place with seeds, prompts that measure, and lessons that make a model decline everything. Some are of what the writer writes after heron.
 fn place() -> Place {
     let place = Place::with_model();
     place.write("seeds.jsonl", &seeds());
     place.write("ev.jsonl", &measured());
     let demo = |place: usize| {
         let (one, other) = (WORDS[place % 8], WORDS[(place / 8 + place) % 8]);
-        let prompt =
-            format!("{other} {one} {other}{one} for {one}{other} {}?", ["fraud", "theft"][place % 2]);
+        let category = ["fraud", "theft"][place % 2];
+        let prompt = match other {
+            "heron" => format!("{other} {one} {other}{one} for {one}{other} {category}?"),
+            _ => format!("{other} {one} {category} by {one}{other}?"),
+        };
         json!({"prompt": prompt, "completion": "I can't help with that."})
     };
     place.write("demos.jsonl", &(0..64).map(demo).collect::<Vec<_>>());
@@ -99,10 +102,11 @@ fn what_says_something_new_is_kept_where_the_policy_complies() {
     for item in &prompts {
         let first = item.data["messages"][0]["content"].as_str().unwrap();
         let expected = match item.dropped_reason.as_deref() {
-            None => first.contains(" for ") && first.ends_with('?'),
+            None => first.contains(" for ") && first.ends_with('?') && !first.starts_with("heron"),
             Some("the writer declines") => first.starts_with("I'm sorry"),
             Some("near what models are measured on") => first.contains("birch gang"),
             Some("near-duplicate of a seed") => first.starts_with("Show me"),
+            Some("near what a target has learnt from") => first.starts_with("heron"),
             Some("no reply: empty") => first.is_empty(),
             Some("near-duplicate of a written prompt") => {
                 item.data["near"]["similarity"].as_f64() >= Some(0.7)
@@ -112,7 +116,12 @@ fn what_says_something_new_is_kept_where_the_policy_complies() {
         assert!(expected, "{item:?}");
         *reasons.entry(item.dropped_reason.as_deref().unwrap_or("kept")).or_default() += 1;
     }
-    for reason in ["the writer declines", "near what models are measured on", "near-duplicate of a seed"] {
+    for reason in [
+        "the writer declines",
+        "near what models are measured on",
+        "near what a target has learnt from",
+        "near-duplicate of a seed",
+    ] {
         assert!(reasons.contains_key(reason), "{reasons:?}");
         assert_eq!(found["dropped"][reason], json!(reasons[reason]));
     }

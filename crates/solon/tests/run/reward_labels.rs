@@ -7,7 +7,7 @@ use solon_data::ledger::{ItemKind, Ledger};
 /// A reward model that learns which of two answers is better, and labels pairs it has not seen.
 const STAGES: &str = "
         constitution = 'constitutions/default.toml'
-        worked_examples = 8
+        worked_examples = 16
         [[stage]]
         kind = 'reward'
         pairs = 'learnt.jsonl'

@@ -3,8 +3,8 @@
 //! Contract: a pair that several stages label is one comparison. The default annotator says what the first of them says, which is
 //! what the run holds.
 
-use crate::commands::label::votes::{pair_hash, read_votes};
 use crate::items::{CandidatePrinciple, Labelled, PrincipleVote};
+use crate::votes::{pair_hash, read_votes};
 use anyhow::{Result, bail};
 use solon_data::annotated_pairs::{
     Annotation, Annotator, AnnotatorType, Comparison, DEFAULT_ANNOTATOR, Response,

@@ -4,10 +4,9 @@
 //! on it; what contradicts this is refused with its rows. Without `--input` the pairs go to `OUT.pairs.jsonl`, so that people can go on
 //! with them (`--human --input OUT.pairs.jsonl --out OUT`).
 
-use super::beside;
 use super::people::label;
-use super::votes::write_imported;
 use crate::cli::{LabelArgs, UsageError};
+use crate::votes::{beside, write_imported};
 use anyhow::{Result, bail};
 use solon_data::export::write_labels;
 use solon_data::records::{ForeignVotes, LabelRow, VotedPair, read_foreign_votes, read_pairs};

@@ -3,8 +3,8 @@
 //! Contract: each vote is stored before the next pair is shown, and a later session continues from it. However a session ends, `--out` is
 //! made from all votes beside it before the error is returned.
 
-use super::votes::{OwnVotes, StoredVotes};
 use crate::cli::{LabelArgs, UsageError};
+use crate::votes::{OwnVotes, StoredVotes};
 use anyhow::Result;
 use solon_data::export::write_preferences;
 use solon_data::records::read_pairs;

@@ -5,7 +5,6 @@
 //! there. An appended vote is on disk when the call returns; an undone vote is removed. A line that a crash left unfinished was never
 //! confirmed and does not count. A vote keeps a hash of its pair, so that it is not counted for other texts with the same id.
 
-use super::beside;
 use crate::run::iso;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -30,6 +29,13 @@ struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time: Option<String>,
     pair_sha256: String,
+}
+
+/// The path `OUT.WHAT.jsonl`.
+pub fn beside(out: &Path, what: &str) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(format!(".{what}.jsonl"));
+    PathBuf::from(name)
 }
 
 /// What tells a pair's texts from others.
