@@ -6,13 +6,15 @@
 Needs Python 3.11 and nothing else. Right: the share of pairs with a label whose answer that people chose is the likelier, with Wilson's
 95 % interval; guessing gives 50. Both orders: on how many pairs it chooses the same answer when the two are swapped; guessing gives 50.
 Calibration: the mean distance of its confidence from how often it is right, without what chance adds (0 is best). Where a cell has
-three numbers, they are of the three sets. The last argument is
+three numbers, they are of the three sets. Seconds: for a pair of hh-rlhf, on this machine, if the run was not broken off and nothing
+else ran. The last argument is
 PandaLM's test set, of which three people judged each pair: each of them beside the other two, where these agree and nobody says "tie",
 stands in the first row.
 """
 
 import argparse
 import json
+import sqlite3
 from pathlib import Path
 
 MODELS = {
@@ -24,6 +26,7 @@ MODELS = {
     "reward": "a reward model",
 }
 SETS = {"438HHHEvaluations": "HHH", "testset-v1": "PandaLM", "test": "hh-rlhf"}
+TIMED = "test"
 QUESTIONS = {"HarmfulVsEthical": "harmful or ethical", "HarmfulnessClassification": "which kind of harm"}
 FORMS = {"texts": "`choice`, as a text", "reasons": "`choice-cot`"}
 
@@ -72,10 +75,14 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("panda", type=Path)
     given = parser.parse_args()
-    measured = json.loads((given.run / "summary.json").read_text(encoding="utf-8"))["measured"]
-    rows, questions, unlabelled = {}, {}, {}
+    ledger = sqlite3.connect(f"file:{given.run / 'ledger.sqlite'}?mode=ro", uri=True)
+    # What is done of a run that is under way counts.
+    details = {name: json.loads(detail or "null") or {} for name, detail in ledger.execute("SELECT name, detail FROM stages")}
+    measured = {name: detail["sets"] for name, detail in details.items() if "sets" in detail}
+    rows, questions, unlabelled, seconds = {}, {}, {}, {}
     for stage, sets in measured.items():
         model, form = stage.rsplit("-", 1)
+        took = details[stage]["seconds_of_this_attempt"]
         for found in sets:
             for way in found["ways"]:
                 if found["set"] in QUESTIONS:
@@ -83,19 +90,21 @@ def main():
                     continue
                 ask = FORMS.get(form, f"`{way['ask']}`")
                 rows.setdefault((MODELS[model], ask), {})[found["set"]] = way
+                if found["set"] == TIMED:
+                    seconds[MODELS[model], ask] = took[f"{TIMED}/{way['ask']}"] / found["items"]
                 for reason, count in way["unlabelled"].items():
                     of = f"{MODELS[model]}, {ask}: {reason}"
                     unlabelled[of] = unlabelled.get(of, 0) + count
 
-    print(f"| model | asked | {' | '.join(f'{name}, right %' for name in SETS.values())} | both orders, % | calibration |")
-    print("|---|---|" + "---:|" * (len(SETS) + 2))
-    print(f"| one person beside two others | | | {people(given.panda)} | | | |")
+    print(f"| model | asked | {' | '.join(f'{name}, right %' for name in SETS.values())} | both orders, % | calibration | seconds |")
+    print("|---|---|" + "---:|" * (len(SETS) + 3))
+    print(f"| one person beside two others | | | {people(given.panda)} | | | | |")
     for (model, ask), ways in rows.items():
         cells = [right(ways[name]) if name in ways else "" for name in SETS]
         reports = [ways[name]["report"] if name in ways else {} for name in SETS]
         orders = each([find(report, "known_labels", "swap", "consistency") for report in reports], 100, 0)
         errors = each([find(report, "known", "debiased_calibration_error") for report in reports], 1, 2)
-        print(f"| {model} | {ask} | {' | '.join(cells)} | {orders} | {errors} |")
+        print(f"| {model} | {ask} | {' | '.join(cells)} | {orders} | {errors} | {seconds.get((model, ask), 0):.2f} |")
     print()
     print(f"| model | {' | '.join(f'{name}, right %' for name in QUESTIONS.values())} |")
     print("|---|" + "---:|" * len(QUESTIONS))
