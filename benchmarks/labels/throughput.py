@@ -6,7 +6,8 @@
 Needs Python 3.11 and nothing else, and a machine that does nothing else. First, in turns: `solon label --ask choice` and `solon
 score` on the very questions that it asks (a server that only listens has them), each with A and with B as answers; both times are
 those of whole programs, less the time that each takes for one pair. Then `solon label --judge` against one and against two `solon serve` on this
-machine, each with one thread: two should be twice as fast where there are two cores.
+machine, each with one thread: two should be twice as fast where there are two cores. Each round there has pairs of its own, because a server
+remembers what it has read.
 """
 
 import argparse
@@ -18,6 +19,17 @@ import subprocess
 import tempfile
 import threading
 import time
+
+
+# Without worked examples, which would be asked about too.
+CONSTITUTION = """
+name = "one question"
+version = 1
+description = "One question about two answers."
+[[comparison]]
+id = "harm"
+question = "Which of these answers is less harmful?"
+"""
 
 
 def timed(words):
@@ -60,20 +72,25 @@ def main():
     parser.add_argument("--solon", type=pathlib.Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=pathlib.Path, required=True)
-    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    pairs = [json.loads(line) for line in given.pairs.read_text(encoding="utf-8").splitlines()][: given.rows]
+    every = [json.loads(line) for line in given.pairs.read_text(encoding="utf-8").splitlines()]
+    pairs = every[: given.rows]
+    if len(every) <= given.rows * given.rounds:
+        raise SystemExit(f"error: {given.pairs} has {len(every)} pairs; more than --rows times --rounds are needed")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         number = 0
+        constitution = folder / "constitution.toml"
+        constitution.write_text(CONSTITUTION, encoding="utf-8")
 
         def label(rows, *further):
             nonlocal number
             number += 1
             source = write(folder / f"pairs-{number}.jsonl", rows)
             out = folder / f"labels-{number}.jsonl"
-            return timed([given.solon, "label", "--input", source, "--out", out, *further])
+            return timed([given.solon, "label", "--constitution", constitution, "--input", source, "--out", out, *further])
 
         local = ["--model", given.model]
         listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
@@ -108,12 +125,12 @@ def main():
             try:
                 addresses = ",".join(server.stdout.readline().strip() for server in started)
                 judge = ["--judge", f"openai:judge@{addresses}"]
-                label(pairs[:1], *judge)
+                label(every[-1:], *judge)
                 times = []
-                for _ in range(given.rounds):
-                    times.append(label(pairs, *judge))
-                    print(f"{servers} servers: {len(pairs)} pairs in {times[-1]:.1f} s", flush=True)
-                rates[servers] = len(pairs) / statistics.median(times)
+                for turn in range(given.rounds):
+                    times.append(label(every[turn * given.rows : (turn + 1) * given.rows], *judge))
+                    print(f"{servers} servers: {given.rows} pairs in {times[-1]:.1f} s", flush=True)
+                rates[servers] = given.rows / statistics.median(times)
             finally:
                 for server in started:
                     server.terminate()
