@@ -6,7 +6,7 @@
 Needs Python 3.11 and nothing else, and a machine that does nothing else. First, in turns: `solon label --ask choice` and `solon
 score` on the very questions that it asks (a server that only listens has them), each with A and with B as answers; both times are
 those of whole programs, less the time that each takes for one pair. Then `solon label --judge` against one and against two `solon serve` on this
-machine, each with one thread: two should be twice as fast where there are two cores. Each round there has pairs of its own, because a server
+machine, each with one thread and with 8 questions at a time: two should be twice as fast where there are two cores. Each round there has pairs of its own, because a server
 remembers what it has read.
 """
 
@@ -124,7 +124,7 @@ def main():
             ]  # fmt: skip
             try:
                 addresses = ",".join(server.stdout.readline().strip() for server in started)
-                judge = ["--judge", f"openai:judge@{addresses}"]
+                judge = ["--judge", f"openai:judge@{addresses}", "--concurrency", str(8 * servers)]
                 label(every[-1:], *judge)
                 times = []
                 for turn in range(given.rounds):
