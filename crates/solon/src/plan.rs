@@ -15,7 +15,6 @@ use serde_json::Value;
 use solon_feedback::{Ask, Constitution, FeedbackError};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -78,10 +77,11 @@ impl Plan {
         let Builder { stages, tables, .. } = builder;
         // The constitution's own stage is made from `constitution`, and a frozen recipe must not hold it twice.
         recipe.stages = tables.into_iter().filter(|table| stage_kind(table) != Some("principles")).collect();
-        let constitution = open_constitution(&recipe, &stages)?;
+        let constitution = recipe.open_constitution()?;
         let plan = Self { recipe, stages, constitution, measured: OnceCell::new() };
         plan.check_weights()?;
         plan.check_one_of_a_kind()?;
+        plan.check_questions()?;
         Ok(plan)
     }
 
@@ -180,6 +180,16 @@ impl Plan {
                     return Err(UsageError(text).into());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Who asks apart needs questions about requests.
+    fn check_questions(&self) -> Result<()> {
+        let Some(constitution) = &self.constitution else { return Ok(()) };
+        let apart = self.stages.iter().any(|planned| planned.stage.ask() == Some(Ask::Apart));
+        if apart && constitution.request_questions().is_empty() {
+            return Err(FeedbackError::NoRequestQuestion { constitution: constitution.name.clone() }.into());
         }
         Ok(())
     }
@@ -287,27 +297,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-fn open_constitution(recipe: &Recipe, stages: &[Rc<Planned>]) -> Result<Option<Constitution>> {
-    let Some(file) = &recipe.constitution else { return Ok(None) };
-    let mut constitution = Constitution::open(file)?;
-    if let Some(count) = recipe.worked_examples {
-        constitution.example = evenly_spaced(constitution.example, count);
-    }
-    let apart = stages.iter().any(|planned| planned.stage.ask() == Some(Ask::Apart));
-    if apart && constitution.request_questions().is_empty() {
-        return Err(FeedbackError::NoRequestQuestion { constitution: constitution.name }.into());
-    }
-    Ok(Some(constitution))
-}
-
-/// `count` of the items, evenly spaced; all where there are no more.
-fn evenly_spaced<T>(items: Vec<T>, count: NonZeroUsize) -> Vec<T> {
-    let total = items.len();
-    let count = count.get().min(total);
-    let chosen: BTreeSet<usize> = (0..count).map(|i| i * total / count).collect();
-    items.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
 fn stage_kind(table: &toml::Table) -> Option<&str> {

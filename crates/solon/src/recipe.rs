@@ -7,6 +7,8 @@ use crate::assets;
 use crate::cli::{PrecisionFlag, UsageError, WeightsFlag};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use solon_feedback::Constitution;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +96,18 @@ pub const SHIPPED: &str =
     "hint: recipes/quickstart.toml, which comes with Solon's source, is a whole recipe to compare with";
 
 impl Recipe {
+    /// The constitution, if there is one, with as many of its worked examples as are to be used.
+    pub fn open_constitution(&self) -> Result<Option<Constitution>> {
+        let Some(file) = &self.constitution else { return Ok(None) };
+        let mut constitution = Constitution::open(file)?;
+        let total = constitution.example.len();
+        let count = self.worked_examples.map_or(total, |count| count.get().min(total));
+        let chosen: BTreeSet<usize> = (0..count).map(|n| n * total / count).collect();
+        let mut at = 0..total;
+        constitution.example.retain(|_| at.next().is_some_and(|place| chosen.contains(&place)));
+        Ok(Some(constitution))
+    }
+
     /// Reads a recipe and applies `key=value` overrides; see [`apply_override`] for what a key may be.
     pub fn open(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)

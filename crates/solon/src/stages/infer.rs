@@ -5,8 +5,8 @@
 //! Contract: replies, principles and votes are items of the ledger, each with what it was made from. The rest is a function of them. Where
 //! nothing predicts better than chance there is no constitution, and that is a result, not an error.
 
+use super::asked::shown;
 use super::inference::{INFERENCE, Inference, Parts};
-use super::label::shown;
 use super::{Data, Input, Keys, Kind, OneOrMany, Stage};
 use crate::adviser::{self, Adviser};
 use crate::items::{CandidatePrinciple, PrincipleVote, Proposal};

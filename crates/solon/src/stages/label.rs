@@ -2,30 +2,28 @@
 //! pairs whose better answer is known are labelled first, and say how far the labels can be believed: those of a labeller
 //! that is not better than chance are dropped.
 
+use super::asked::{Asked, asked, shown};
 use super::gate::not_passed;
 use super::label_report::{
-    AGREES, agreement, agreement_told, ask_of, judged, known_pairs, of_examples, rate_shown, section,
-    unlabelled,
+    AGREES, agreement, agreement_told, ask_of, judged, of_examples, rate_shown, section, unlabelled,
 };
 use super::replies::Replies;
 use super::settings::is_chat;
 use super::{BASE, Data, Input, Keys, Kind, OneOrMany, Preflight, Stage};
 use crate::adviser::{self, Adviser, LABELLERS};
 use crate::cli::UsageError;
-use crate::items::{Labelled, preference_text};
+use crate::items::Labelled;
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
-use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use solon_data::ledger::{NewItem, TypedItem};
 use solon_eval::Rate;
-use solon_feedback::{
-    Ask, Constitution, Form, HELD_OUT, Label, LabelSettings, NoAnswer, Verdict, label_pairs, whole_sentences,
-};
+use solon_feedback::{Ask, Form, LabelSettings, Verdict, label_pairs};
 use solon_records::{Pair, SamplingSettings};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 pub const KIND: Kind = Kind {
@@ -161,25 +159,6 @@ fn temperature<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64,
     }
 }
 
-/// A pair to be labelled.
-struct Asked {
-    pair: Pair,
-    /// Its place among the stage's items.
-    place: u64,
-    /// Its id in the ledger; a worked example is no item.
-    source: Option<String>,
-    prompt_id: Option<String>,
-    known: bool,
-}
-
-impl Asked {
-    /// Its label's id in the ledger. A known pair may have the id of a pair of the input.
-    fn id(&self, stage: &str) -> String {
-        let known = if self.known { "#known" } else { "" };
-        format!("{stage}{known}/{}", self.pair.id)
-    }
-}
-
 impl Stage for LabelStage {
     fn inputs(&self) -> Vec<Input> {
         vec![
@@ -265,11 +244,8 @@ impl Stage for LabelStage {
             let shown = |pair: &Pair| if ask == Ask::Reward { pair.clone() } else { shown(pair) };
             let shown: Vec<Pair> = todo.iter().map(|(_, asked)| shown(&asked.pair)).collect();
             let labels = label_pairs(&*model, &constitution, &shown, &settings, &mut |_| {})?;
-            let items = todo
-                .iter()
-                .zip(labels)
-                .map(|((_, asked), label)| item(asked.id(&name), asked, label, &source, dropped));
-            let items = items.collect();
+            let items = todo.iter().zip(labels);
+            let items = items.map(|((_, asked), label)| asked.item(&name, label, &source, dropped)).collect();
             // What a stop left unasked is not recorded as unlabelled.
             safe_point()?;
             items
@@ -295,10 +271,7 @@ impl Stage for LabelStage {
         if !unlabelled.is_empty() {
             told[UNLABELLED] = json!(unlabelled);
         }
-        let may_come = replies(&run.read())?.may_come();
-        if may_come > 0 {
-            told[NO_REPLY] = json!(may_come);
-        }
+        replies(&run.read())?.tell(&mut told);
         adviser.tell(&name, &mut told);
         if let Some(reason) = reason {
             told[GATED] = json!(reason);
@@ -420,90 +393,3 @@ const UNLABELLED: &str = "unlabelled";
 
 /// Of what a label stage told: that its labels were dropped, and why.
 const GATED: &str = "gated";
-
-/// The pairs whose better answer is known, and those of the input, which come first among the items.
-fn asked(read: &Reader<'_>, constitution: &Constitution, ask: Ask) -> Result<(Vec<Asked>, Vec<Asked>)> {
-    // Two stages may have sampled answers to the same prompts: then the pairs are told apart by their items' ids.
-    let several = read.input("pairs").len() > 1;
-    let pairs = (0..).zip(read.pairs("pairs")?).map(|(place, item)| Asked {
-        place,
-        pair: if several { Pair { id: item.id.clone(), ..item.data } } else { item.data },
-        source: Some(item.id),
-        prompt_id: item.prompt_id,
-        known: false,
-    });
-    let pairs: Vec<Asked> = pairs.collect();
-    let known = (pairs.len() as u64..).zip(known_pairs(read, constitution, ask)?).map(|(place, known)| {
-        let source = known.contrast.then(|| known.known.pair.id.strip_suffix(HELD_OUT).map(str::to_owned));
-        Asked { place, pair: known.known.pair, source: source.flatten(), prompt_id: None, known: true }
-    });
-    Ok((known.collect(), pairs))
-}
-
-/// A pair as it is shown: answers that were cut off up to their last whole sentence, as a labeller saw them while it learnt.
-pub(super) fn shown(pair: &Pair) -> Pair {
-    let shown = |text: &str, cut_off: bool| match cut_off {
-        true => whole_sentences(text).to_owned(),
-        false => text.to_owned(),
-    };
-    Pair {
-        first: shown(&pair.first, pair.cut_off[0]),
-        second: shown(&pair.second, pair.cut_off[1]),
-        ..pair.clone()
-    }
-}
-
-/// A label as the ledger holds it: the preference with the likelier answer as `chosen`, and the raw label. A pair without a label is
-/// dropped, with the reason.
-fn item(
-    id: String,
-    asked: &Asked,
-    label: Result<Label, NoAnswer>,
-    source: &str,
-    dropped: Option<&str>,
-) -> Result<NewItem> {
-    let label = match label {
-        Ok(label) => label,
-        Err(missing) => {
-            let dropped = format!("unlabelled: {}", missing.kind.name());
-            let preference = asked.pair.clone().labelled(0.5, source);
-            let text = preference_text(&preference);
-            let labelled = Labelled {
-                prompt_id: asked.prompt_id.clone(),
-                preference,
-                label: None,
-                unlabelled: Some(missing),
-                known: asked.known,
-            };
-            let mut item = NewItem::of(id, asked.place, text, &labelled)?;
-            if let Some(source) = &asked.source {
-                item = item.parent(source.clone(), "pair");
-            }
-            (item.prompt_id, item.dropped_reason) = (asked.prompt_id.clone(), Some(dropped));
-            return Ok(item);
-        }
-    };
-    let preference = asked.pair.clone().labelled(label.probability, source);
-    let text = preference_text(&preference);
-    let principle = label.principle_id.clone();
-    let others: BTreeSet<String> = label.evidence.iter().filter_map(|e| e.principle_id.clone()).collect();
-    let labelled = Labelled {
-        prompt_id: asked.prompt_id.clone(),
-        preference,
-        label: Some(label),
-        unlabelled: None,
-        known: asked.known,
-    };
-    let mut item = NewItem::of(id, asked.place, text, &labelled)?;
-    let others = others.into_iter().filter(|other| principle.as_ref() != Some(other));
-    for each in principle.clone().into_iter().chain(others) {
-        item = item.parent(format!("principle/{each}"), "principle");
-    }
-    if let Some(source) = &asked.source {
-        item = item.parent(source.clone(), "pair");
-    }
-    item.prompt_id = asked.prompt_id.clone();
-    item.principle_id = principle;
-    item.dropped_reason = dropped.map(str::to_owned);
-    Ok(item)
-}

@@ -9,7 +9,7 @@ use crate::cli::UsageError;
 use crate::items::{Measured, Outcome};
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::Report;
-use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -131,9 +131,7 @@ impl Stage for Measure {
         let adviser = Adviser::open(run, "labeller", self.judge.as_ref(), &self.judge_limits)?;
         let constitution = run.read().constitution()?.clone();
         let (name, draws) = (run.name().to_owned(), run.draws());
-        let again = replies(&run.read())?.again(run)?;
-        let mut there = run.read().own_ids(ItemKind::Label)?;
-        there.retain(|id| !again.contains(id));
+        let there = replies(&run.read())?.settled(run, ItemKind::Label)?;
         let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
         for set in &sets {
             let pairs: Vec<&KnownPair> = set.items.iter().filter_map(pair).collect();
@@ -190,10 +188,7 @@ impl Stage for Measure {
             })?;
         }
         let mut told = json!({"sets": self.figures(&run.read())?, "seconds_of_this_attempt": seconds});
-        let may_come = replies(&run.read())?.may_come();
-        if may_come > 0 {
-            told[NO_REPLY] = json!(may_come);
-        }
+        replies(&run.read())?.tell(&mut told);
         adviser.tell(&name, &mut told);
         Ok(told)
     }

@@ -9,6 +9,7 @@
 
 mod adapter;
 mod answers;
+mod asked;
 mod asking;
 mod beside;
 mod by_kind;

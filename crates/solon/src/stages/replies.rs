@@ -3,8 +3,10 @@
 //! Contract: a reply that did not come may come. A refusal lasts, except where a server refused all that it did not leave without a reply:
 //! then it is hardly the items, but a name or a parameter that somebody will mend. A stage that was broken off asks again about all of them.
 
-use crate::run::{Reader, StageRun};
+use crate::run::{NO_REPLY, Reader, StageRun};
 use anyhow::Result;
+use serde_json::{Value, json};
+use solon_data::ledger::ItemKind;
 use solon_feedback::NoAnswerKind;
 use std::collections::HashSet;
 
@@ -36,6 +38,13 @@ impl Replies {
         self.answered == 0 && !self.refused.is_empty()
     }
 
+    /// Tells how many items lack a reply that may come.
+    pub fn tell(&self, told: &mut Value) {
+        if self.may_come() > 0 {
+            told[NO_REPLY] = json!(self.may_come());
+        }
+    }
+
     /// How many items a done stage asks about again.
     pub fn may_come(&self) -> usize {
         self.missing.len() + if self.all_refused() { self.refused.len() } else { 0 }
@@ -51,6 +60,14 @@ impl Replies {
         Ok(again)
     }
 
+    /// The ids of the stage's items of this kind that stay as they are.
+    pub fn settled(self, run: &StageRun<'_>, kind: ItemKind) -> Result<HashSet<String>> {
+        let mut settled = run.read().own_ids(kind)?;
+        let again = self.again(run)?;
+        settled.retain(|id| !again.contains(id));
+        Ok(settled)
+    }
+
     /// What is said where nothing was answered and something refused.
     pub fn refusal(&self) -> Option<&'static str> {
         self.all_refused().then_some(
@@ -62,5 +79,27 @@ impl Replies {
     /// The same as a warning of the report.
     pub fn warning(&self, read: &Reader<'_>) -> Option<String> {
         self.refusal().map(|what| format!("{}: {what}.", read.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_may_change_where_nothing_was_answered() {
+        use NoAnswerKind::{Declines, NoReply, Refused, TooLong};
+        let found = |reasons: &[Option<NoAnswerKind>]| {
+            let items = reasons.iter().enumerate().map(|(at, reason)| (at.to_string(), *reason));
+            let replies = Replies::of(items);
+            (replies.refusal().is_some(), replies.may_come())
+        };
+        assert_eq!(found(&[Some(Refused), Some(Refused)]), (true, 2));
+        // Who was not asked, or got no reply, does not speak for the server.
+        assert_eq!(found(&[Some(Refused), Some(NoReply), Some(TooLong)]), (true, 2));
+        assert_eq!(found(&[Some(Refused), None, Some(NoReply)]), (false, 1));
+        assert_eq!(found(&[Some(Refused), Some(Declines)]), (false, 0));
+        assert_eq!(found(&[Some(NoReply)]), (false, 1));
+        assert_eq!(found(&[]), (false, 0));
     }
 }

@@ -9,7 +9,7 @@ use crate::adviser::{self, Adviser};
 use crate::items::Answer;
 use crate::judge::{JudgeLimits, JudgeName};
 use crate::report::{self, Report};
-use crate::run::{NO_REPLY, Reader, StageRun, safe_point};
+use crate::run::{Reader, StageRun, safe_point};
 use anyhow::Result;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -132,9 +132,7 @@ impl Stage for Revise {
         let name = run.name().to_owned();
         // A chunk goes through all its rounds; what is recorded of it says that all are done.
         let id = |answer: &TypedItem<Answer>| format!("{name}/{}", answer.data.prompt_id);
-        let again = replies(&run.read())?.again(run)?;
-        let mut there = run.read().own_ids(ItemKind::Response)?;
-        there.retain(|id| !again.contains(id));
+        let there = replies(&run.read())?.settled(run, ItemKind::Response)?;
         run.in_chunks_beside("answers", &answers, &there, id, |_, todo| {
             let mut revised: Vec<ReviseItem> = todo
                 .iter()
@@ -178,10 +176,7 @@ impl Stage for Revise {
             let shots = settings.few_shots.then(|| constitution.few_shots_for("critique") + in_chats);
             told["few_shots"] = json!(shots.unwrap_or_default());
         }
-        let may_come = replies(&run.read())?.may_come();
-        if may_come > 0 {
-            told[NO_REPLY] = json!(may_come);
-        }
+        replies(&run.read())?.tell(&mut told);
         adviser.tell(&name, &mut told);
         Ok(told)
     }

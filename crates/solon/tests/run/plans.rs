@@ -117,6 +117,12 @@ fn a_gate_that_can_only_close_is_refused_before_anything_is_asked() {
         .fails(2, &["stage `label`", "3 pairs would test the labeller", "hint: ", "judge report"]);
     place.run(&format!("{plan} --set label.gate=false"), "").ok();
     place.run("run recipe.toml --plan --set worked_examples=16", "").ok();
+    // A run that is only read is not refused, whatever its recipe says.
+    place.run("run recipe.toml --out run --set worked_examples=15 --set label.gate=false", "").ok();
+    let frozen = place.read("run/recipe.toml");
+    assert!(frozen.contains("gate = false"), "{frozen}");
+    std::fs::write(place.path("run/recipe.toml"), frozen.replace("gate = false", "gate = true")).unwrap();
+    place.run("report --run run", "").ok();
 }
 
 #[test]
