@@ -9,7 +9,7 @@ use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Context, Message, SamplingSettings};
-use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
+use solon_text::{ChatTokenizer, GgufVocabulary, TextError, Turn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -214,6 +214,26 @@ impl ChatModel {
         }
     }
 
+    /// The ids of a conversation and of answers to it, as they are learnt and scored ([`ChatTokenizer::turn_ids`]). All have the
+    /// same prompt; an error if it and an answer do not fit.
+    pub fn turns(
+        &self,
+        id: &str,
+        messages: &[Message],
+        answers: &[&str],
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
+        let turns: Vec<Turn> =
+            answers.iter().map(|answer| self.text.turn_ids(messages, answer)).collect::<Result<_, _>>()?;
+        // Each prompt is a start of the longest: where the template does not repeat its generation prompt, an answer that
+        // begins like the rest of it has a longer one.
+        let prompt = turns.iter().map(|turn| &turn.prompt).min_by_key(|prompt| prompt.len()).cloned();
+        let prompt = prompt.unwrap_or_default();
+        let answers: Vec<Vec<u32>> =
+            turns.iter().map(|turn| [&turn.prompt[prompt.len()..], &turn.answer].concat()).collect();
+        let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
+        Ok((self.fitting(id, prompt, longest)?, answers))
+    }
+
     fn fitting(&self, id: &str, ids: Vec<u32>, new: usize) -> Result<Vec<u32>, ChatError> {
         if ids.is_empty() {
             return Err(ChatError::EmptyPrompt { id: id.to_owned() });
@@ -281,9 +301,7 @@ impl ChatModel {
             // Some templates leave white space at the start to the model. An empty prefill must not fix it.
             return Ok(Vec::new());
         }
-        let mut ids = self.text.completion_ids(prefill)?;
-        ids.pop(); // the end of turn
-        Ok(ids)
+        Ok(self.text.continuation_ids(prefill)?)
     }
 
     /// Where in the decoded text the first stop string begins.
@@ -368,9 +386,8 @@ impl ChatModel {
     ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {
         let mut packed = Vec::with_capacity(items.len());
         for (id, messages, answer) in items {
-            let completion = self.text.completion_ids(answer)?;
-            let prompt = self.prompt_ids(id, messages, completion.len())?;
-            packed.push(ScoreItem { prompt, completions: vec![completion] });
+            let (prompt, completions) = self.turns(id, messages, &[answer])?;
+            packed.push(ScoreItem { prompt, completions });
         }
         let scores = engine.score(&packed, 1.0, progress);
         Ok(packed

@@ -1,12 +1,16 @@
-//! Encodes conversations for training: token ids, and a mask of those that are trained on.
+//! Encodes conversations for training and scoring: token ids, and which of them are the assistant's own.
 //!
 //! Contract: turn by turn, the ids are those that the model gets when it samples (the template with its generation
-//! prompt), followed by the ids it should answer with. So training and sampling use the same ids, even if one encoding
-//! of the whole text would merge the prompt's last characters with the answer's first. For one question and one answer,
-//! `ids == prompt_ids(question) + completion_ids(answer)`.
+//! prompt), followed by the ids that it should answer with: all that the template writes for the assistant's turn after
+//! the generation prompt, an empty thinking block included, up to its end of turn. So training and sampling use the same
+//! ids, even if one encoding of the whole text would merge the prompt's last characters with the answer's first. Every
+//! trainer and every score takes its ids from here.
 //!
-//! The mask is true from the end of each generation prompt to the end of turn. Both are found in the rendered text and
-//! never by comparing ids, so it does not matter if the pad token equals the end of turn.
+//! Where the template does not repeat its generation prompt before an answer that is given (DeepSeek-R1 opens a thinking
+//! block only there), the turn begins where the two ids part: the longest common prefix, as TRL has it.
+//!
+//! The border and the end of turn are found in the rendered text, so it does not matter if the pad token equals the end of
+//! turn.
 
 use crate::{ChatTokenizer, TextError};
 use solon_records::Message;
@@ -14,10 +18,19 @@ use solon_records::Message;
 /// A conversation as ids, with a mask of the positions that are trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, ending with the last assistant message's end of turn.
+    /// Token ids, ending with the end of turn of the last message that is learnt.
     pub ids: Vec<u32>,
-    /// As long as `ids`; true on assistant content and its end of turn.
+    /// As long as `ids`; true on what the assistant writes in a turn that is learnt, and on its end of turn.
     pub loss_mask: Vec<bool>,
+}
+
+/// A conversation and an answer to it, as ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// What stands before the answer.
+    pub prompt: Vec<u32>,
+    /// The assistant's turn, its end included.
+    pub answer: Vec<u32>,
 }
 
 impl Encoded {
@@ -28,37 +41,47 @@ impl Encoded {
 }
 
 impl ChatTokenizer {
-    /// Encodes a conversation for training. Turns after the last assistant message are left out, because nothing in
-    /// them is trained on.
-    ///
-    /// White space, or an empty thinking block, that the template writes between the generation prompt and the content
-    /// is trained on too: the model has to produce it when it samples.
+    /// Encodes a conversation for training on the assistant's messages for whose index `learnt` is true. What follows the
+    /// last of them is left out.
     ///
     /// # Errors
-    /// [`TextError::EmptyLossMask`] without an assistant message; [`TextError::NotPrefixPreserving`] if a prompt is not
-    /// the start of the whole rendering; [`TextError::ContentRewritten`] if the template changes an answer by more than
-    /// stripping its white space.
-    pub fn encode_conversation(&self, messages: &[Message]) -> Result<Encoded, TextError> {
-        let last = messages
-            .iter()
-            .rposition(Message::is_assistant)
-            .ok_or(TextError::EmptyLossMask { messages: messages.len() })?;
+    /// [`TextError::EmptyLossMask`] if nothing is learnt; [`TextError::NotPrefixPreserving`] if the turns before a message
+    /// render differently once it follows; [`TextError::ContentRewritten`] if the template changes an answer by more than
+    /// its white space, or drops its reasoning.
+    pub fn encode_conversation(
+        &self,
+        messages: &[Message],
+        learnt: impl Fn(usize) -> bool,
+    ) -> Result<Encoded, TextError> {
+        let turns: Vec<usize> =
+            (0..messages.len()).filter(|index| messages[*index].is_assistant() && learnt(*index)).collect();
+        let Some(last) = turns.last().copied() else {
+            return Err(TextError::EmptyLossMask { messages: messages.len() });
+        };
         let rendered = self.render(&messages[..=last], false)?;
         let mut encoded = Encoded { ids: Vec::new(), loss_mask: Vec::new() };
         let mut done = 0;
-        for (index, message) in messages[..=last].iter().enumerate() {
-            if !message.is_assistant() {
-                continue;
-            }
-            let prompt = self.render(&messages[..index], true)?;
-            if !rendered.starts_with(&prompt) || prompt.len() < done {
-                return Err(TextError::NotPrefixPreserving { index });
-            }
-            encoded.extend(&self.encode_between(&rendered[done..prompt.len()], done)?, false);
-            let turn = &rendered[prompt.len()..];
-            let end = self.find_end(turn, &message.content).ok_or(TextError::ContentRewritten { index })?;
-            encoded.extend(&self.encode_continuation(&turn[..end])?, true);
-            done = prompt.len() + end;
+        for index in turns {
+            let opening = self.opening(&rendered, messages, index, done)?;
+            let turn = &rendered[opening.start..];
+            let length = self.find_end(turn, &messages[index].content);
+            let end = opening.start + length.ok_or(TextError::ContentRewritten { index })?;
+            let (before, answer) = match &opening.not_repeated {
+                None => {
+                    let before = self.encode_between(&rendered[done..opening.start], done)?;
+                    (before, self.encode_continuation(&rendered[opening.start..end])?)
+                }
+                Some(prompt) => {
+                    let prompt = self.encode_between(&prompt[done..], done)?;
+                    let mut before = self.encode_between(&rendered[done..end], done)?;
+                    let shared = prompt.iter().zip(&before).take_while(|(a, b)| a == b).count();
+                    let answer = before.split_off(shared);
+                    (before, answer)
+                }
+            };
+            encoded.extend(&before, false);
+            encoded.extend(&answer, true);
+            done = end;
             if let Some(written) = &self.ending().written {
                 encoded.extend(&[self.ending().id], true);
                 done += written.len();
@@ -68,6 +91,47 @@ impl ChatTokenizer {
             }
         }
         Ok(encoded)
+    }
+
+    /// The ids of a conversation and of an answer to it: those that are trained on and scored. The prompt is that of
+    /// [`prompt_ids`](Self::prompt_ids), or its start where the template does not repeat its end before an answer.
+    ///
+    /// # Errors
+    /// As [`encode_conversation`](Self::encode_conversation).
+    pub fn turn_ids(&self, prompt: &[Message], answer: &str) -> Result<Turn, TextError> {
+        let messages = [prompt, &[Message::assistant(answer)]].concat();
+        let Encoded { mut ids, loss_mask } =
+            self.encode_conversation(&messages, |index| index == prompt.len())?;
+        let start = loss_mask.iter().position(|trained| *trained).unwrap_or(ids.len());
+        let answer = ids.split_off(start);
+        Ok(Turn { prompt: ids, answer })
+    }
+
+    /// Where the turn of message `index` begins in the rendering, of which `done` bytes are encoded already.
+    fn opening(
+        &self,
+        rendered: &str,
+        messages: &[Message],
+        index: usize,
+        done: usize,
+    ) -> Result<Opening, TextError> {
+        if index == 0 {
+            // Templates do not render an empty conversation as the start of another.
+            let bos = self.template_tokens.bos_token.as_deref().filter(|bos| rendered.starts_with(bos));
+            let header = Some(self.ending().header.as_str()).filter(|header| !header.is_empty());
+            let opened = header.or(bos).unwrap_or_default();
+            let start = rendered.find(opened).ok_or(TextError::NotPrefixPreserving { index })? + opened.len();
+            return Ok(Opening { start, not_repeated: None });
+        }
+        let prompt = self.render(&messages[..index], true)?;
+        if rendered.starts_with(&prompt) && prompt.len() >= done {
+            return Ok(Opening { start: prompt.len(), not_repeated: None });
+        }
+        let before = self.render(&messages[..index], false)?;
+        if before.len() < done || !rendered.starts_with(&before) || !prompt.starts_with(&before) {
+            return Err(TextError::NotPrefixPreserving { index });
+        }
+        Ok(Opening { start: before.len(), not_repeated: Some(prompt) })
     }
 
     /// The ids of the text between an assistant's turn and the next generation prompt.
@@ -84,19 +148,41 @@ impl ChatTokenizer {
     /// The position, in the text after the generation prompt, where the assistant's content ends and the end of turn
     /// begins.
     fn find_end(&self, turn: &str, content: &str) -> Option<usize> {
-        [content, content.trim()].into_iter().find_map(|content| {
-            // The answer's text may also appear earlier, as in a thinking block, or contain the text of the end of
-            // turn.
-            turn.match_indices(content).map(|(start, _)| start + content.len()).find_map(|after| {
-                let Some(written) = &self.ending().written else {
-                    return Some(after);
-                };
-                let rest = &turn[after..];
-                let space = rest.len() - rest.trim_start().len();
-                rest[space..].starts_with(written.as_str()).then_some(after + space)
-            })
+        let written = [content, content.trim(), content.trim_start(), content.trim_end()];
+        if let Some(end) = written.into_iter().find_map(|content| self.find_end_of(turn, content)) {
+            return Some(end);
+        }
+        // Templates of reasoning models write the thinking anew, with other white space around it, or leave it out.
+        let (thinking, rest) = content.split_once("</think>")?;
+        let thinking = thinking.trim_start().strip_prefix("<think>").unwrap_or(thinking).trim();
+        let after = turn.find(thinking)? + thinking.len();
+        Some(after + self.find_end_of(&turn[after..], rest.trim())?)
+    }
+
+    fn find_end_of(&self, turn: &str, content: &str) -> Option<usize> {
+        // The answer's text may also appear earlier, as in a thinking block, or contain the text of the end of turn.
+        turn.match_indices(content).map(|(start, _)| start + content.len()).find_map(|after| {
+            let Some(written) = &self.ending().written else {
+                return Some(after);
+            };
+            let rest = &turn[after..];
+            let space = rest.len() - rest.trim_start().len();
+            rest[space..].starts_with(written.as_str()).then_some(after + space)
         })
     }
+}
+
+/// Where a turn begins in a rendering.
+struct Opening {
+    /// The end of the generation prompt, or of the turns before it if the rendering does not repeat it.
+    start: usize,
+    /// In that case the rendering of the turns before it with the generation prompt.
+    not_repeated: Option<String>,
+}
+
+/// Bytes of the longest common prefix, in whole characters.
+pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
+    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
 #[cfg(test)]
@@ -116,7 +202,7 @@ mod tests {
 
     /// Checks the text that is trained on; the end of turn is written `$`.
     fn check(tokenizer: &ChatTokenizer, messages: &[Message], expected: &str) {
-        let encoded = tokenizer.encode_conversation(messages).expect("encodes");
+        let encoded = tokenizer.encode_conversation(messages, |_| true).expect("encodes");
         assert_eq!(encoded.ids.len(), encoded.loss_mask.len());
         assert_eq!(encoded.loss_mask.last(), Some(&true));
         let mut trained = Vec::new();
@@ -140,14 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_is_its_prompt_and_its_completion() {
+    fn one_answer_is_its_prompt_and_what_continues_it() {
         let tokenizer = byte_tokenizer();
         for answer in ["yes", "", "\n\nyes", " <|im_end|> yes "] {
             let messages = question_and_answer(answer);
             let prompt = tokenizer.prompt_ids(&messages[..1]).expect("encodes");
-            let completion = tokenizer.completion_ids(answer).expect("encodes");
-            let encoded = tokenizer.encode_conversation(&messages).expect("encodes");
-            assert_eq!(encoded.ids, [prompt, completion].concat());
+            let mut completion = tokenizer.continuation_ids(answer).expect("encodes");
+            completion.push(END);
+            let turn = tokenizer.turn_ids(&messages[..1], answer).expect("encodes");
+            assert_eq!((turn.prompt, turn.answer), (prompt, completion));
         }
     }
 
@@ -163,6 +250,74 @@ mod tests {
         check(&with(thinking), &turns, "one$<think></think>think$");
     }
 
+    /// What stands before the answer and the answer's own turn, as text; the end of turn is written `$`.
+    fn turn_texts(template: &str, prompt: &[Message], answer: &str) -> [String; 2] {
+        let turn = with(template).turn_ids(prompt, answer).expect("encodes");
+        [turn.prompt, turn.answer].map(|ids| {
+            String::from_utf8(ids.iter().map(|id| if *id == END { b'$' } else { *id as u8 }).collect())
+                .expect("text")
+        })
+    }
+
+    /// In the manner of Qwen3, DeepSeek-R1, Llama 3 and of a template that ignores `add_generation_prompt`.
+    #[test]
+    fn an_answer_is_all_that_the_template_writes_for_its_turn() {
+        let turns = "{% for m in messages %}{{ m.role }}:";
+        let check = |body: &str, opening: &str, answer: &str, expected: [&str; 2]| {
+            let template =
+                format!("{turns}{body}{{% endfor %}}{{% if add_generation_prompt %}}{opening}{{% endif %}}");
+            assert_eq!(turn_texts(&template, &[Message::user("q")], answer), expected, "{template}");
+        };
+        let thinking =
+            "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>";
+        check(thinking, "assistant:", "yes", ["user:q$assistant:", "<think>\n\n</think>\n\nyes$"]);
+        check("{{ m.content }}<|im_end|>", "assistant:<think>", "yes", ["user:q$assistant:", "yes$"]);
+        check("{{ m.content }}<|im_end|>", "assistant:<think>", "<b>", ["user:q$assistant:<", "b>$"]);
+        check("{{ m.content | trim }}<|im_end|>", "assistant:", " yes ", ["user:q$assistant:", "yes$"]);
+        check("{{ m.content }}<|im_end|>", "", "yes", ["user:q$", "assistant:yes$"]);
+    }
+
+    #[test]
+    fn reasoning_may_be_written_anew_but_not_dropped() {
+        let rewritten = "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}\
+            {% set parts = m.content.split('</think>') %}<think>\n{{ parts[0].replace('<think>', '').strip() }}\n</think>\n\n\
+            {{ parts[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}\
+            {% if add_generation_prompt %}assistant:{% endif %}";
+        let [_, answer] = turn_texts(rewritten, &[Message::user("q")], "<think>two\nsteps</think>yes");
+        assert_eq!(answer, "<think>\ntwo\nsteps\n</think>\n\nyes$");
+        let dropped = "{% for m in messages %}{{ m.role }}:{{ m.content.split('</think>')[-1] }}<|im_end|>{% endfor %}\
+            {% if add_generation_prompt %}assistant:{% endif %}";
+        let result = with(dropped).turn_ids(&[Message::user("q")], "<think>steps</think>yes");
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+    }
+
+    #[test]
+    fn a_conversation_may_begin_with_the_assistant() {
+        let turns = [Message::assistant("hello"), Message::user("q"), Message::assistant("yes")];
+        check(&byte_tokenizer(), &turns, "hello$yes$");
+        let with_default_system = "{% for m in messages %}{% if loop.first and m.role != 'system' %}system:s<|im_end|>{% endif %}\
+            {{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+        check(&with(with_default_system), &turns, "hello$yes$");
+        // `messages[0]` of an empty conversation would be an error.
+        let looks_ahead = format!("{{{{ messages[0].role.strip() }}}}|{with_default_system}");
+        check(&with(&looks_ahead), &turns, "hello$yes$");
+    }
+
+    #[test]
+    fn only_the_turns_that_are_learnt_are_learnt() {
+        let turns =
+            [question_and_answer("one"), question_and_answer("two"), question_and_answer("three")].concat();
+        let tokenizer = byte_tokenizer();
+        let encoded = tokenizer.encode_conversation(&turns, |index| index == 3).expect("encodes");
+        let whole =
+            tokenizer.encode(&tokenizer.render(&turns[..4], false).expect("renders")).expect("encodes");
+        assert_eq!(encoded.ids, whole[..whole.len() - 1], "all but the line end after the last turn");
+        let trained = encoded.loss_mask.iter().filter(|trained| **trained).count();
+        assert_eq!((trained, encoded.loss_mask.iter().rev().take_while(|trained| **trained).count()), (4, 4));
+        let none = tokenizer.encode_conversation(&turns, |_| false);
+        assert!(matches!(none, Err(TextError::EmptyLossMask { messages: 6 })), "{none:?}");
+    }
+
     /// Phi-3's `<|end|>` includes the line end that the template writes after it.
     #[test]
     fn an_end_of_turn_that_swallows_space_does_so_between_turns() {
@@ -174,7 +329,7 @@ mod tests {
         let tokenizer = ChatTokenizer::from_folder(folder.path()).expect("loads");
         let tokenizer = tokenizer.with_template(crate::CHATML_TEMPLATE).expect("ChatML");
         let turns = [question_and_answer("one"), question_and_answer("two")].concat();
-        let encoded = tokenizer.encode_conversation(&turns).expect("encodes");
+        let encoded = tokenizer.encode_conversation(&turns, |_| true).expect("encodes");
         let whole = tokenizer.encode(&tokenizer.render(&turns, false).expect("renders")).expect("encodes");
         assert_eq!(encoded.ids, whole);
         let line_ends = whole.windows(2).filter(|pair| pair[0] == END && pair[1] == u32::from(b'\n')).count();
@@ -193,21 +348,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_trained_faithfully_is_an_error() {
-        let silent = byte_tokenizer().encode_conversation(&[Message::user("q")]);
+        let silent = byte_tokenizer().encode_conversation(&[Message::user("q")], |_| true);
         assert!(matches!(silent, Err(TextError::EmptyLossMask { messages: 1 })), "{silent:?}");
         assert!(matches!(
-            byte_tokenizer().encode_conversation(&[]),
+            byte_tokenizer().encode_conversation(&[], |_| true),
             Err(TextError::EmptyLossMask { messages: 0 })
         ));
 
         let counting = "{{ messages | length }}{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
-        let result = with(counting).encode_conversation(&question_and_answer("yes"));
+        let result = with(counting).encode_conversation(&question_and_answer("yes"), |_| true);
         assert!(matches!(result, Err(TextError::NotPrefixPreserving { index: 1 })), "{result:?}");
 
         let shouting = "{% for m in messages %}{{ m.role }}:{{ m.content | upper }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
-        let result = with(shouting).encode_conversation(&question_and_answer("yes"));
+        let result = with(shouting).encode_conversation(&question_and_answer("yes"), |_| true);
         assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
     }
 }

@@ -25,7 +25,7 @@ mod stream;
 mod template;
 mod tokenizer;
 
-pub use conversation::Encoded;
+pub use conversation::{Encoded, Turn};
 pub use date::TemplateDate;
 pub use error::TextError;
 pub use gguf::{GgufVocabulary, SUPPORTED_PRE_TOKENIZERS};

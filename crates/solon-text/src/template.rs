@@ -92,7 +92,7 @@ impl ChatTemplate {
         });
         environment.add_filter("tojson", tojson);
         environment
-            .add_template_owned(NAME, replace_generation_tags(source))
+            .add_template_owned(NAME, replace_generation_tags(&with_unix_line_ends(source)))
             .map_err(|error| syntax_error(&error))?;
         Ok(Self { environment, source: source.to_owned() })
     }
@@ -126,6 +126,11 @@ impl ChatTemplate {
         let context = Value::from_pairs(context);
         template.render(context).map_err(|error| template_error(&error))
     }
+}
+
+/// Jinja reads `\r\n` and `\r` in a template as `\n`. Source: jinja2, `lexer.py::Lexer._normalize_newlines`.
+fn with_unix_line_ends(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// The message of `raise_exception`, carried through minijinja's error chain.
@@ -299,6 +304,7 @@ mod tests {
             "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "2",
         );
+        check("a\r\n{% if true %}\r\nb{% endif %}\rc\r\n", "a\nbc");
         check("a\n{%- generation -%}\n b{% endgeneration %}\nc", "abc");
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use tokenizers::Tokenizer;
 
+use crate::conversation::common_prefix;
 use crate::template::{ChatTemplate, TemplateTokens};
 use crate::{StreamDecoder, TemplateDate, TextError};
 use solon_records::Message;
@@ -42,13 +43,15 @@ pub(crate) struct SpecialTokens {
 }
 
 /// How an assistant's turn opens and ends, found by rendering a test conversation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TurnEnding {
     pub id: u32,
     /// The token's text, if the template itself writes it after the content.
     pub written: Option<String>,
     /// White space between the generation prompt and the content. The model has to produce it itself.
     pub lead: String,
+    /// What opens a turn both in the generation prompt and before a given answer.
+    pub header: String,
 }
 
 /// The parts that both loaders produce.
@@ -81,7 +84,7 @@ impl ChatTokenizer {
             date,
             special,
             vocab_size,
-            ending: TurnEnding { id: 0, written: None, lead: String::new() },
+            ending: TurnEnding::default(),
             stop_ids: Vec::new(),
             newline_anchor: None,
             before: Vec::new(),
@@ -190,15 +193,15 @@ impl ChatTokenizer {
         self.encode(&self.render(messages, true)?)
     }
 
-    /// The ids of an assistant's turn after [`prompt_ids`](Self::prompt_ids): `text`, then the end of turn.
-    pub fn completion_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
+    /// The ids of a text with which the assistant's turn goes on from [`prompt_ids`](Self::prompt_ids), without an end of
+    /// turn: what a model has sampled, or is made to begin with. The ids of an answer that is learnt or scored are those of
+    /// [`turn_ids`](Self::turn_ids), which has what the template writes around it.
+    pub fn continuation_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let lead = &self.ending.lead;
-        let mut ids = match text.starts_with(lead.as_str()) {
-            true => self.encode_continuation(text)?,
-            false => self.encode_continuation(&format!("{lead}{text}"))?,
-        };
-        ids.push(self.ending.id);
-        Ok(ids)
+        match text.starts_with(lead.as_str()) {
+            true => self.encode_continuation(text),
+            false => self.encode_continuation(&format!("{lead}{text}")),
+        }
     }
 
     /// The token that ends an assistant's turn: the special token that the template writes after its content, or, if it
@@ -263,7 +266,7 @@ impl ChatTokenizer {
             Some(ending) => ending,
             None => {
                 let id = self.special.eos.or(self.special.extra_stops.first().copied());
-                TurnEnding { id: id.ok_or(TextError::NoEndOfTurn)?, written: None, lead: String::new() }
+                TurnEnding { id: id.ok_or(TextError::NoEndOfTurn)?, ..TurnEnding::default() }
             }
         };
         self.stop_ids.clear();
@@ -292,7 +295,15 @@ impl ChatTokenizer {
         let prompt = self.render(&messages[..1], true).unwrap_or_default();
         let lead =
             before.strip_prefix(prompt.as_str()).filter(|lead| lead.trim().is_empty()).unwrap_or_default();
-        Some(TurnEnding { id: *id, written: Some(token.content.clone()), lead: lead.to_owned() })
+        let question = self.render(&messages[..1], false).unwrap_or_default();
+        let header =
+            before[..common_prefix(&prompt, before)].strip_prefix(question.as_str()).unwrap_or_default();
+        Some(TurnEnding {
+            id: *id,
+            written: Some(token.content.clone()),
+            lead: lead.to_owned(),
+            header: header.to_owned(),
+        })
     }
 }
 

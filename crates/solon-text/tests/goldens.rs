@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use solon_records::Message;
-use solon_text::{ChatTokenizer, GgufVocabulary, TextError};
+use solon_text::{ChatTokenizer, GgufVocabulary, TextError, Turn};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/folder")
@@ -128,10 +128,10 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     // The template writes the answer's opening space, once: encoding the answer by itself adds no second one.
     let conversation = [Message::user("Who wrote this?"), Message::assistant("Solon gave laws")];
     let whole = tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
-    let encoded = tokenizer.encode_conversation(&conversation).expect("encodes");
+    let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect("encodes");
     assert_eq!(encoded.ids, whole);
-    let prompt = tokenizer.prompt_ids(&conversation[..1]).expect("encodes");
-    let completion = tokenizer.completion_ids("Solon gave laws").expect("encodes");
+    let Turn { prompt, answer: completion } =
+        tokenizer.turn_ids(&conversation[..1], "Solon gave laws").expect("encodes");
     assert_eq!([prompt.clone(), completion.clone()].concat(), whole);
     assert_eq!(prompt.iter().filter(|id| **id == 1).count(), 1, "one beginning of sequence");
     assert_eq!(tokenizer.decode(&completion), "Solon gave laws");
@@ -179,7 +179,7 @@ fn masks_equal_those_of_transformers_generation_tags() {
     let tokenizer = with_template(&goldens, "generation");
     let mut compared = 0;
     for row in goldens["chats"].as_array().expect("rows").iter().filter(|row| row.get("mask").is_some()) {
-        let encoded = tokenizer.encode_conversation(&messages(&row["messages"])).expect("encodes");
+        let encoded = tokenizer.encode_conversation(&messages(&row["messages"]), |_| true).expect("encodes");
         let (ids, mask) = (numbers(&row["ids"]), numbers(&row["mask"]));
         let trained = mask.iter().rposition(|trained| *trained == 1).expect("something is trained") + 1;
         assert_eq!(encoded.ids, ids[..trained]);
@@ -215,7 +215,7 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
         let tokenizer = ChatTokenizer::from_gguf(vocabulary).expect(name);
         assert_eq!(tokenizer.end_of_turn(), end, "{name}");
         assert_eq!(tokenizer.stop_ids(), [end], "{name}");
-        let encoded = tokenizer.encode_conversation(&conversation).expect(name);
+        let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect(name);
         let trained: Vec<u32> = encoded
             .ids
             .iter()
@@ -223,8 +223,13 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
             .filter(|(_, trained)| **trained)
             .map(|(id, _)| *id)
             .collect();
-        let completions =
-            ["It's 4.", "Yes."].map(|answer| tokenizer.completion_ids(answer).expect("encodes"));
+        let completions = [1, 3].map(|index| {
+            let turn =
+                tokenizer.turn_ids(&conversation[..index], &conversation[index].content).expect("encodes");
+            let sampled = tokenizer.continuation_ids(&conversation[index].content).expect("encodes");
+            assert_eq!(turn.answer, [sampled, vec![end]].concat(), "{name}");
+            turn.answer
+        });
         assert_eq!(trained, completions.concat(), "{name}");
         let whole =
             tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
@@ -244,8 +249,10 @@ fn a_prompt_keeps_its_ids_when_its_answer_follows() {
     let whole = tokenizer.encode(&tokenizer.render(&conversation, false).expect("renders")).expect("encodes");
     let prompt = tokenizer.prompt_ids(&conversation[..1]).expect("encodes");
     assert!(!whole.starts_with(&prompt), "the case this test is about");
-    let encoded = tokenizer.encode_conversation(&conversation).expect("encodes");
-    assert_eq!(encoded.ids, [prompt, tokenizer.completion_ids("It's 4.").expect("encodes")].concat());
+    let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect("encodes");
+    let turn = tokenizer.turn_ids(&conversation[..1], "It's 4.").expect("encodes");
+    assert_eq!(turn.prompt, prompt);
+    assert_eq!(encoded.ids, [turn.prompt, turn.answer].concat());
 }
 
 #[test]

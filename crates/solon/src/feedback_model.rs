@@ -11,8 +11,7 @@ use solon_infer::chat::{AnswerSettings, ChatError, ChatModel, ChatRequest, Optio
 use solon_infer::engine::Engine;
 use solon_infer::score::ScoreItem;
 use solon_model::{Adapter, Device};
-use solon_records::{Context, SamplingSettings};
-use solon_text::TextError;
+use solon_records::{Context, Message, SamplingSettings};
 use std::cell::RefCell;
 
 /// A model with one of its adapters.
@@ -76,13 +75,25 @@ impl LocalModel<'_> {
             .collect())
     }
 
-    /// The tokens of an option: of the whole turn, its end included, or of its first words.
-    fn option_ids(&self, option: &str, whole: bool) -> Result<Vec<u32>, TextError> {
-        let mut ids = self.model.text.completion_ids(option)?;
-        if !whole {
-            ids.pop();
+    /// A conversation and its options as ids: as whole turns, or as the first words of one.
+    fn turns(
+        &self,
+        id: &str,
+        messages: &[Message],
+        options: &[String],
+        whole: bool,
+    ) -> Result<ScoreItem, ChatError> {
+        if whole {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let (prompt, completions) = self.model.turns(id, messages, &options)?;
+            return Ok(ScoreItem { prompt, completions });
         }
-        Ok(ids)
+        let completions: Vec<Vec<u32>> = options
+            .iter()
+            .map(|option| self.model.text.continuation_ids(option))
+            .collect::<Result<_, _>>()?;
+        let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(ScoreItem { prompt: self.model.prompt_ids(id, messages, longest)?, completions })
     }
 
     /// The reason why a request has no answer, where what stands before it and so many tokens do not fit the model's context.
@@ -105,19 +116,13 @@ impl LocalModel<'_> {
         let ChoiceRequest { id, context, options, whole, .. } = request;
         let mut items: Vec<ScoreItem> = Vec::new();
         match context {
-            Context::Chat(messages) => {
-                let completions: Result<Vec<Vec<u32>>, _> =
-                    options.iter().map(|option| self.option_ids(option, *whole)).collect();
-                let completions = completions.map_err(FeedbackError::model)?;
-                let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
-                match self.model.prompt_ids(id, messages, longest) {
-                    Ok(prompt) => items.push(ScoreItem { prompt, completions }),
-                    Err(error @ ChatError::TooLong { .. }) => {
-                        return Ok(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())));
-                    }
-                    Err(error) => return Err(FeedbackError::model(error)),
+            Context::Chat(messages) => match self.turns(id, messages, options, *whole) {
+                Ok(item) => items.push(item),
+                Err(error @ ChatError::TooLong { .. }) => {
+                    return Ok(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())));
                 }
-            }
+                Err(error) => return Err(FeedbackError::model(error)),
+            },
             Context::Text(text) => {
                 for option in options {
                     let both = Context::Text(format!("{text}{option}"));

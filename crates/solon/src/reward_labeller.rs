@@ -2,7 +2,7 @@
 
 use crate::memory::TOKENS_PER_PASS;
 use crate::tokenise;
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use solon_draws::Draws;
 use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
@@ -10,7 +10,7 @@ use solon_feedback::{
 };
 use solon_infer::chat::{ChatError, ChatModel};
 use solon_model::{Adapter, Device, ScalarHead};
-use solon_records::SamplingSettings;
+use solon_records::{Context, SamplingSettings};
 use solon_train::reward::rewards;
 
 /// A model with its scalar head.
@@ -39,17 +39,13 @@ impl<'a> RewardLabeller<'a> {
         &self,
         request: &ChoiceRequest,
     ) -> Result<Result<(Vec<u32>, Vec<Vec<u32>>), NoAnswer>, FeedbackError> {
+        let Context::Chat(messages) = &request.context else {
+            return Err(FeedbackError::model("a reward model scores answers to conversations, not texts"));
+        };
         let cut_off = request.cut_off.iter().copied().chain(std::iter::repeat(false));
-        let completions: Result<Vec<Vec<u32>>, _> = request
-            .options
-            .iter()
-            .zip(cut_off)
-            .map(|(option, cut_off)| tokenise::answer(self.chat, option, cut_off))
-            .collect();
-        let completions = completions.map_err(FeedbackError::model)?;
-        let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
-        match self.chat.context_ids(&request.id, &request.context, longest) {
-            Ok(prompt) => Ok(Ok((prompt, completions))),
+        let answers: Vec<(&str, bool)> = request.options.iter().map(String::as_str).zip(cut_off).collect();
+        match tokenise::answers(self.chat, &request.id, messages, &answers) {
+            Ok(tokens) => Ok(Ok(tokens)),
             Err(error @ ChatError::TooLong { .. }) => {
                 Ok(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())))
             }

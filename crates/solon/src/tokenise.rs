@@ -1,9 +1,8 @@
 //! From records to what the trainers take: token ids, and which of them are learnt.
 
 use anyhow::{Context, Result, bail};
-use solon_infer::chat::ChatModel;
-use solon_records::{Demonstration, Preference};
-use solon_text::TextError;
+use solon_infer::chat::{ChatError, ChatModel};
+use solon_records::{Demonstration, Message, Preference};
 use solon_train::TokenPair;
 use solon_train::sft::SftExample;
 
@@ -13,12 +12,10 @@ pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<V
         .iter()
         .map(|demonstration| {
             let Demonstration { id, messages, prompt_len, cut_off } = demonstration;
-            let mut encoded = model.text.encode_conversation(messages).with_context(|| id.clone())?;
-            if messages[..*prompt_len].iter().any(|message| message.is_assistant()) {
-                let context = model.text.prompt_ids(&messages[..*prompt_len]).with_context(|| id.clone())?;
-                let context = context.len().min(encoded.loss_mask.len());
-                encoded.loss_mask[..context].fill(false);
-            }
+            let mut encoded = model
+                .text
+                .encode_conversation(messages, |index| index >= *prompt_len)
+                .with_context(|| id.clone())?;
             if *cut_off {
                 encoded.ids.pop();
                 encoded.loss_mask.pop();
@@ -34,13 +31,24 @@ pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<V
         .collect()
 }
 
-/// Tokenises an answer with its end. One that ran into the limit has none, in training as in the rollouts it is compared with.
-pub fn answer(model: &ChatModel, text: &str, cut_off: bool) -> Result<Vec<u32>, TextError> {
-    let mut ids = model.text.completion_ids(text)?;
-    if cut_off && ids.len() > 1 {
-        ids.pop();
+/// Tokenises a conversation and answers to it. An answer that ran into the limit has no end, in training as in the rollouts it
+/// is compared with.
+///
+/// Errors where the prompt and an answer do not fit the model's context.
+pub fn answers(
+    model: &ChatModel,
+    id: &str,
+    prompt: &[Message],
+    answers: &[(&str, bool)],
+) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
+    let texts: Vec<&str> = answers.iter().map(|(text, _)| *text).collect();
+    let (prompt, mut made) = model.turns(id, prompt, &texts)?;
+    for (ids, (_, cut_off)) in made.iter_mut().zip(answers) {
+        if *cut_off && ids.len() > 1 {
+            ids.pop();
+        }
     }
-    Ok(ids)
+    Ok((prompt, made))
 }
 
 /// Tokenises preferences, which must be oriented.
@@ -48,12 +56,14 @@ pub fn pairs(model: &ChatModel, preferences: &[Preference]) -> Result<Vec<TokenP
     preferences
         .iter()
         .map(|preference| {
-            let chosen = answer(model, &preference.chosen, preference.cut_off[0])?;
-            let rejected = answer(model, &preference.rejected, preference.cut_off[1])?;
-            let longest = chosen.len().max(rejected.len());
-            let prompt = model.prompt_ids(&preference.id, &preference.prompt, longest)?;
+            let Preference { id, prompt, chosen, rejected, cut_off, .. } = preference;
+            let both = [(chosen.as_str(), cut_off[0]), (rejected.as_str(), cut_off[1])];
+            let (prompt, made) = answers(model, id, prompt, &both)?;
+            let Ok([chosen, rejected]) = <[Vec<u32>; 2]>::try_from(made) else {
+                unreachable!("two answers were given")
+            };
             Ok(TokenPair {
-                id: preference.id.clone(),
+                id: id.clone(),
                 prompt,
                 chosen,
                 rejected,

@@ -317,9 +317,9 @@ impl Compared {
 
 /// An answer's tokens as the model would have written them; one that was cut off has no end.
 fn answer_ids(chat: &ChatModel, answer: &Answer) -> Result<Vec<u32>> {
-    let mut ids = chat.text.completion_ids(&answer.text)?;
-    if answer.truncated && ids.len() > 1 {
-        ids.pop();
+    let mut ids = chat.text.continuation_ids(&answer.text)?;
+    if !answer.truncated || ids.is_empty() {
+        ids.push(chat.text.end_of_turn());
     }
     Ok(ids)
 }

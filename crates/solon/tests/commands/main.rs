@@ -149,8 +149,7 @@ fn an_answer_goes_on_from_the_words_it_is_made_to_begin_with() {
     assert_ne!(free.completion.token_ids, begun.completion.token_ids);
     assert!(begun.text.starts_with("I can't"), "{}", begun.text);
     // Scored as the rest of an answer that begins so, its tokens have the log-probs they were sampled with.
-    let mut begin = model.text.completion_ids("I can't").unwrap();
-    begin.pop();
+    let begin = model.text.continuation_ids("I can't").unwrap();
     let completion = [&begin[..], &begun.completion.token_ids].concat();
     let prompt = model.text.prompt_ids(&messages).unwrap();
     let item = ScoreItem { prompt, completions: vec![completion] };
