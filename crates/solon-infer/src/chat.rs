@@ -424,9 +424,16 @@ fn open_text(source: &TextSource) -> Result<ChatTokenizer, ChatError> {
         eos: id("tokenizer.ggml.eos_token_id")?,
         unk: id("tokenizer.ggml.unknown_token_id")?,
         pad: id("tokenizer.ggml.padding_token_id")?,
-        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
-        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
-        chat_template: metadata.string("tokenizer.chat_template")?.map(str::to_owned),
+        ends: [id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?]
+            .into_iter()
+            .flatten()
+            .collect(),
+        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
+        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
+        chat_template: match metadata.string("tokenizer.chat_template")? {
+            Some(template) => Some(template.to_owned()),
+            None => metadata.string("tokenizer.chat_template.default")?.map(str::to_owned),
+        },
     };
     Ok(ChatTokenizer::from_gguf(vocabulary)?)
 }

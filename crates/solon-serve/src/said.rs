@@ -117,8 +117,8 @@ mod tests {
             eos: Some(256),
             unk: None,
             pad: None,
-            add_bos: false,
-            add_space_prefix: false,
+            add_bos: Some(false),
+            add_space_prefix: Some(false),
             chat_template: None,
         })
         .unwrap()

@@ -7,27 +7,68 @@
 //! expression) and `gguf-py/gguf/constants.py` (token types); transformers, `convert_slow_tokenizer.py`
 //! (SentencePiece).
 
+mod pre_tokenizer;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use self::pre_tokenizer::PreTokenizer;
 use crate::folder::build;
 use crate::tokenizer::{Parts, SpecialTokens};
 use crate::{ChatTokenizer, TextError};
 
-/// Values of `tokenizer.ggml.pre` that [`ChatTokenizer::from_gguf`] knows.
-pub const SUPPORTED_PRE_TOKENIZERS: [&str; 6] =
-    ["smollm", "llama-bpe", "qwen2", "gpt-2", "default", "tekken"];
-
-const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const TEKKEN_SPLIT: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 /// GGUF token types, `gguf-py/gguf/constants.py::TokenType`.
+const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
+
+/// Tokens that end a generation by their text, whatever the file says of them. Source: llama.cpp, `special_eog_ids`.
+const ENDS: [&str; 18] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+];
+
+/// Further tokens that are control tokens by their text. Source: llama.cpp, "control-looking token".
+const CONTROL_LOOKING: [&str; 19] = [
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<reponame>",
+    "<|file_sep|>",
+];
 
 /// A tokenizer as GGUF metadata describes it: plain data, parsed by the reader of the file. The metadata key is named
 /// at each field.
@@ -51,10 +92,13 @@ pub struct GgufVocabulary {
     pub unk: Option<u32>,
     /// `tokenizer.ggml.padding_token_id`.
     pub pad: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`: kept for exports; [`ChatTokenizer::encode`] adds nothing.
-    pub add_bos: bool,
-    /// `tokenizer.ggml.add_space_prefix`: `llama` only.
-    pub add_space_prefix: bool,
+    /// `tokenizer.ggml.eot_token_id` and `tokenizer.ggml.eom_token_id`: further ids at which generation stops.
+    pub ends: Vec<u32>,
+    /// `tokenizer.ggml.add_bos_token`: kept for exports; [`ChatTokenizer::encode`] adds nothing. Where the file does not say,
+    /// `llama` and some pre-tokenizers add one.
+    pub add_bos: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix`, of `llama` only; true where the file does not say.
+    pub add_space_prefix: Option<bool>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }
@@ -88,7 +132,7 @@ impl ChatTokenizer {
             eos: vocabulary.eos,
             unk: vocabulary.unk,
             pad: vocabulary.pad,
-            extra_stops: Vec::new(),
+            extra_stops: vocabulary.ends(),
         };
         let template = vocabulary.chat_template;
         Self::from_parts(tokenizer, Parts { definition, configuration: Map::new(), template, special })
@@ -114,6 +158,7 @@ impl GgufVocabulary {
             ("tokenizer.ggml.eos_token_id", self.eos),
             ("tokenizer.ggml.unknown_token_id", self.unk),
             ("tokenizer.ggml.padding_token_id", self.pad),
+            ("tokenizer.ggml.eot_token_id", self.ends.iter().copied().max()),
         ] {
             if let Some(id) = id.filter(|id| *id as usize >= tokens) {
                 let reason = format!("id {id}, but there are {tokens} tokens; the file is damaged");
@@ -123,8 +168,25 @@ impl GgufVocabulary {
         Ok(())
     }
 
+    /// The kind of a token. A token that ends a turn is a control token even where the file calls it normal: else its text
+    /// would be split, and no turn would end.
     fn token_type(&self, id: usize) -> i32 {
-        self.token_types.get(id).copied().unwrap_or(1)
+        match self.token_types.get(id).copied().unwrap_or(NORMAL) {
+            NORMAL if self.looks_like_control(id) => CONTROL,
+            kind => kind,
+        }
+    }
+
+    fn looks_like_control(&self, id: usize) -> bool {
+        let token = self.tokens[id].as_str();
+        ENDS.contains(&token) || CONTROL_LOOKING.contains(&token)
+    }
+
+    /// The ids at which generation stops, beside the end of sequence: those that the file names, then those that are known
+    /// by their text.
+    fn ends(&self) -> Vec<u32> {
+        let by_text = self.kept().filter(|(_, token)| ENDS.contains(token)).map(|(id, _)| id as u32);
+        self.ends.iter().copied().chain(by_text).collect()
     }
 
     /// Tokens by id, without those that only pad the embedding.
@@ -149,8 +211,9 @@ impl GgufVocabulary {
             .collect()
     }
 
-    fn post_processor(&self) -> Value {
-        let Some(bos) = self.bos.filter(|_| self.add_bos) else {
+    /// `adds_bos`: where the file does not say.
+    fn post_processor(&self, adds_bos: bool) -> Value {
+        let Some(bos) = self.bos.filter(|_| self.add_bos.unwrap_or(adds_bos)) else {
             return Value::Null;
         };
         let token = &self.tokens[bos as usize];
@@ -164,13 +227,20 @@ impl GgufVocabulary {
         })
     }
 
-    fn definition(&self, normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Value) -> Value {
+    fn definition(
+        &self,
+        normalizer: Value,
+        pre_tokenizer: Value,
+        decoder: Value,
+        model: Value,
+        adds_bos: bool,
+    ) -> Value {
         json!({
             "version": "1.0", "truncation": null, "padding": null,
             "added_tokens": self.added_tokens(),
             "normalizer": normalizer,
             "pre_tokenizer": pre_tokenizer,
-            "post_processor": self.post_processor(),
+            "post_processor": self.post_processor(adds_bos),
             "decoder": decoder,
             "model": model,
         })
@@ -178,31 +248,12 @@ impl GgufVocabulary {
 }
 
 fn byte_level_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
-    let mut normalizer = Value::Null;
-    let mut ignore_merges = false;
-    let pre_tokenizer = match vocabulary.pre.as_str() {
-        "smollm" => json!([{"type": "Digits", "individual_digits": true}, byte_level(true)]),
-        "gpt-2" | "default" | "" => json!([byte_level(true)]),
-        "qwen2" => {
-            normalizer = json!({"type": "NFC"});
-            json!([split(QWEN2_SPLIT), byte_level(false)])
-        }
-        "llama-bpe" => {
-            ignore_merges = true;
-            json!([split(LLAMA3_SPLIT), byte_level(false)])
-        }
-        "tekken" => {
-            ignore_merges = true;
-            json!([split(TEKKEN_SPLIT), byte_level(false)])
-        }
-        other => {
-            return Err(TextError::GgufUnsupported {
-                field: "tokenizer.ggml.pre",
-                found: other.to_owned(),
-                supported: SUPPORTED_PRE_TOKENIZERS.join(", "),
-            });
-        }
-    };
+    let PreTokenizer { normalizer, splits, ignore_merges, adds_bos } =
+        PreTokenizer::named(&vocabulary.pre).ok_or_else(|| TextError::GgufUnsupported {
+            field: "tokenizer.ggml.pre",
+            found: vocabulary.pre.clone(),
+            supported: pre_tokenizer::names().collect::<Vec<_>>().join(", "),
+        })?;
     let merges: Result<Vec<Value>, TextError> = vocabulary
         .merges
         .iter()
@@ -220,16 +271,8 @@ fn byte_level_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError
         "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges,
         "vocab": vocabulary.vocab(), "merges": merges?,
     });
-    let pre_tokenizer = json!({"type": "Sequence", "pretokenizers": pre_tokenizer});
-    Ok(vocabulary.definition(normalizer, pre_tokenizer, byte_level(true), model))
-}
-
-fn byte_level(use_regex: bool) -> Value {
-    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-}
-
-fn split(expression: &str) -> Value {
-    json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false})
+    let pre_tokenizer = json!({"type": "Sequence", "pretokenizers": splits});
+    Ok(vocabulary.definition(normalizer, pre_tokenizer, pre_tokenizer::byte_level(true), model, adds_bos))
 }
 
 fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
@@ -240,7 +283,7 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
         json!({"type": "ByteFallback"}),
         json!({"type": "Fuse"}),
     ];
-    if vocabulary.add_space_prefix {
+    if vocabulary.add_space_prefix.unwrap_or(true) {
         normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
@@ -251,13 +294,13 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
     });
     let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
     let decoder = json!({"type": "Sequence", "decoders": decoders});
-    Ok(vocabulary.definition(normalizer, Value::Null, decoder, model))
+    Ok(vocabulary.definition(normalizer, Value::Null, decoder, model, true))
 }
 
 /// The merges that a SentencePiece vocabulary implies: every way to build a piece from two others, in the order of the
 /// pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
 fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
-    let normal = |id: &usize| vocabulary.token_type(*id) == 1;
+    let normal = |id: &usize| vocabulary.token_type(*id) == NORMAL;
     let ids: HashMap<&str, usize> =
         vocabulary.kept().filter(|(id, _)| normal(id)).map(|(id, token)| (token, id)).collect();
     let mut merges = Vec::new();
@@ -322,6 +365,21 @@ pub(crate) mod tests {
         );
     }
 
+    /// A token called normal by mistake would be split, and a turn would never end.
+    #[test]
+    fn what_ends_a_turn_is_a_control_token_whatever_its_type() {
+        let vocabulary = GgufVocabulary { token_types: Vec::new(), eos: None, ..byte_vocabulary() };
+        let tokenizer = ChatTokenizer::from_gguf(vocabulary).expect("a valid vocabulary");
+        assert_eq!(tokenizer.encode("a<|im_end|>").expect("text"), [u32::from(b'a'), 256]);
+        assert_eq!((tokenizer.end_of_turn(), tokenizer.stop_ids()), (256, &[256][..]));
+        let mut vocabulary = byte_vocabulary();
+        vocabulary.tokens.push("<|endoftext|>".to_owned());
+        vocabulary.token_types.push(NORMAL);
+        vocabulary.ends = vec![258];
+        let tokenizer = ChatTokenizer::from_gguf(vocabulary).expect("a valid vocabulary");
+        assert_eq!(tokenizer.stop_ids(), [256, 258, 260]);
+    }
+
     fn check(change: impl FnOnce(&mut GgufVocabulary), expected: &str) {
         let mut vocabulary = byte_vocabulary();
         change(&mut vocabulary);
@@ -331,10 +389,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_damaged_or_unknown_vocabulary_is_refused_with_its_field() {
-        check(
-            |it| it.pre = "deepseek-llm".to_owned(),
-            "supported are smollm, llama-bpe, qwen2, gpt-2, default, tekken",
-        );
+        check(|it| it.pre = "deepseek-llm".to_owned(), "supported are smollm, starcoder, refact, command-r,");
         check(
             |it| it.model = "bert".to_owned(),
             "`tokenizer.ggml.model` is `bert`; supported are gpt2, llama",
@@ -344,6 +399,10 @@ pub(crate) mod tests {
         check(|it| it.eos = Some(1000), "tokenizer.ggml.eos_token_id");
         check(|it| it.merges = vec!["ab".to_owned()], "entry 0 is `ab`");
         check(|it| it.merges = vec!["a bc".to_owned()], "cannot be built");
-        check(|it| (it.eos, it.chat_template) = (None, None), "it is unknown how an assistant's turn ends");
+        let nameless = |it: &mut GgufVocabulary| {
+            (it.eos, it.chat_template) = (None, None);
+            it.tokens[256] = "<|other|>".to_owned();
+        };
+        check(nameless, "it is unknown how an assistant's turn ends");
     }
 }

@@ -28,7 +28,7 @@ mod tokenizer;
 pub use conversation::{Encoded, Turn};
 pub use date::TemplateDate;
 pub use error::TextError;
-pub use gguf::{GgufVocabulary, SUPPORTED_PRE_TOKENIZERS};
+pub use gguf::GgufVocabulary;
 pub use stream::StreamDecoder;
 pub use template::CHATML_TEMPLATE;
 pub use tokenizer::ChatTokenizer;

@@ -117,8 +117,8 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
         bos: Some(1),
         eos: Some(2),
         unk: Some(0),
-        add_bos: true,
-        add_space_prefix: true,
+        add_bos: None,
+        add_space_prefix: None,
         chat_template: Some(text(&goldens["templates"]["mistral"]["source"]).to_owned()),
         ..GgufVocabulary::default()
     })
