@@ -63,6 +63,16 @@ pub enum ChatError {
         /// Length of the context.
         context: usize,
     },
+    /// It is a reward model.
+    #[error(
+        "{} is a reward model: it scores answers and writes none\nhint: name the model it was trained from; \
+         `solon label --ask reward` and `solon judge report --ask reward` score with it",
+        path.display()
+    )]
+    Scoring {
+        /// The model, or the adapter.
+        path: PathBuf,
+    },
     /// The prompt has no tokens.
     #[error("{id}: the prompt is empty: it has no tokens")]
     EmptyPrompt {
@@ -191,6 +201,14 @@ impl ChatModel {
         Ok(Self { decoder: Arc::new(decoder), adapter, score, text, path: path.to_owned() })
     }
 
+    /// Refuses a reward model: it has no language head, or an adapter that was trained under another one.
+    pub fn check_writes(&self) -> Result<(), ChatError> {
+        match &self.score {
+            None => Ok(()),
+            Some(_) => Err(ChatError::Scoring { path: self.path.clone() }),
+        }
+    }
+
     /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         self.decoder.config()
@@ -198,7 +216,7 @@ impl ChatModel {
 
     /// The special token ids for a saved folder.
     pub fn token_ids(&self) -> TokenIds {
-        TokenIds { bos: self.text.bos(), eos: Some(self.text.end_of_turn()), pad: self.text.pad() }
+        TokenIds { bos: self.text.bos(), eos: self.text.stop_ids().to_vec(), pad: self.text.pad() }
     }
 
     /// Tokens of a conversation with the generation prompt; an error if `new` more tokens would not fit.
@@ -258,6 +276,7 @@ impl ChatModel {
         settings: &AnswerSettings,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Answer>, ChatError> {
+        self.check_writes()?;
         let prefills: Vec<Vec<u32>> =
             requests.iter().map(|request| self.prefill_ids(&request.prefill)).collect::<Result<_, _>>()?;
         let requests: Vec<Request> = requests
@@ -320,6 +339,7 @@ impl ChatModel {
         engine: &mut Engine<'_, Device>,
         requests: &[OptionsRequest],
     ) -> Result<Vec<Options>, ChatError> {
+        self.check_writes()?;
         let longest = self.config().max_position_embeddings;
         let mut items: Vec<ScoreItem> = Vec::new();
         // For each option of each request the item and the completion that hold it.
@@ -384,6 +404,7 @@ impl ChatModel {
         items: &[(String, Vec<Message>, String)],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {
+        self.check_writes()?;
         let mut packed = Vec::with_capacity(items.len());
         for (id, messages, answer) in items {
             let (prompt, completions) = self.turns(id, messages, &[answer])?;

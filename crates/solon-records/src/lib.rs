@@ -17,3 +17,9 @@ pub use message::{Message, ROLES, transcript};
 pub use preference::{Pair, Preference};
 pub use prompt::Prompt;
 pub use sampling::SamplingSettings;
+
+/// How a file begins that Git LFS left where the file itself was not fetched.
+pub const GIT_LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
+/// What such a file is, and what to do.
+pub const IS_GIT_LFS_POINTER: &str =
+    "is a pointer of Git LFS, not the file itself\nhint: fetch the file with `git lfs pull`";

@@ -116,10 +116,7 @@ mod tests {
             bos: None,
             eos: Some(256),
             unk: None,
-            pad: None,
-            add_bos: Some(false),
-            add_space_prefix: Some(false),
-            chat_template: None,
+            ..GgufVocabulary::default()
         })
         .unwrap()
     }

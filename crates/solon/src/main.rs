@@ -9,6 +9,7 @@ mod feedback_model;
 mod items;
 mod judge;
 mod memory;
+mod piped;
 mod plan;
 mod progress;
 mod recipe;

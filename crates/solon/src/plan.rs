@@ -6,6 +6,7 @@
 
 use crate::assets;
 use crate::cli::UsageError;
+use crate::piped::at_rest;
 use crate::recipe::{Recipe, stage_name};
 use crate::stages::{
     BASE, Data, Input, KINDS, Keys, Kind, Measured, Method, Missing, Preflight, Source, Stage,
@@ -60,7 +61,7 @@ impl Plan {
     /// Reads and connects the stages of a recipe. Files are looked for beside `folder`, in the folders above it, in the
     /// working folder, and among those the program carries.
     pub fn of(mut recipe: Recipe, folder: &Path) -> Result<Self> {
-        let find = |file: &Path| assets::find(file, &[folder]);
+        let find = |file: &Path| at_rest(assets::find(file, &[folder])?);
         if let Some(constitution) = &mut recipe.constitution {
             *constitution = find(constitution)?;
         }

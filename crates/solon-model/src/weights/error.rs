@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
+
 /// Why a checkpoint or an adapter could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
@@ -42,6 +44,12 @@ pub enum WeightsError {
         /// What to do.
         hint: String,
     },
+    /// Git LFS has not fetched the file.
+    #[error("{} {IS_GIT_LFS_POINTER}", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor is missing, superfluous, mis-shaped or not finite.
     #[error("{}: tensor {name}: {found}\nhint: {hint}", path.display())]
     Tensor {
@@ -60,6 +68,11 @@ pub enum WeightsError {
 pub(super) const DAMAGED: &str = "the file is damaged or not what its name says; download or export it again";
 
 impl WeightsError {
+    /// The error of a file that begins with these bytes, if Git LFS left it in place of the file itself.
+    pub(super) fn if_pointer(path: &Path, start: &[u8]) -> Option<Self> {
+        start.starts_with(GIT_LFS_POINTER.as_bytes()).then(|| Self::Pointer { path: path.to_path_buf() })
+    }
+
     pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }

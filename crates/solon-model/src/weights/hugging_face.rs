@@ -32,21 +32,24 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
         hugging_face_config::parse(&config_path, &read_small_file(&config_path, MAX_CONFIG)?)?;
     let mut shards = open_shards(folder)?;
 
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, (path, shard)) in shards.iter().enumerate() {
-        for name in shard.tensors.keys() {
-            if let Some(first) = places.insert(name.clone(), index) {
-                let found = format!("also in {}", shards[first].0.display());
+    let prefix = missing_prefix(shards.iter().flat_map(|(_, shard)| shard.tensors.keys()));
+    let mut places: BTreeMap<String, Place> = BTreeMap::new();
+    for (shard, (path, file)) in shards.iter().enumerate() {
+        for name in file.tensors.keys() {
+            let full = format!("{}{name}", if is_head(name) { "" } else { prefix });
+            if let Some(first) = places.insert(full, Place { shard, name: name.clone() }) {
+                let found = format!("also in {}", shards[first.shard].0.display());
                 return Err(WeightsError::tensor(path, name, found, "each tensor belongs to one shard"));
             }
         }
     }
+    let shape = |place: &Place| shards[place.shard].1.tensors[&place.name].shape.as_slice();
     // Old exports carry the RoPE frequencies as buffers; the decoder computes them from the configuration.
     places.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
     let score_place = if head == Head::Score { places.remove(SCORE) } else { None };
     if head == Head::Score {
-        let rows = score_place.and_then(|index| Some(shards[index].1.tensors.get(SCORE)?.shape.clone()));
-        if !matches!(rows.as_deref(), Some([labels, width]) if *labels > 0 && *width == config.hidden_size) {
+        let rows = score_place.as_ref().map(shape);
+        if !matches!(rows, Some([labels, width]) if *labels > 0 && *width == config.hidden_size) {
             return Err(WeightsError::tensor(
                 folder,
                 SCORE,
@@ -58,19 +61,16 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
         places.remove(LANGUAGE_HEAD);
     }
     let tied_head = if config.tie_word_embeddings { places.remove(LANGUAGE_HEAD) } else { None };
-    check_tensors(
-        folder,
-        &config,
-        places.iter().map(|(name, &index)| (name.as_str(), shards[index].1.tensors[name].shape.as_slice())),
-    )?;
+    check_tensors(folder, &config, places.iter().map(|(name, place)| (name.as_str(), shape(place))))?;
 
     let mut tensors = BTreeMap::new();
-    for (name, index) in places {
-        let tensor = shards[index].1.read(&name)?;
+    let mut read = |place: &Place| shards[place.shard].1.read(&place.name);
+    for (name, place) in places {
+        let tensor = read(&place)?;
         tensors.insert(name, tensor);
     }
-    if let Some(index) = tied_head
-        && tensors.get(EMBEDDING) != Some(&shards[index].1.read(LANGUAGE_HEAD)?)
+    if let Some(place) = tied_head
+        && tensors.get(EMBEDDING) != Some(&read(&place)?)
     {
         return Err(WeightsError::tensor(
             folder,
@@ -79,9 +79,28 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
             "set tie_word_embeddings to false in config.json if the head was trained, else delete the tensor",
         ));
     }
-    let score = score_place.map(|index| shards[index].1.read(SCORE)).transpose()?;
+    let score = score_place.map(|place| read(&place)).transpose()?;
     let text = TextSource::Folder(folder.to_path_buf());
     Ok(Checkpoint { config, tensors, text, score, path: folder.to_path_buf() })
+}
+
+/// Where a tensor lies.
+struct Place {
+    shard: usize,
+    /// Its name there.
+    name: String,
+}
+
+/// What the names lack if the model was saved without its head, as `AutoModel` saves it. transformers adds it as well
+/// (`base_model_prefix`).
+fn missing_prefix<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
+    const PREFIX: &str = "model.";
+    if names.any(|name| name.starts_with(PREFIX)) { "" } else { PREFIX }
+}
+
+/// Whether a tensor stands on top of the model, not in it.
+fn is_head(name: &str) -> bool {
+    [SCORE, LANGUAGE_HEAD].contains(&name)
 }
 
 fn not_a_model(folder: &Path) -> WeightsError {

@@ -317,7 +317,7 @@ pub(super) fn render(
         "architectures": [format!("{class}For{head}")],
         "attention_dropout": 0.0,
         "bos_token_id": ids.bos,
-        "eos_token_id": ids.eos,
+        "eos_token_id": ids.eos_json(),
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "hidden_size": config.hidden_size,

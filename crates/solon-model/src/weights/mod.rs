@@ -78,12 +78,15 @@ impl Checkpoint {
         if metadata.is_dir() {
             return hugging_face::open(path);
         }
-        let mut magic = Vec::with_capacity(4);
+        let mut start = Vec::new();
         std::fs::File::open(path)
-            .and_then(|file| file.take(4).read_to_end(&mut magic))
+            .and_then(|file| file.take(64).read_to_end(&mut start))
             .map_err(WeightsError::io(path, "read"))?;
-        if magic == gguf::MAGIC {
+        if start.starts_with(&gguf::MAGIC) {
             return gguf_model::open(path);
+        }
+        if let Some(pointer) = WeightsError::if_pointer(path, &start) {
+            return Err(pointer);
         }
         let hint = match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors" | "json") => {
@@ -222,6 +225,9 @@ fn read_small_file(path: &Path, limit: u64) -> Result<String, WeightsError> {
         .map_err(WeightsError::io(path, "read"))?;
     if bytes.len() as u64 > limit {
         return Err(WeightsError::invalid(path, "size", format!("more than {limit} bytes"), error::DAMAGED));
+    }
+    if let Some(pointer) = WeightsError::if_pointer(path, &bytes) {
+        return Err(pointer);
     }
     String::from_utf8(bytes).map_err(|error| {
         WeightsError::invalid(path, "encoding", format!("not UTF-8 ({error})"), error::DAMAGED)

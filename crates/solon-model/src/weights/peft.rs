@@ -126,6 +126,10 @@ impl AdapterFile {
         let path = dir.join(CONFIG);
         let (mut config, listed) = parse_config(&path, &read_small_file(&path, 16 << 20)?)?;
         let weights = dir.join(WEIGHTS);
+        if !weights.exists() && dir.join("adapters.safetensors").exists() {
+            let hint = "merge it with `mlx_lm.fuse` and open the merged model";
+            return Err(WeightsError::unsupported(dir, "format", "adapters.safetensors of mlx-lm", hint));
+        }
         if !weights.exists() && dir.join("adapter_model.bin").exists() {
             let hint = "pickled adapters are not read; load it with peft and save it again";
             return Err(WeightsError::unsupported(dir, WEIGHTS, "adapter_model.bin alone", hint));
@@ -302,6 +306,10 @@ fn parse_config(path: &Path, text: &str) -> Result<(AdapterConfig, bool), Weight
     let unsupported =
         |field: &str, hint: &str| Err(WeightsError::unsupported(path, field, short(get(field)), hint));
 
+    if fields.contains_key("lora_parameters") || fields.contains_key("fine_tune_type") {
+        let hint = "it is an adapter of mlx-lm, and PEFT's are read; merge it with `mlx_lm.fuse` and open the merged model";
+        return Err(WeightsError::unsupported(path, "format", "mlx-lm", hint));
+    }
     if get("peft_type") != "LORA" {
         return unsupported("peft_type", "adapters are LoRA");
     }

@@ -34,6 +34,15 @@ pub(super) struct SafetensorsFile {
     pub(super) tensors: BTreeMap<String, TensorInfo>,
 }
 
+/// The first bytes of a file.
+fn start_of(file: &mut File, path: &Path) -> Result<Vec<u8>, WeightsError> {
+    let mut start = Vec::new();
+    file.rewind()
+        .and_then(|()| file.take(64).read_to_end(&mut start))
+        .map_err(WeightsError::io(path, "read"))?;
+    Ok(start)
+}
+
 impl SafetensorsFile {
     /// Opens a file and checks its header against its size.
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
@@ -46,6 +55,12 @@ impl SafetensorsFile {
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(WeightsError::io(path, "read"))?;
         let length = u64::from_le_bytes(length);
+        // Read as a length, a pointer's first bytes are far more than any file has.
+        if length > MAX_HEADER
+            && let Some(pointer) = WeightsError::if_pointer(path, &start_of(&mut file, path)?)
+        {
+            return Err(pointer);
+        }
         if length > MAX_HEADER || length > size - 8 {
             return Err(invalid("header length", format!("{length} bytes in a file of {size}")));
         }

@@ -28,10 +28,21 @@ pub enum SaveType {
 pub struct TokenIds {
     /// Begins a sequence.
     pub bos: Option<u32>,
-    /// Ends an answer.
-    pub eos: Option<u32>,
+    /// At which generation stops; the first ends an answer.
+    pub eos: Vec<u32>,
     /// Fills batches. transformers needs it to score more than one sequence at a time.
     pub pad: Option<u32>,
+}
+
+impl TokenIds {
+    /// `eos_token_id`: one id, or a list, as transformers writes it.
+    pub(super) fn eos_json(&self) -> Value {
+        match &self.eos[..] {
+            [] => Value::Null,
+            [one] => json!(one),
+            several => json!(several),
+        }
+    }
 }
 
 const WRITTEN_HERE: [&str; 3] = ["config.json", "generation_config.json", "model.safetensors"];
@@ -128,9 +139,11 @@ pub(super) fn check_data(path: &Path, name: &str, tensor: &Tensor) -> Result<(),
 
 fn generation_config(ids: &TokenIds) -> String {
     let mut fields = json!({"_from_model_config": true});
-    for (name, id) in [("bos_token_id", ids.bos), ("eos_token_id", ids.eos), ("pad_token_id", ids.pad)] {
-        if let Some(id) = id {
-            fields[name] = Value::from(id);
+    for (name, id) in
+        [("bos_token_id", json!(ids.bos)), ("eos_token_id", ids.eos_json()), ("pad_token_id", json!(ids.pad))]
+    {
+        if !id.is_null() {
+            fields[name] = id;
         }
     }
     format!("{fields:#}\n")

@@ -2,6 +2,7 @@
 
 use super::{open, sampling};
 use crate::cli::GenerateArgs;
+use crate::piped;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -22,7 +23,7 @@ struct Row {
 /// Answers every prompt of the file.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let sampling = sampling(&args.sampling)?;
-    let prompts = read_prompts(&args.prompts)?;
+    let prompts = read_prompts(&piped::named(&args.prompts))?;
     let model = open(&args.model, args.weights.weights.into())?;
     let draws = Draws::new(args.sampling.seed, "generate");
     // Draws are keyed by the row's position, so that two rows with the same prompt are two samples.

@@ -90,11 +90,14 @@ pub fn precision(flag: PrecisionFlag) -> Precision {
     }
 }
 
-/// Opens a command's model.
+/// Opens a command's model, which is to write answers or to score them by their tokens.
 pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let path = catalogue::resolve(&args.model)?;
     let settings = OpenSettings { precision: precision(args.precision), training };
-    ChatModel::open(&path, args.adapter.as_deref(), settings).with_context(|| format!("model {}", args.model))
+    let model = ChatModel::open(&path, args.adapter.as_deref(), settings)
+        .with_context(|| format!("model {}", args.model))?;
+    model.check_writes()?;
+    Ok(model)
 }
 
 /// The sampling settings of a command.

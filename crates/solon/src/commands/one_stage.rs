@@ -1,6 +1,7 @@
 //! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
 
 use crate::cli::{JudgeFlags, ModelArgs, UsageError, WeightsFlag};
+use crate::piped;
 use crate::plan::Plan;
 use crate::recipe::{Lora, Recipe, set, toml_value};
 use crate::run::{Done, Run, run_plan};
@@ -68,7 +69,7 @@ impl OneStage {
 
     /// Sets an input to a file, whose path is taken from the working folder.
     pub fn file(mut self, key: &str, path: &Path) -> Result<Self> {
-        let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+        let path = std::path::absolute(piped::named(path)).with_context(|| path.display().to_string())?;
         self.table.insert(key.to_owned(), path.display().to_string().into());
         Ok(self)
     }

@@ -2,6 +2,7 @@
 
 use super::open;
 use crate::cli::ScoreArgs;
+use crate::piped;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ struct Row {
 
 /// Scores every row of the file.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    let rows: Vec<Input> = read_jsonl(&args.input)?;
+    let rows: Vec<Input> = read_jsonl(&piped::named(&args.input))?;
     let model = open(&args.model, args.weights.weights.into())?;
     let items: Vec<_> = rows
         .into_iter()

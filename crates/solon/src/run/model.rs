@@ -169,6 +169,9 @@ impl StageRun<'_> {
 
     /// What is trained: the adapter of `start`, or a fresh one, or every weight; with a scalar head where one is given.
     pub fn student(&self, start: Start, head: Option<Vec<f32>>) -> Result<Student> {
+        if head.is_none() {
+            start.chat().check_writes()?;
+        }
         let lora = self.run().plan.recipe.lora;
         let (decoder, adapter, path, files, ids) = match start {
             Start::Shared(model) => {

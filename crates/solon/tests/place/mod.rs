@@ -143,7 +143,7 @@ pub fn save_tiny_model(folder: &Path) {
             (name, Tensor { shape, data })
         })
         .collect();
-    let ids = TokenIds { bos: text.bos(), eos: Some(text.end_of_turn()), pad: text.pad() };
+    let ids = TokenIds { bos: text.bos(), eos: text.stop_ids().to_vec(), pad: text.pad() };
     save_hugging_face(folder, &config, &tensors, SaveType::F32, None, &text.export_files().unwrap(), &ids)
         .unwrap();
 }

@@ -1,0 +1,32 @@
+//! Files that can be read only once: pipes, process substitutions (`<(…)`), standard input.
+//!
+//! Contract: a run reads its data several times (hashes it, checks it, loads it), and a later run of the same command has to
+//! tell whether the data changed. So what a pipe gives is read once, to its end, and kept under the hash of its content.
+
+use crate::catalogue::cache_folder;
+use anyhow::{Context, Result};
+use solon_data::files::{create_bytes_atomically, sha256_bytes};
+use std::path::{Path, PathBuf};
+
+/// What a command line calls standard input.
+const STDIN: &str = "-";
+
+/// The path of a file named on the command line.
+pub fn named(path: &Path) -> PathBuf {
+    if path == Path::new(STDIN) { PathBuf::from("/dev/stdin") } else { path.to_owned() }
+}
+
+/// The file itself, if it can be read as often as one likes; else a file with what it gave.
+pub fn at_rest(path: PathBuf) -> Result<PathBuf> {
+    let about = || path.display().to_string();
+    let kind = std::fs::metadata(&path).with_context(about)?;
+    if kind.is_file() || kind.is_dir() {
+        return Ok(path);
+    }
+    let bytes = std::fs::read(&path).with_context(about)?;
+    let folder = cache_folder()?.join("piped");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kept = folder.join(sha256_bytes(&bytes));
+    create_bytes_atomically(&kept, &bytes)?;
+    Ok(kept)
+}
