@@ -67,14 +67,8 @@ pub fn run(arguments: Cli) -> Result<()> {
     }
 }
 
-/// A limit above the number of processors of any machine.
-const MAX_THREADS: usize = 4096;
-
 /// Runs `work` with this many threads; with all cores if `None`.
 pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if let Some(count) = threads.filter(|count| !(1..=MAX_THREADS).contains(count)) {
-        return Err(UsageError(format!("--threads is {count}; it must be 1 to {MAX_THREADS}")).into());
-    }
     match threads {
         Some(threads) => solon_kernels::threads::with_threads(threads, work),
         None => work(),

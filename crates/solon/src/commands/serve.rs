@@ -1,6 +1,6 @@
 //! `solon serve`: a model for clients of OpenAI's API.
 
-use super::{MAX_THREADS, open};
+use super::open;
 use crate::cli::{ServeArgs, UsageError};
 use anyhow::Result;
 use solon_serve::{Limits, ServeSettings, serve};
@@ -13,9 +13,6 @@ const KEY: &str = "SOLON_API_KEY";
 
 /// Serves until Ctrl-C. The base address goes to stdout once the server can be reached.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    if let Some(count) = args.model.threads.filter(|count| !(1..=MAX_THREADS).contains(count)) {
-        return Err(UsageError(format!("--threads is {count}; it must be 1 to {MAX_THREADS}")).into());
-    }
     let max_body_bytes = args.max_body.get().checked_mul(1 << 20);
     let max_body_bytes = max_body_bytes.ok_or_else(|| UsageError("--max-body is too large".to_owned()))?;
     let key = match std::env::var(KEY) {

@@ -2,7 +2,7 @@
 //!
 //! `--out` is the run's folder and holds what was trained, so the same command resumes a training that was broken off.
 
-use super::one_stage::OneStage;
+use super::one_stage::{OneStage, as_toml};
 use crate::cli::{DpoArgs, PpoArgs, TrainArgs};
 use crate::recipe::Lora;
 use crate::run::peak_memory_bytes;
@@ -49,11 +49,6 @@ fn stage(kind: &str, data: &str, args: &TrainArgs) -> Result<OneStage> {
         .key("epochs", args.epochs.map(as_toml))
         .key("batch_size", args.batch.map(as_toml));
     Ok(stage)
-}
-
-/// TOML's whole numbers are signed; one too large for that is as wrong as the largest.
-fn as_toml(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Runs the stage and puts what it trained into `--out`.
