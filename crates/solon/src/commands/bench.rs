@@ -7,6 +7,7 @@ use super::precision;
 use crate::catalogue;
 use crate::cli::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs, UsageError};
 use crate::memory::Pass;
+use crate::out::outln;
 use crate::run::fresh_adapter;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -153,13 +154,13 @@ fn gemm(repeats: usize, as_json: bool) -> Result<()> {
     let report =
         json!({"isa": isa().name(), "threads": solon_kernels::threads::count(), "products": products});
     if as_json {
-        println!("{}", serde_json::to_string(&report)?);
+        outln!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
-    println!("{} threads, {}", report["threads"], isa().name());
+    outln!("{} threads, {}", report["threads"], isa().name());
     for product in products {
         let number = |key: &str| product[key].as_u64().unwrap_or_default();
-        println!(
+        outln!(
             "{:>5} x {:>5} x {:>5}  {:<5} {:>7.1} GFLOP/s",
             number("m"),
             number("n"),
@@ -256,19 +257,19 @@ fn report(
 
 fn print(report: &Value, as_json: bool) -> Result<()> {
     if as_json {
-        println!("{}", serde_json::to_string(report)?);
+        outln!("{}", serde_json::to_string(report)?);
         return Ok(());
     }
     let number = |key: &str| report[key].as_f64().unwrap_or_default();
     let (rate, of) = (number("tokens_per_s"), number("median_of"));
-    println!("{rate:.1} tokens/s (median of {of}, {:.1} to {:.1})", number("slowest"), number("fastest"));
-    println!(
+    outln!("{rate:.1} tokens/s (median of {of}, {:.1} to {:.1})", number("slowest"), number("fastest"));
+    outln!(
         "{:.0} GFLOP/s of this processor's peak of {:.0}; memory is read at {:.1} GB/s",
         number("achieved_gflops"),
         number("gemm_peak_gflops"),
         number("memory_gb_per_s")
     );
-    println!(
+    outln!(
         "{:.2} GB peak memory; {} threads, {}, {}",
         1e-9 * number("peak_rss_bytes"),
         report["threads"],

@@ -8,6 +8,7 @@ use super::sampling;
 use crate::assets;
 use crate::cli::CritiqueArgs;
 use crate::items::Answer;
+use crate::out::Out;
 use crate::stages::revise_replies;
 use anyhow::Result;
 use serde::Serialize;
@@ -75,7 +76,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
                 revision: revision.map(|r| r.revision),
             });
         }
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut out = std::io::BufWriter::new(Out);
         for answer in &answers {
             let rounds = rounds.get(&answer.data.prompt_id).map_or(&[][..], Vec::as_slice);
             let good = rounds.iter().rfind(|round| round.dropped.is_none());

@@ -2,6 +2,7 @@
 
 use super::open;
 use crate::cli::{ServeArgs, UsageError};
+use crate::out::Out;
 use anyhow::Result;
 use solon_serve::{Limits, ServeSettings, serve};
 use std::io::Write;
@@ -47,7 +48,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     };
     serve(model, settings, |address: SocketAddr| {
         eprintln!("serving {name}; Ctrl-C stops");
-        let mut out = std::io::stdout().lock();
+        let mut out = Out;
         // Nobody may be reading, and the server does not depend on it.
         let _ = writeln!(out, "http://{address}/v1").and_then(|()| out.flush());
     })?;

@@ -4,6 +4,7 @@
 
 use super::one_stage::{OneStage, as_toml};
 use crate::cli::{DpoArgs, PpoArgs, TrainArgs};
+use crate::out::Out;
 use crate::recipe::Lora;
 use crate::run::peak_memory_bytes;
 use anyhow::Result;
@@ -76,7 +77,7 @@ fn run(name: &str, args: &TrainArgs, stage: OneStage) -> Result<()> {
                     })
                 }
             };
-            writeln!(std::io::stdout(), "{told}")?;
+            writeln!(Out, "{told}")?;
         }
         Ok(())
     })

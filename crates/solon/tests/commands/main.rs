@@ -441,3 +441,20 @@ fn every_setting_of_a_stage_is_reached() {
         place.run(&format!("{ppo} bad --set {bad}"), "").fails(2, &["stage `ppo`"]);
     }
 }
+
+/// As `solon … | head` does.
+#[test]
+fn a_reader_that_stops_ends_the_program_quietly() {
+    let place = Place::with_model();
+    place.write("p.jsonl", &prompts(3));
+    for words in
+        ["constitution show", "completions bash", "doctor", "generate --model model --prompts p.jsonl"]
+    {
+        let mut child = place.start(&words.split_whitespace().collect::<Vec<_>>());
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words}: {err}");
+        assert!(!err.contains("panicked") && !err.contains("error"), "{words}: {err}");
+    }
+}
