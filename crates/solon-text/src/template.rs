@@ -11,7 +11,7 @@
 use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -91,6 +91,13 @@ impl ChatTemplate {
             })
         });
         environment.add_filter("tojson", tojson);
+        // Python cannot iterate over None, and a text and a mapping have a length and items. Source: jinja2,
+        // `tests.py::test_iterable` and `test_sequence`.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        environment.add_test("sequence", |value: &Value| {
+            value.is_undefined()
+                || matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
+        });
         environment
             .add_template_owned(NAME, replace_generation_tags(&with_unix_line_ends(source)))
             .map_err(|error| syntax_error(&error))?;
@@ -304,6 +311,11 @@ mod tests {
             "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "2",
         );
+        check(
+            "{% set no = none %}{{ no is iterable }}{{ [] is iterable }}{{ 1 is iterable }}",
+            "FalseTrueFalse",
+        );
+        check("{{ 'a' is sequence }}{{ messages[0] is sequence }}{{ tools is sequence }}", "TrueTrueFalse");
         check("a\r\n{% if true %}\r\nb{% endif %}\rc\r\n", "a\nbc");
         check("a\n{%- generation -%}\n b{% endgeneration %}\nc", "abc");
     }
