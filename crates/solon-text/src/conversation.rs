@@ -65,11 +65,14 @@ impl ChatTokenizer {
             let opening = self.opening(&rendered, messages, index, done)?;
             let turn = &rendered[opening.start..];
             let length = self.find_end(turn, &messages[index].content);
-            let end = opening.start + length.ok_or(TextError::ContentRewritten { index })?;
+            let content_end = opening.start + length.ok_or(TextError::ContentRewritten { index })?;
+            // The end of turn is encoded with the content, because some take the white space before them (`lstrip`).
+            let end = content_end + self.ending().written.as_ref().map_or(0, String::len);
             let (before, answer) = match &opening.not_repeated {
                 None => {
-                    let before = self.encode_between(&rendered[done..opening.start], done)?;
-                    (before, self.encode_continuation(&rendered[opening.start..end])?)
+                    let (before, answer) = (&rendered[..opening.start], &rendered[opening.start..end]);
+                    let answer = if self.takes_what_follows(before) { answer.trim_start() } else { answer };
+                    (self.encode_between(&before[done..], done)?, self.encode_continuation(answer)?)
                 }
                 Some(prompt) => {
                     let prompt = self.encode_between(&prompt[done..], done)?;
@@ -82,10 +85,7 @@ impl ChatTokenizer {
             encoded.extend(&before, false);
             encoded.extend(&answer, true);
             done = end;
-            if let Some(written) = &self.ending().written {
-                encoded.extend(&[self.ending().id], true);
-                done += written.len();
-            } else if index == last {
+            if self.ending().written.is_none() && index == last {
                 // Without an end of turn in training, the model would never learn to stop.
                 encoded.extend(&[self.ending().id], true);
             }
@@ -148,20 +148,19 @@ impl ChatTokenizer {
     /// The position, in the text after the generation prompt, where the assistant's content ends and the end of turn
     /// begins.
     fn find_end(&self, turn: &str, content: &str) -> Option<usize> {
-        let written = [content, content.trim(), content.trim_start(), content.trim_end()];
-        if let Some(end) = written.into_iter().find_map(|content| self.find_end_of(turn, content)) {
+        if let Some(end) = self.find_end_of(turn, content) {
             return Some(end);
         }
-        // Templates of reasoning models write the thinking anew, with other white space around it, or leave it out.
+        // Templates of reasoning models write the thinking anew, with other tags around it, or leave it out.
         let (thinking, rest) = content.split_once("</think>")?;
-        let thinking = thinking.trim_start().strip_prefix("<think>").unwrap_or(thinking).trim();
-        let after = turn.find(thinking)? + thinking.len();
-        Some(after + self.find_end_of(&turn[after..], rest.trim())?)
+        let thinking = thinking.trim_start().strip_prefix("<think>").unwrap_or(thinking);
+        let after = ends_of(turn, thinking).next()?;
+        Some(after + self.find_end_of(&turn[after..], rest)?)
     }
 
     fn find_end_of(&self, turn: &str, content: &str) -> Option<usize> {
         // The answer's text may also appear earlier, as in a thinking block, or contain the text of the end of turn.
-        turn.match_indices(content).map(|(start, _)| start + content.len()).find_map(|after| {
+        ends_of(turn, content).find_map(|after| {
             let Some(written) = &self.ending().written else {
                 return Some(after);
             };
@@ -170,6 +169,20 @@ impl ChatTokenizer {
             rest[space..].starts_with(written.as_str()).then_some(after + space)
         })
     }
+}
+
+/// Where `content` ends in `text`, for each place that has its words one after the other. Templates write other white space
+/// than the content's: they strip it, or replace it. The content's own white space behind its last word belongs to it.
+fn ends_of(text: &str, content: &str) -> impl Iterator<Item = usize> {
+    let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
+    starts.filter_map(move |start| {
+        let mut rest = &text[start..];
+        for (index, word) in content.split_whitespace().enumerate() {
+            rest = if index == 0 { rest } else { rest.trim_start() }.strip_prefix(word)?;
+        }
+        rest = rest.strip_prefix(&content[content.trim_end().len()..]).unwrap_or(rest);
+        Some(text.len() - rest.len())
+    })
 }
 
 /// Where a turn begins in a rendering.
@@ -318,16 +331,53 @@ mod tests {
         assert!(matches!(none, Err(TextError::EmptyLossMask { messages: 6 })), "{none:?}");
     }
 
-    /// Phi-3's `<|end|>` includes the line end that the template writes after it.
     #[test]
-    fn an_end_of_turn_that_swallows_space_does_so_between_turns() {
+    fn an_answer_is_found_whatever_the_templates_white_space() {
+        let writing = |content: &str, end: &str| {
+            with(&format!(
+                "{{% for m in messages %}}{{{{ m.role }}}}:{{{{ {content} }}}}{end}{{% endfor %}}\
+                {{% if add_generation_prompt %}}assistant:{{% endif %}}"
+            ))
+        };
+        let narrow = "m.content.replace('\n\n', '\n').replace('  ', '')";
+        check(&writing(narrow, "<|im_end|>"), &question_and_answer("a  b\n\nc\n\n"), "ab\nc\n$");
+        check(&writing(narrow, ""), &question_and_answer("a  b\n\nc\n"), "ab\nc\n$");
+        let wide = writing("m.content | list | join(' ')", "<|im_end|>");
+        let result = wide.turn_ids(&[Message::user("q")], "ab");
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+    }
+
+    /// ChatML with special tokens that take the white space on one side, `lstrip` or `rstrip`.
+    fn stripping(side: &str) -> ChatTokenizer {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let definition = byte_tokenizer().definition.replace("\"rstrip\": false", "\"rstrip\": true");
+        let definition =
+            byte_tokenizer().definition.replace(&format!("\"{side}\": false"), &format!("\"{side}\": true"));
         std::fs::write(folder.path().join("tokenizer.json"), definition).expect("a file");
         let eos = "{\"eos_token\": \"<|im_end|>\"}";
         std::fs::write(folder.path().join("tokenizer_config.json"), eos).expect("a file");
         let tokenizer = ChatTokenizer::from_folder(folder.path()).expect("loads");
-        let tokenizer = tokenizer.with_template(crate::CHATML_TEMPLATE).expect("ChatML");
+        tokenizer.with_template(crate::CHATML_TEMPLATE).expect("ChatML")
+    }
+
+    /// As `<|assistant|>` of Phi-3 takes the white space that an answer begins with.
+    #[test]
+    fn white_space_that_a_special_token_takes_is_not_learnt() {
+        let opening = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}\
+            {% if add_generation_prompt %}<|im_start|>{% endif %}";
+        let turns = [question_and_answer("\n one \n"), question_and_answer(" two ")].concat();
+        for (side, expected) in [("rstrip", "one \n$two $"), ("lstrip", "\n one$ two$")] {
+            let tokenizer = stripping(side).with_template(opening).expect("a template");
+            check(&tokenizer, &turns, expected);
+            let encoded = tokenizer.encode_conversation(&turns, |_| true).expect("encodes");
+            let whole = tokenizer.encode(&tokenizer.render(&turns, false).expect("renders"));
+            assert_eq!(encoded.ids, whole.expect("encodes"), "{side}");
+        }
+    }
+
+    /// Phi-3's `<|end|>` includes the line end that the template writes after it.
+    #[test]
+    fn an_end_of_turn_that_swallows_space_does_so_between_turns() {
+        let tokenizer = stripping("rstrip");
         let turns = [question_and_answer("one"), question_and_answer("two")].concat();
         let encoded = tokenizer.encode_conversation(&turns, |_| true).expect("encodes");
         let whole = tokenizer.encode(&tokenizer.render(&turns, false).expect("renders")).expect("encodes");

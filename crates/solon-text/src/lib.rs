@@ -21,6 +21,7 @@ mod error;
 mod export;
 mod folder;
 mod gguf;
+mod python;
 mod stream;
 mod template;
 mod tokenizer;

@@ -16,7 +16,7 @@ use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use crate::{TemplateDate, TextError};
+use crate::{TemplateDate, TextError, python};
 use solon_records::Message;
 
 /// ChatML, for a model whose files have no template but whose vocabulary has `<|im_start|>` and `<|im_end|>`.
@@ -80,7 +80,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION_LIMIT);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        python::add_to(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
         });
@@ -200,12 +200,22 @@ fn replace_generation_tags(source: &str) -> String {
     replaced
 }
 
-/// transformers' `tojson`: `json.dumps(value, ensure_ascii=…, indent=…, sort_keys=…)`, without Jinja's HTML escapes.
+/// transformers' `tojson`: `json.dumps(value, ensure_ascii=…, indent=…, separators=…, sort_keys=…)`, without Jinja's HTML
+/// escapes.
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
+    let python = match separators.as_deref() {
+        None => PythonFormatter { item: ", ".to_owned(), key: ": ".to_owned() },
+        Some([item, key]) if indent.is_none() => PythonFormatter { item: item.clone(), key: key.clone() },
+        Some(_) => {
+            let reason = "tojson: `separators` must be two texts, and without `indent`";
+            return Err(Error::new(ErrorKind::InvalidOperation, reason));
+        }
+    };
     let failed = |error: serde_json::Error| {
         Error::new(ErrorKind::BadSerialization, "tojson: value is not JSON").with_source(error)
     };
@@ -215,7 +225,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     }
     let mut bytes = Vec::new();
     match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter)),
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, python)),
         Some(width) => {
             let spaces = " ".repeat(width.min(16));
             let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
@@ -244,8 +254,11 @@ fn escape_non_ascii(text: &str) -> String {
     escaped
 }
 
-/// Python's default separators: `", "` and `": "`.
-struct PythonFormatter;
+/// The separators of `json.dumps`; Python's own are `", "` and `": "`.
+struct PythonFormatter {
+    item: String,
+    key: String,
+}
 
 impl Formatter for PythonFormatter {
     fn begin_array_value<W: ?Sized + std::io::Write>(
@@ -253,7 +266,7 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+        if first { Ok(()) } else { writer.write_all(self.item.as_bytes()) }
     }
 
     fn begin_object_key<W: ?Sized + std::io::Write>(
@@ -261,11 +274,11 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+        if first { Ok(()) } else { writer.write_all(self.item.as_bytes()) }
     }
 
     fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
+        writer.write_all(self.key.as_bytes())
     }
 
     fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
@@ -304,6 +317,11 @@ mod tests {
             "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "2",
         );
+        check(
+            "{% set no = none %}{{ no is iterable }}{{ [] is iterable }}{{ 1 is iterable }}",
+            "FalseTrueFalse",
+        );
+        check("{{ 'a' is sequence }}{{ messages[0] is sequence }}{{ tools is sequence }}", "TrueTrueFalse");
         check("a\r\n{% if true %}\r\nb{% endif %}\rc\r\n", "a\nbc");
         check("a\n{%- generation -%}\n b{% endgeneration %}\nc", "abc");
     }

@@ -30,6 +30,8 @@ pub struct ChatTokenizer {
     newline_anchor: Option<Vec<u32>>,
     /// The ids of an ordinary text, to stand before a token whose text is wanted.
     before: Vec<u32>,
+    /// The texts of the added tokens that include the white space behind them (`rstrip`).
+    right_stripping: Vec<String>,
 }
 
 /// The special tokens by id, and further ids at which generation stops, from the model's files.
@@ -73,6 +75,8 @@ impl ChatTokenizer {
             unk_token: text(special.unk),
             pad_token: text(special.pad),
         };
+        let added = tokenizer.get_added_tokens_decoder().into_values();
+        let right_stripping = added.filter(|token| token.rstrip).map(|token| token.content).collect();
         let date = TemplateDate::default();
         let template = template.map(|source| ChatTemplate::new(&source, date)).transpose()?;
         let mut this = Self {
@@ -88,6 +92,7 @@ impl ChatTokenizer {
             stop_ids: Vec::new(),
             newline_anchor: None,
             before: Vec::new(),
+            right_stripping,
         };
         this.before = this.encode("a")?;
         this.newline_anchor = this.find_newline_anchor()?;
@@ -253,6 +258,12 @@ impl ChatTokenizer {
 
     pub(crate) fn ending(&self) -> &TurnEnding {
         &self.ending
+    }
+
+    /// Whether `text` ends with a token that includes the white space behind it, so that a text that follows loses its own.
+    pub(crate) fn takes_what_follows(&self, text: &str) -> bool {
+        let text = text.trim_end();
+        self.right_stripping.iter().any(|token| text.ends_with(token.as_str()))
     }
 
     fn find_newline_anchor(&self) -> Result<Option<Vec<u32>>, TextError> {
