@@ -6,7 +6,7 @@ use crate::prefixes::KEPT;
 use crate::score::ScoreItem;
 use solon_draws::Draws;
 use solon_kernels::Precision;
-use solon_model::weights::{AdapterFile, Checkpoint, TextSource, TokenIds, WeightsError};
+use solon_model::weights::{AdapterFile, Checkpoint, Description, TextSource, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Context, Message, SamplingSettings};
 use solon_text::{ChatTokenizer, GgufVocabulary, TextError, Turn};
@@ -424,6 +424,12 @@ impl Answer {
     pub fn truncated(&self) -> bool {
         self.completion.finish == Finish::Length
     }
+}
+
+/// The tokenizer and the shape of a model, without its weights.
+pub fn describe(path: &Path) -> Result<(ChatTokenizer, ModelConfig), ChatError> {
+    let description = Description::read(path)?;
+    Ok((open_text(&description.text)?, description.config))
 }
 
 /// The tokenizer of a checkpoint.

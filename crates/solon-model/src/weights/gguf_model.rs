@@ -13,24 +13,25 @@ use std::path::Path;
 
 use super::gguf::{GgufFile, GgufMetadata};
 use super::hugging_face_config::check_scaling;
-use super::{Checkpoint, Tensor, TextSource, WeightsError, check_tensors};
+use super::{Checkpoint, Description, Tensor, TextSource, WeightsError, check_tensors};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 
 const EMBEDDING: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// Reads what the file says of the model.
+pub(super) fn describe(path: &Path) -> Result<Description, WeightsError> {
+    let mut file = GgufFile::open(path)?;
+    let config = Family::of(path, &file.metadata)?.whole_config(path, &mut file)?;
+    Ok(Description { config, text: TextSource::Gguf(Box::new(file.metadata)) })
+}
+
 /// Opens the file.
 pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let mut file = GgufFile::open(path)?;
     let family = Family::of(path, &file.metadata)?;
-    let mut config = family.config(path, &file)?;
-    if file.tensors.contains_key(ROPE_FACTORS) {
-        config.rope_scaling = scaling_from_factors(path, &config, &file.read(ROPE_FACTORS)?)?;
-    }
-    config.validate().map_err(|found| {
-        WeightsError::invalid(path, "metadata", found, "convert the model again with a current llama.cpp")
-    })?;
+    let config = family.whole_config(path, &mut file)?;
 
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for name in file.tensors.keys().filter(|name| *name != ROPE_FACTORS) {
@@ -89,6 +90,18 @@ impl Family {
             }
         };
         Ok(Self { architecture, prefix, interleaved })
+    }
+
+    /// The configuration, which is partly among the tensors.
+    fn whole_config(&self, path: &Path, file: &mut GgufFile) -> Result<ModelConfig, WeightsError> {
+        let mut config = self.config(path, file)?;
+        if file.tensors.contains_key(ROPE_FACTORS) {
+            config.rope_scaling = scaling_from_factors(path, &config, &file.read(ROPE_FACTORS)?)?;
+        }
+        config.validate().map_err(|found| {
+            WeightsError::invalid(path, "metadata", found, "convert the model again with a current llama.cpp")
+        })?;
+        Ok(config)
     }
 
     fn config(&self, path: &Path, file: &GgufFile) -> Result<ModelConfig, WeightsError> {

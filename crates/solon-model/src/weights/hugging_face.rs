@@ -12,7 +12,9 @@ use serde::Deserialize;
 use super::error::DAMAGED;
 use super::hugging_face_config::{self, Head};
 use super::safetensors_file::SafetensorsFile;
-use super::{Checkpoint, TextSource, WeightsError, check_tensors, read_small_file};
+use crate::config::ModelConfig;
+
+use super::{Checkpoint, Description, TextSource, WeightsError, check_tensors, read_small_file};
 
 /// More than any published `config.json` or index has.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -22,14 +24,23 @@ const SCORE: &str = "score.weight";
 const LANGUAGE_HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Opens the folder.
-pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
-    let config_path = folder.join("config.json");
-    if !config_path.exists() {
+/// Reads what `config.json` says of the model.
+pub(super) fn describe(folder: &Path) -> Result<Description, WeightsError> {
+    let (config, _) = configuration(folder)?;
+    Ok(Description { config, text: TextSource::Folder(folder.to_path_buf()) })
+}
+
+fn configuration(folder: &Path) -> Result<(ModelConfig, Head), WeightsError> {
+    let path = folder.join("config.json");
+    if !path.exists() {
         return Err(not_a_model(folder));
     }
-    let (config, head) =
-        hugging_face_config::parse(&config_path, &read_small_file(&config_path, MAX_CONFIG)?)?;
+    hugging_face_config::parse(&path, &read_small_file(&path, MAX_CONFIG)?)
+}
+
+/// Opens the folder.
+pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
+    let (config, head) = configuration(folder)?;
     let mut shards = open_shards(folder)?;
 
     let prefix = missing_prefix(shards.iter().flat_map(|(_, shard)| shard.tensors.keys()));

@@ -71,32 +71,59 @@ pub struct Checkpoint {
     pub path: PathBuf,
 }
 
+/// What a model is, without its weights.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The shape; already validated.
+    pub config: ModelConfig,
+    /// Where tokenizer and chat template are found.
+    pub text: TextSource,
+}
+
+impl Description {
+    /// Reads what [`Checkpoint::open`] reads, but no tensors.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        match is_folder(path)? {
+            true => hugging_face::describe(path),
+            false => gguf_model::describe(path),
+        }
+    }
+}
+
 impl Checkpoint {
     /// Opens a Hugging Face folder, or a GGUF file (recognised by its first four bytes).
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let metadata = std::fs::metadata(path).map_err(WeightsError::io(path, "open"))?;
-        if metadata.is_dir() {
-            return hugging_face::open(path);
+        match is_folder(path)? {
+            true => hugging_face::open(path),
+            false => gguf_model::open(path),
         }
-        let mut start = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(64).read_to_end(&mut start))
-            .map_err(WeightsError::io(path, "read"))?;
-        if start.starts_with(&gguf::MAGIC) {
-            return gguf_model::open(path);
-        }
-        if let Some(pointer) = WeightsError::if_pointer(path, &start) {
-            return Err(pointer);
-        }
-        let hint = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors" | "json") => {
-                "give the folder that holds config.json and model.safetensors instead"
-            }
-            Some("bin" | "pt" | "pth") => "pickled PyTorch files are not read; save the model as safetensors",
-            _ => "a model is a folder with config.json and model.safetensors, or a .gguf file",
-        };
-        Err(WeightsError::invalid(path, "file type", "neither a folder nor a GGUF file", hint))
     }
+}
+
+/// Whether it is a Hugging Face folder, and not a GGUF file; an error if it is neither.
+fn is_folder(path: &Path) -> Result<bool, WeightsError> {
+    let metadata = std::fs::metadata(path).map_err(WeightsError::io(path, "open"))?;
+    if metadata.is_dir() {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(64).read_to_end(&mut start))
+        .map_err(WeightsError::io(path, "read"))?;
+    if start.starts_with(&gguf::MAGIC) {
+        return Ok(false);
+    }
+    if let Some(pointer) = WeightsError::if_pointer(path, &start) {
+        return Err(pointer);
+    }
+    let hint = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors" | "json") => {
+            "give the folder that holds config.json and model.safetensors instead"
+        }
+        Some("bin" | "pt" | "pth") => "pickled PyTorch files are not read; save the model as safetensors",
+        _ => "a model is a folder with config.json and model.safetensors, or a .gguf file",
+    };
+    Err(WeightsError::invalid(path, "file type", "neither a folder nor a GGUF file", hint))
 }
 
 /// Names and shapes of all the tensors a model of this shape has, in file order. `lm_head.weight` is among them
