@@ -121,6 +121,10 @@ pub(crate) mod tests {
         assert_eq!(records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["line-2", "7"]);
         let error =
             from_text(read_prompts, "{\"prompt\":\"a\"}\n{\"id\":\"line-1\",\"prompt\":\"b\"}").unwrap_err();
+        let ids = |text: &str| {
+            from_text(read_prompts, text).unwrap().into_iter().map(|record| record.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(r#"[{"prompt":"a"},{"prompt":"b"}]"#), ["row-1", "row-2"]);
         assert_eq!(error, "f.jsonl:2: field `id`: `line-1` is already the id of line 1; ids must be unique");
         let error = from_text(read_prompts, r#"{"id":"","prompt":"a"}"#).unwrap_err();
         assert!(error.starts_with("f.jsonl:1: field `id`: "), "{error}");
@@ -133,7 +137,7 @@ pub(crate) mod tests {
         let file = from_text(|path| open_prompts(path).map(|file| vec![file]), rows).unwrap().remove(0);
         let names: Vec<_> =
             file.unused.iter().map(|column| (column.name.as_str(), column.rows, column.first)).collect();
-        let (one, two) = (Place::Line(1), Place::Line(2));
+        let (one, two) = (Place::Record { row: 1, line: 1 }, Place::Record { row: 2, line: 2 });
         let expected = [("score", 2, one), ("meta", 1, one), ("prompt[].name", 1, one), ("note", 1, two)];
         assert_eq!(names, expected);
         assert_eq!((file.format, file.places), (FileFormat::JsonArray, vec![one, two]));

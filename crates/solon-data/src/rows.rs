@@ -51,8 +51,15 @@ impl fmt::Display for FileFormat {
 /// Where a row is in its file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Place {
-    /// The line in which it begins, as an editor shows it.
+    /// The line in which it begins, as an editor shows it; the only row of that line.
     Line(usize),
+    /// The row, and the line in which it begins. Other rows may begin in that line.
+    Record {
+        /// The row.
+        row: usize,
+        /// The line.
+        line: usize,
+    },
     /// The row of a table that has no lines.
     Row(usize),
 }
@@ -62,7 +69,7 @@ impl Place {
     pub(crate) fn fault(self, path: &Path, fault: impl Into<Fault>) -> DataError {
         let Fault { lines_down, message } = fault.into();
         match self {
-            Self::Line(line) => DataError::line(path, line + lines_down, message),
+            Self::Line(line) | Self::Record { line, .. } => DataError::line(path, line + lines_down, message),
             Self::Row(row) => DataError::Row { path: path.to_path_buf(), row, message },
         }
     }
@@ -71,7 +78,7 @@ impl Place {
     pub(crate) fn id(self) -> String {
         match self {
             Self::Line(line) => format!("line-{line}"),
-            Self::Row(row) => format!("row-{row}"),
+            Self::Record { row, .. } | Self::Row(row) => format!("row-{row}"),
         }
     }
 }
@@ -80,6 +87,7 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(formatter, "line {line}"),
+            Self::Record { row, line } => write!(formatter, "row {row} (line {line})"),
             Self::Row(row) => write!(formatter, "row {row}"),
         }
     }
@@ -102,9 +110,19 @@ pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Op
             return Err(DataError::Format { path: path.to_path_buf(), message: message.into() });
         }
         Content::Other if named(path, "csv") => csv::read(path, input.reader, visit)?,
-        Content::Other => json::read(path, input, visit)?,
+        Content::Other => json::read(path, input, visit).map_err(hinted)?,
     };
     Ok((format, packing))
+}
+
+/// The error of a file that does not begin as JSON does, with what may be given.
+fn hinted(mut error: DataError) -> DataError {
+    if let DataError::Line { message, .. } = &mut error {
+        message.push_str(
+            "\nhint: data is JSON Lines, a JSON array, Parquet, or CSV in a file whose name ends in .csv",
+        );
+    }
+    error
 }
 
 /// Whether a file's name ends so, before an ending that says how it is compressed.

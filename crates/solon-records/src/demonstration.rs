@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Training uses the assistant's messages from index `prompt_len` on, but for those in `not_learnt`. All others are context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demonstration {
-    /// Unique in its file; `line-N` where the file gives none.
+    /// Unique in its file; `line-N` or `row-N` where the file gives none.
     pub id: String,
     /// Prompt, then completion. The completion holds at least one message of the assistant.
     pub messages: Vec<Message>,

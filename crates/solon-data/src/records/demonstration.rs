@@ -38,10 +38,7 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
     // The file says that some completions are bad; training on them would be wrong.
     for label in ["label", "kto_tag"] {
         if row.has(label)
-            && (row.has("completion")
-                || row.has("messages")
-                || row.has(sharegpt::COLUMN)
-                || row.has("output"))
+            && ["completion", "messages", sharegpt::COLUMN, "output"].iter().any(|answer| row.has(answer))
         {
             return Err(format!(
                 "has a `{label}`: this is TRL's unpaired-preference format (LLaMA-Factory's KTO); keep the rows labelled true and remove \
@@ -53,14 +50,12 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
     let cut_off = row.get("cut_off")?.unwrap_or(false);
     let (column, turns, prompt_len, form) = conversation(row)?;
     let learns = |turn: &Turn| turn.message.is_assistant() && turn.learnt != Some(false);
-    let learnt = turns.iter().position(|turn| learns(turn));
-    // Where the file does not say where the prompt ends, everything before the first message that is learnt is the prompt.
-    let Some(prompt_len) = learnt
-        .map(|first| prompt_len.unwrap_or(first))
-        .filter(|_| turns.iter().skip(prompt_len.unwrap_or(0)).any(learns))
-    else {
+    let from = prompt_len.unwrap_or(0);
+    let Some(first) = (from..turns.len()).find(|place| learns(&turns[*place])) else {
         return Err(format!("field `{column}`: has no message of the assistant to train on").into());
     };
+    // Where the row does not say where the prompt ends, everything before the first message that is learnt is the prompt.
+    let prompt_len = prompt_len.unwrap_or(first);
     if let Some(place) =
         turns.iter().position(|turn| !turn.message.is_assistant() && turn.learnt == Some(true))
     {

@@ -35,6 +35,13 @@ pub(super) fn read(
         let message = format!("column {} has the name `{name}` of an earlier one; rename it", place + 1);
         return Err(DataError::line(path, header, message));
     }
+    if let [only] = &names[..]
+        && let Some((_, name)) =
+            [(';', "semicolons"), ('\t', "tabs")].iter().find(|(mark, _)| only.contains(*mark))
+    {
+        let message = format!("the columns are separated by {name}; save the table with commas");
+        return Err(DataError::line(path, header, message));
+    }
     let mut record = ::csv::StringRecord::new();
     loop {
         lines.record_ends(table.position().byte(), &mut seen.borrow_mut());

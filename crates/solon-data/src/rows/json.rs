@@ -44,16 +44,21 @@ struct Records<'a> {
     /// The place of the next byte, both from 1.
     line: usize,
     column: usize,
+    /// How many records there were.
+    rows: usize,
 }
 
 impl<'a> Records<'a> {
     fn of(path: &'a Path, reader: Box<dyn BufRead>) -> Self {
-        Self { path, reader: BufReader::new(reader), line: 1, column: 1 }
+        Self { path, reader: BufReader::new(reader), line: 1, column: 1, rows: 0 }
     }
 
     fn peek(&mut self) -> Result<Option<u8>, DataError> {
-        let bytes = self.reader.fill_buf().map_err(DataError::io("read", self.path))?;
-        Ok(bytes.first().copied())
+        match self.reader.fill_buf() {
+            Ok(bytes) => Ok(bytes.first().copied()),
+            // Made only here: this is asked for every byte.
+            Err(error) => Err(DataError::io("read", self.path)(error)),
+        }
     }
 
     fn next(&mut self) -> Result<Option<u8>, DataError> {
@@ -136,6 +141,8 @@ impl<'a> Records<'a> {
     /// One record. The next byte is its first.
     fn record(&mut self, visit: Visit<'_>) -> Result<(), DataError> {
         let (line, column) = (self.line, self.column);
+        self.rows += 1;
+        let place = Place::Record { row: self.rows, line };
         let mut bytes = Vec::new();
         let mut depth = Depth::default();
         while let Some(byte) = self.peek()? {
@@ -162,7 +169,7 @@ impl<'a> Records<'a> {
                 return Err(self.fault(line, format!("in the record that begins here, {message}")));
             }
         };
-        visit(Row::from_json(self.path, Place::Line(line), column, text)?)
+        visit(Row::from_json(self.path, place, column, text)?)
     }
 }
 

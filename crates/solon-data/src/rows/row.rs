@@ -241,6 +241,11 @@ impl Row {
 
     /// A cell that holds a JSON list or object, where a text could stand too.
     fn cell_as_json(&self, quoted: &str) -> Option<String> {
+        // Most cells are plain texts.
+        let inner = quoted.strip_prefix('"')?.trim_start();
+        if !inner.starts_with(['[', '{', '\\']) {
+            return None;
+        }
         let cell: String = serde_json::from_str(quoted).ok()?;
         let json = cell.trim();
         // A text may begin with a bracket, so only what could be messages is taken for more than a text.
