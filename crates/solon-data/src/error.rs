@@ -18,7 +18,7 @@ pub enum DataError {
         /// The system's reason.
         source: io::Error,
     },
-    /// One line of a JSON Lines file is not what was expected.
+    /// One line of a text, such as JSON Lines or CSV, is not what was expected.
     #[error("{}:{line}: {message}", path.display())]
     Line {
         /// The file.
@@ -28,7 +28,17 @@ pub enum DataError {
         /// What is wrong, naming the field, and what to do.
         message: String,
     },
-    /// The file as a whole is not JSON Lines.
+    /// One row of a table without lines, such as Parquet, is not what was expected.
+    #[error("{}, row {row}: {message}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 1.
+        row: usize,
+        /// What is wrong, naming the field, and what to do.
+        message: String,
+    },
+    /// The file as a whole is not what was expected.
     #[error("{} {message}", path.display())]
     Format {
         /// The file.

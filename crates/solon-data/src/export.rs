@@ -25,6 +25,9 @@ pub struct DemonstrationExport {
     /// Rows whose answer was cut off. Solon trains them without an end of turn; TRL would train the model to stop
     /// there. The caller should tell the user.
     pub rows_cut_off: usize,
+    /// Rows with an answer that is not to be learnt, written with `weight` 0. Solon reads that; TRL would train on it. The caller
+    /// should tell the user.
+    pub rows_not_all_learnt: usize,
 }
 
 /// Writes demonstrations in TRL's conversational prompt-completion format, one row each.
@@ -40,13 +43,20 @@ pub fn write_demonstrations(
     struct Row<'a> {
         id: &'a str,
         prompt: &'a [Message],
-        completion: &'a [Message],
+        completion: Vec<Turn<'a>>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         cut_off: bool,
     }
+    #[derive(Serialize)]
+    struct Turn<'a> {
+        #[serde(flatten)]
+        message: &'a Message,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weight: Option<u8>,
+    }
     let mut rows = Vec::with_capacity(demonstrations.len());
-    let (mut rows_needing_assistant_only_loss, mut rows_cut_off) = (0, 0);
-    for Demonstration { id, messages, prompt_len, cut_off } in demonstrations {
+    let (mut rows_needing_assistant_only_loss, mut rows_cut_off, mut rows_not_all_learnt) = (0, 0, 0);
+    for Demonstration { id, messages, prompt_len, not_learnt, cut_off } in demonstrations {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
         if !completion.iter().any(Message::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
@@ -63,10 +73,21 @@ pub fn write_demonstrations(
             rows_needing_assistant_only_loss += 1;
         }
         rows_cut_off += usize::from(*cut_off);
+        rows_not_all_learnt += usize::from(!not_learnt.is_empty());
+        let turn = |(place, message)| {
+            let weight = not_learnt.contains(&place).then_some(0);
+            Turn { message, weight }
+        };
+        let completion = (*prompt_len..).zip(completion).map(turn).collect();
         rows.push(Row { id, prompt, completion, cut_off: *cut_off });
     }
     write_jsonl(path, &rows)?;
-    Ok(DemonstrationExport { rows: rows.len(), rows_needing_assistant_only_loss, rows_cut_off })
+    Ok(DemonstrationExport {
+        rows: rows.len(),
+        rows_needing_assistant_only_loss,
+        rows_cut_off,
+        rows_not_all_learnt,
+    })
 }
 
 /// Writes preferences in TRL's conversational preference format with its `margin` and the extra columns `probability`,
@@ -269,13 +290,20 @@ mod tests {
             id: id.into(),
             messages: messages.clone(),
             prompt_len,
+            not_learnt: Vec::new(),
             cut_off: id == "b",
         };
-        let all = [demonstration("a", 1), demonstration("b", 3)];
+        let partly = Demonstration { not_learnt: vec![3], ..demonstration("d", 1) };
+        let all = [demonstration("a", 1), demonstration("b", 3), partly];
         let summary = write_demonstrations(&path, &all).unwrap();
         assert_eq!(
             summary,
-            DemonstrationExport { rows: 2, rows_needing_assistant_only_loss: 1, rows_cut_off: 1 }
+            DemonstrationExport {
+                rows: 3,
+                rows_needing_assistant_only_loss: 2,
+                rows_cut_off: 1,
+                rows_not_all_learnt: 1
+            }
         );
         assert_eq!(read_demonstrations(&path).unwrap(), all);
         for prompt_len in [0, 4, 99] {

@@ -1,21 +1,20 @@
 //! JSON Lines: one JSON value per line.
 //!
-//! Contract: a file is read completely or refused, and the error names file, line and field. It may be compressed with gzip. A
+//! Contract: a file is read completely or refused, and the error names file, line and field. It may be compressed with gzip or Zstandard. A
 //! byte-order mark, blank lines and CRLF are allowed. A line over [`MAX_LINE_BYTES`] is refused before it is held in memory. Files come from
 //! outside, so no bytes may cause a panic.
 
 pub(crate) mod field;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::DataError;
 use crate::files::write_atomically;
+use crate::input::{Content, Input};
 
 /// The longest line that is read: 16 MiB, about four million tokens of text.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
@@ -29,11 +28,64 @@ pub struct Numbered<T> {
     pub value: T,
 }
 
+/// The lines of a text, one by one.
+pub(crate) struct Lines<'a> {
+    path: &'a Path,
+    reader: &'a mut dyn BufRead,
+    bytes: Vec<u8>,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub fn of(path: &'a Path, reader: &'a mut dyn BufRead) -> Self {
+        Self { path, reader, bytes: Vec::new(), line: 0 }
+    }
+
+    /// The next line that is not blank, with its number; without a byte-order mark, but with its end.
+    pub fn next(&mut self) -> Result<Option<(usize, &str)>, DataError> {
+        let path = self.path;
+        loop {
+            self.bytes.clear();
+            self.line += 1;
+            let limit = MAX_LINE_BYTES as u64 + 1;
+            let read = (&mut *self.reader)
+                .take(limit)
+                .read_until(b'\n', &mut self.bytes)
+                .map_err(DataError::io("read", path))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if self.bytes.len() > MAX_LINE_BYTES {
+                let message =
+                    format!("the line is longer than {} MiB; split the record", MAX_LINE_BYTES >> 20);
+                return Err(DataError::line(path, self.line, message));
+            }
+            if let Some(at) = not_utf8(&self.bytes) {
+                return Err(DataError::line(path, self.line, at));
+            }
+            if self.line == 1 && self.bytes.starts_with("\u{feff}".as_bytes()) {
+                self.bytes.drain(..'\u{feff}'.len_utf8());
+            }
+            if !self.bytes.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        // Checked above; borrowed anew because the loop may not return what it borrowed.
+        Ok(std::str::from_utf8(&self.bytes).ok().map(|text| (self.line, text)))
+    }
+}
+
+/// What to say of bytes that are not UTF-8.
+pub(crate) fn not_utf8(bytes: &[u8]) -> Option<String> {
+    let error = std::str::from_utf8(bytes).err()?;
+    Some(format!("byte {} is not UTF-8; save the file as UTF-8", error.valid_up_to() + 1))
+}
+
 /// Reads every line of `path` as a `T`.
 ///
 /// # Errors
 /// [`DataError::Io`] if the file cannot be read; [`DataError::Line`] for the first line that is too long, is not UTF-8,
-/// or is not a `T`; [`DataError::Format`] for a JSON array.
+/// or is not a `T`; [`DataError::Format`] for a JSON array, and for a file that is known to be something else.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError> {
     Ok(read_jsonl_numbered(path)?.into_iter().map(|numbered| numbered.value).collect())
 }
@@ -43,30 +95,20 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError>
 /// # Errors
 /// As [`read_jsonl`].
 pub fn read_jsonl_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<Numbered<T>>, DataError> {
-    let file = File::open(path).map_err(DataError::io("open", path))?;
-    let mut reader = unpacked(BufReader::new(file)).map_err(DataError::io("read", path))?;
+    let mut input = Input::open(path)?;
+    let binary = match input.content {
+        Content::Parquet => Some("Parquet"),
+        Content::Arrow => Some("Arrow"),
+        Content::JsonArray | Content::JsonObject | Content::Other => None,
+    };
+    if let Some(name) = binary {
+        let message =
+            format!("is {name}, not JSON Lines; convert it (`Dataset.to_json` of Hugging Face's datasets)");
+        return Err(DataError::Format { path: path.to_path_buf(), message });
+    }
+    let mut lines = Lines::of(path, &mut input.reader);
     let mut values = Vec::new();
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        let limit = MAX_LINE_BYTES as u64 + 1;
-        let read =
-            reader.by_ref().take(limit).read_until(b'\n', &mut bytes).map_err(DataError::io("read", path))?;
-        if read == 0 {
-            break;
-        }
-        if bytes.len() > MAX_LINE_BYTES {
-            let message = format!("the line is longer than {} MiB; split the record", MAX_LINE_BYTES >> 20);
-            return Err(DataError::line(path, line, message));
-        }
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let at = error.valid_up_to() + 1;
-            DataError::line(path, line, format!("byte {at} is not UTF-8; save the file as UTF-8"))
-        })?;
-        let text = if line == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
-        if text.trim().is_empty() {
-            continue;
-        }
+    while let Some((line, text)) = lines.next()? {
         if values.is_empty() && text.trim_start().starts_with('[') {
             refuse_array::<T>(path, text)?;
         }
@@ -88,15 +130,6 @@ pub fn write_jsonl<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T
             out.write_all(b"\n")?;
         }
         Ok(())
-    })
-}
-
-/// The text of a file that may be compressed with gzip.
-fn unpacked(mut file: BufReader<File>) -> std::io::Result<Box<dyn BufRead>> {
-    const MAGIC: [u8; 2] = [0x1f, 0x8b];
-    Ok(match file.fill_buf()?.starts_with(&MAGIC) {
-        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        false => Box::new(file),
     })
 }
 
@@ -158,7 +191,7 @@ mod tests {
         check(b"{\"name\":\"a\"}", "rows.jsonl:1: missing field `scores` (column 12)");
         check(
             b"{\"name\":\"a\",\"scores\":[NaN]}",
-            "rows.jsonl:1: field `scores[0]`: expected value (column 23)",
+            "rows.jsonl:1: field `scores[0]`: NaN is no JSON value; give a number, or leave the field out (column 23)",
         );
         check(b"{\"name\":\"a\",\"scor", "rows.jsonl:1: EOF while parsing a string (column 17)");
         check(b"{\"name\":\"\xff\"}", "rows.jsonl:1: byte 10 is not UTF-8; save the file as UTF-8");

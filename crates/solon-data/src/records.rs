@@ -1,57 +1,104 @@
-//! Readers of the file formats of prompts, demonstrations and preferences.
+//! Readers of prompts, demonstrations and preferences.
 //!
-//! Contract: a file in any of TRL's formats (or HH-RLHF's) becomes one type for each purpose:
+//! Contract: a row in any of TRL's formats, LLaMA-Factory's or HH-RLHF's becomes one type for each purpose:
 //! [`Prompt`](solon_records::Prompt), [`Demonstration`](solon_records::Demonstration),
 //! [`Preference`](solon_records::Preference). Nothing is guessed. A row is refused, with its file, line and field, if
-//! it could mean two things, or if it would train on something else than the user expects. Unused columns are ignored,
-//! because datasets have many. Texts are kept unchanged; only HH-RLHF's turns are trimmed.
+//! it could mean two things, if it would train on something else than the user expects, or if a part of it that a chat template renders would
+//! be lost. Columns that mean nothing are not read, because datasets have many; [`DataFile::unused`] names them. Texts are kept
+//! unchanged; only HH-RLHF's turns are trimmed. Which file formats there are is the matter of [`crate::FileFormat`].
 //!
-//! Source: <https://huggingface.co/docs/trl/dataset_formats>; <https://github.com/anthropics/hh-rlhf>.
+//! Source: <https://huggingface.co/docs/trl/dataset_formats>; <https://github.com/anthropics/hh-rlhf>;
+//! <https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md>.
 
+mod alpaca;
+mod columns;
 mod demonstration;
+mod forms;
 mod hh;
 mod preference;
 mod prompt;
+mod purpose;
+mod sharegpt;
+mod turn;
 mod turns;
 mod votes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-
-pub use demonstration::read_demonstrations;
-pub use preference::{LabelRow, parse_preference, read_labels, read_pairs, read_preferences};
-pub use prompt::read_prompts;
+pub use demonstration::{open_demonstrations, read_demonstrations};
+pub use forms::Form;
+pub use preference::{LabelRow, open_labels, parse_preference, read_labels, read_pairs, read_preferences};
+pub use prompt::{open_prompts, read_prompts};
+pub use purpose::Purpose;
 pub use votes::{ForeignVote, ForeignVotes, VotedPair, read_foreign_votes};
 
-use crate::DataError;
-use crate::jsonl::read_jsonl_numbered;
+use crate::rows::{Fault, FileFormat, Place, Row, read_rows};
+use crate::{DataError, Packing};
+use turns::Id;
 
-/// A row as it is in the file.
-trait Raw: DeserializeOwned {
-    type Record;
-    /// The id in the file, if any.
-    fn id(&mut self) -> Option<String>;
-    /// The record, or the fault of the row.
-    fn normalise(self, id: String) -> Result<Self::Record, String>;
+/// What a file of records holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile<T> {
+    /// The file's format.
+    pub format: FileFormat,
+    /// How it is compressed as a whole, if it is.
+    pub packing: Option<Packing>,
+    /// Whose formats its rows are in, each with the number of rows.
+    pub forms: BTreeMap<Form, usize>,
+    /// Columns that hold something and are not used, in the order in which they are met.
+    pub unused: Vec<UnusedColumn>,
+    /// Its records.
+    pub records: Vec<T>,
+    /// Where each record is.
+    pub places: Vec<Place>,
 }
 
-/// Ids become keys in the ledger, so they must be unique in a file.
-fn read_records<R: Raw>(path: &Path) -> Result<Vec<R::Record>, DataError> {
-    let mut records = Vec::new();
-    let mut lines: HashMap<String, usize> = HashMap::new();
-    for row in read_jsonl_numbered::<R>(path)? {
-        let (line, mut raw) = (row.line, row.value);
-        let id = raw.id().unwrap_or_else(|| format!("line-{line}"));
-        if let Some(first) = lines.insert(id.clone(), line) {
-            let message = format!("field `id`: `{id}` is already the id of line {first}; ids must be unique");
-            return Err(DataError::line(path, line, message));
+/// A column that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedColumn {
+    /// Its name; of a field inside messages with its path, such as `messages[].name`.
+    pub name: String,
+    /// In how many rows it holds something.
+    pub rows: usize,
+    /// The first of them.
+    pub first: Place,
+}
+
+/// Reads every row of a file with `record`.
+fn read<T>(
+    path: &Path,
+    mut record: impl FnMut(&mut Row, String) -> Result<(T, Form), Fault>,
+) -> Result<DataFile<T>, DataError> {
+    let (mut records, mut places, mut forms) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut unused: Vec<UnusedColumn> = Vec::new();
+    // Ids become keys in the ledger, so they must be unique in a file.
+    let mut ids: HashMap<String, Place> = HashMap::new();
+    let (format, packing) = read_rows(path, &mut |mut row| {
+        let place = row.place;
+        let wrong = |fault: Fault| place.fault(path, fault);
+        let id = row.get::<Id>("id").map_err(wrong)?.map_or_else(|| place.id(), |id| id.0);
+        if let Some(first) = ids.insert(id.clone(), place) {
+            let message = format!("field `id`: `{id}` is already the id of {first}; ids must be unique");
+            return Err(place.fault(path, message));
         }
-        records.push(raw.normalise(id).map_err(|message| DataError::line(path, line, message))?);
-    }
-    Ok(records)
+        let (one, form) = record(&mut row, id).map_err(wrong)?;
+        records.push(one);
+        places.push(place);
+        *forms.entry(form).or_insert(0) += 1;
+        for name in row.unused() {
+            match unused.iter_mut().find(|column| column.name == name) {
+                Some(column) => column.rows += 1,
+                None => unused.push(UnusedColumn { name: name.to_owned(), rows: 1, first: place }),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(DataFile { format, packing, forms, unused, records, places })
 }
+
+#[cfg(test)]
+mod published;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -74,8 +121,105 @@ pub(crate) mod tests {
         assert_eq!(records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["line-2", "7"]);
         let error =
             from_text(read_prompts, "{\"prompt\":\"a\"}\n{\"id\":\"line-1\",\"prompt\":\"b\"}").unwrap_err();
+        let ids = |text: &str| {
+            from_text(read_prompts, text).unwrap().into_iter().map(|record| record.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(r#"[{"prompt":"a"},{"prompt":"b"}]"#), ["row-1", "row-2"]);
         assert_eq!(error, "f.jsonl:2: field `id`: `line-1` is already the id of line 1; ids must be unique");
         let error = from_text(read_prompts, r#"{"id":"","prompt":"a"}"#).unwrap_err();
         assert!(error.starts_with("f.jsonl:1: field `id`: "), "{error}");
+    }
+
+    #[test]
+    fn unused_columns_are_named_once_and_fields_of_messages_too() {
+        let rows = r#"[{"prompt":[{"role":"user","content":"a","name":"n"}],"score":NaN,"note":null,"meta":{"x":1}},
+            {"prompt":"b","note":"\ud83d","score":1}]"#;
+        let file = from_text(|path| open_prompts(path).map(|file| vec![file]), rows).unwrap().remove(0);
+        let names: Vec<_> =
+            file.unused.iter().map(|column| (column.name.as_str(), column.rows, column.first)).collect();
+        let (one, two) = (Place::Record { row: 1, line: 1 }, Place::Record { row: 2, line: 2 });
+        let expected = [("score", 2, one), ("meta", 1, one), ("prompt[].name", 1, one), ("note", 1, two)];
+        assert_eq!(names, expected);
+        assert_eq!((file.format, file.places), (FileFormat::JsonArray, vec![one, two]));
+    }
+
+    #[test]
+    fn a_table_of_texts_may_hold_numbers_and_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let conversation = r#""[{""role"": ""user"", ""content"": ""Q""}]""#;
+        write(&format!(
+            "id,prompt,chosen,rejected,probability,margin,score\n7,{conversation},A,[B],0.75,2,\n8,Q,\"A\nA\",B,1,-1,x\n"
+        ));
+        let pairs = read_preferences(&path).unwrap();
+        assert_eq!(pairs[0].prompt, pairs[1].prompt);
+        let read = |pair: &solon_records::Preference| {
+            (pair.id.clone(), pair.rejected.clone(), pair.probability, pair.margin)
+        };
+        assert_eq!(read(&pairs[0]), ("7".into(), "[B]".into(), 0.75, Some(2.0)));
+        assert_eq!(read(&pairs[1]), ("8".into(), "B".into(), 1.0, Some(-1.0)));
+        let fault = |text: &str| {
+            write(text);
+            let error = read_preferences(&path).unwrap_err().to_string();
+            error.replace(&format!("{}/", folder.path().display()), "")
+        };
+        let error = fault("prompt,chosen,rejected,margin\nQ,A,B,much\n");
+        assert_eq!(error, "f.csv:2: field `margin`: invalid type: string \"much\", expected f64");
+        let error = fault("prompt,chosen,rejected\nQ,,B\n");
+        assert_eq!(error, "f.csv:2: missing field `chosen`");
+        let error = fault("prompt,chosen,rejected\n\"[{'content': 'Q', 'role': 'user'}]\",A,B\n");
+        assert!(error.starts_with("f.csv:2: field `prompt`: holds a list as Python writes it"), "{error}");
+        write(&format!(
+            "messages\n{}\n",
+            conversation.replace("}]", r#"}, {""role"": ""assistant"", ""content"": ""A""}]"#)
+        ));
+        assert_eq!(read_demonstrations(&path).unwrap()[0].messages.len(), 2);
+    }
+
+    #[test]
+    fn parquet_is_read_with_its_lists_of_messages() {
+        use std::sync::Arc;
+
+        use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+        use parquet::file::writer::SerializedFileWriter;
+        use parquet::schema::parser::parse_message_type;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.bin");
+        let schema = "message schema {
+            optional group messages (LIST) { repeated group list { optional group element {
+                optional binary role (UTF8); optional binary content (UTF8); optional binary reasoning_content (UTF8);
+            } } }
+            optional double score;
+        }";
+        let write = |reasons: &[&str]| {
+            let schema = Arc::new(parse_message_type(schema).unwrap());
+            let file = std::fs::File::create(&path).unwrap();
+            let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+            let mut group = writer.next_row_group().unwrap();
+            let texts = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
+            for values in [&["user", "assistant"][..], &["Q", "A"], reasons] {
+                let mut column = group.next_column().unwrap().unwrap();
+                let there: Vec<i16> =
+                    (0..2).map(|place| if place < 2 - values.len() { 3 } else { 4 }).collect();
+                let values = texts(values);
+                column.typed::<ByteArrayType>().write_batch(&values, Some(&there), Some(&[0, 1])).unwrap();
+                column.close().unwrap();
+            }
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<DoubleType>().write_batch(&[0.5], Some(&[1]), None).unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+            writer.close().unwrap();
+        };
+        write(&[]);
+        let file = open_demonstrations(&path).unwrap();
+        assert_eq!((file.format, file.places), (FileFormat::Parquet, vec![Place::Row(1)]));
+        assert_eq!((file.records[0].id.as_str(), file.records[0].messages.len()), ("row-1", 2));
+        assert_eq!(file.unused[0].name, "score");
+        write(&["because"]);
+        let error = read_demonstrations(&path).unwrap_err().to_string();
+        assert!(error.contains("f.bin, row 1: field `messages[1].reasoning_content`"), "{error}");
     }
 }

@@ -1,9 +1,10 @@
-//! Records that the crates pass to each other: [`Message`], [`Context`], [`Prompt`], [`Demonstration`], [`Pair`],
-//! [`Preference`], [`SamplingSettings`].
+//! Records that the crates pass to each other: [`Message`] and its [`Content`], [`Context`], [`Prompt`],
+//! [`Demonstration`], [`Pair`], [`Preference`], [`SamplingSettings`].
 //!
 //! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no
 //! model, so every other crate may use it.
 
+mod content;
 mod context;
 mod demonstration;
 mod message;
@@ -11,9 +12,10 @@ mod preference;
 mod prompt;
 mod sampling;
 
+pub use content::Content;
 pub use context::Context;
 pub use demonstration::Demonstration;
-pub use message::{Message, ROLES, transcript};
+pub use message::{Message, ROLES, check_role, transcript};
 pub use preference::{Pair, Preference};
 pub use prompt::Prompt;
 pub use sampling::SamplingSettings;

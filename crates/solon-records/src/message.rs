@@ -1,9 +1,9 @@
 //! One message of a conversation, in the shape chat templates and TRL's datasets use: `{"role": …, "content": …}`.
 
-use std::fmt;
-
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Content;
 
 /// The roles chat templates know.
 pub const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -57,29 +57,37 @@ pub fn transcript(messages: &[Message]) -> String {
 struct RawMessage {
     #[serde(deserialize_with = "role")]
     role: String,
-    #[serde(deserialize_with = "content")]
-    content: String,
+    content: Content,
     #[serde(default, rename = "tool_calls", deserialize_with = "no_tool_calls")]
     _tool_calls: (),
 }
 
 impl From<RawMessage> for Message {
     fn from(raw: RawMessage) -> Self {
-        Self { role: raw.role, content: raw.content }
+        Self { role: raw.role, content: raw.content.0 }
     }
 }
 
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let role = String::deserialize(deserializer)?;
-    if ROLES.contains(&role.as_str()) {
-        return Ok(role);
+    check_role(&role).map_err(D::Error::custom)?;
+    Ok(role)
+}
+
+/// Whether a role is one of [`ROLES`].
+///
+/// # Errors
+/// Which roles there are, and which one another name may stand for.
+pub fn check_role(role: &str) -> Result<(), String> {
+    if ROLES.contains(&role) {
+        return Ok(());
     }
-    let hint = match role.as_str() {
+    let hint = match role {
         "human" | "Human" | "User" => "; write `user`",
         "gpt" | "bot" | "model" | "Assistant" => "; write `assistant`",
         _ => "",
     };
-    Err(D::Error::custom(format!("unknown role `{role}`, expected one of {}{hint}", ROLES.join(", "))))
+    Err(format!("unknown role `{role}`, expected one of {}{hint}", ROLES.join(", ")))
 }
 
 fn no_tool_calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
@@ -89,39 +97,6 @@ fn no_tool_calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Er
         }
         _ => Ok(()),
     }
-}
-
-/// A string, or a list of `{"type": "text", "text": …}` parts as multimodal datasets write it.
-fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    struct Content;
-    #[derive(Deserialize)]
-    struct Part {
-        r#type: String,
-        text: Option<String>,
-    }
-    impl<'de> Visitor<'de> for Content {
-        type Value = String;
-        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-            formatter.write_str("a string or a list of text parts")
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
-            let mut joined = String::new();
-            while let Some(part) = parts.next_element::<Part>()? {
-                match (part.r#type.as_str(), part.text) {
-                    ("text", Some(text)) => joined += &text,
-                    ("text", None) => return Err(A::Error::missing_field("text")),
-                    (other, _) => {
-                        return Err(A::Error::custom(format!("a part of type `{other}` is not text")));
-                    }
-                }
-            }
-            Ok(joined)
-        }
-    }
-    deserializer.deserialize_any(Content)
 }
 
 #[cfg(test)]
@@ -146,7 +121,6 @@ mod tests {
             Ok(Message::user("ab")),
         );
         check(r#"{"role":"user","content":[{"type":"image"}]}"#, Err("a part of type `image` is not text"));
-        check(r#"{"role":"user","content":[{"type":"text","value":"a"}]}"#, Err("missing field `text`"));
         check(
             r#"{"role":"gpt","content":"a"}"#,
             Err(

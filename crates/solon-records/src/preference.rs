@@ -28,7 +28,7 @@ pub struct Pair {
 /// preferences only, so that accuracies and margins mean what their names say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preference {
-    /// Unique in its file; `line-N` where the file gives none.
+    /// Unique in its file; `line-N` or `row-N` where the file gives none.
     pub id: String,
     /// The conversation both answer; its last message is not the assistant's.
     pub prompt: Vec<Message>,

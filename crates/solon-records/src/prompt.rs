@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A conversation for the model to answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// Unique in its file; `line-N` where the file gives none.
+    /// Unique in its file; `line-N` or `row-N` where the file gives none.
     pub id: String,
     /// The conversation; never empty, and its last message is not the assistant's.
     pub messages: Vec<Message>,

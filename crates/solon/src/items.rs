@@ -46,7 +46,13 @@ impl Answer {
     pub fn demonstration(&self, id: String, text: &str) -> Demonstration {
         let mut messages = self.prompt.clone();
         messages.push(Message::assistant(text));
-        Demonstration { id, prompt_len: self.prompt.len(), messages, cut_off: self.cut_off }
+        Demonstration {
+            id,
+            prompt_len: self.prompt.len(),
+            messages,
+            not_learnt: Vec::new(),
+            cut_off: self.cut_off,
+        }
     }
 }
 

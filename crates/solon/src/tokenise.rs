@@ -6,17 +6,19 @@ use solon_records::{Demonstration, Message, Preference};
 use solon_train::TokenPair;
 use solon_train::sft::SftExample;
 
-/// Tokenises conversations; the assistant's turns after the prompt are learnt.
+/// Tokenises conversations; the assistant's turns after the prompt are learnt, but for those that are marked.
 pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<Vec<SftExample>> {
     demonstrations
         .iter()
         .map(|demonstration| {
-            let Demonstration { id, messages, prompt_len, cut_off } = demonstration;
+            let Demonstration { id, messages, cut_off, .. } = demonstration;
             let mut encoded = model
                 .text
-                .encode_conversation(messages, |index| index >= *prompt_len)
+                .encode_conversation(messages, |index| demonstration.learns(index))
                 .with_context(|| id.clone())?;
-            if *cut_off {
+            // The ids end with the last turn that is learnt, which is another one where the last answer is not.
+            let last = messages.iter().rposition(Message::is_assistant);
+            if *cut_off && last.is_some_and(|last| demonstration.learns(last)) {
                 encoded.ids.pop();
                 encoded.loss_mask.pop();
             }

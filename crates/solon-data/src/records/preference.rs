@@ -1,24 +1,32 @@
-//! Preferences: TRL's preference formats with explicit or implicit prompt, HH-RLHF's transcripts, a soft label, a margin.
+//! Preferences: TRL's preference formats with explicit or implicit prompt, HH-RLHF's transcripts, LLaMA-Factory's formats; a soft label, a
+//! margin.
 
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 use solon_records::{Message, Pair, Preference};
 
+use super::columns::{refuse, refuse_system, restates};
+use super::forms::{Form, only_one};
 use super::prompt::prompt_messages;
-use super::turns::{Turns, id};
-use super::{Raw, hh, read_records};
+use super::turn::Turn;
+use super::turns::{Turns, messages, plain};
+use super::{DataFile, alpaca, hh, read, sharegpt};
 use crate::DataError;
+use crate::rows::{Fault, Place, Row, Shape};
 
-/// Reads preferences as they stand in the file (not oriented), one per line, in any of these forms, with optional `id`,
+/// Reads preferences as they stand in the file (not oriented), one in a row, in any of these forms, with optional `id`,
 /// `probability`, `margin`, `source` and `cut_off`:
 /// - `prompt` (string or messages), `chosen` and `rejected` (strings, or lists of one message of the assistant);
-/// - `chosen` and `rejected` as lists of messages that share all but the last;
-/// - `chosen` and `rejected` as HH-RLHF transcripts.
+/// - `chosen` and `rejected` as lists of messages that share all but the last, and perhaps a text `prompt` that is one of those;
+/// - `chosen` and `rejected` as HH-RLHF transcripts;
+/// - LLaMA-Factory's: `instruction` and `input`, or `conversations`, before `chosen` and `rejected`; or `chosen_messages` and
+///   `rejected_messages`.
 ///
 /// # Errors
-/// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row in none of these forms, or with a `probability`
-/// that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or infinite as an `f32`.
+/// [`DataError::Io`] and [`DataError::Format`] for a file that cannot be read; [`DataError::Line`] or [`DataError::Row`] for a row in none
+/// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or
+/// infinite as an `f32`.
 pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
     let rows = read_labels(path)?;
     let labelled = rows.into_iter().filter_map(|row| match row {
@@ -54,7 +62,15 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
 /// # Errors
 /// Those of [`read_preferences`].
 pub fn read_labels(path: &Path) -> Result<Vec<LabelRow>, DataError> {
-    read_records::<RawPreference>(path)
+    Ok(open_labels(path)?.records)
+}
+
+/// Reads preferences and pairs without a label, with what the file is and which of its columns are not used.
+///
+/// # Errors
+/// Those of [`read_preferences`].
+pub fn open_labels(path: &Path) -> Result<DataFile<LabelRow>, DataError> {
+    read(path, label_row)
 }
 
 /// Reads one row, which is a JSON value.
@@ -62,8 +78,11 @@ pub fn read_labels(path: &Path) -> Result<Vec<LabelRow>, DataError> {
 /// # Errors
 /// What is wrong with it.
 pub fn parse_preference(row: serde_json::Value, id: String) -> Result<Preference, String> {
-    let raw: RawPreference = serde_json::from_value(row).map_err(|error| error.to_string())?;
-    match raw.normalise(id)? {
+    let serde_json::Value::Object(values) = row else {
+        return Err("is no object".to_owned());
+    };
+    let row = Row::from_values(Place::Row(1), values).and_then(|mut row| label_row(&mut row, id));
+    match row.map_err(|fault| fault.message)?.0 {
         LabelRow::Labelled(preference) => Ok(preference),
         LabelRow::Unlabelled { .. } => Err("is a pair without a label".to_owned()),
     }
@@ -83,132 +102,180 @@ pub enum LabelRow {
     },
 }
 
-#[derive(Deserialize)]
-struct RawPreference {
-    #[serde(default, deserialize_with = "id")]
-    id: Option<String>,
-    prompt: Option<Turns>,
-    chosen: Option<Turns>,
-    rejected: Option<Turns>,
-    first: Option<String>,
-    second: Option<String>,
-    unlabelled: Option<String>,
-    #[serde(default = "certain", deserialize_with = "probability")]
-    probability: f64,
-    #[serde(default, deserialize_with = "margin")]
-    margin: Option<f64>,
-    source: Option<String>,
-    #[serde(default)]
-    cut_off: [bool; 2],
-}
+/// P(chosen is better). Null is refused and not read as 1, because pandas writes a missing or failed label as null.
+struct Probability(f64);
 
-fn certain() -> f64 {
-    1.0
-}
-
-/// Null is refused and not read as 1, because pandas writes a missing or failed label as null.
-fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let probability = f64::deserialize(deserializer)?;
-    if (0.0..=1.0).contains(&probability) {
-        return Ok(probability);
-    }
-    Err(serde::de::Error::custom(format!("{probability} is not a probability; give a number from 0 to 1")))
-}
-
-/// Null is refused as for `probability`. A row without a margin must leave the field out.
-fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let margin = f64::deserialize(deserializer)?;
-    // Losses compute in f32, in which a larger number would be infinite.
-    if (margin as f32).is_finite() {
-        return Ok(Some(margin));
-    }
-    Err(serde::de::Error::custom(format!("{margin} is too large for a margin; its loss would be infinite")))
-}
-
-impl Raw for RawPreference {
-    type Record = LabelRow;
-
-    fn id(&mut self) -> Option<String> {
-        self.id.take()
-    }
-
-    fn normalise(self, id: String) -> Result<LabelRow, String> {
-        if let Some(reason) = self.unlabelled {
-            let (Some(prompt), Some(first), Some(second), None, None) =
-                (self.prompt, self.first, self.second, &self.chosen, &self.rejected)
-            else {
-                return Err(
-                    "is `unlabelled`; then it needs `prompt`, `first` and `second`, and nothing is `chosen`"
-                        .into(),
-                );
-            };
-            let prompt = prompt_messages("prompt", prompt)?;
-            let pair = Pair { id, prompt, first, second, cut_off: self.cut_off, principle_id: None };
-            return Ok(LabelRow::Unlabelled { pair, reason });
+impl<'de> Deserialize<'de> for Probability {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let probability = f64::deserialize(deserializer)?;
+        if (0.0..=1.0).contains(&probability) {
+            return Ok(Self(probability));
         }
-        let chosen = self.chosen.ok_or("missing field `chosen`")?;
-        let rejected = self.rejected.ok_or("missing field `rejected`")?;
-        let (prompt, chosen, rejected) = match (self.prompt, chosen, rejected) {
-            (Some(prompt), chosen, rejected) => {
-                (prompt_messages("prompt", prompt)?, answer("chosen", chosen)?, answer("rejected", rejected)?)
-            }
-            (None, Turns::Messages(chosen), Turns::Messages(rejected)) => split_messages(chosen, rejected)?,
-            (None, Turns::Text(chosen), Turns::Text(rejected))
-                if hh::is_transcript(&chosen) && hh::is_transcript(&rejected) =>
-            {
-                let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
-                (prompt_messages("chosen", Turns::Messages(prompt))?, chosen, rejected)
-            }
-            // TRL takes the longest shared prefix of plain texts as the prompt. We do not, because two good answers
-            // often begin with the same words.
-            (None, ..) => {
-                return Err(
-                    "has no `prompt`, and none can be read from `chosen` and `rejected`; add a `prompt` field".into()
-                );
-            }
+        Err(serde::de::Error::custom(format!(
+            "{probability} is not a probability; give a number from 0 to 1"
+        )))
+    }
+}
+
+/// Null is refused as for a probability. A row without a margin must leave the field out.
+struct Margin(f64);
+
+impl<'de> Deserialize<'de> for Margin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let margin = f64::deserialize(deserializer)?;
+        // Losses compute in f32, in which a larger number would be infinite.
+        if (margin as f32).is_finite() {
+            return Ok(Self(margin));
+        }
+        Err(serde::de::Error::custom(format!(
+            "{margin} is too large for a margin; its loss would be infinite"
+        )))
+    }
+}
+
+pub(super) fn label_row(row: &mut Row, id: String) -> Result<(LabelRow, Form), Fault> {
+    refuse(row)?;
+    let cut_off = row.get("cut_off")?.unwrap_or_default();
+    if let Some(reason) = row.get("unlabelled")? {
+        let (prompt, first, second) = (Turns::of(row, "prompt")?, row.get("first")?, row.get("second")?);
+        let (Some(prompt), Some(first), Some(second), false, false) =
+            (prompt, first, second, row.has("chosen"), row.has("rejected"))
+        else {
+            return Err(
+                "is `unlabelled`; then it needs `prompt`, `first` and `second`, and nothing is `chosen`"
+                    .into(),
+            );
         };
-        Ok(LabelRow::Labelled(Preference {
-            id,
-            prompt,
-            chosen,
-            rejected,
-            probability: self.probability,
-            margin: self.margin,
-            source: self.source,
-            cut_off: self.cut_off,
-        }))
+        let prompt = prompt_messages("prompt", prompt)?;
+        let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
+        return Ok((LabelRow::Unlabelled { pair, reason }, Form::Unlabelled));
+    }
+    let (form, prompt, chosen, rejected) = pair(row)?;
+    if !matches!(form, Form::Alpaca | Form::Sharegpt) {
+        refuse_system(row, &prompt)?;
+    }
+    let preference = Preference {
+        id,
+        prompt,
+        chosen,
+        rejected,
+        probability: row.given::<Probability>("probability")?.map_or(1.0, |probability| probability.0),
+        margin: row.given::<Margin>("margin")?.map(|margin| margin.0),
+        source: row.get("source")?,
+        cut_off,
+    };
+    Ok((LabelRow::Labelled(preference), form))
+}
+
+/// The prompt and both answers.
+fn pair(row: &mut Row) -> Result<(Form, Vec<Message>, String, String), Fault> {
+    if let Some(chosen) = messages(row, "chosen_messages")? {
+        let rejected = messages(row, "rejected_messages")?.ok_or("missing field `rejected_messages`")?;
+        let (prompt, chosen, rejected) =
+            split_messages(["chosen_messages", "rejected_messages"], chosen, rejected)?;
+        return Ok((Form::MessagePair, prompt, chosen, rejected));
+    }
+    let chosen = Turns::of(row, "chosen")?.ok_or("missing field `chosen`")?;
+    let rejected = Turns::of(row, "rejected")?.ok_or("missing field `rejected`")?;
+    let (form, column, prompt) = match only_one(row, &["prompt", sharegpt::COLUMN, "instruction"])? {
+        Some(sharegpt::COLUMN) => {
+            (Form::Sharegpt, sharegpt::COLUMN, Turns::Messages(sharegpt::conversation(row)?))
+        }
+        Some("instruction") => (Form::Alpaca, "instruction", Turns::Messages(alpaca::question(row)?)),
+        Some(_) => {
+            let prompt = Turns::of(row, "prompt")?.unwrap_or(Turns::Messages(Vec::new()));
+            return with_prompt(prompt, chosen, rejected);
+        }
+        // LLaMA-Factory's `conversations` under the name of OpenAI's.
+        None if row.shape("messages") == Shape::List && matches!(chosen, Turns::One(_)) => {
+            let turns = messages(row, "messages")?.unwrap_or_default();
+            (Form::Sharegpt, "messages", Turns::Messages(turns))
+        }
+        None => return without_prompt(chosen, rejected),
+    };
+    let prompt = prompt_messages(column, prompt)?;
+    Ok((form, prompt, answer("chosen", chosen)?, answer("rejected", rejected)?))
+}
+
+fn with_prompt(
+    prompt: Turns,
+    chosen: Turns,
+    rejected: Turns,
+) -> Result<(Form, Vec<Message>, String, String), Fault> {
+    let (prompt, chosen, rejected) = match (prompt, chosen, rejected) {
+        // As TRL reads it: the prompt is what both conversations share, and the text repeats a part of it.
+        (Turns::Text(text), Turns::Messages(chosen), Turns::Messages(rejected))
+            if chosen.len() != 1 || rejected.len() != 1 =>
+        {
+            let (prompt, chosen, rejected) = split_messages(["chosen", "rejected"], chosen, rejected)?;
+            if !restates(&text, &prompt) {
+                return Err("field `prompt`: is not in the messages that `chosen` and `rejected` share; take it out, or make it right".into());
+            }
+            return Ok((Form::ImplicitPreference, prompt, chosen, rejected));
+        }
+        all => all,
+    };
+    let prompt = prompt_messages("prompt", prompt)?;
+    Ok((Form::Preference, prompt, answer("chosen", chosen)?, answer("rejected", rejected)?))
+}
+
+fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>, String, String), Fault> {
+    match (chosen, rejected) {
+        (Turns::Messages(chosen), Turns::Messages(rejected)) => {
+            let (prompt, chosen, rejected) = split_messages(["chosen", "rejected"], chosen, rejected)?;
+            Ok((Form::ImplicitPreference, prompt, chosen, rejected))
+        }
+        (Turns::Text(chosen), Turns::Text(rejected))
+            if hh::is_transcript(&chosen) && hh::is_transcript(&rejected) =>
+        {
+            let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
+            let turns = prompt.into_iter().map(Turn::of).collect();
+            let prompt = prompt_messages("chosen", Turns::Messages(turns))?;
+            Ok((Form::Transcripts, prompt, chosen, rejected))
+        }
+        // TRL takes the longest shared prefix of plain texts as the prompt. We do not, because two good answers
+        // often begin with the same words.
+        _ => {
+            Err("has no `prompt`, and none can be read from `chosen` and `rejected`; add a `prompt` field"
+                .into())
+        }
     }
 }
 
 fn answer(field: &str, turns: Turns) -> Result<String, String> {
-    match turns {
-        Turns::Text(text) => Ok(text),
-        Turns::Messages(messages) => match <[Message; 1]>::try_from(messages) {
-            Ok([message]) if message.is_assistant() => Ok(message.content),
-            _ => Err(format!(
-                "field `{field}`: must be exactly one message of the assistant; move the rest to `prompt`"
-            )),
-        },
+    let turns = match turns {
+        Turns::Text(text) => return Ok(text),
+        Turns::Messages(turns) => turns,
+        Turns::One(turn) => vec![turn],
+    };
+    match <[Message; 1]>::try_from(plain(field, turns)?) {
+        Ok([message]) if message.is_assistant() => Ok(message.content),
+        _ => Err(format!(
+            "field `{field}`: must be exactly one message of the assistant; move the rest to `prompt`"
+        )),
     }
 }
 
 /// The implicit prompt: the messages that the two conversations share before their last one.
 fn split_messages(
-    mut chosen: Vec<Message>,
-    mut rejected: Vec<Message>,
+    [first, second]: [&str; 2],
+    chosen: Vec<Turn>,
+    rejected: Vec<Turn>,
 ) -> Result<(Vec<Message>, String, String), String> {
+    let (mut chosen, mut rejected) = (plain(first, chosen)?, plain(second, rejected)?);
     let last = |field: &str, messages: &mut Vec<Message>| match messages.pop() {
         Some(message) if message.is_assistant() => Ok(message.content),
         _ => Err(format!("field `{field}`: does not end with a message of the assistant")),
     };
-    let chosen_answer = last("chosen", &mut chosen)?;
-    let rejected_answer = last("rejected", &mut rejected)?;
+    let chosen_answer = last(first, &mut chosen)?;
+    let rejected_answer = last(second, &mut rejected)?;
     if chosen != rejected {
-        return Err(
-            "`chosen` and `rejected` differ before their last message; they must have the same prompt".into(),
-        );
+        return Err(format!(
+            "`{first}` and `{second}` differ before their last message; they must have the same prompt"
+        ));
     }
-    Ok((prompt_messages("chosen", Turns::Messages(chosen))?, chosen_answer, rejected_answer))
+    let turns = chosen.into_iter().map(Turn::of).collect();
+    Ok((prompt_messages(first, Turns::Messages(turns))?, chosen_answer, rejected_answer))
 }
 
 #[cfg(test)]
@@ -224,6 +291,11 @@ mod tests {
             r#"{"chosen":[{"role":"user","content":"Q"},{"role":"assistant","content":"A"}],"rejected":[{"role":"user","content":"Q"},{"role":"assistant","content":"B"}]}"#,
             r#"{"chosen":"\n\nHuman: Q\n\nAssistant: A","rejected":"\n\nHuman: Q\n\nAssistant: B"}"#,
             r#"{"prompt":"\n\nHuman: Q\n\nAssistant:","chosen":"A","rejected":"B"}"#,
+            r#"{"prompt":"Q","chosen":[{"role":"user","content":"Q"},{"role":"assistant","content":"A"}],"rejected":[{"role":"user","content":"Q"},{"role":"assistant","content":"B"}],"messages":[]}"#,
+            r#"{"instruction":"Q","input":"","chosen":"A","rejected":"B"}"#,
+            r#"{"conversations":[{"from":"human","value":"Q"}],"chosen":{"from":"gpt","value":"A"},"rejected":{"from":"gpt","value":"B"}}"#,
+            r#"{"messages":[{"role":"user","content":"Q"}],"chosen":{"role":"assistant","content":"A"},"rejected":{"role":"assistant","content":"B"}}"#,
+            r#"{"chosen_messages":[{"role":"user","content":"Q"},{"role":"assistant","content":[{"type":"text","value":"A"}],"loss_weight":1.0}],"rejected_messages":[{"role":"user","content":"Q"},{"role":"assistant","content":"B"}]}"#,
         ] {
             let pair = from_text(read_preferences, row).unwrap().remove(0);
             assert_eq!(pair.prompt, [Message::user("Q")], "{row}");
@@ -302,5 +374,19 @@ mod tests {
             "field `prompt`: ends with the assistant",
         );
         check(&format!(r#"{{"chosen":[{u},{a}],"rejected":"B"}}"#), "has no `prompt`");
+        check(
+            &format!(r#"{{"prompt":"Other","chosen":[{u},{a}],"rejected":[{u},{a}]}}"#),
+            "field `prompt`: is not in the messages",
+        );
+        check(
+            r#"{"prompt":"Q","chosen":[{"role":"assistant","content":"A","weight":0}],"rejected":"B"}"#,
+            "field `chosen[0]`: says that this answer is not to be learnt",
+        );
+        check(
+            r#"{"prompt":"Q","chosen":[{"role":"assistant","content":"A","reasoning_content":"r"}],"rejected":"B"}"#,
+            "field `chosen[0].reasoning_content`: `reasoning_content` holds something",
+        );
+        check(r#"{"prompt":"Q","chosen":"A","rejected":"B","tools":[1]}"#, "field `tools`: ");
+        check(&format!(r#"{{"chosen_messages":[{u},{a}]}}"#), "missing field `rejected_messages`");
     }
 }

@@ -1,76 +1,90 @@
-//! Prompts to answer: TRL's prompt-only format, as text or as a conversation.
+//! Prompts to answer: TRL's prompt-only format, as text or as a conversation, and the questions of LLaMA-Factory's formats.
 
 use std::path::Path;
 
-use serde::Deserialize;
 use solon_records::{Message, Prompt};
 
-use super::turns::{Turns, id};
-use super::{Raw, hh, read_records};
+use super::columns::{refuse, refuse_system};
+use super::forms::{Form, only_one};
+use super::turn::Turn;
+use super::turns::{Id, Turns, messages, plain};
+use super::{DataFile, alpaca, hh, read, sharegpt};
 use crate::DataError;
+use crate::rows::{Fault, Row};
 
-/// Reads prompts: one of `{"prompt": "…"}`, `{"prompt": [messages]}` or `{"messages": [messages]}` per line, with
-/// optional `id`, `kind`, `category` and `pair`.
+/// Reads prompts: one of `{"prompt": "…"}`, `{"prompt": [messages]}` or `{"messages": [messages]}` in a row, or the question of
+/// LLaMA-Factory's alpaca or sharegpt, with optional `id`, `kind`, `category` and `pair`.
 ///
 /// # Errors
-/// Those of [`crate::jsonl::read_jsonl`]; [`DataError::Line`] for a row without a prompt or with an id already used.
+/// [`DataError::Io`] and [`DataError::Format`] for a file that cannot be read; [`DataError::Line`] or [`DataError::Row`] for a row without
+/// a prompt or with an id already used.
 pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>, DataError> {
-    read_records::<RawPrompt>(path)
+    Ok(open_prompts(path)?.records)
 }
 
-#[derive(Deserialize)]
-struct RawPrompt {
-    #[serde(default, deserialize_with = "id")]
-    id: Option<String>,
-    prompt: Option<Turns>,
-    messages: Option<Vec<Message>>,
-    kind: Option<String>,
-    category: Option<String>,
-    #[serde(default, deserialize_with = "id")]
-    pair: Option<String>,
+/// Reads prompts, with what the file is and which of its columns are not used.
+///
+/// # Errors
+/// Those of [`read_prompts`].
+pub fn open_prompts(path: &Path) -> Result<DataFile<Prompt>, DataError> {
+    read(path, prompt)
 }
 
-impl Raw for RawPrompt {
-    type Record = Prompt;
-
-    fn id(&mut self) -> Option<String> {
-        self.id.take()
+pub(super) fn prompt(row: &mut Row, id: String) -> Result<(Prompt, Form), Fault> {
+    refuse(row)?;
+    let (column, turns, form) = match only_one(row, &["prompt", "messages", sharegpt::COLUMN, "instruction"])?
+    {
+        Some("prompt") => {
+            let turns = Turns::of(row, "prompt")?.unwrap_or(Turns::Messages(Vec::new()));
+            ("prompt", turns, Form::PromptOnly)
+        }
+        Some("messages") => {
+            let turns = messages(row, "messages")?.unwrap_or_default();
+            ("messages", Turns::Messages(turns), Form::Messages)
+        }
+        Some(sharegpt::COLUMN) => {
+            (sharegpt::COLUMN, Turns::Messages(sharegpt::conversation(row)?), Form::Sharegpt)
+        }
+        Some("instruction") => ("instruction", Turns::Messages(alpaca::question(row)?), Form::Alpaca),
+        _ => return Err("has neither `prompt` nor `messages`; add one of them".into()),
+    };
+    let messages = prompt_messages(column, turns)?;
+    if matches!(form, Form::PromptOnly | Form::Messages) {
+        refuse_system(row, &messages)?;
     }
-
-    fn normalise(self, id: String) -> Result<Prompt, String> {
-        let (field, turns) = match (self.prompt, self.messages) {
-            (Some(turns), None) => ("prompt", turns),
-            (None, Some(messages)) => ("messages", Turns::Messages(messages)),
-            (Some(_), Some(_)) => {
-                return Err("has both `prompt` and `messages`; keep one of them".into());
-            }
-            (None, None) => {
-                return Err("has neither `prompt` nor `messages`; add one of them".into());
-            }
-        };
-        let messages = prompt_messages(field, turns)?;
-        Ok(Prompt { id, messages, kind: self.kind, category: self.category, pair: self.pair })
-    }
+    let pair = row.get::<Id>("pair")?.map(|id| id.0);
+    Ok((Prompt { id, messages, kind: row.get("kind")?, category: row.get("category")?, pair }, form))
 }
 
 /// A prompt as messages: text becomes one message of the user, or the turns of an HH-RLHF transcript.
 pub(super) fn prompt_messages(field: &str, turns: Turns) -> Result<Vec<Message>, String> {
-    let messages = match turns {
-        Turns::Text(text) if text.trim().is_empty() => {
-            return Err(format!("field `{field}`: is empty"));
-        }
-        Turns::Text(text) => match hh::prompt_turns(&text) {
-            Some(turns) => turns.map_err(|message| format!("field `{field}`: {message}"))?,
-            None => vec![Message::user(text)],
-        },
-        Turns::Messages(messages) => messages,
-    };
+    let messages = plain(field, prompt_turns(field, turns)?)?;
     match messages.last() {
         None => Err(format!("field `{field}`: has no messages")),
         Some(last) if last.is_assistant() => Err(format!(
             "field `{field}`: ends with the assistant's message, so there is nothing to answer; end it with the user's"
         )),
         Some(_) => Ok(messages),
+    }
+}
+
+/// A prompt as turns; it may end with the first words of an answer.
+pub(super) fn prompt_turns(field: &str, turns: Turns) -> Result<Vec<Turn>, String> {
+    let turns = match turns {
+        Turns::Text(text) if text.trim().is_empty() => return Err(format!("field `{field}`: is empty")),
+        Turns::Text(text) => match hh::prompt_turns(&text) {
+            Some(turns) => {
+                let turns = turns.map_err(|message| format!("field `{field}`: {message}"))?;
+                turns.into_iter().map(Turn::of).collect()
+            }
+            None => vec![Turn::of(Message::user(text))],
+        },
+        Turns::Messages(turns) => turns,
+        Turns::One(turn) => vec![turn],
+    };
+    match turns.is_empty() {
+        true => Err(format!("field `{field}`: has no messages")),
+        false => Ok(turns),
     }
 }
 
@@ -86,6 +100,8 @@ mod tests {
             r#"{"prompt":[{"role":"user","content":"Hi"}],"messages":null}"#,
             r#"{"messages":[{"role":"user","content":"Hi"}],"other":1}"#,
             r#"{"prompt":"\n\nHuman: Hi\n\nAssistant:"}"#,
+            r#"{"instruction":"Hi","input":"","output":"unused"}"#,
+            r#"{"conversations":[{"from":"human","value":"Hi"}]}"#,
         ] {
             let records = from_text(read_prompts, form).unwrap();
             assert_eq!(records[0].messages, [Message::user("Hi")], "{form}");
@@ -129,6 +145,15 @@ mod tests {
             "field `messages[1].role`: unknown role `usr`",
         );
         check(r#"{"messages":[{"role":"user"}]}"#, "field `messages[0]`: missing field `content`");
-        check("\"just text\"", "invalid type: string \"just text\"");
+        check("\"just text\"", "`\"just text\"` is no row");
+        check(r#"{"instruction":"a","prompt":"b"}"#, "has both `prompt` and `instruction`");
+        check(
+            r#"{"prompt":[{"role":"assistant","content":"a","weight":0},{"role":"user","content":"b"}]}"#,
+            "field `prompt[0]`: says that this answer is not to be learnt",
+        );
+        check(
+            r#"{"prompt":"a \ud83d"}"#,
+            "field `prompt`: the text holds half a character (`\\ud83d` stands alone)",
+        );
     }
 }

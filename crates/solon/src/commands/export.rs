@@ -107,6 +107,12 @@ fn write_tables(
             written.rows_cut_off
         );
     }
+    if written.rows_not_all_learnt > 0 {
+        eprintln!(
+            "hint: {} of them have answers that are not to be learnt (`weight` 0); Solon leaves those out, TRL would train on them",
+            written.rows_not_all_learnt
+        );
+    }
     eprintln!("{} preference pairs in {}", preferences.len(), second.display());
     Ok([written.rows, preferences.len()])
 }

@@ -76,6 +76,6 @@ pub fn warm_up(conversation: TrainingConversation, made_of: Option<String>) -> S
         prompt_id: None,
         ordinal: 0,
         parents: [principle_id.map(|id| format!("principle/{id}")), made_of].into_iter().flatten().collect(),
-        demonstration: Demonstration { id, messages, prompt_len: 1, cut_off: false },
+        demonstration: Demonstration { id, messages, prompt_len: 1, not_learnt: Vec::new(), cut_off: false },
     }
 }

@@ -61,8 +61,13 @@ impl Stage for Examples {
             let [request, revision] = [&example.request, &example.revision].map(|text| without_control(text));
             let messages = vec![Message::user(request), Message::assistant(revision)];
             let text = transcript(&messages);
-            let demonstration =
-                Demonstration { id: example.id.clone(), messages, prompt_len: 1, cut_off: false };
+            let demonstration = Demonstration {
+                id: example.id.clone(),
+                messages,
+                prompt_len: 1,
+                not_learnt: Vec::new(),
+                cut_off: false,
+            };
             let id = run.id(&example.id);
             let item = NewItem::of(id, place, text, &demonstration)?;
             items.push(item.parent(format!("principle/{}", example.principle), "principle"));

@@ -406,6 +406,29 @@ fn an_unoriented_preference_is_turned_round_before_it_is_learnt() {
 }
 
 #[test]
+fn a_margin_reaches_the_loss_and_a_weight_reaches_the_mask() {
+    let place = Place::with_model();
+    let first_step = |command: &str, data: &str| -> Value {
+        let out = format!("{command}-{data}");
+        place.run(&format!("{command} --model model --data {data}.jsonl --out {out}"), "").ok();
+        rows(&place.read(&format!("{out}/metrics.jsonl"))).remove(0)
+    };
+    place.write("plain.jsonl", &[json!({"prompt": "q", "chosen": "a", "rejected": "b"})]);
+    place.write("graded.jsonl", &[json!({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 20})]);
+    let loss = |data: &str| first_step("reward", data)["loss"].as_f64().unwrap();
+    assert!(loss("graded") > loss("plain") + 10.0);
+
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let mut unlearnt = turn("assistant", "a");
+    unlearnt["weight"] = json!(0);
+    let messages = [turn("user", "q"), unlearnt, turn("user", "r"), turn("assistant", "b")];
+    let context = [turn("user", "q"), turn("assistant", "a"), turn("user", "r")];
+    place.write("weighed.jsonl", &[json!({"messages": messages})]);
+    place.write("split.jsonl", &[json!({"prompt": context, "completion": "b"})]);
+    assert_eq!(first_step("sft", "weighed")["loss"], first_step("sft", "split")["loss"]);
+}
+
+#[test]
 fn every_setting_of_a_stage_is_reached() {
     let place = Place::with_model();
     place.write("pairs.jsonl", &pairs(4));

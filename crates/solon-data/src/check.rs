@@ -1,0 +1,228 @@
+//! Looks a data file over without a model: what it is, and what in it is probably a mistake.
+//!
+//! Contract: the file is read as training would read it, so a file that is refused there is an error here. What is found is counted with the
+//! places of its rows; nothing is printed and nothing is changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use solon_records::{Demonstration, Message, Pair, Prompt};
+
+use crate::files::sha256_parts;
+use crate::records::{
+    DataFile, Form, LabelRow, Purpose, UnusedColumn, open_demonstrations, open_labels, open_prompts,
+};
+use crate::rows::{FileFormat, Place};
+use crate::{DataError, Packing};
+
+/// What was found in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// The file's format.
+    pub format: FileFormat,
+    /// How it is compressed as a whole, if it is.
+    pub packing: Option<Packing>,
+    /// What it was read as.
+    pub purpose: Purpose,
+    /// Whose formats its rows are in, each with the number of rows.
+    pub forms: BTreeMap<Form, usize>,
+    /// How many rows it has.
+    pub rows: usize,
+    /// Rows that say the same as an earlier one, whatever their ids: each with that one.
+    pub duplicates: Vec<(Place, Place)>,
+    /// Pairs whose two answers are the same, so that there is nothing to learn.
+    pub same_answers: Vec<Place>,
+    /// Rows with an answer to learn from that is empty or blank. Training on one teaches to say nothing.
+    pub empty_answers: Vec<Place>,
+    /// Pairs without a label, which are not trained on.
+    pub unlabelled: Vec<Place>,
+    /// Columns that hold something and are not used.
+    pub unused: Vec<UnusedColumn>,
+}
+
+/// Looks a file over. Without a `purpose` its first row says what it is for.
+///
+/// # Errors
+/// Those of reading the file for its purpose.
+pub fn check(path: &Path, purpose: Option<Purpose>) -> Result<Check, DataError> {
+    let purpose = match purpose {
+        Some(purpose) => purpose,
+        None => Purpose::of_file(path)?,
+    };
+    Ok(match purpose {
+        Purpose::Demonstrations => looked_over(purpose, open_demonstrations(path)?),
+        Purpose::Preferences => looked_over(purpose, open_labels(path)?),
+        Purpose::Prompts => looked_over(purpose, open_prompts(path)?),
+    })
+}
+
+fn looked_over<T: Looked>(purpose: Purpose, file: DataFile<T>) -> Check {
+    let DataFile { format, packing, forms, unused, records, places } = file;
+    let mut check = Check {
+        format,
+        packing,
+        purpose,
+        forms,
+        rows: records.len(),
+        duplicates: Vec::new(),
+        same_answers: Vec::new(),
+        empty_answers: Vec::new(),
+        unlabelled: Vec::new(),
+        unused,
+    };
+    let mut seen: HashMap<String, Place> = HashMap::new();
+    for (record, place) in records.iter().zip(places) {
+        let content = sha256_parts(record.content());
+        match seen.get(&content) {
+            Some(first) => check.duplicates.push((place, *first)),
+            None => drop(seen.insert(content, place)),
+        }
+        let answers = record.answers();
+        if answers.iter().any(|answer| answer.trim().is_empty()) {
+            check.empty_answers.push(place);
+        }
+        if record.is_pair() && answers.windows(2).any(|two| two[0] == two[1]) {
+            check.same_answers.push(place);
+        }
+        if record.is_unlabelled() {
+            check.unlabelled.push(place);
+        }
+    }
+    check
+}
+
+/// What of a record is looked at.
+trait Looked {
+    /// What two equal rows have in common, as parts.
+    fn content(&self) -> Vec<String>;
+    /// The answers that are learnt from.
+    fn answers(&self) -> Vec<&str>;
+    /// Whether the answers are two to one prompt.
+    fn is_pair(&self) -> bool {
+        false
+    }
+    /// Whether it is a pair without a label.
+    fn is_unlabelled(&self) -> bool {
+        false
+    }
+}
+
+fn parts(messages: &[Message]) -> impl Iterator<Item = String> {
+    messages.iter().flat_map(|message| [message.role.clone(), message.content.clone()])
+}
+
+impl Looked for Demonstration {
+    fn content(&self) -> Vec<String> {
+        let learnt = (0..self.messages.len()).filter(|place| self.learns(*place));
+        parts(&self.messages).chain(learnt.map(|place| place.to_string())).collect()
+    }
+
+    fn answers(&self) -> Vec<&str> {
+        let learnt = self.messages.iter().enumerate().filter(|(place, _)| self.learns(*place));
+        learnt.map(|(_, message)| message.content.as_str()).collect()
+    }
+}
+
+impl Looked for LabelRow {
+    fn content(&self) -> Vec<String> {
+        let (prompt, answers) = match self {
+            Self::Labelled(pair) => (&pair.prompt, [&pair.chosen, &pair.rejected]),
+            Self::Unlabelled { pair: Pair { prompt, first, second, .. }, .. } => (prompt, [first, second]),
+        };
+        parts(prompt).chain(answers.into_iter().cloned()).collect()
+    }
+
+    fn answers(&self) -> Vec<&str> {
+        match self {
+            Self::Labelled(pair) => vec![&pair.chosen, &pair.rejected],
+            Self::Unlabelled { pair, .. } => vec![&pair.first, &pair.second],
+        }
+    }
+
+    fn is_pair(&self) -> bool {
+        true
+    }
+
+    fn is_unlabelled(&self) -> bool {
+        matches!(self, Self::Unlabelled { .. })
+    }
+}
+
+impl Looked for Prompt {
+    fn content(&self) -> Vec<String> {
+        parts(&self.messages).collect()
+    }
+
+    fn answers(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::from_text;
+
+    fn checked(text: &str) -> Check {
+        from_text(|path| check(path, None).map(|check| vec![check]), text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn preferences_are_counted_with_their_rows() {
+        let found = checked(
+            r#"{"prompt":"Q","chosen":"A","rejected":"B","id":"x","score":1}
+{"prompt":"Q","chosen":"A","rejected":"B","score":null}
+
+{"prompt":"R","chosen":"A","rejected":"A","note":"n"}
+{"prompt":"S","chosen":"A","rejected":" ","score":2}
+{"id":"u","prompt":"T","first":"a","second":"b","unlabelled":"no reply"}"#,
+        );
+        assert_eq!((found.purpose, found.rows), (Purpose::Preferences, 5));
+        assert_eq!(found.forms, BTreeMap::from([(Form::Preference, 4), (Form::Unlabelled, 1)]));
+        assert_eq!(found.duplicates, [(Place::Line(2), Place::Line(1))]);
+        assert_eq!(found.same_answers, [Place::Line(4)]);
+        assert_eq!(found.empty_answers, [Place::Line(5)]);
+        assert_eq!(found.unlabelled, [Place::Line(6)]);
+        let unused =
+            |name: &str, rows, line| UnusedColumn { name: name.into(), rows, first: Place::Line(line) };
+        assert_eq!(found.unused, [unused("score", 2, 1), unused("note", 1, 4)]);
+    }
+
+    #[test]
+    fn the_first_row_says_what_a_file_is_for() {
+        let (u, a) = (r#"{"role":"user","content":"Q"}"#, r#"{"role":"assistant","content":"A"}"#);
+        for (row, purpose) in [
+            (format!(r#"{{"messages":[{u},{a}]}}"#), Purpose::Demonstrations),
+            (format!(r#"{{"messages":[{u}]}}"#), Purpose::Prompts),
+            (r#"{"prompt":"Q","completion":"A"}"#.into(), Purpose::Demonstrations),
+            (r#"{"prompt":"Q"}"#.into(), Purpose::Prompts),
+            (r#"{"instruction":"Q","output":"A"}"#.into(), Purpose::Demonstrations),
+            (r#"{"instruction":"Q","chosen":"A","rejected":"B"}"#.into(), Purpose::Preferences),
+            (
+                format!(r#"{{"chosen_messages":[{u},{a}],"rejected_messages":[{u},{a}]}}"#),
+                Purpose::Preferences,
+            ),
+            (
+                r#"{"conversations":[{"from":"human","value":"Q"},{"from":"gpt","value":"A"}]}"#.into(),
+                Purpose::Demonstrations,
+            ),
+        ] {
+            assert_eq!(checked(&row).purpose, purpose, "{row}");
+        }
+    }
+
+    #[test]
+    fn only_answers_that_are_learnt_may_not_be_empty() {
+        let row = |weight| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"Q"}},{{"role":"assistant","content":"","weight":{weight}}},
+                {{"role":"user","content":"R"}},{{"role":"assistant","content":"B"}}]}}"#
+            )
+            .replace('\n', "")
+        };
+        assert_eq!(checked(&row(1)).empty_answers, [Place::Line(1)]);
+        assert!(checked(&row(0)).empty_answers.is_empty());
+        // The same words of which other ones are learnt are no duplicate.
+        assert!(checked(&format!("{}\n{}", row(0), row(1))).duplicates.is_empty());
+    }
+}

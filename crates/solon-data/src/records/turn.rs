@@ -1,0 +1,279 @@
+//! One message of a file of training data: who speaks, the text, and whether it is to be learnt.
+//!
+//! Contract: `role` and `content` as chat templates and TRL have them, or `from` and `value` as sharegpt has them. What a template would
+//! render and Solon does not pass on (reasoning, calls of tools) is refused by name, whatever else is wrong with the message. Other fields
+//! are named in [`Turn::unused`].
+//!
+//! Source: <https://huggingface.co/docs/trl/dataset_formats>; for `weight` OpenAI's and Axolotl's formats; for `from`, `value` and
+//! `loss_weight` LLaMA-Factory's `data/README.md` and `converter.py`.
+
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use solon_records::{Content, Message, check_role};
+
+/// A message with what a file says about its training.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Turn {
+    pub message: Message,
+    /// Whether it is to be learnt, where the file says so: `weight`, `loss_weight` or `train`.
+    pub learnt: Option<bool>,
+    /// Fields that are not used and hold something.
+    pub unused: Vec<String>,
+}
+
+impl Turn {
+    /// A message of which nothing more is said.
+    pub fn of(message: Message) -> Self {
+        Self { message, learnt: None, unused: Vec::new() }
+    }
+}
+
+/// Fields that would be lost, each with what to do.
+const NOT_PASSED_ON: [(&str, &str); 6] = [
+    ("tool_calls", CALLS),
+    ("function_call", CALLS),
+    ("reasoning_content", REASONING),
+    ("reasoning", REASONING),
+    ("thinking", REASONING),
+    ("audio", "messages other than text are not supported; leave this row out"),
+];
+
+const CALLS: &str = "tool calls are not supported; leave this row out";
+const REASONING: &str = "reasoning in a field of its own is not supported; put it into the content, as `<think>…</think>` before the answer";
+
+impl<'de> Deserialize<'de> for Turn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Turn;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a message with `role` and `content`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Turn, A::Error> {
+        let (mut role, mut from) = (None::<String>, None::<String>);
+        // A content that is there and null is `Some(None)`.
+        let mut content: Option<Option<Content>> = None;
+        let (mut learnt, mut unused) = (None, Vec::new());
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some((name, hint)) = NOT_PASSED_ON.iter().find(|(name, _)| *name == key) {
+                if map.next_value::<Filled>()?.0 {
+                    return Err(A::Error::custom(format!("`{name}` holds something: {hint}")));
+                }
+                continue;
+            }
+            match key.as_str() {
+                "role" if role.is_none() => {
+                    let Role(read) = map.next_value()?;
+                    role = Some(read);
+                }
+                "from" if from.is_none() => {
+                    let Speaker(read) = map.next_value()?;
+                    from = Some(read);
+                }
+                "content" | "value" if content.is_none() => content = Some(map.next_value()?),
+                "role" | "from" | "content" | "value" => {
+                    return Err(A::Error::custom(format!("`{key}` repeats what another field says")));
+                }
+                "weight" | "loss_weight" | "train" => {
+                    let said = match key.as_str() {
+                        "train" => map.next_value::<Option<bool>>()?,
+                        _ => map.next_value::<Option<Weight>>()?.map(|weight| weight.0),
+                    };
+                    if said.is_some() && learnt.is_some() && said != learnt {
+                        return Err(A::Error::custom(format!(
+                            "`{key}` contradicts another field of the message"
+                        )));
+                    }
+                    learnt = learnt.or(said);
+                }
+                _ => {
+                    if map.next_value::<Filled>()?.0 {
+                        unused.push(key);
+                    }
+                }
+            }
+        }
+        let role = match (role, from) {
+            (Some(role), None) | (None, Some(role)) => role,
+            (Some(_), Some(_)) => {
+                return Err(A::Error::custom("has both `role` and `from`; keep one of them"));
+            }
+            (None, None) => return Err(A::Error::missing_field("role")),
+        };
+        let content = match content {
+            Some(Some(content)) => content.0,
+            Some(None) => return Err(A::Error::custom("`content` is null; give the text of the message")),
+            None => return Err(A::Error::missing_field("content")),
+        };
+        Ok(Turn { message: Message { role, content }, learnt, unused })
+    }
+}
+
+/// A `role`.
+struct Role(String);
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let role = String::deserialize(deserializer)?;
+        check_role(&role).map_err(D::Error::custom)?;
+        Ok(Self(role))
+    }
+}
+
+/// The role of a `from`.
+struct Speaker(String);
+
+impl<'de> Deserialize<'de> for Speaker {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let role = match name.as_str() {
+            "human" | "user" => "user",
+            "gpt" | "assistant" => "assistant",
+            "system" => "system",
+            "observation" | "tool" => "tool",
+            "function_call" => return Err(D::Error::custom(format!("`function_call`: {CALLS}"))),
+            _ => {
+                return Err(D::Error::custom(format!(
+                    "unknown speaker `{name}`, expected one of human, gpt, system, observation"
+                )));
+            }
+        };
+        Ok(Self(role.to_owned()))
+    }
+}
+
+/// A weight of a message: 0 is not learnt, 1 is.
+struct Weight(bool);
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match f64::deserialize(deserializer)? {
+            0.0 => Ok(Self(false)),
+            1.0 => Ok(Self(true)),
+            other => Err(D::Error::custom(format!(
+                "the weight {other} is not supported; give 0 (not learnt) or 1 (learnt)"
+            ))),
+        }
+    }
+}
+
+/// Whether a value holds something: it is not null, no blank text, no empty list, and no list or object of such values alone.
+pub(super) struct Filled(pub bool);
+
+impl<'de> Deserialize<'de> for Filled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = bool;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("any value")
+            }
+            fn visit_unit<E: Error>(self) -> Result<bool, E> {
+                Ok(false)
+            }
+            fn visit_bool<E: Error>(self, _: bool) -> Result<bool, E> {
+                Ok(true)
+            }
+            fn visit_u64<E: Error>(self, _: u64) -> Result<bool, E> {
+                Ok(true)
+            }
+            fn visit_i64<E: Error>(self, _: i64) -> Result<bool, E> {
+                Ok(true)
+            }
+            fn visit_f64<E: Error>(self, _: f64) -> Result<bool, E> {
+                Ok(true)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<bool, E> {
+                // LLaMA-Factory's files hold lists as JSON inside a text.
+                Ok(!matches!(text.trim(), "" | "[]" | "{}" | "null"))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
+                let mut filled = false;
+                while let Some(Filled(one)) = list.next_element()? {
+                    filled |= one;
+                }
+                Ok(filled)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+                let mut filled = false;
+                while let Some((_, Filled(one))) = map.next_entry::<IgnoredAny, Filled>()? {
+                    filled |= one;
+                }
+                Ok(filled)
+            }
+        }
+        deserializer.deserialize_any(Any).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Turn, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn both_names_of_the_fields_are_read() {
+        let turn = |message, learnt| Ok(Turn { message, learnt, unused: Vec::new() });
+        assert_eq!(read(r#"{"role":"user","content":" a "}"#), turn(Message::user(" a "), None));
+        assert_eq!(read(r#"{"from":"human","value":"a"}"#), turn(Message::user("a"), None));
+        assert_eq!(
+            read(r#"{"from":"gpt","value":"a","weight":0}"#),
+            turn(Message::assistant("a"), Some(false))
+        );
+        assert_eq!(read(r#"{"from":"observation","value":"a"}"#), turn(Message::new("tool", "a"), None));
+        assert_eq!(
+            read(r#"{"content":"a","role":"assistant","train":true}"#),
+            turn(Message::assistant("a"), Some(true))
+        );
+        let v1 = r#"{"role":"assistant","content":[{"type":"text","value":"a"}],"loss_weight":1.0}"#;
+        assert_eq!(read(v1), turn(Message::assistant("a"), Some(true)));
+    }
+
+    #[test]
+    fn empty_fields_do_not_matter_and_others_are_named() {
+        let row = r#"{"role":"assistant","content":"a","tool_calls":[],"function_call":{"name":null},"reasoning_content":"",
+            "weight":null,"name":"x","tool_call_id":null,"score":[1]}"#;
+        assert_eq!(read(row).unwrap().unused, ["name", "score"]);
+    }
+
+    #[test]
+    fn what_would_be_lost_is_refused_whatever_else_is_wrong() {
+        let check = |json: &str, expected: &str| {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(expected), "{json}: {error}");
+        };
+        check(
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}"#,
+            "`tool_calls` holds something: tool calls",
+        );
+        check(
+            r#"{"role":"assistant","function_call":{"name":"f"},"content":null}"#,
+            "`function_call` holds something",
+        );
+        check(r#"{"role":"assistant","content":"a","reasoning_content":"b"}"#, "`<think>…</think>`");
+        check(r#"{"role":"assistant","content":"a","thinking":"b"}"#, "`thinking` holds something");
+        check(r#"{"from":"function_call","value":"{}"}"#, "tool calls are not supported");
+        check(r#"{"from":"bing","value":"a"}"#, "unknown speaker `bing`");
+        check(r#"{"role":"gpt","content":"a"}"#, "unknown role `gpt`");
+        check(r#"{"role":"assistant","content":null}"#, "`content` is null");
+        check(r#"{"role":"assistant"}"#, "missing field `content`");
+        check(r#"{"content":"a"}"#, "missing field `role`");
+        check(r#"{"role":"user","from":"human","content":"a"}"#, "has both `role` and `from`");
+        check(r#"{"role":"user","value":"b","content":"a"}"#, "repeats");
+        check(r#"{"role":"assistant","content":"a","weight":0.5}"#, "the weight 0.5 is not supported");
+        check(r#"{"role":"assistant","content":"a","weight":0,"train":true}"#, "contradicts");
+        check(r#"{"role":"assistant","content":"a","train":"no"}"#, "invalid type");
+    }
+}

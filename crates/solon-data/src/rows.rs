@@ -1,0 +1,140 @@
+//! Rows of data files: JSON, CSV or Parquet, compressed or not.
+//!
+//! Contract: whatever the file is, a row is an object with named columns, and its place in the file is known. The file's format is
+//! recognised by its content, and by its name only where the content does not say. Rows are given one by one in their order. A reader takes
+//! the columns it knows; the others are named afterwards and are never read. Files come from outside, so no bytes may cause a panic.
+
+mod csv;
+mod json;
+mod row;
+mod scan;
+mod tables;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use row::{Fault, Row, Shape};
+
+use crate::DataError;
+use crate::input::{Content, Input, Packing};
+
+/// What is done with each row.
+type Visit<'a> = &'a mut dyn FnMut(Row) -> Result<(), DataError>;
+
+/// The format of a data file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// One JSON object on each line.
+    JsonLines,
+    /// An array of JSON objects.
+    JsonArray,
+    /// JSON objects over several lines, one after another.
+    IndentedJson,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl fmt::Display for FileFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::JsonLines => "JSON Lines",
+            Self::JsonArray => "a JSON array",
+            Self::IndentedJson => "indented JSON",
+            Self::Csv => "CSV",
+            Self::Parquet => "Parquet",
+        })
+    }
+}
+
+/// Where a row is in its file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// The line in which it begins, as an editor shows it; the only row of that line.
+    Line(usize),
+    /// The row, and the line in which it begins. Other rows may begin in that line.
+    Record {
+        /// The row.
+        row: usize,
+        /// The line.
+        line: usize,
+    },
+    /// The row of a table that has no lines.
+    Row(usize),
+}
+
+impl Place {
+    /// The error of a row in this place.
+    pub(crate) fn fault(self, path: &Path, fault: impl Into<Fault>) -> DataError {
+        let Fault { lines_down, message } = fault.into();
+        match self {
+            Self::Line(line) | Self::Record { line, .. } => DataError::line(path, line + lines_down, message),
+            Self::Row(row) => DataError::Row { path: path.to_path_buf(), row, message },
+        }
+    }
+
+    /// The id of a row that has none.
+    pub(crate) fn id(self) -> String {
+        match self {
+            Self::Line(line) => format!("line-{line}"),
+            Self::Record { row, .. } | Self::Row(row) => format!("row-{row}"),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(formatter, "line {line}"),
+            Self::Record { row, line } => write!(formatter, "row {row} (line {line})"),
+            Self::Row(row) => write!(formatter, "row {row}"),
+        }
+    }
+}
+
+/// Gives every row of a file to `visit`.
+///
+/// # Errors
+/// [`DataError::Io`] if the file cannot be read; [`DataError::Format`] if it is not one of the formats; [`DataError::Line`] or
+/// [`DataError::Row`] for the first row that is none, and what `visit` returns.
+pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Option<Packing>), DataError> {
+    let input = Input::open(path)?;
+    let packing = input.packing;
+    let format = match input.content {
+        Content::JsonArray | Content::JsonObject => json::read(path, input, visit)?,
+        Content::Parquet => tables::parquet(path, packing, visit)?,
+        Content::Arrow => {
+            let message = "is Arrow, which is not read\nhint: convert it with Hugging Face's datasets: \
+                `Dataset.from_file(\"FILE\").to_parquet(\"FILE.parquet\")`";
+            return Err(DataError::Format { path: path.to_path_buf(), message: message.into() });
+        }
+        Content::Other if named(path, "csv") => csv::read(path, input.reader, visit)?,
+        Content::Other => json::read(path, input, visit).map_err(hinted)?,
+    };
+    Ok((format, packing))
+}
+
+/// The error of a file that does not begin as JSON does, with what may be given.
+fn hinted(mut error: DataError) -> DataError {
+    if let DataError::Line { message, .. } = &mut error {
+        message.push_str(
+            "\nhint: data is JSON Lines, a JSON array, Parquet, or CSV in a file whose name ends in .csv",
+        );
+    }
+    error
+}
+
+/// Whether a file's name ends so, before an ending that says how it is compressed.
+fn named(path: &Path, ending: &str) -> bool {
+    let ends =
+        |path: &Path, wanted: &str| path.extension().is_some_and(|one| one.eq_ignore_ascii_case(wanted));
+    let inner = match ["gz", "zst"].iter().any(|packed| ends(path, packed)) {
+        true => path.with_extension(""),
+        false => PathBuf::from(path),
+    };
+    ends(&inner, ending)
+}
+
+#[cfg(test)]
+mod tests;
