@@ -40,38 +40,88 @@ pub struct Check {
     pub unused: Vec<UnusedColumn>,
 }
 
-/// Looks a file over. Without a `purpose` its first row says what it is for.
-///
-/// # Errors
-/// Those of reading the file for its purpose.
-pub fn check(path: &Path, purpose: Option<Purpose>) -> Result<Check, DataError> {
-    let purpose = match purpose {
-        Some(purpose) => purpose,
-        None => Purpose::of_file(path)?,
-    };
-    Ok(match purpose {
-        Purpose::Demonstrations => looked_over(purpose, open_demonstrations(path)?),
-        Purpose::Preferences => looked_over(purpose, open_labels(path)?),
-        Purpose::Prompts => looked_over(purpose, open_prompts(path)?),
-    })
+/// A file of records, whatever they are for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Opened {
+    /// Conversations to imitate.
+    Demonstrations(DataFile<Demonstration>),
+    /// Pairs of answers.
+    Preferences(DataFile<LabelRow>),
+    /// Conversations to answer.
+    Prompts(DataFile<Prompt>),
 }
 
-fn looked_over<T: Looked>(purpose: Purpose, file: DataFile<T>) -> Check {
-    let DataFile { format, packing, forms, unused, records, places } = file;
+impl Opened {
+    /// Reads a file. Without a `purpose` its first row says what it is for.
+    ///
+    /// # Errors
+    /// Those of reading the file for its purpose.
+    pub fn open(path: &Path, purpose: Option<Purpose>) -> Result<Self, DataError> {
+        let purpose = match purpose {
+            Some(purpose) => purpose,
+            None => Purpose::of_file(path)?,
+        };
+        Ok(match purpose {
+            Purpose::Demonstrations => Self::Demonstrations(open_demonstrations(path)?),
+            Purpose::Preferences => Self::Preferences(open_labels(path)?),
+            Purpose::Prompts => Self::Prompts(open_prompts(path)?),
+        })
+    }
+
+    /// Looks it over.
+    pub fn check(&self) -> Check {
+        match self {
+            Self::Demonstrations(file) => looked_over(Purpose::Demonstrations, file),
+            Self::Preferences(file) => looked_over(Purpose::Preferences, file),
+            Self::Prompts(file) => looked_over(Purpose::Prompts, file),
+        }
+    }
+
+    /// The rows whose question is in the other file as well, each with the first such row there. A question is the last message
+    /// before the answers; case and white space do not matter.
+    pub fn shared_questions(&self, other: &Opened) -> Vec<(Place, Place)> {
+        let mut there: HashMap<String, Place> = HashMap::new();
+        for (question, place) in other.questions() {
+            there.entry(question).or_insert(place);
+        }
+        let shared = self.questions().into_iter();
+        shared.filter_map(|(question, place)| Some((place, *there.get(&question)?))).collect()
+    }
+
+    fn questions(&self) -> Vec<(String, Place)> {
+        match self {
+            Self::Demonstrations(file) => questions(file),
+            Self::Preferences(file) => questions(file),
+            Self::Prompts(file) => questions(file),
+        }
+    }
+}
+
+fn questions<T: Looked>(file: &DataFile<T>) -> Vec<(String, Place)> {
+    let question = |record: &T| {
+        let text = record.prompt().last().map(|message| message.content.to_lowercase()).unwrap_or_default();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let all = file.records.iter().zip(&file.places).map(|(record, place)| (question(record), *place));
+    all.filter(|(question, _)| !question.is_empty()).collect()
+}
+
+fn looked_over<T: Looked>(purpose: Purpose, file: &DataFile<T>) -> Check {
     let mut check = Check {
-        format,
-        packing,
+        format: file.format,
+        packing: file.packing,
         purpose,
-        forms,
-        rows: records.len(),
+        forms: file.forms.clone(),
+        rows: file.records.len(),
         duplicates: Vec::new(),
         same_answers: Vec::new(),
         empty_answers: Vec::new(),
         unlabelled: Vec::new(),
-        unused,
+        unused: file.unused.clone(),
     };
     let mut seen: HashMap<String, Place> = HashMap::new();
-    for (record, place) in records.iter().zip(places) {
+    for (record, place) in file.records.iter().zip(&file.places) {
+        let place = *place;
         let content = sha256_parts(record.content());
         match seen.get(&content) {
             Some(first) => check.duplicates.push((place, *first)),
@@ -95,6 +145,8 @@ fn looked_over<T: Looked>(purpose: Purpose, file: DataFile<T>) -> Check {
 trait Looked {
     /// What two equal rows have in common, as parts.
     fn content(&self) -> Vec<String>;
+    /// What stands before the answers.
+    fn prompt(&self) -> &[Message];
     /// The answers that are learnt from.
     fn answers(&self) -> Vec<&str>;
     /// Whether the answers are two to one prompt.
@@ -117,6 +169,10 @@ impl Looked for Demonstration {
         parts(&self.messages).chain(learnt.map(|place| place.to_string())).collect()
     }
 
+    fn prompt(&self) -> &[Message] {
+        &self.messages[..self.prompt_len]
+    }
+
     fn answers(&self) -> Vec<&str> {
         let learnt = self.messages.iter().enumerate().filter(|(place, _)| self.learns(*place));
         learnt.map(|(_, message)| message.content.as_str()).collect()
@@ -130,6 +186,13 @@ impl Looked for LabelRow {
             Self::Unlabelled { pair: Pair { prompt, first, second, .. }, .. } => (prompt, [first, second]),
         };
         parts(prompt).chain(answers.into_iter().cloned()).collect()
+    }
+
+    fn prompt(&self) -> &[Message] {
+        match self {
+            Self::Labelled(pair) => &pair.prompt,
+            Self::Unlabelled { pair, .. } => &pair.prompt,
+        }
     }
 
     fn answers(&self) -> Vec<&str> {
@@ -153,6 +216,10 @@ impl Looked for Prompt {
         parts(&self.messages).collect()
     }
 
+    fn prompt(&self) -> &[Message] {
+        &self.messages
+    }
+
     fn answers(&self) -> Vec<&str> {
         Vec::new()
     }
@@ -164,7 +231,23 @@ mod tests {
     use crate::records::tests::from_text;
 
     fn checked(text: &str) -> Check {
-        from_text(|path| check(path, None).map(|check| vec![check]), text).unwrap().remove(0)
+        opened(text).check()
+    }
+
+    fn opened(text: &str) -> Opened {
+        from_text(|path| Opened::open(path, None).map(|file| vec![file]), text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn questions_that_two_files_share_are_found_whatever_the_files_are_for() {
+        let learnt = opened(
+            r#"{"prompt":"Why  not?","completion":"A"}
+{"prompt":"How?","completion":"A"}"#,
+        );
+        let measured = opened(r#"[{"prompt":"Who?"},{"prompt":[{"role":"user","content":"why not?\n"}]}]"#);
+        let there = Place::Record { row: 2, line: 1 };
+        assert_eq!(learnt.shared_questions(&measured), [(Place::Line(1), there)]);
+        assert_eq!(measured.shared_questions(&learnt), [(there, Place::Line(1))]);
     }
 
     #[test]

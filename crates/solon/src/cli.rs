@@ -2,6 +2,7 @@
 
 mod bench;
 mod constitution;
+mod data;
 mod eval;
 mod judge;
 mod label;
@@ -12,6 +13,7 @@ mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
+pub use data::{CheckDataArgs, DataCommand, ShowDataArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
@@ -95,6 +97,9 @@ pub enum Command {
     /// Measure how far a judge agrees with people, before its labels are used
     #[command(subcommand)]
     Judge(JudgeCommand),
+    /// Look over training data without training: what a file holds, its mistakes, its tokens and what of them is learnt
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
     #[command(
         after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::check::check;
+use crate::check::Opened;
 
 fn shared() -> Option<PathBuf> {
     let folder = match std::env::var_os("SOLON_SHARED_DATA") {
@@ -32,7 +32,7 @@ fn published_files_are_read_whole() {
         ("hh-rlhf/harmless-base-test.jsonl.gz", Purpose::Preferences, JsonLines, Form::Transcripts, 2312),
         ("pandalm/testset-v1.json", Purpose::Prompts, JsonArray, Form::Alpaca, 999),
     ] {
-        let found = check(&folder.join(file), None).unwrap();
+        let found = Opened::open(&folder.join(file), None).unwrap().check();
         assert_eq!((found.purpose, found.format, found.rows), (purpose, format, rows), "{file}");
         assert_eq!(found.forms, BTreeMap::from([(form, rows)]), "{file}");
     }

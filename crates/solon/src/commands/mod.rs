@@ -5,6 +5,7 @@ mod chat;
 mod compare;
 mod constitution;
 mod critique;
+mod data;
 mod doctor;
 mod eval;
 mod explain;
@@ -64,6 +65,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Critique(args) => critique::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Judge(command) => judge::run(&command),
+        Command::Data(command) => data::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),

@@ -1,0 +1,137 @@
+//! The rows of a file as a model's tokens.
+
+use serde_json::{Value, json};
+use solon_data::Place;
+use solon_data::check::Opened;
+use solon_data::records::{DataFile, LabelRow};
+use solon_model::ModelConfig;
+use solon_text::{ChatTokenizer, Encoded, TextError};
+
+/// What was counted.
+#[derive(Default)]
+pub struct Tokens {
+    /// Of each row, or of each answer with its prompt; ascending.
+    lengths: Vec<usize>,
+    /// Tokens that are learnt, of all.
+    learnt: usize,
+    /// The model's context.
+    context: usize,
+    /// Rows that do not fit it.
+    pub too_long: Vec<Place>,
+    /// Rows that the template refuses, with its words.
+    pub refused: Vec<String>,
+    /// Rows with two beginnings of sequence at their start.
+    pub two_beginnings: Vec<Place>,
+    /// Rows with two ends of turn at their end.
+    pub two_ends: Vec<Place>,
+}
+
+impl Tokens {
+    /// Encodes every row as training would.
+    pub fn of(file: &Opened, text: &ChatTokenizer, config: &ModelConfig) -> Self {
+        let mut counted = Self { context: config.max_position_embeddings, ..Self::default() };
+        for (place, sequences) in sequences(file, text) {
+            match sequences {
+                Ok(sequences) => counted.add(place, sequences, text),
+                Err(error) => {
+                    let what = error.to_string();
+                    counted.refused.push(format!("{place}: {}", what.lines().next().unwrap_or_default()));
+                }
+            }
+        }
+        counted.lengths.sort_unstable();
+        counted
+    }
+
+    fn add(&mut self, place: Place, sequences: Vec<(&str, Encoded)>, text: &ChatTokenizer) {
+        let twice = |id: Option<u32>, two: &[u32]| two.len() == 2 && two.iter().all(|one| Some(*one) == id);
+        let any = |fault: &dyn Fn(&Encoded) -> bool| sequences.iter().any(|(_, one)| fault(one));
+        if any(&|one| one.ids.len() > self.context) {
+            self.too_long.push(place);
+        }
+        if any(&|one| twice(text.bos(), &one.ids[..one.ids.len().min(2)])) {
+            self.two_beginnings.push(place);
+        }
+        let ends = |one: &Encoded| {
+            let last = &one.ids[one.ids.len().saturating_sub(2)..];
+            one.loss_mask.ends_with(&[true, true]) && twice(Some(text.end_of_turn()), last)
+        };
+        if any(&ends) {
+            self.two_ends.push(place);
+        }
+        for (_, one) in sequences {
+            self.learnt += one.loss_mask.iter().filter(|learnt| **learnt).count();
+            self.lengths.push(one.ids.len());
+        }
+    }
+
+    /// The length below which this share of the rows lies.
+    fn quantile(&self, share: f64) -> usize {
+        let at = (self.lengths.len().saturating_sub(1) as f64 * share).round() as usize;
+        self.lengths.get(at).copied().unwrap_or(0)
+    }
+
+    pub fn in_words(&self) -> String {
+        let all: usize = self.lengths.iter().sum();
+        format!(
+            "  tokens   {all}, of which {} are learnt; a sequence has {} to {}, median {}, 95 % below {}; the context is {}\n",
+            self.learnt,
+            self.quantile(0.0),
+            self.quantile(1.0),
+            self.quantile(0.5),
+            self.quantile(0.95),
+            self.context
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "all": self.lengths.iter().sum::<usize>(), "learnt": self.learnt, "context": self.context,
+            "min": self.quantile(0.0), "median": self.quantile(0.5), "p95": self.quantile(0.95), "max": self.quantile(1.0),
+        })
+    }
+}
+
+/// What a row is trained on: each sequence with its name, which is empty where there is one.
+type Sequences = Result<Vec<(&'static str, Encoded)>, TextError>;
+
+/// The rows of a file as training would encode them. Nothing of a prompt is learnt.
+pub fn sequences<'a>(
+    file: &'a Opened,
+    text: &'a ChatTokenizer,
+) -> Box<dyn Iterator<Item = (Place, Sequences)> + 'a> {
+    match file {
+        Opened::Demonstrations(file) => rows(file, |row| {
+            Ok(vec![("", text.encode_conversation(&row.messages, |index| row.learns(index))?)])
+        }),
+        Opened::Preferences(file) => rows(file, |row| pair(row, text)),
+        Opened::Prompts(file) => rows(file, |row| {
+            let ids = text.prompt_ids(&row.messages)?;
+            Ok(vec![("", Encoded { loss_mask: vec![false; ids.len()], ids })])
+        }),
+    }
+}
+
+fn rows<'a, T>(
+    file: &'a DataFile<T>,
+    encode: impl Fn(&'a T) -> Sequences + 'a,
+) -> Box<dyn Iterator<Item = (Place, Sequences)> + 'a> {
+    let rows = file.records.iter().zip(&file.places);
+    Box::new(rows.map(move |(record, place)| (*place, encode(record))))
+}
+
+/// Both answers of a pair, each after the prompt.
+fn pair(row: &LabelRow, text: &ChatTokenizer) -> Sequences {
+    let (prompt, answers) = match row {
+        LabelRow::Labelled(pair) => (&pair.prompt, [("chosen", &pair.chosen), ("rejected", &pair.rejected)]),
+        LabelRow::Unlabelled { pair, .. } => {
+            (&pair.prompt, [("first", &pair.first), ("second", &pair.second)])
+        }
+    };
+    let encode = |(name, answer): (&'static str, &String)| {
+        let turn = text.turn_ids(prompt, answer)?;
+        let loss_mask = [vec![false; turn.prompt.len()], vec![true; turn.answer.len()]].concat();
+        Ok((name, Encoded { ids: [turn.prompt, turn.answer].concat(), loss_mask }))
+    };
+    answers.into_iter().map(encode).collect()
+}
