@@ -13,7 +13,7 @@ mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
-pub use data::{CheckDataArgs, DataCommand, ShowDataArgs};
+pub use data::{CheckDataArgs, DataCommand, PurposeFlag, ShowDataArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};

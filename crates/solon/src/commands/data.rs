@@ -5,7 +5,7 @@ mod tokens;
 
 use self::tokens::Tokens;
 use crate::catalogue;
-use crate::cli::{CheckDataArgs, DataCommand};
+use crate::cli::{CheckDataArgs, DataCommand, PurposeFlag};
 use crate::out::{out, outln};
 use crate::piped;
 use anyhow::{Context, Result, bail};
@@ -42,12 +42,10 @@ fn check(args: &CheckDataArgs) -> Result<()> {
     let model =
         args.model.as_deref().map(|name| describe(&catalogue::resolve(name)?).context(name.to_owned()));
     let model = model.transpose()?;
-    let open = |path: &Path| Opened::open(&piped::at_rest(piped::named(path))?, args.purpose.map(Into::into));
-    let measured = args.against.as_deref().map(|path| Ok::<_, anyhow::Error>(Opened::open(path, None)?));
-    let measured = measured.transpose()?;
+    let measured = args.against.as_deref().map(|path| open(path, None)).transpose()?;
     let mut found = Vec::new();
     for path in &args.files {
-        let file = open(path)?;
+        let file = open(path, args.purpose)?;
         found.push(Found {
             path: path.display().to_string(),
             check: file.check(),
@@ -71,6 +69,11 @@ fn check(args: &CheckDataArgs) -> Result<()> {
         bail!("{} would train something else than it says", refused.join(", "));
     }
     Ok(())
+}
+
+/// Reads a file, which may be a pipe.
+fn open(path: &Path, purpose: Option<PurposeFlag>) -> Result<Opened> {
+    Ok(Opened::open(&piped::at_rest(piped::named(path))?, purpose.map(Into::into))?)
 }
 
 impl Found {
@@ -144,7 +147,7 @@ impl Found {
     }
 
     fn json(&self) -> Value {
-        let Check { format, packing, purpose, forms, rows, unlabelled, unused, .. } = &self.check;
+        let Check { format, packing, purpose, forms, rows, unlabelled, .. } = &self.check;
         let listed = |told: Vec<(&'static str, Vec<String>)>| {
             told.into_iter().map(|(what, rows)| json!({"what": what, "rows": rows})).collect::<Vec<_>>()
         };

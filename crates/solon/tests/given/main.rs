@@ -4,6 +4,7 @@
 #[path = "../place/mod.rs"]
 mod place;
 
+mod data;
 mod models;
 mod piped;
 mod templates;

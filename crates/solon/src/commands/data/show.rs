@@ -4,10 +4,8 @@ use super::tokens::sequences;
 use crate::catalogue;
 use crate::cli::ShowDataArgs;
 use crate::out::{out, outln};
-use crate::piped;
 use anyhow::{Context, Result};
 use serde_json::json;
-use solon_data::check::Opened;
 use solon_infer::chat::describe;
 use solon_text::{ChatTokenizer, Encoded};
 use std::io::IsTerminal;
@@ -18,8 +16,7 @@ const BORDER: &str = "│";
 /// Prints the rows.
 pub fn run(args: &ShowDataArgs) -> Result<()> {
     let (text, _) = describe(&catalogue::resolve(&args.model)?).with_context(|| args.model.clone())?;
-    let path = piped::at_rest(piped::named(&args.file))?;
-    let file = Opened::open(&path, args.purpose.map(Into::into))?;
+    let file = super::open(&args.file, args.purpose)?;
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for (place, made) in sequences(&file, &text).take(args.rows) {
         let made = made.with_context(|| format!("{}, {place}", args.file.display()))?;
