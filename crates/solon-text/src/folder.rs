@@ -1,9 +1,10 @@
 //! Loads a tokenizer from a Hugging Face model folder.
 //!
-//! Reads `tokenizer.json` and, if they exist, `tokenizer_config.json`, `chat_template.jinja`, `special_tokens_map.json`
-//! and `generation_config.json`. Precedence is transformers': `tokenizer_config.json` before `special_tokens_map.json`,
-//! and the template's own file before the field in the configuration.
-//! Source: transformers 5, `tokenization_utils_base.py::_from_pretrained`.
+//! Reads `tokenizer.json` and, if they exist, `tokenizer_config.json`, `chat_template.jinja`, `special_tokens_map.json`,
+//! `added_tokens.json`, `generation_config.json` and `config.json`. Precedence is transformers': `tokenizer_config.json` before
+//! `special_tokens_map.json`, the template's own file before the field in the configuration, and `generation_config.json` before
+//! `config.json`.
+//! Source: transformers 5, `tokenization_utils_base.py::_from_pretrained`, `generation/configuration_utils.py`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -30,10 +31,12 @@ impl ChatTokenizer {
 
         let configuration_path = folder.join(CONFIGURATION);
         let configuration = read_object(&configuration_path)?;
-        let added = add_missing_tokens(&mut tokenizer, &configuration, &configuration_path)?;
+        let fallback = read_object(&folder.join("special_tokens_map.json"))?;
+        let mut added = add_missing_tokens(&mut tokenizer, &configuration, &configuration_path)?;
+        added |= add_legacy_tokens(&mut tokenizer, &folder.join("added_tokens.json"))?;
+        added |= add_special_tokens(&mut tokenizer, &[&configuration, &fallback]);
         let definition = if added { serialize(&tokenizer, &origin)? } else { definition };
 
-        let fallback = read_object(&folder.join("special_tokens_map.json"))?;
         let token = |field: &str| token_text(&configuration, field).or_else(|| token_text(&fallback, field));
         let required = |field: &'static str| match token(field) {
             None => Ok(None),
@@ -49,7 +52,7 @@ impl ChatTokenizer {
             eos: required("eos_token")?,
             unk: optional("unk_token"),
             pad: optional("pad_token"),
-            extra_stops: generation_stops(&folder.join("generation_config.json"))?,
+            extra_stops: stops(folder)?,
         };
         let template = match read(&folder.join("chat_template.jinja"))? {
             Some(template) => Some(template),
@@ -107,19 +110,89 @@ fn add_missing_tokens(
             missing.push((id, added));
         }
     }
+    add_at(tokenizer, missing, "added_tokens_decoder", path)
+}
+
+/// The oldest folders list them in a file of their own, as `{token: id}`.
+fn add_legacy_tokens(tokenizer: &mut Tokenizer, path: &Path) -> Result<bool, TextError> {
+    let mut missing = Vec::new();
+    for (content, id) in read_object(path)? {
+        let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
+            let reason = format!("`{content}` has {id}, which is not a token id");
+            return Err(TextError::Malformed { path: path.to_owned(), reason });
+        };
+        if tokenizer.token_to_id(&content).is_none() {
+            missing.push((id, AddedToken::from(content, false)));
+        }
+    }
+    add_at(tokenizer, missing, "it", path)
+}
+
+/// Adds tokens, which must get the ids that `list` gives them.
+fn add_at(
+    tokenizer: &mut Tokenizer,
+    mut missing: Vec<(u32, AddedToken)>,
+    list: &str,
+    path: &Path,
+) -> Result<bool, TextError> {
     missing.sort_by_key(|(id, _)| *id);
     for (id, added) in &missing {
         tokenizer.add_tokens(std::slice::from_ref(added));
         let given = tokenizer.token_to_id(&added.content);
         if given != Some(*id) {
             let reason = format!(
-                "added_tokens_decoder gives `{}` the id {id}, but tokenizer.json leaves {given:?} for it; the two files do not belong together",
+                "{list} gives `{}` the id {id}, but tokenizer.json leaves {given:?} for it; the two files do not belong together",
                 added.content
             );
-            return Err(malformed(reason));
+            return Err(TextError::Malformed { path: path.to_owned(), reason });
         }
     }
     Ok(!missing.is_empty())
+}
+
+/// The fields that name special tokens, one or a list.
+const SPECIAL: [&str; 9] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "pad_token",
+    "cls_token",
+    "sep_token",
+    "mask_token",
+    "additional_special_tokens",
+    "extra_special_tokens",
+];
+
+/// A token of the vocabulary that is named as special stays whole in a text, even where tokenizer.json does not list it among the
+/// added tokens. One that is not in the vocabulary has no weights and is left out.
+fn add_special_tokens(tokenizer: &mut Tokenizer, objects: &[&Map<String, Value>]) -> bool {
+    let mut missing = Vec::new();
+    {
+        let listed = tokenizer.get_added_tokens_decoder();
+        let known = |content: &str| listed.values().any(|token| token.content == content);
+        for named in SPECIAL.iter().flat_map(|field| objects.iter().filter_map(|object| object.get(*field))) {
+            for content in texts(named) {
+                if tokenizer.token_to_id(content).is_some() && !known(content) {
+                    missing.push(AddedToken::from(content, true));
+                }
+            }
+        }
+    }
+    tokenizer.add_special_tokens(&missing);
+    !missing.is_empty()
+}
+
+/// The texts of tokens: one, a list of them, or an object of named ones.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        Value::Object(token) => match token.get("content").and_then(Value::as_str) {
+            Some(text) => vec![text],
+            None => token.values().flat_map(texts).collect(),
+        },
+        _ => Vec::new(),
+    }
 }
 
 /// A special token, written as text or as an `AddedToken` object.
@@ -128,39 +201,50 @@ fn token_text(object: &Map<String, Value>, field: &str) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
-/// `chat_template`: text, or a list of named templates; `default` is the one for chat.
+/// `chat_template`: text, or several named ones, as a list or an object; `default` is the one for chat.
 fn template_field(configuration: &Map<String, Value>, path: &Path) -> Result<Option<String>, TextError> {
     let malformed = |reason: &str| TextError::Malformed { path: path.to_owned(), reason: reason.to_owned() };
-    match configuration.get("chat_template") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(template)) => Ok(Some(template.clone())),
+    let text = |entry: &Value| entry.as_str().map(str::to_owned);
+    let (only, default) = match configuration.get("chat_template") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(template)) => return Ok(Some(template.clone())),
         Some(Value::Array(named)) => {
-            let text = |entry: &Value| entry.get("template").and_then(Value::as_str).map(str::to_owned);
+            let template = |entry: &Value| entry.get("template").and_then(text);
             let default =
                 named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
-            let chosen = default.or(if named.len() == 1 { named.first() } else { None });
-            match chosen.and_then(text) {
-                Some(template) => Ok(Some(template)),
-                None => Err(malformed("chat_template is a list without a template named `default`")),
-            }
+            (named.first().filter(|_| named.len() == 1).and_then(template), default.and_then(template))
         }
-        Some(_) => Err(malformed("chat_template is neither text nor a list of named templates")),
+        Some(Value::Object(named)) => (
+            named.values().next().filter(|_| named.len() == 1).and_then(text),
+            named.get("default").and_then(text),
+        ),
+        Some(_) => return Err(malformed("chat_template is neither text nor a list of named templates")),
+    };
+    match default.or(only) {
+        Some(template) => Ok(Some(template)),
+        None => Err(malformed("chat_template has several templates and none is named `default`")),
     }
 }
 
-/// `eos_token_id` of `generation_config.json`: one id or a list.
-fn generation_stops(path: &Path) -> Result<Vec<u32>, TextError> {
-    let id = |value: &Value| {
-        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TextError::Malformed {
-            path: path.to_owned(),
-            reason: format!("eos_token_id holds {value}, which is not a token id"),
-        })
-    };
-    match read_object(path)?.get("eos_token_id") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-        Some(value) => Ok(vec![id(value)?]),
+/// The ids at which generation stops: `eos_token_id` of `generation_config.json`, or else of `config.json`.
+fn stops(folder: &Path) -> Result<Vec<u32>, TextError> {
+    for name in ["generation_config.json", "config.json"] {
+        let path = folder.join(name);
+        let ids = match read_object(&path)?.remove("eos_token_id") {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(ids)) => ids,
+            Some(value) => vec![value],
+        };
+        return ids.iter().map(|id| token_id(id, &path)).collect();
     }
+    Ok(Vec::new())
+}
+
+fn token_id(value: &Value, path: &Path) -> Result<u32, TextError> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TextError::Malformed {
+        path: path.to_owned(),
+        reason: format!("eos_token_id holds {value}, which is not a token id"),
+    })
 }
 
 /// The file's text, or `None` if the file does not exist.
@@ -209,6 +293,15 @@ mod tests {
         let files = [("tokenizer_config.json", configuration), ("chat_template.jinja", "file")];
         assert_eq!(load(&files).expect("loads").template(), Some("file"));
         assert_eq!(load(&files[..1]).expect("loads").template(), Some("field"));
+        for several in [
+            r#"[{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]"#,
+            r#"{"tool_use": "no", "default": "yes"}"#,
+            r#"{"other": "yes"}"#,
+        ] {
+            let configuration = format!(r#"{{"eos_token": "<|im_end|>", "chat_template": {several}}}"#);
+            let tokenizer = load(&[("tokenizer_config.json", &configuration)]).expect("loads");
+            assert_eq!(tokenizer.template(), Some("yes"), "{several}");
+        }
     }
 
     #[test]
@@ -216,10 +309,35 @@ mod tests {
         let map = r#"{"eos_token": "<|im_end|>", "pad_token": "[NOT-THERE]"}"#;
         let tokenizer = load(&[("special_tokens_map.json", map)]).expect("loads");
         assert_eq!((tokenizer.eos(), tokenizer.pad()), (Some(256), None));
+        let of_model = ("config.json", r#"{"eos_token_id": 258}"#);
         let tokenizer =
-            load(&[("generation_config.json", r#"{"eos_token_id": [257, 256]}"#)]).expect("loads");
+            load(&[of_model, ("generation_config.json", r#"{"eos_token_id": [257, 256]}"#)]).expect("loads");
         assert_eq!((tokenizer.eos(), tokenizer.end_of_turn()), (None, 257));
         assert_eq!(tokenizer.stop_ids(), [257, 256]);
+        assert_eq!(load(&[of_model]).expect("loads").stop_ids(), [258]);
+    }
+
+    #[test]
+    fn tokens_named_as_special_stay_whole() {
+        let plain = load(&[("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#)]).expect("loads");
+        assert_eq!(plain.encode("ab").expect("text"), [u32::from(b'a'), u32::from(b'b')]);
+        for named in [
+            r#""cls_token": "A""#,
+            r#""additional_special_tokens": ["A", "[NOT-THERE]"]"#,
+            r#""extra_special_tokens": {"image": {"content": "A"}}"#,
+        ] {
+            let configuration = format!(r#"{{"eos_token": "<|im_end|>", {named}}}"#);
+            let tokenizer = load(&[("tokenizer_config.json", &configuration)]).expect("loads");
+            let ids = tokenizer.encode("aA").expect("text");
+            assert_eq!(ids, [u32::from(b'a'), u32::from(b'A')]);
+            assert_eq!(tokenizer.decode(&ids), "a", "a special token is silent");
+        }
+        let old = load(&[
+            ("tokenizer_config.json", r#"{"eos_token": "<new>"}"#),
+            ("added_tokens.json", r#"{"<new>": 259}"#),
+        ]);
+        assert_eq!(old.expect("loads").encode("<new>").expect("text"), [259]);
+        check_refused(&[("added_tokens.json", r#"{"<new>": 300}"#)], "do not belong together");
     }
 
     #[test]

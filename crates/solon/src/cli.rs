@@ -7,6 +7,7 @@ mod judge;
 mod label;
 mod of_runs;
 mod person;
+mod ranges;
 mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
@@ -18,6 +19,7 @@ pub use of_runs::{ExplainArgs, ExportArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
+use self::ranges::{above_zero, at_least_zero, count, threads};
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -165,7 +167,7 @@ pub struct ModelArgs {
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionFlag,
     /// Number of threads [default: all cores]. The result does not depend on it
-    #[arg(long)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
 }
 
@@ -229,7 +231,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub until: Option<String>,
     /// Number of threads [default: all cores]. The result does not depend on it
-    #[arg(long)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Print the summary, or with --plan the plan, as JSON
     #[arg(long)]
@@ -240,7 +242,7 @@ pub struct RunArgs {
 #[derive(Args, Clone)]
 pub struct SamplingArgs {
     /// Largest number of new tokens in an answer
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = count)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 is greedy
     #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
@@ -261,7 +263,7 @@ pub struct SamplingArgs {
     #[arg(long)]
     pub stop: Vec<String>,
     /// Number of answers sampled at the same time. The result does not depend on it
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = count)]
     pub batch: usize,
 }
 
@@ -327,7 +329,7 @@ pub struct CritiqueArgs {
     #[arg(long)]
     pub input: PathBuf,
     /// Rounds of critique and revision
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count)]
     pub rounds: usize,
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -378,19 +380,19 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(15))]
     pub rank: NonZeroUsize,
     /// Peak learning rate [default: depends on the method]
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = above_zero)]
     pub learning_rate: Option<f64>,
     /// Passes over the data [default: 1]
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub epochs: Option<usize>,
     /// Number of examples, pairs or prompts in a step [default: 16]
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub batch: Option<usize>,
     /// Seed of all random draws
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Memory budget of training, in GB; passes are made as large as fits. The last bits of the result depend on it
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = above_zero)]
     pub memory_gb: Option<f64>,
     /// Set a key of the stage, as in a recipe, such as schedule=linear or optimizer.beta2=0.95; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -406,7 +408,7 @@ pub struct DpoArgs {
     #[command(flatten)]
     pub train: TrainArgs,
     /// DPO's beta: how strongly the model is kept near the starting model [default: 0.1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = above_zero)]
     pub beta: Option<f64>,
 }
 
@@ -419,13 +421,13 @@ pub struct PpoArgs {
     #[arg(long)]
     pub reward_model: PathBuf,
     /// Weight of the per-token KL to the starting model [default: the preset's, 0.05]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = at_least_zero)]
     pub kl_coefficient: Option<f64>,
     /// Sampling temperature of rollouts; log-probs are computed at the same temperature [default: the preset's, 0.7]
     #[arg(long)]
     pub temperature: Option<f64>,
     /// Largest number of new tokens in an answer [default: 64]
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub max_new_tokens: Option<usize>,
 }
 

@@ -9,6 +9,7 @@ mod feedback_model;
 mod items;
 mod judge;
 mod memory;
+mod out;
 mod piped;
 mod plan;
 mod progress;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let isa = isa::from_environment().map_err(|error| cli::UsageError(error.to_string()).into());
     match isa.and_then(|_| commands::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if out::is_closed() => ExitCode::SUCCESS,
         Err(error) => {
             cli::print_error(&error);
             ExitCode::from(cli::exit_code(&error))

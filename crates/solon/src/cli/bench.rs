@@ -1,5 +1,6 @@
 //! Flags of `solon bench`.
 
+use super::ranges::{above_zero, count, threads};
 use super::{PrecisionFlag, WeightsArgs};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -20,10 +21,10 @@ pub enum BenchCommand {
     #[command(after_help = "Example:\n  solon bench gemm --json")]
     Gemm {
         /// Number of rounds, ten products each; the median of all is printed
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 5, value_parser = count)]
         repeats: usize,
         /// Number of threads [default: all cores]
-        #[arg(long)]
+        #[arg(long, value_parser = threads)]
         threads: Option<usize>,
         /// Print JSON
         #[arg(long)]
@@ -41,10 +42,10 @@ pub struct BenchModelArgs {
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionFlag,
     /// Number of threads [default: all cores]
-    #[arg(long)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Number of timed repeats; the median is printed
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = count)]
     pub repeats: usize,
     /// Print JSON
     #[arg(long)]
@@ -67,16 +68,16 @@ pub struct BenchTrainArgs {
     #[arg(long, value_enum)]
     pub adapter: Option<AdapterFlag>,
     /// LoRA rank
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = count)]
     pub rank: usize,
     /// Sequences in a step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = count)]
     pub batch: usize,
     /// Tokens in a sequence
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count)]
     pub length: usize,
     /// Memory budget of training, in GB; passes are made as large as fits
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = above_zero)]
     pub memory_gb: Option<f64>,
 }
 
@@ -88,7 +89,7 @@ pub struct BenchGenerateArgs {
     #[command(flatten)]
     pub weights: WeightsArgs,
     /// Number of requests, all at the same time
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = count)]
     pub batch: usize,
     /// Tokens of each request's own prompt
     #[arg(long, default_value_t = 64)]
@@ -100,6 +101,6 @@ pub struct BenchGenerateArgs {
     #[arg(long)]
     pub no_sharing: bool,
     /// Tokens generated for each request
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count)]
     pub new_tokens: usize,
 }

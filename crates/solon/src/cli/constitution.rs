@@ -1,5 +1,6 @@
 //! `solon constitution`: what can be done with a constitution without a model, and one inferred with a model.
 
+use super::ranges::count;
 use super::{JudgeFlags, ModelArgs, StageArgs, WeightsArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -50,10 +51,10 @@ pub struct InferArgs {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// The most principles that are kept
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
     pub principles: usize,
     /// Rules that are asked for at a time; each pair is asked about twice
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub proposals: usize,
     /// Pairs that are used, evenly spaced; 0 takes all
     #[arg(long, value_name = "N", default_value_t = 100)]

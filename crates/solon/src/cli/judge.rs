@@ -1,5 +1,6 @@
 //! `solon judge`, and the flags of every command that may ask a judge.
 
+use super::ranges::{above_zero, at_least_zero};
 use super::{AskFlag, ModelArgs, StageArgs, WeightsArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "N", requires = "judge")]
     pub retries: Option<u32>,
     /// The longest wait for a reply of one token, in seconds; half a second more for each further token [default: 120]
-    #[arg(long, value_name = "SECONDS", requires = "judge")]
+    #[arg(long, value_name = "SECONDS", requires = "judge", allow_negative_numbers = true, value_parser = above_zero)]
     pub timeout: Option<f64>,
     /// The most requests in any minute
     #[arg(long, value_name = "N", requires = "judge")]
@@ -45,13 +46,13 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "N", requires = "judge")]
     pub budget_tokens: Option<u32>,
     /// Stop before it costs so much, earlier runs into the same place included
-    #[arg(long, value_name = "MONEY", requires = "judge")]
+    #[arg(long, value_name = "MONEY", requires = "judge", allow_negative_numbers = true, value_parser = at_least_zero)]
     pub budget_cost: Option<f64>,
     /// The price of a million input tokens
-    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    #[arg(long, value_name = "MONEY", requires = "budget_cost", allow_negative_numbers = true, value_parser = at_least_zero)]
     pub price_in: Option<f64>,
     /// The price of a million output tokens
-    #[arg(long, value_name = "MONEY", requires = "budget_cost")]
+    #[arg(long, value_name = "MONEY", requires = "budget_cost", allow_negative_numbers = true, value_parser = at_least_zero)]
     pub price_out: Option<f64>,
 }
 

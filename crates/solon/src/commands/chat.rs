@@ -6,6 +6,7 @@
 
 use super::{open, sampling};
 use crate::cli::{ChatArgs, print_error};
+use crate::out::Out;
 use anyhow::{Result, anyhow};
 use solon_draws::Draws;
 use solon_feedback::for_terminal;
@@ -84,7 +85,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
                 };
                 match model.answer(&mut engine, &[request], &settings, &mut |_| {}) {
                     Ok(answers) => {
-                        let mut out = std::io::stdout().lock();
+                        let mut out = Out;
                         for answer in answers {
                             writeln!(out, "{}", for_terminal(&answer.text))?;
                             turns.push(Message::assistant(answer.text));

@@ -3,6 +3,7 @@
 //! Contract: text of the files, which are untrusted, cannot control the terminal.
 
 use crate::cli::CompareArgs;
+use crate::out::{out, outln};
 use anyhow::Result;
 use solon_eval::Outcome;
 use solon_eval::samples::{
@@ -15,9 +16,9 @@ use std::fmt::Write;
 pub fn run(args: &CompareArgs) -> Result<()> {
     let found = compare_samples(&read(&args.first)?, &read(&args.second)?, args.show)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        outln!("{}", serde_json::to_string_pretty(&found)?);
     } else {
-        print!("{}", shown(&found)?);
+        out!("{}", shown(&found)?);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use crate::assets;
 use crate::cli::{CheckArgs, ConstitutionCommand, DiffArgs, ShowArgs, UsageError};
+use crate::out::{out, outln};
 use anyhow::Result;
 use serde_json::{Value, json};
 use solon_data::files::sha256_file;
@@ -42,9 +43,9 @@ fn check(args: &CheckArgs) -> Result<()> {
         let mut found = json!(checked);
         found["path"] = json!(path.display().to_string());
         found["file_sha256"] = json!(file_sha256);
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        outln!("{}", serde_json::to_string_pretty(&found)?);
     } else {
-        print!("{}", checked_in_words(&path, &checked, file_sha256.as_deref())?);
+        out!("{}", checked_in_words(&path, &checked, file_sha256.as_deref())?);
     }
     Ok(())
 }
@@ -119,16 +120,16 @@ fn show(args: &ShowArgs) -> Result<()> {
     })?;
     if args.prompts {
         for prompt in &constitution.prompt {
-            println!("{}", json!({"id": prompt.id, "prompt": prompt.text, "category": prompt.principle}));
+            outln!("{}", json!({"id": prompt.id, "prompt": prompt.text, "category": prompt.principle}));
         }
         return Ok(());
     }
     let entries = constitution.entries()?;
     let Some(id) = &args.id else {
         if args.json {
-            println!("{}", serde_json::to_string_pretty(&constitution)?);
+            outln!("{}", serde_json::to_string_pretty(&constitution)?);
         } else {
-            print!("{}", whole_in_words(&constitution, &entries)?);
+            out!("{}", whole_in_words(&constitution, &entries)?);
         }
         return Ok(());
     };
@@ -139,15 +140,15 @@ fn show(args: &ShowArgs) -> Result<()> {
         ))
     })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(entry)?);
+        outln!("{}", serde_json::to_string_pretty(entry)?);
     } else {
-        print!("{}", entry_in_words(entry)?);
+        out!("{}", entry_in_words(entry)?);
         let naming: Vec<&str> = (entries.iter())
             .filter(|other| other.fields.get("principle").and_then(Value::as_str) == Some(id))
             .map(Entry::id)
             .collect();
         if !naming.is_empty() {
-            println!("  named by: {}", naming.join(", "));
+            outln!("  named by: {}", naming.join(", "));
         }
     }
     Ok(())
@@ -211,9 +212,9 @@ fn diff(args: &DiffArgs) -> Result<()> {
         (open(Some(&args.first))?, open(args.second.as_deref())?);
     let found = ConstitutionDiff::of(&first, &second)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        outln!("{}", serde_json::to_string_pretty(&found)?);
     } else {
-        print!("{}", diff_in_words(&found, [&first_path, &second_path])?);
+        out!("{}", diff_in_words(&found, [&first_path, &second_path])?);
     }
     Ok(())
 }

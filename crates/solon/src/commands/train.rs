@@ -2,8 +2,9 @@
 //!
 //! `--out` is the run's folder and holds what was trained, so the same command resumes a training that was broken off.
 
-use super::one_stage::OneStage;
+use super::one_stage::{OneStage, as_toml};
 use crate::cli::{DpoArgs, PpoArgs, TrainArgs};
+use crate::out::Out;
 use crate::recipe::Lora;
 use crate::run::peak_memory_bytes;
 use anyhow::Result;
@@ -51,11 +52,6 @@ fn stage(kind: &str, data: &str, args: &TrainArgs) -> Result<OneStage> {
     Ok(stage)
 }
 
-/// TOML's whole numbers are signed; one too large for that is as wrong as the largest.
-fn as_toml(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 /// Runs the stage and puts what it trained into `--out`.
 fn run(name: &str, args: &TrainArgs, stage: OneStage) -> Result<()> {
     let stage = stage.set(&args.set)?;
@@ -81,7 +77,7 @@ fn run(name: &str, args: &TrainArgs, stage: OneStage) -> Result<()> {
                     })
                 }
             };
-            writeln!(std::io::stdout(), "{told}")?;
+            writeln!(Out, "{told}")?;
         }
         Ok(())
     })

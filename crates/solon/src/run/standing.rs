@@ -4,6 +4,7 @@ use super::folder::model_hash;
 use super::inputs::input_hashes;
 use super::{artefact, base_hash, constitution_hash, lacks_replies};
 use crate::catalogue;
+use crate::out::Out;
 use crate::plan::Plan;
 use crate::progress::duration;
 use anyhow::Result;
@@ -29,7 +30,7 @@ struct PlanRow {
 pub fn print_plan(plan: &Plan, out: &Path, as_json: bool) -> Result<()> {
     let rows = plan_rows(plan, out)?;
     let text = if as_json { serde_json::to_string_pretty(&rows)? + "\n" } else { plan_table(&rows) };
-    std::io::stdout().write_all(text.as_bytes())?;
+    Out.write_all(text.as_bytes())?;
     Ok(())
 }
 

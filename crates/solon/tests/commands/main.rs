@@ -30,7 +30,18 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
         ("generate --model model --prompts rows.jsonl --temperature=-1", "temperature"),
         ("generate --model model --prompts rows.jsonl --max-new-tokens 0", "--max-new-tokens"),
         ("generate --model model --prompts rows.jsonl --threads 0", "--threads"),
+        ("generate --model model --prompts rows.jsonl --batch 0", "--batch"),
         ("critique --model model --input rows.jsonl --rounds 0", "--rounds"),
+        ("sft --model model --data rows.jsonl --out o --learning-rate -0.01", "--learning-rate"),
+        ("sft --model model --data rows.jsonl --out o --learning-rate nan", "--learning-rate"),
+        ("reward --model model --data rows.jsonl --out o --epochs 0", "--epochs"),
+        ("dpo --model model --data rows.jsonl --out o --beta -1", "--beta"),
+        ("dpo --model model --data rows.jsonl --out o --memory-gb 0", "--memory-gb"),
+        (
+            "ppo --model model --data rows.jsonl --out o --reward-model r --kl-coefficient -1",
+            "--kl-coefficient",
+        ),
+        ("bench gemm --repeats 0", "--repeats"),
         ("pull no-such-model", "hint: `solon pull` without a name"),
     ] {
         place.run(words, "").fails(2, &[part]);
@@ -428,5 +439,22 @@ fn every_setting_of_a_stage_is_reached() {
     for bad in ["kl_estimator=k4", "preset=trll", "gamma=2", "temperature=0", "minibatches=0", "kl_horizon=5"]
     {
         place.run(&format!("{ppo} bad --set {bad}"), "").fails(2, &["stage `ppo`"]);
+    }
+}
+
+/// As `solon … | head` does.
+#[test]
+fn a_reader_that_stops_ends_the_program_quietly() {
+    let place = Place::with_model();
+    place.write("p.jsonl", &prompts(3));
+    for words in
+        ["constitution show", "completions bash", "doctor", "generate --model model --prompts p.jsonl"]
+    {
+        let mut child = place.start(&words.split_whitespace().collect::<Vec<_>>());
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words}: {err}");
+        assert!(!err.contains("panicked") && !err.contains("error"), "{words}: {err}");
     }
 }

@@ -4,6 +4,7 @@
 //! made from all votes beside it before the error is returned.
 
 use crate::cli::{LabelArgs, UsageError};
+use crate::out::{Out, outln};
 use crate::votes::{OwnVotes, StoredVotes};
 use anyhow::Result;
 use solon_data::export::write_preferences;
@@ -30,7 +31,7 @@ pub fn run(args: &LabelArgs, input: &Path) -> Result<()> {
     };
     let mut shown: Box<dyn Write> = match person.json {
         true => Box::new(std::io::stderr().lock()),
-        false => Box::new(std::io::stdout().lock()),
+        false => Box::new(Out),
     };
     let end = session.run(&mut std::io::stdin().lock(), &mut shown, &mut |event| match event {
         SessionEvent::Voted(vote) => own.append(vote),
@@ -81,7 +82,7 @@ pub fn label(out: &Path, pairs: &[Pair], json: bool) -> Result<()> {
     }
     let agreement = Agreement::of(&stored.votes);
     if json {
-        println!("{}", serde_json::to_string_pretty(&agreement)?);
+        outln!("{}", serde_json::to_string_pretty(&agreement)?);
     } else {
         eprintln!("{agreement}");
     }

@@ -1,0 +1,92 @@
+//! Chat templates: every trainer and every score takes the same ids from the same conversation.
+
+use crate::place::{Place, rows};
+use serde_json::{Value, json};
+use solon_text::ChatTokenizer;
+
+const END: &str = "<|im_end|>";
+
+/// Puts a chat template into the model's folder.
+fn set_template(place: &Place, source: &str) {
+    std::fs::write(place.path("model/chat_template.jinja"), source).unwrap();
+}
+
+/// The last line of a stage's metrics.
+fn metrics(place: &Place, folder: &str) -> Value {
+    rows(&place.read(&format!("{folder}/metrics.jsonl"))).pop().unwrap()
+}
+
+/// Trains and scores the answer under a template of this body and generation prompt, and expects these texts after the prompt.
+#[track_caller]
+fn check(body: &str, opening: &str, answer: &str, expected: &str) {
+    let place = Place::with_model();
+    set_template(
+        &place,
+        &format!(
+            "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{body}{END}\n{{% endfor %}}\
+             {{% if add_generation_prompt %}}{opening}{{% endif %}}"
+        ),
+    );
+    place.write("s.jsonl", &[json!({"prompt": "Why?", "completion": answer})]);
+    place.write("d.jsonl", &[json!({"prompt": "Why?", "chosen": answer, "rejected": "No"})]);
+    for command in
+        ["sft --data s.jsonl --out s", "dpo --data d.jsonl --out d", "reward --data d.jsonl --out r"]
+    {
+        place.run(&format!("{command} --model model --precision f32 --threads 1"), "").ok();
+    }
+    let scored = place.run("score --model model --input s.jsonl --precision f32 --threads 1", "").ok().rows();
+    let ids: Vec<u32> = serde_json::from_value(scored[0]["completion_token_ids"].clone()).unwrap();
+    let text = ChatTokenizer::from_folder(&place.path("model")).unwrap();
+    let mut right = text.encode(expected).unwrap();
+    right.push(text.token_to_id(END).unwrap());
+    assert_eq!(ids, right, "{body}");
+
+    let score: f64 = scored[0]["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum();
+    let (sft, dpo) = (metrics(&place, "s"), metrics(&place, "d"));
+    let learnt = sft["loss"].as_f64().unwrap() * sft["tokens"].as_f64().unwrap();
+    assert_eq!(sft["tokens"].as_f64(), Some(right.len() as f64), "{body}");
+    assert!((learnt + score).abs() < 1e-3, "{learnt} {score}");
+    let chosen = dpo["logps/chosen"].as_f64().unwrap();
+    assert!((chosen - score).abs() < 1e-3, "{chosen} {score}");
+}
+
+const OPENING: &str = "<|im_start|>assistant\n";
+
+/// As in ChatML, Qwen3, Llama 3 and DeepSeek-R1, and where `add_generation_prompt` is ignored.
+#[test]
+fn trainers_and_scores_take_all_that_the_template_writes_for_the_answer() {
+    check("{{ m.content }}", OPENING, "Because.", "Because.");
+    let thinking = "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}";
+    check(thinking, OPENING, "Because.", "<think>\n\n</think>\n\nBecause.");
+    check("{{ m.content | trim }}", OPENING, " Because.\n", "Because.");
+    check("{{ m.content }}", "<|im_start|>assistant\n<think>\n", "Because.", "Because.");
+    check("{{ m.content }}", "", "Because.", "<|im_start|>assistant\nBecause.");
+}
+
+#[test]
+fn line_ends_of_windows_change_nothing() {
+    let place = Place::with_model();
+    place.write("p.jsonl", &[json!({"prompt": "Why?"})]);
+    let template = "{% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\n<|im_start|>assistant\n";
+    let answers = [template.to_owned(), template.replace('\n', "\r\n")].map(|template| {
+        set_template(&place, &template);
+        let words =
+            "generate --model model --prompts p.jsonl --temperature 0 --max-new-tokens 6 --precision f32 --threads 1";
+        place.run(words, "").ok().out
+    });
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
+fn a_model_without_a_template_names_a_way_out() {
+    let place = Place::with_model();
+    std::fs::remove_file(place.path("model/chat_template.jinja")).unwrap();
+    let path = place.path("model/tokenizer_config.json");
+    let mut configuration: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    configuration.as_object_mut().unwrap().remove("chat_template");
+    std::fs::write(&path, configuration.to_string()).unwrap();
+    place.write("p.jsonl", &[json!({"prompt": "Why?"})]);
+    place
+        .run("generate --model model --prompts p.jsonl", "")
+        .fails(1, &["has no chat template", "hint: put chat_template.jinja into the model's folder"]);
+}
