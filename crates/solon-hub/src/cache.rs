@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::HubError;
-use crate::name::{RepositoryKind, is_commit};
+use crate::name::{RepositoryKind, RepositoryName, is_commit};
 
 /// Folders inside a snapshot that are looked into.
 const DEEPEST: usize = 16;
@@ -131,6 +131,27 @@ impl RepositoryFolder {
         made.and_then(|()| fs::rename(&next, &path)).map_err(HubError::io("link", &path))?;
         Ok(path)
     }
+}
+
+/// The name of what lies at a path of a cache, at its commit; none if the path is in no snapshot.
+///
+/// ```
+/// use std::path::Path;
+/// let commit = "0123456789abcdef0123456789abcdef01234567";
+/// let file = format!("/cache/hub/datasets--org--name/snapshots/{commit}/data/train.jsonl");
+/// let name = solon_hub::name_in_cache(Path::new(&file)).unwrap();
+/// assert_eq!(name.to_string(), format!("org/name@{commit}:data/train.jsonl"));
+/// assert_eq!(solon_hub::name_in_cache(Path::new("/cache/train.jsonl")), None);
+/// ```
+pub fn name_in_cache(path: &Path) -> Option<RepositoryName> {
+    let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    let at = parts.windows(3).rposition(|three| three[1] == "snapshots" && is_commit(three[2]))?;
+    let kinds = [RepositoryKind::Model, RepositoryKind::Dataset];
+    let id = kinds.iter().find_map(|kind| parts[at].strip_prefix(kind.plural())?.strip_prefix("--"))?;
+    let (organisation, name) = id.split_once("--")?;
+    let choice = parts[at + 3..].join("/");
+    let colon = if choice.is_empty() { "" } else { ":" };
+    RepositoryName::read(&format!("{organisation}/{name}@{}{colon}{choice}", parts[at + 2]))
 }
 
 /// Makes the folder that a file is to be in.

@@ -113,6 +113,16 @@ pub enum HubError {
         /// How the last attempt ended.
         reason: String,
     },
+    /// Nothing is pushed.
+    #[error("{repository}: {reason}; nothing was pushed\nhint: {hint}")]
+    NotPushed {
+        /// The repository.
+        repository: String,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// The disk is full.
     #[error(
         "{}: no space is left; {needed} bytes of the file are still to come\n\

@@ -45,6 +45,24 @@ pub(crate) enum Ask {
     Head,
 }
 
+/// Types of what is sent and read.
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+pub(crate) const LFS: &str = "application/vnd.git-lfs+json";
+
+/// How something is sent.
+pub(crate) struct Send<'a> {
+    pub method: Method,
+    pub address: &'a str,
+    pub content_type: Option<&'a str>,
+    pub accept: &'a str,
+}
+
+pub(crate) enum Method {
+    Post,
+    Put,
+}
+
 /// Who is asked about.
 #[derive(Clone, Copy)]
 pub(crate) struct About<'a> {
@@ -127,6 +145,67 @@ impl Client {
         Err(self.misread(about, "it redirects in circles").into())
     }
 
+    /// Sends a body of so many bytes; the status is 2xx or 409. Redirects are not followed.
+    pub fn send(
+        &self,
+        about: About<'_>,
+        send: &Send<'_>,
+        body: ureq::SendBody<'_>,
+        length: u64,
+    ) -> Result<Response<ureq::Body>, Failure> {
+        let mut request = match send.method {
+            Method::Post => self.agent.post(send.address),
+            Method::Put => self.agent.put(send.address),
+        };
+        request = request.header("content-length", length.to_string());
+        if let Some(content_type) = send.content_type {
+            request = request.header("content-type", content_type).header("accept", send.accept);
+        }
+        if let Some(token) = self.token_for(send.address) {
+            request = request.header("authorization", format!("Bearer {}", token.secret()));
+        }
+        let response = request.send(body).map_err(|error| self.broken(about, &error))?;
+        match response.status().as_u16() {
+            200..=299 | 409 => Ok(response),
+            _ => Err(self.refusal(about, response)),
+        }
+    }
+
+    /// Posts a text and reads JSON, again where a failure may pass. The status comes with it.
+    pub fn post(
+        &self,
+        about: About<'_>,
+        address: &str,
+        content_type: &str,
+        text: &str,
+    ) -> Result<(u16, Value), Failure> {
+        let accept = if content_type == NDJSON { JSON } else { content_type };
+        let send = Send { method: Method::Post, address, content_type: Some(content_type), accept };
+        self.patiently(self.retries, || {
+            let mut bytes = text.as_bytes();
+            let body = ureq::SendBody::from_reader(&mut bytes);
+            let mut response = self.send(about, &send, body, text.len() as u64)?;
+            let status = response.status().as_u16();
+            let read = response.body_mut().with_config().limit(LARGEST).read_to_vec();
+            let bytes = read.map_err(|error| self.broken(about, &error))?;
+            // Not every reply has a body.
+            Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+        })
+    }
+
+    /// Whether a token would be sent to the Hub.
+    pub fn is_logged_in(&self) -> bool {
+        self.token_for(&self.endpoint).is_some()
+    }
+
+    /// The error that a failure is, where nothing is tried again.
+    pub fn failed(&self, about: About<'_>, failure: Failure) -> HubError {
+        match failure {
+            Failure::Lasting(error) => error,
+            Failure::Passing { reason, .. } => self.unreachable(about, reason),
+        }
+    }
+
     /// Asks for a text, again where a failure may pass.
     pub fn text(&self, about: About<'_>, address: &str) -> Result<String, Failure> {
         // Whoever has no network is to be told soon.
@@ -146,7 +225,11 @@ impl Client {
     }
 
     /// Does it again after failures that may pass.
-    fn patiently<T>(&self, most: u32, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    pub fn patiently<T>(
+        &self,
+        most: u32,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut failed = 0;
         loop {
             match attempt() {
@@ -251,7 +334,7 @@ impl Client {
                         format!("is the name right, and the token still valid? If not, {login}")
                     }
                     (_, Some(_)) => "the token's account, or the token itself, lacks the right; \
-                                     a fine-grained token names the repositories that it may read"
+                                     a fine-grained token names the repositories that it may read and write"
                         .to_owned(),
                 };
                 HubError::Access { repository, status, says, hint }

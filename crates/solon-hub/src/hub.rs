@@ -35,8 +35,8 @@ pub enum Event<'a> {
 
 /// The Hub and its cache.
 pub struct Hub {
-    settings: HubSettings,
-    client: Client,
+    pub(crate) settings: HubSettings,
+    pub(crate) client: Client,
 }
 
 /// What is wanted of a repository.
@@ -243,10 +243,8 @@ impl Hub {
         if let Stated { size: Some(size), hash: Some(hash) } = stated {
             return Ok(Wanted { name, address, size: *size, hash: hash.clone() });
         }
-        let headers = self.client.head(about, &address).map_err(|failure| match failure {
-            Failure::Lasting(error) => error,
-            Failure::Passing { reason, .. } => self.client.unreachable(about, reason),
-        })?;
+        let headers =
+            self.client.head(about, &address).map_err(|failure| self.client.failed(about, failure))?;
         let either = |first: &str, second: &str| header(&headers, first).or_else(|| header(&headers, second));
         let hash = either("x-linked-etag", "etag").and_then(ContentHash::read);
         let size = either("x-linked-size", "content-length").and_then(|size| size.parse().ok());
@@ -262,7 +260,7 @@ impl Hub {
 }
 
 /// A path as it stands in an address.
-fn in_address(path: &str) -> String {
+pub(crate) fn in_address(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
     path.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -1,7 +1,7 @@
 //! Models, adapters and data sets of the Hugging Face Hub, by name.
 //!
 //! Contract: [`Hub::model`], [`Hub::adapter`] and [`Hub::data`] turn `org/name[@revision][:choice]` into a path in the cache of
-//! the official client. Only the needed files are downloaded, and no pickle. A file is there only with the size and hash that
+//! the official client, and [`Hub::push`] makes files a repository. Only the needed files are downloaded, and no pickle. A file is there only with the size and hash that
 //! the Hub names; a download that was cut goes on where it was. What the Hub sends is untrusted: names, hashes and sizes are
 //! checked before they become paths. The token goes to the Hub's own address and is shown nowhere. This crate prints nothing
 //! and knows no format of a model.
@@ -26,16 +26,20 @@ mod error;
 mod hash;
 mod http;
 mod hub;
+mod lfs;
 mod listing;
 mod name;
 mod needed;
 mod origin;
+mod push;
 mod settings;
 mod splits;
 
+pub use cache::name_in_cache;
 pub use error::HubError;
 pub use hub::{Event, Hub};
 pub use name::{RepositoryKind, RepositoryName};
+pub use push::{Upload, Visibility};
 pub use settings::{HubSettings, Network, Token};
 
 #[cfg(test)]

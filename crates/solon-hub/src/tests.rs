@@ -2,6 +2,7 @@
 
 mod faults;
 mod offline;
+mod push;
 mod server;
 mod who_asks;
 
@@ -104,6 +105,7 @@ fn a_model_is_its_needed_files_in_the_official_layout() {
     };
     let folder = place.hub().model(&named("org/name"), &mut on).unwrap();
     assert_eq!(folder, place.folder().join("snapshots").join(COMMIT));
+    assert_eq!(name_in_cache(&folder), Some(named(&format!("org/name@{COMMIT}"))));
     assert_eq!(names(&folder), ["config.json", "model.safetensors", "tokenizer.json"]);
     for name in names(&folder) {
         assert_eq!(std::fs::read(folder.join(&name)).unwrap(), repository.file(&name));

@@ -44,10 +44,12 @@ pub enum Command {
         after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2\n  solon run recipes/quickstart.toml --preregister thresholds.toml\n\nA file of thresholds:\n  [[threshold]]\n  stage = \"evaluate\"\n  model = \"dpo\"\n  measure = \"harmful_compliance\"\n  at_most = 0.1"
     )]
     Run(RunArgs),
-    /// Download a model of the catalogue into the cache and print its path
-    #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]
+    /// Download a model of the catalogue or of the Hugging Face Hub into the cache and print its path
+    #[command(
+        after_help = "Examples:\n  solon pull smollm2-135m-instruct\n  solon pull HuggingFaceTB/SmolLM2-360M-Instruct\n\nThe Hub's cache, token and address are those of its official client: HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE."
+    )]
     Pull {
-        /// A catalogue name; without it, the catalogue is listed
+        /// A catalogue name, or ORG/NAME[@REVISION][:FILE.gguf]; without it, the catalogue is listed
         name: Option<String>,
     },
     /// Answer prompts: reads JSONL of {"prompt": …} or {"messages": […]}, writes one JSON row for each
@@ -97,7 +99,7 @@ pub enum Command {
     Judge(JudgeCommand),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
     #[command(
-        after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
+        after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft\n  solon sft --model Qwen/Qwen2.5-0.5B-Instruct --data org/name:train --out sft"
     )]
     Sft(TrainArgs),
     /// Train a reward model on preference pairs (TRL's formats, soft labels in `probability`)
@@ -157,10 +159,10 @@ pub enum PrecisionFlag {
 /// Flags of all commands that run a model.
 #[derive(Args, Clone)]
 pub struct ModelArgs {
-    /// Catalogue name, Hugging Face folder or GGUF file
+    /// Catalogue name, Hugging Face folder, GGUF file, or ORG/NAME[@REVISION][:FILE.gguf] of the Hugging Face Hub
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// A PEFT adapter for the model
+    /// A PEFT adapter for the model: a folder, or ORG/NAME[@REVISION] of the Hub
     #[arg(long)]
     pub adapter: Option<PathBuf>,
     /// Number format to which inputs of matrix products are rounded
@@ -364,7 +366,7 @@ impl MethodFlag {
 pub struct TrainArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// JSONL of training data
+    /// Training data: a file, or ORG/NAME[@REVISION][:SPLIT or :FILE] of the Hub
     #[arg(long)]
     pub data: PathBuf,
     /// Folder for the result: a PEFT adapter, or a Hugging Face folder with --method full or --merge

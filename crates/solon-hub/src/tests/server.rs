@@ -20,11 +20,17 @@ pub struct Request {
     /// With the query.
     pub path: String,
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The first byte that is asked for.
@@ -111,8 +117,9 @@ fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, answer: &Answer)
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    reader.read_exact(&mut vec![0; length]).unwrap();
-    let request = Request { method, path, headers };
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let request = Request { method, path, headers, body };
     let came = {
         let mut requests = requests.lock().unwrap();
         requests.push(request.clone());

@@ -4,6 +4,7 @@
 #[path = "../place/mod.rs"]
 mod place;
 
+mod hub;
 mod models;
 mod piped;
 mod templates;
