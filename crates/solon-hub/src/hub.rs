@@ -198,9 +198,10 @@ impl Hub {
             Needed::Sharded { beside, index } => {
                 // The index says which weights there are, so it comes first; it gets its name here only after them.
                 let wanted = self.wanted(about, listing, &index)?;
-                let mut quietly = |event: Event<'_>| match event {
-                    Event::Note(_) => on(event),
-                    _ => {}
+                let mut quietly = |event: Event<'_>| {
+                    if let Event::Note(_) = event {
+                        on(event);
+                    }
                 };
                 fetch(&self.client, folder, about, &wanted, 0, &mut quietly)?;
                 let blob = folder.blob(wanted.hash.hex());

@@ -15,7 +15,7 @@ pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, Show
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
-pub use of_runs::{ExplainArgs, ExportArgs, ReportArgs};
+pub use of_runs::{ExplainArgs, ExportArgs, PushArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
@@ -126,6 +126,11 @@ pub enum Command {
     /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
+    /// Push a run's delivered model, or a folder, to the Hugging Face Hub, with its model card
+    #[command(
+        after_help = "Examples:\n  solon push --run runs/first --to org/name\n  solon push --model dpo --to org/name --public\n\nIt needs a token that may write, in HF_TOKEN or from `hf auth login`."
+    )]
+    Push(PushArgs),
     /// Measure the speed of this machine: tokens per second, and what limits them
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -4,7 +4,7 @@
 
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use solon_hub::{Event, Hub, HubError, HubSettings, RepositoryName};
+use solon_hub::{Event, Hub, HubError, HubSettings, RepositoryName, Upload, Visibility};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -44,9 +44,21 @@ pub fn cached_model(name: &RepositoryName) -> Option<PathBuf> {
     Hub::new(HubSettings::from_environment().ok()?).cached_model(name)
 }
 
+/// Makes files a commit of a repository, and returns the address of what was made.
+pub fn push(
+    name: &RepositoryName,
+    files: &[Upload],
+    visibility: Visibility,
+    message: &str,
+) -> Result<String, HubError> {
+    let hub = Hub::new(HubSettings::from_environment()?);
+    let mut shown = Shown::new("sending", name);
+    hub.push(name, files, visibility, message, &mut |event| shown.show(event))
+}
+
 fn download(wanted: Wanted, name: &RepositoryName) -> Result<PathBuf, HubError> {
     let hub = Hub::new(HubSettings::from_environment()?);
-    let mut shown = Shown { what: name.id.clone(), bar: None, megabytes: 0 };
+    let mut shown = Shown::new("downloading", name);
     let mut on = |event: Event<'_>| shown.show(event);
     match wanted {
         Wanted::Model => hub.model(name, &mut on),
@@ -55,18 +67,24 @@ fn download(wanted: Wanted, name: &RepositoryName) -> Result<PathBuf, HubError> 
     }
 }
 
-/// A download on stderr, in megabytes.
+/// A transfer on stderr, in megabytes.
 struct Shown {
+    /// `downloading` or `sending`.
+    doing: &'static str,
     what: String,
     bar: Option<Progress>,
     megabytes: usize,
 }
 
 impl Shown {
+    fn new(doing: &'static str, name: &RepositoryName) -> Self {
+        Self { doing, what: name.id.clone(), bar: None, megabytes: 0 }
+    }
+
     fn show(&mut self, event: Event<'_>) {
         match (event, &mut self.bar) {
             (Event::Begins { bytes, here }, _) => {
-                eprintln!("downloading {} ({} MB)", self.what, megabytes(bytes).max(1));
+                eprintln!("{} {} ({} MB)", self.doing, self.what, megabytes(bytes).max(1));
                 let mut bar = Progress::new(&self.what, megabytes(bytes), "MB");
                 self.megabytes = megabytes(here);
                 bar.resume_at(self.megabytes);

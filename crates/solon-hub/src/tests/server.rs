@@ -182,14 +182,10 @@ impl Repository {
     pub fn answer(&self, request: &Request) -> Reply {
         let path = request.path.as_str();
         if path.starts_with("/api/") {
-            return match path.split_once("/revision/") {
-                Some((_, rest))
-                    if [format!("main?blobs=true"), format!("{COMMIT}?blobs=true")]
-                        .iter()
-                        .any(|known| known == rest) =>
-                {
-                    self.listing()
-                }
+            let revision =
+                path.split_once("/revision/").and_then(|(_, rest)| rest.strip_suffix("?blobs=true"));
+            return match revision {
+                Some("main" | COMMIT) => self.listing(),
                 _ => {
                     Reply::new(404, "{\"error\":\"Invalid rev id\"}").with("X-Error-Code", "RevisionNotFound")
                 }

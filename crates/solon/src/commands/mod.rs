@@ -14,6 +14,7 @@ mod infer;
 mod judge;
 mod label;
 mod one_stage;
+mod push;
 mod report;
 mod run;
 mod score;
@@ -68,6 +69,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Push(args) => push::run(&args),
     }
 }
 

@@ -70,6 +70,7 @@ fn a_model_and_an_adapter_of_the_hub_answer_as_from_folders() {
 #[test]
 fn what_is_on_neither_side_is_said() {
     let (place, hub) = with_model_and_data();
+    place.write("p.jsonl", &[json!({"prompt": "Why?"})]);
     with_hub(&place, &hub, "generate --model org/none --prompts p.jsonl")
         .fails(1, &["no org/none here", "the Hugging Face Hub was asked", "no such repository", "hint: "]);
     let data = format!("sft --model model --data org/demos --out out {FLAGS}");
@@ -85,4 +86,16 @@ fn what_is_on_neither_side_is_said() {
             .fails(1, &["there is no file"]);
         assert_eq!(hub.asked().len(), asked);
     }
+}
+
+#[test]
+fn nothing_is_pushed_without_a_token() {
+    let (place, hub) = with_model_and_data();
+    let push = "push --model model --to org/mine";
+    with_hub(&place, &hub, push).fails(1, &["config.json, model.safetensors", "no token", "HF_TOKEN"]);
+    place.run(push, "").fails(1, &["HF_HUB_OFFLINE is set"]);
+    place.run("push --model model --to mine", "").fails(2, &["--to mine", "ORG/NAME"]);
+    place.run("push --run model --to org/mine", "").fails(1, &["model/model", "delivered a model"]);
+    place.run("push --to org/mine", "").fails(2, &["--run"]);
+    assert!(hub.asked().is_empty());
 }
