@@ -20,12 +20,15 @@ pub struct FakeHub {
 }
 
 impl FakeHub {
-    /// A Hub that holds the files of these folders, each under the path of its repository.
+    /// A Hub that holds the files of these folders, but not of folders in them, each under the path of its repository.
     pub fn new(repositories: &[(&str, &Path)]) -> Self {
         let mut files = Files::new();
         for (repository, folder) in repositories {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                if !path.is_file() {
+                    continue;
+                }
                 let name = path.file_name().unwrap().to_str().unwrap();
                 files.insert(format!("{repository}/{name}"), std::fs::read(&path).unwrap());
             }
