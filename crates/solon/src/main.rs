@@ -6,6 +6,7 @@ mod catalogue;
 mod cli;
 mod commands;
 mod feedback_model;
+mod hub;
 mod items;
 mod judge;
 mod memory;

@@ -5,7 +5,9 @@
 //! that names it. A connection that does not fit is an error that names the stage, the key and what would fit.
 
 use crate::assets;
+use crate::catalogue;
 use crate::cli::UsageError;
+use crate::hub;
 use crate::piped::at_rest;
 use crate::recipe::{Recipe, stage_name};
 use crate::stages::{
@@ -59,16 +61,15 @@ impl Plan {
     }
 
     /// Reads and connects the stages of a recipe. Files are looked for beside `folder`, in the folders above it, in the
-    /// working folder, and among those the program carries.
+    /// working folder, among those the program carries, and on the Hub where they have the form of its names.
     pub fn of(mut recipe: Recipe, folder: &Path) -> Result<Self> {
-        let find = |file: &Path| at_rest(assets::find(file, &[folder])?);
         if let Some(constitution) = &mut recipe.constitution {
-            *constitution = find(constitution)?;
+            *constitution = find_here(constitution, folder)?;
         }
         if let Some(adapter) = &mut recipe.adapter {
-            *adapter = find(adapter)?;
+            *adapter = find(hub::Wanted::Adapter, adapter, folder)?;
         }
-        let mut builder = Builder { recipe: &recipe, find: &find, stages: Vec::new(), tables: Vec::new() };
+        let mut builder = Builder { recipe: &recipe, folder, stages: Vec::new(), tables: Vec::new() };
         if recipe.constitution.is_some() {
             builder.add(toml::Table::from_iter([("kind".to_owned(), "principles".into())]))?;
         }
@@ -307,9 +308,24 @@ fn stage_kind(table: &toml::Table) -> Option<&str> {
 /// A plan in the making.
 struct Builder<'a> {
     recipe: &'a Recipe,
-    find: &'a dyn Fn(&Path) -> Result<PathBuf>,
+    /// Where the recipe lies.
+    folder: &'a Path,
     stages: Vec<Rc<Planned>>,
     tables: Vec<toml::Table>,
+}
+
+/// A file beside the recipe, above it, in the working folder, or among those the program carries.
+fn find_here(file: &Path, folder: &Path) -> Result<PathBuf> {
+    at_rest(assets::find(file, &[folder])?)
+}
+
+/// The same, or what a repository of the Hub with this name holds.
+fn find(wanted: hub::Wanted, file: &Path, folder: &Path) -> Result<PathBuf> {
+    let repository = file.to_str().and_then(hub::named);
+    match (find_here(file, folder), repository) {
+        (Err(_), Some(name)) => hub::get(wanted, &name),
+        (found, _) => found,
+    }
 }
 
 /// The values of a key that may hold one or a list.
@@ -337,16 +353,20 @@ impl Builder<'_> {
         for key in std::iter::once("file").chain((kind.files)()) {
             for file in one_or_many(&mut table, key) {
                 let Some(given) = file.as_str() else { continue };
-                let found =
-                    (self.find)(Path::new(given)).with_context(|| format!("stage `{name}`: {key}"))?;
+                let found = find(kind.on_hub(), Path::new(given), self.folder)
+                    .with_context(|| format!("stage `{name}`: {key}"))?;
                 *file = found.display().to_string().into();
             }
         }
-        // A local judge is a name of the catalogue, or a path.
+        // A local judge is a path, or the name of a model.
         for judge in one_or_many(&mut table, "judge") {
-            let local = judge.as_str().and_then(|judge| judge.strip_prefix("local:"));
-            if let Some(Ok(found)) = local.map(|judge| (self.find)(Path::new(judge))) {
+            let Some(model) = judge.as_str().and_then(|judge| judge.strip_prefix("local:")) else { continue };
+            if let Ok(found) = find_here(Path::new(model), self.folder) {
                 *judge = format!("local:{}", found.display()).into();
+            } else if hub::named(model).is_some()
+                && let Ok(path) = catalogue::resolve(model)
+            {
+                *judge = format!("local:{}", catalogue::pinned(model, &path)).into();
             }
         }
         let mut keys = table.clone();

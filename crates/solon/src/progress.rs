@@ -68,6 +68,11 @@ impl Progress {
         self.add(1);
     }
 
+    /// Says something without disturbing the bar.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     /// All is done: the bar goes.
     pub fn finish(self) {
         self.bar.finish_and_clear();

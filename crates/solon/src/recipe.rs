@@ -8,6 +8,7 @@ use crate::cli::{PrecisionFlag, UsageError, WeightsFlag};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use solon_feedback::Constitution;
+use solon_hub::name_in_cache;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -138,7 +139,7 @@ impl Recipe {
             .stages
             .iter_mut()
             .flat_map(|table| table.iter_mut())
-            .for_each(|(_, value)| shipped_names(value));
+            .for_each(|(_, value)| portable_names(value));
         recipe
     }
 
@@ -154,16 +155,19 @@ impl Recipe {
     }
 }
 
-/// Gives shipped files their own names, wherever in a value they stand.
-fn shipped_names(value: &mut toml::Value) {
+/// Gives shipped files, and files and folders of the Hub, their own names, wherever in a value they stand.
+fn portable_names(value: &mut toml::Value) {
     match value {
         toml::Value::String(text) => {
-            if let Some(name) = assets::shipped_name(Path::new(text)) {
-                *text = name.to_owned();
+            let path = Path::new(text);
+            let shipped = assets::shipped_name(path).map(str::to_owned);
+            let name = shipped.or_else(|| name_in_cache(path).map(|name| name.to_string()));
+            if let Some(name) = name {
+                *text = name;
             }
         }
-        toml::Value::Array(values) => values.iter_mut().for_each(shipped_names),
-        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| shipped_names(value)),
+        toml::Value::Array(values) => values.iter_mut().for_each(portable_names),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| portable_names(value)),
         _ => {}
     }
 }

@@ -35,7 +35,7 @@ pub enum BenchCommand {
 /// Flags of the benchmarks that run a model.
 #[derive(Args)]
 pub struct BenchModelArgs {
-    /// Catalogue name, Hugging Face folder or GGUF file
+    /// Catalogue name, Hugging Face folder, GGUF file, or ORG/NAME[@REVISION][:FILE.gguf] of the Hugging Face Hub
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
     /// Number format to which inputs of matrix products are rounded

@@ -24,6 +24,26 @@ pub struct ReportArgs {
     pub run: PathBuf,
 }
 
+/// `solon push`.
+#[derive(Args)]
+pub struct PushArgs {
+    /// The run's folder: its delivered model is pushed, with its model card
+    #[arg(long, required_unless_present = "model", conflicts_with = "model")]
+    pub run: Option<PathBuf>,
+    /// Folder of a model or an adapter
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// The repository; it is made if it is not there
+    #[arg(long, value_name = "ORG/NAME")]
+    pub to: String,
+    /// Let everybody read the repository
+    #[arg(long)]
+    pub public: bool,
+    /// What the commit says
+    #[arg(long, default_value = "Upload with Solon")]
+    pub message: String,
+}
+
 /// `solon export`.
 #[derive(Args)]
 pub struct ExportArgs {

@@ -15,6 +15,7 @@ mod infer;
 mod judge;
 mod label;
 mod one_stage;
+mod push;
 mod report;
 mod run;
 mod score;
@@ -24,6 +25,7 @@ mod two_judges;
 
 use crate::catalogue;
 use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
+use crate::hub;
 use crate::out::{Out, outln};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -69,6 +71,7 @@ pub fn run(arguments: Cli) -> Result<()> {
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Push(args) => push::run(&args),
     }
 }
 
@@ -92,8 +95,9 @@ pub fn precision(flag: PrecisionFlag) -> Precision {
 /// Opens a command's model, which is to write answers or to score them by their tokens.
 pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let path = catalogue::resolve(&args.model)?;
+    let adapter = args.adapter.clone().map(catalogue::resolve_adapter).transpose()?;
     let settings = OpenSettings { precision: precision(args.precision), training };
-    let model = ChatModel::open(&path, args.adapter.as_deref(), settings)
+    let model = ChatModel::open(&path, adapter.as_deref(), settings)
         .with_context(|| format!("model {}", args.model))?;
     model.check_writes()?;
     Ok(model)
@@ -124,6 +128,10 @@ fn pull(name: Option<&str>) -> Result<()> {
         }
         return Ok(());
     };
+    if let Some(name) = hub::named(name) {
+        outln!("{}", hub::get(hub::Wanted::Model, &name)?.display());
+        return Ok(());
+    }
     let entry = catalogue::CATALOGUE.iter().find(|entry| entry.name == name).ok_or_else(|| {
         UsageError(format!(
             "the catalogue has no model {name}\nhint: `solon pull` without a name lists the catalogue"

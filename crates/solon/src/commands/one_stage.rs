@@ -1,6 +1,7 @@
 //! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
 
 use crate::cli::{JudgeFlags, ModelArgs, UsageError, WeightsFlag};
+use crate::hub;
 use crate::piped;
 use crate::plan::Plan;
 use crate::recipe::{Lora, Recipe, set, toml_value};
@@ -67,8 +68,12 @@ impl OneStage {
         self.key(key, own).key("judge", flags.judge.clone()).key("judge_limits", limits)
     }
 
-    /// Sets an input to a file, whose path is taken from the working folder.
+    /// Sets an input to a file, whose path is taken from the working folder, or to a repository of the Hub, whose name is kept.
     pub fn file(mut self, key: &str, path: &Path) -> Result<Self> {
+        if let Some(text) = path.to_str().filter(|text| hub::named(text).is_some()) {
+            self.table.insert(key.to_owned(), text.into());
+            return Ok(self);
+        }
         let path = std::path::absolute(piped::named(path)).with_context(|| path.display().to_string())?;
         self.table.insert(key.to_owned(), path.display().to_string().into());
         Ok(self)

@@ -2,6 +2,7 @@
 
 use super::open;
 use crate::cli::{ServeArgs, UsageError};
+use crate::hub;
 use crate::out::Out;
 use anyhow::Result;
 use solon_serve::{Limits, ServeSettings, serve};
@@ -55,8 +56,11 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
-/// A catalogue name as it is; of a path the last part.
+/// A name of the catalogue or the Hub as it is; of a path the last part.
 fn served_name(model: &str) -> String {
+    if let Some(repository) = hub::named(model) {
+        return repository.id;
+    }
     let path = std::path::Path::new(model);
     path.file_name().map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
 }

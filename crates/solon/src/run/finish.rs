@@ -223,12 +223,12 @@ impl Run {
         let path = self.model_path.file_name().map(|name| name.to_string_lossy().into_owned());
         let entry = catalogue::entry(&recipe.model);
         Ok(Report {
-            title: format!("{}: {}{constitution}", recipe.name, recipe.model),
+            title: format!("{}: {}{constitution}", recipe.name, catalogue::shown(&recipe.model)),
             model: report::Model {
-                name: recipe.model.clone(),
+                name: catalogue::shown(&recipe.model),
                 path: path.unwrap_or_default(),
                 sha256: machine.model_sha256.clone(),
-                hub: entry.map(|entry| entry.hub.to_owned()),
+                hub: catalogue::hub_id(&recipe.model),
                 license: entry.map(|entry| entry.license.to_owned()),
             },
             setting: report::Setting {

@@ -169,11 +169,13 @@ fn input_hash(
 
 impl Run {
     /// Opens the run's folder. The model is opened when a stage first needs it.
-    pub fn open(plan: Plan, out: &Path) -> Result<Self> {
+    pub fn open(mut plan: Plan, out: &Path) -> Result<Self> {
         let (model_path, model_sha256) = match plan.needs_model() {
             true => {
                 let path = catalogue::resolve(&plan.recipe.model)?;
                 let sha256 = model_hash(&path)?;
+                // The frozen recipe names the commit that this run is of.
+                plan.recipe.model = catalogue::pinned(&plan.recipe.model, &path);
                 (path, sha256)
             }
             false => Default::default(),
@@ -373,9 +375,10 @@ pub fn run_plan<T>(
     held_to: Option<Preregistration>,
     then: impl FnOnce(&mut Run, &Done) -> Result<T>,
 ) -> Result<T> {
-    stop_on_interrupt()?;
     with_threads(threads, || {
         let mut run = Run::open(plan, out)?;
+        // Not before: there is no safe point in a download, and one that was killed goes on where it was.
+        stop_on_interrupt()?;
         if let Some(held_to) = held_to {
             run.preregister(held_to)?;
         }

@@ -5,6 +5,7 @@
 
 use super::folder::folder_hash;
 use super::{ADAPTER_CONFIG, Run, StageRun};
+use crate::catalogue;
 use crate::stages::{BASE, Method};
 use anyhow::{Context, Result, anyhow, bail};
 use solon_draws::Draws;
@@ -230,7 +231,7 @@ impl StageRun<'_> {
     /// The base model as the user named it, or the folder of a model that had every weight trained.
     fn shown_base(&self, path: &Path) -> String {
         match path == self.run().model_path {
-            true => self.run().plan.recipe.model.clone(),
+            true => catalogue::shown(&self.run().plan.recipe.model),
             false => path.display().to_string(),
         }
     }

@@ -51,6 +51,7 @@ mod scale;
 mod settings;
 mod sft;
 
+use crate::hub;
 use crate::report::Report;
 use crate::run::{Reader, StageRun};
 use anyhow::Result;
@@ -321,6 +322,17 @@ impl Data {
             Data::Model => Some("adapter"),
             Data::RewardModel => Some("reward-model"),
             _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// What a repository of the Hub holds that a stage of this kind is to read.
+    pub fn on_hub(&self) -> hub::Wanted {
+        let loads = |data: &&Data| data.loader() == Some(self.name);
+        match [Data::Model, Data::RewardModel].iter().find(loads) {
+            Some(_) => hub::Wanted::Adapter,
+            None => hub::Wanted::Data,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod place;
 
 mod data;
+mod hub;
 mod models;
 mod piped;
 mod templates;

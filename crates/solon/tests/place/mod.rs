@@ -3,6 +3,7 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
+pub mod hub;
 pub mod server;
 
 use serde_json::{Value, json};
@@ -90,20 +91,36 @@ impl Place {
 
     /// Starts `solon` with these words.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_solon"))
+        self.command(arguments).spawn().unwrap()
+    }
+
+    /// `solon` with these words, and without what this machine's environment says.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_solon"));
+        command
             .args(arguments)
             .current_dir(self.0.path())
             .env("SOLON_CACHE", self.path("cache"))
             .env_remove("OPENAI_API_KEY")
+            // No test asks the real Hub: a path that is not there may look like a name of it.
+            .env("HF_HOME", self.path("hub"))
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("HF_ENDPOINT")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::piped());
+        command
     }
 
     pub fn run_with(&self, arguments: &[&str], typed: &str) -> Ran {
-        let mut child = self.start(arguments);
+        Self::finish(self.start(arguments), typed)
+    }
+
+    /// What a run leaves that gets this on its standard input.
+    pub fn finish(mut child: Child, typed: &str) -> Ran {
         // A command that fails early closes its input before all is written.
         let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
         let output = child.wait_with_output().unwrap();
