@@ -10,13 +10,18 @@
 mod error;
 pub mod gguf;
 mod gguf_model;
+mod gguf_names;
 pub mod gguf_quant;
+mod gguf_quantize;
+mod gguf_quantize_k;
+mod gguf_write;
 mod hugging_face;
 mod hugging_face_config;
 pub mod peft;
 mod peft_adapter;
 mod safetensors_file;
 pub mod save;
+mod save_gguf;
 mod staging;
 
 use std::collections::BTreeMap;
@@ -26,8 +31,10 @@ use std::path::{Path, PathBuf};
 
 pub use error::WeightsError;
 pub use gguf::GgufMetadata;
+pub use gguf_write::GgufValue;
 pub use peft::{AdapterConfig, AdapterFile, AdapterTask};
 pub use save::{SaveType, TokenIds, save_hugging_face};
+pub use save_gguf::{GgufType, save_gguf};
 
 use crate::config::ModelConfig;
 
