@@ -33,7 +33,7 @@ pub(super) fn largest(kind: GgmlType) -> f32 {
 /// [`is_written`].
 pub(super) fn quantize(kind: GgmlType, values: &[f32], out: &mut Vec<u8>) {
     let (length, bytes) = (kind.block_length(), kind.block_bytes());
-    debug_assert!(values.len() % length == 0 && is_written(kind));
+    debug_assert!(values.len().is_multiple_of(length) && is_written(kind));
     out.clear();
     out.resize(values.len() / length * bytes, 0);
     for_chunks(out, TASK / length * bytes, |task, out| {

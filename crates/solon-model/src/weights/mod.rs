@@ -89,7 +89,7 @@ impl Checkpoint {
         std::fs::File::open(path)
             .and_then(|file| file.take(64).read_to_end(&mut start))
             .map_err(WeightsError::io(path, "read"))?;
-        if start.starts_with(&gguf::MAGIC) {
+        if start.starts_with(gguf::MAGIC) {
             return gguf_model::open(path);
         }
         if let Some(pointer) = WeightsError::if_pointer(path, &start) {
