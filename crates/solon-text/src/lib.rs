@@ -24,6 +24,7 @@ mod gguf;
 mod stream;
 mod template;
 mod tokenizer;
+mod turn_parts;
 
 pub use conversation::{Encoded, Turn};
 pub use date::TemplateDate;
@@ -32,3 +33,4 @@ pub use gguf::GgufVocabulary;
 pub use stream::StreamDecoder;
 pub use template::CHATML_TEMPLATE;
 pub use tokenizer::ChatTokenizer;
+pub use turn_parts::TurnParts;

@@ -114,7 +114,7 @@ impl ChatTokenizer {
     }
 
     /// Whether the tokenizer opens a text with the beginning of sequence.
-    fn adds_bos(&self) -> Result<bool, TextError> {
+    pub(crate) fn adds_bos(&self) -> Result<bool, TextError> {
         let (opened, plain) = (self.encode_with("a", true)?, self.encode("a")?);
         Ok(self.bos().is_some() && opened.first() == self.bos().as_ref() && opened.first() != plain.first())
     }
