@@ -22,6 +22,7 @@ mod peft_adapter;
 mod safetensors_file;
 pub mod save;
 mod save_gguf;
+mod save_gguf_adapter;
 mod staging;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use gguf_write::GgufValue;
 pub use peft::{AdapterConfig, AdapterFile, AdapterTask};
 pub use save::{SaveType, TokenIds, save_hugging_face};
 pub use save_gguf::{GgufType, save_gguf};
+pub use save_gguf_adapter::save_gguf_adapter;
 
 use crate::config::ModelConfig;
 

@@ -55,7 +55,7 @@ impl GgufType {
     }
 
     /// `general.file_type`. Source: llama.cpp, `gguf-py/gguf/constants.py::LlamaFileType`.
-    fn id(self) -> u32 {
+    pub(super) fn id(self) -> u32 {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
@@ -148,7 +148,7 @@ pub fn save_gguf(
         planned.push(PlannedTensor { name, shape, kind });
         sources.push(Some(from));
     }
-    let interleaved = prefix(config.architecture) == "llama";
+    let interleaved = is_interleaved(config.architecture);
     let values = |place: usize| match &sources[place] {
         None => Cow::Borrowed(factors.as_deref().unwrap_or_default()),
         Some(from) if interleaved && is_rotated(from) => {
@@ -161,7 +161,12 @@ pub fn save_gguf(
 }
 
 /// Refuses values that the type would turn into infinities.
-fn check_range(path: &Path, name: &str, tensor: &Tensor, kind: GgmlType) -> Result<(), WeightsError> {
+pub(super) fn check_range(
+    path: &Path,
+    name: &str,
+    tensor: &Tensor,
+    kind: GgmlType,
+) -> Result<(), WeightsError> {
     let most = largest(kind);
     match tensor.data.iter().find(|value| value.abs() > most) {
         None => Ok(()),
@@ -173,12 +178,17 @@ fn check_range(path: &Path, name: &str, tensor: &Tensor, kind: GgmlType) -> Resu
 }
 
 /// `general.architecture`, which is also the prefix of the model's keys.
-fn prefix(architecture: Architecture) -> &'static str {
+pub(super) fn prefix(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::Llama | Architecture::Mistral => "llama",
         Architecture::Qwen2 => "qwen2",
         Architecture::Qwen3 => "qwen3",
     }
+}
+
+/// Whether this architecture's runtime rotates neighbours, so that the rows of q and k are reordered.
+pub(super) fn is_interleaved(architecture: Architecture) -> bool {
+    prefix(architecture) == "llama"
 }
 
 /// The model's keys.

@@ -49,6 +49,9 @@ pub struct ExportArgs {
     /// With --model: merge this PEFT adapter into it
     #[arg(long, value_name = "FOLDER", requires = "model")]
     pub adapter: Option<PathBuf>,
+    /// With --adapter: write the adapter alone, unmerged, for llama.cpp's --lora; Ollama takes no adapters
+    #[arg(long, requires = "adapter", conflicts_with = "ollama")]
+    pub adapter_only: bool,
     /// With --gguf: write a Modelfile beside it, for `ollama create NAME -f Modelfile`
     #[arg(long, requires = "gguf")]
     pub ollama: bool,

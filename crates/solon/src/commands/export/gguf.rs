@@ -2,7 +2,7 @@
 //!
 //! It is a form of `export` and no command of its own, because `export` is what takes a run's results to other programs.
 //! The model of a run is the one that it delivered (`model/`); any other is named by `--model`, with `--adapter` merged in,
-//! because Ollama takes no adapters.
+//! because Ollama takes no adapters. `--adapter-only` writes the adapter alone, which llama.cpp takes.
 //!
 //! Contract: no decoder is built. The weights are held once, in f32, and one tensor at a time is rounded while it is
 //! written.
@@ -15,7 +15,7 @@ use solon_data::files::write_bytes_atomically;
 use solon_infer::chat::ChatError;
 use solon_infer::checkpoint_text::{gguf_keys, open_text};
 use solon_kernels::Precision;
-use solon_model::weights::{AdapterFile, Checkpoint, GgufType, GgufValue, save_gguf};
+use solon_model::weights::{AdapterFile, Checkpoint, GgufType, GgufValue, save_gguf, save_gguf_adapter};
 use solon_model::{Adapter, Device};
 use std::path::{Path, PathBuf};
 
@@ -33,17 +33,21 @@ pub(super) fn run(args: &ExportArgs, file_type: GgufFlag) -> Result<()> {
     if checkpoint.score.is_some() {
         return Err(ChatError::Scoring { path }.into());
     }
+    let file_type = GgufType::from(file_type);
     if let Some(folder) = &args.adapter {
-        merge(&mut checkpoint, folder)?;
+        let (file, adapter) = open_adapter(&checkpoint, folder)?;
+        if args.adapter_only {
+            save_gguf_adapter(&args.out, &checkpoint.config, &file, file_type)?;
+            return tell(&args.out, file_type);
+        }
+        adapter.merge_into(&backend(), &mut checkpoint.tensors).map_err(|reason| anyhow!(reason))?;
     }
     let text = open_text(&checkpoint.text).with_context(|| format!("model {}", path.display()))?;
     let name = args.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut keys = vec![("general.name".to_owned(), GgufValue::Text(name))];
     keys.extend(gguf_keys(&text, checkpoint.config.vocab_size)?);
-    let file_type = GgufType::from(file_type);
     save_gguf(&args.out, &checkpoint.config, &checkpoint.tensors, file_type, &keys)?;
-    let bytes = std::fs::metadata(&args.out).map(|file| file.len()).unwrap_or(0);
-    eprintln!("{} ({file_type}, {:.0} MB)", args.out.display(), bytes as f64 / 1e6);
+    tell(&args.out, file_type)?;
     if text.template().is_none() {
         eprintln!("note: the model has no chat template, so programs that load it guess one");
     }
@@ -75,16 +79,27 @@ fn model_path(args: &ExportArgs) -> Result<PathBuf> {
     }
 }
 
-/// Merges a PEFT adapter in, in f32.
-fn merge(checkpoint: &mut Checkpoint, folder: &Path) -> Result<()> {
+/// A PEFT adapter that fits the model.
+fn open_adapter(checkpoint: &Checkpoint, folder: &Path) -> Result<(AdapterFile, Adapter<Device>)> {
     let file = AdapterFile::open(folder)?;
     if file.score.is_some() {
         return Err(ChatError::Scoring { path: folder.to_owned() }.into());
     }
-    let backend = Device::new(Precision::F32);
-    let adapter = Adapter::from_file(&backend, &checkpoint.config, &file)
+    let adapter = Adapter::from_file(&backend(), &checkpoint.config, &file)
         .map_err(|reason| ChatError::Adapter { path: folder.to_owned(), reason })?;
-    adapter.merge_into(&backend, &mut checkpoint.tensors).map_err(|reason| anyhow!(reason))
+    Ok((file, adapter))
+}
+
+/// Adapters are merged in f32.
+fn backend() -> Device {
+    Device::new(Precision::F32)
+}
+
+/// Says what was written.
+fn tell(path: &Path, file_type: GgufType) -> Result<()> {
+    let bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    eprintln!("{} ({file_type}, {:.1} MB)", path.display(), bytes as f64 / 1e6);
+    Ok(())
 }
 
 impl From<GgufFlag> for GgufType {
