@@ -1,15 +1,16 @@
 //! A model with its tokenizer and chat template: answers conversations and scores answers.
 
+use crate::checkpoint_text::open_text;
 use crate::engine::Engine;
 use crate::generate::{Completion, Finish, Request, Settings};
 use crate::prefixes::KEPT;
 use crate::score::ScoreItem;
 use solon_draws::Draws;
 use solon_kernels::Precision;
-use solon_model::weights::{AdapterFile, Checkpoint, Description, TextSource, TokenIds, WeightsError};
+use solon_model::weights::{AdapterFile, Checkpoint, Description, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Context, Message, SamplingSettings};
-use solon_text::{ChatTokenizer, GgufVocabulary, TextError, Turn};
+use solon_text::{ChatTokenizer, TextError, Turn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -430,37 +431,4 @@ impl Answer {
 pub fn describe(path: &Path) -> Result<(ChatTokenizer, ModelConfig), ChatError> {
     let description = Description::read(path)?;
     Ok((open_text(&description.text)?, description.config))
-}
-
-/// The tokenizer of a checkpoint.
-fn open_text(source: &TextSource) -> Result<ChatTokenizer, ChatError> {
-    let metadata = match source {
-        TextSource::Folder(folder) => return Ok(ChatTokenizer::from_folder(folder)?),
-        TextSource::Gguf(metadata) => metadata,
-    };
-    let string = |key: &str| metadata.string(key).map(|s| s.unwrap_or_default().to_owned());
-    let id = |key: &str| metadata.u64(key).map(|id| id.and_then(|id| u32::try_from(id).ok()));
-    let strings = |key: &str| metadata.strings(key).map(|s| s.unwrap_or_default().to_vec());
-    let vocabulary = GgufVocabulary {
-        model: string("tokenizer.ggml.model")?,
-        pre: string("tokenizer.ggml.pre")?,
-        tokens: strings("tokenizer.ggml.tokens")?,
-        token_types: metadata.i32s("tokenizer.ggml.token_type")?.unwrap_or_default().to_vec(),
-        merges: strings("tokenizer.ggml.merges")?,
-        bos: id("tokenizer.ggml.bos_token_id")?,
-        eos: id("tokenizer.ggml.eos_token_id")?,
-        unk: id("tokenizer.ggml.unknown_token_id")?,
-        pad: id("tokenizer.ggml.padding_token_id")?,
-        ends: [id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?]
-            .into_iter()
-            .flatten()
-            .collect(),
-        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
-        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
-        chat_template: match metadata.string("tokenizer.chat_template")? {
-            Some(template) => Some(template.to_owned()),
-            None => metadata.string("tokenizer.chat_template.default")?.map(str::to_owned),
-        },
-    };
-    Ok(ChatTokenizer::from_gguf(vocabulary)?)
 }

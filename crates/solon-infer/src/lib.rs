@@ -1,10 +1,11 @@
 //! Generate and score: KV cache, prefix sharing, continuous batching, sampling.
 //!
 //! [`engine`], [`batch`], [`generate`], [`score`] and [`sampling`] know only token ids; [`chat`] adds the tokenizer and the chat
-//! template.
+//! template, which [`checkpoint_text`] finds.
 
 pub mod batch;
 pub mod chat;
+pub mod checkpoint_text;
 pub mod divergence;
 pub mod engine;
 pub mod generate;

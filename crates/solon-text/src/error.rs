@@ -92,6 +92,18 @@ pub enum TextError {
         /// The values that are supported.
         supported: String,
     },
+    /// GGUF has no form for a part of the tokenizer.
+    #[error(
+        "this tokenizer cannot be written into a GGUF file: its {part} is {found}\n\
+         hint: GGUF files have byte-level BPE with a pre-tokenizer that llama.cpp knows by name, and SentencePiece's BPE; \
+         use the model's Hugging Face folder instead"
+    )]
+    GgufUnwritable {
+        /// The part of the tokenizer.
+        part: &'static str,
+        /// What it is.
+        found: String,
+    },
     /// There is no chat template.
     #[error(
         "this tokenizer has no chat template\nhint: put chat_template.jinja into the model's folder; into a GGUF file, \

@@ -8,6 +8,7 @@
 //! (SentencePiece).
 
 mod pre_tokenizer;
+mod written;
 
 use std::collections::HashMap;
 
@@ -329,7 +330,7 @@ pub(crate) mod tests {
         char::from_u32(code).into_iter().collect()
     }
 
-    fn byte_vocabulary() -> GgufVocabulary {
+    pub(super) fn byte_vocabulary() -> GgufVocabulary {
         let mut tokens: Vec<String> = (0..=255).map(spell).collect();
         tokens.extend(["<|im_end|>", "<|im_start|>", "<tool>", "[PAD259]"].map(str::to_owned));
         let mut token_types = vec![1; 256];

@@ -25,6 +25,7 @@ mod python;
 mod stream;
 mod template;
 mod tokenizer;
+mod turn_parts;
 
 pub use conversation::{Encoded, Turn};
 pub use date::TemplateDate;
@@ -33,3 +34,4 @@ pub use gguf::GgufVocabulary;
 pub use stream::StreamDecoder;
 pub use template::CHATML_TEMPLATE;
 pub use tokenizer::ChatTokenizer;
+pub use turn_parts::TurnParts;

@@ -22,7 +22,7 @@ pub struct ChatTokenizer {
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) template_tokens: TemplateTokens,
     date: TemplateDate,
-    special: SpecialTokens,
+    pub(crate) special: SpecialTokens,
     vocab_size: usize,
     ending: TurnEnding,
     stop_ids: Vec<u32>,
@@ -122,7 +122,7 @@ impl ChatTokenizer {
         self.encode_with(text, false)
     }
 
-    fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
+    pub(crate) fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
         match self.tokenizer.encode_fast(text, special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(error) => Err(TextError::Encode { bytes: text.len(), reason: error.to_string() }),

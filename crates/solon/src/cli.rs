@@ -17,7 +17,7 @@ pub use data::{CheckDataArgs, DataCommand, PurposeFlag, ShowDataArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
-pub use of_runs::{ExplainArgs, ExportArgs, PushArgs, ReportArgs};
+pub use of_runs::{ExplainArgs, ExportArgs, GgufFlag, PushArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
@@ -128,8 +128,11 @@ pub enum Command {
     /// Write the report of a run again, and the model card; nothing is computed
     #[command(after_help = "Example:\n  solon report --run runs/first")]
     Report(ReportArgs),
-    /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever
-    #[command(after_help = "Example:\n  solon export --run runs/first --out exported")]
+    /// Write a run's demonstrations and preference pairs in TRL's formats, and its evaluations for Inspect AI and Every Eval Ever;
+    /// or a model as a GGUF file for llama.cpp and Ollama
+    #[command(after_help = "Examples:\n  solon export --run runs/first --out exported\n  \
+                      solon export --run runs/first --gguf q4_k_m --ollama --out exported/first.gguf\n  \
+                      solon export --model smollm2-135m-instruct --adapter dpo --gguf f16 --out dpo.gguf")]
     Export(ExportArgs),
     /// Push a run's delivered model, or a folder, to the Hugging Face Hub, with its model card
     #[command(

@@ -12,13 +12,10 @@ use std::f32::consts::TAU;
 use std::path::Path;
 
 use super::gguf::{GgufFile, GgufMetadata};
+use super::gguf_names::{EMBEDDING, HEAD, ROPE_FACTORS, halves_from_pairs, hugging_face_name, is_rotated};
 use super::hugging_face_config::check_scaling;
 use super::{Checkpoint, Description, Tensor, TextSource, WeightsError, check_tensors};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
-
-const EMBEDDING: &str = "token_embd.weight";
-const HEAD: &str = "output.weight";
-const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Reads what the file says of the model.
 pub(super) fn describe(path: &Path) -> Result<Description, WeightsError> {
@@ -53,7 +50,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let mut tensors = BTreeMap::new();
     for (to, from) in names {
         let mut tensor = file.read(&from)?;
-        if family.interleaved && (to.ends_with(".q_proj.weight") || to.ends_with(".k_proj.weight")) {
+        if family.interleaved && is_rotated(&to) {
             tensor = halves_from_pairs(&tensor, config.head_dim);
         }
         tensors.insert(to, tensor);
@@ -278,49 +275,6 @@ fn scaling_from_factors(
     })
 }
 
-/// The Hugging Face name of a tensor.
-fn hugging_face_name(name: &str) -> Option<String> {
-    match name {
-        EMBEDDING => return Some("model.embed_tokens.weight".to_string()),
-        HEAD => return Some("lm_head.weight".to_string()),
-        "output_norm.weight" => return Some("model.norm.weight".to_string()),
-        _ => {}
-    }
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    // `blk.01` would be a second name of the same layer.
-    let canonical = layer.parse::<u32>().is_ok_and(|number| number.to_string() == layer);
-    let (module, kind) = rest.rsplit_once('.')?;
-    let module = match module {
-        "attn_norm" => "input_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "ffn_norm" => "post_attention_layernorm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return None,
-    };
-    (canonical && matches!(kind, "weight" | "bias")).then(|| format!("model.layers.{layer}.{module}.{kind}"))
-}
-
-/// Reorders each head's rows `0 d/2 1 d/2+1 …` (pairs that rotate together lie together) to `0 1 2 …`.
-fn halves_from_pairs(tensor: &Tensor, head_dim: usize) -> Tensor {
-    let width = tensor.shape[1];
-    let mut data = Vec::with_capacity(tensor.data.len());
-    for head in tensor.data.chunks_exact(head_dim * width) {
-        for half in 0..2 {
-            for pair in 0..head_dim / 2 {
-                data.extend_from_slice(&head[(2 * pair + half) * width..][..width]);
-            }
-        }
-    }
-    Tensor { shape: tensor.shape.clone(), data }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::test_models::{GgufBuilder, gguf, random_tensors, tiny};
@@ -352,13 +306,6 @@ mod tests {
                 assert!(checkpoint.score.is_none() && matches!(checkpoint.text, TextSource::Gguf(_)));
             }
         }
-    }
-
-    #[test]
-    fn row_order_is_undone() {
-        // Two heads of four rows, as convert_hf_to_gguf.py's `permute` leaves rows 0..8.
-        let permuted = Tensor { shape: vec![8, 1], data: vec![0., 2., 1., 3., 4., 6., 5., 7.] };
-        assert_eq!(halves_from_pairs(&permuted, 4).data, [0., 1., 2., 3., 4., 5., 6., 7.]);
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl GgmlType {
         LAYOUTS.iter().find(|layout| layout.1 == id).map(|layout| layout.0)
     }
 
+    /// The number of the type in a GGUF file.
+    pub fn id(self) -> u32 {
+        LAYOUTS[self as usize].1
+    }
+
     /// Values in a block.
     pub fn block_length(self) -> usize {
         LAYOUTS[self as usize].2

@@ -10,13 +10,19 @@
 mod error;
 pub mod gguf;
 mod gguf_model;
+mod gguf_names;
 pub mod gguf_quant;
+mod gguf_quantize;
+mod gguf_quantize_k;
+mod gguf_write;
 mod hugging_face;
 mod hugging_face_config;
 pub mod peft;
 mod peft_adapter;
 mod safetensors_file;
 pub mod save;
+mod save_gguf;
+mod save_gguf_adapter;
 mod staging;
 
 use std::collections::BTreeMap;
@@ -26,8 +32,11 @@ use std::path::{Path, PathBuf};
 
 pub use error::WeightsError;
 pub use gguf::GgufMetadata;
+pub use gguf_write::GgufValue;
 pub use peft::{AdapterConfig, AdapterFile, AdapterTask};
 pub use save::{SaveType, TokenIds, save_hugging_face};
+pub use save_gguf::{GgufType, save_gguf};
+pub use save_gguf_adapter::save_gguf_adapter;
 
 use crate::config::ModelConfig;
 
@@ -110,7 +119,7 @@ fn is_folder(path: &Path) -> Result<bool, WeightsError> {
     std::fs::File::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .map_err(WeightsError::io(path, "read"))?;
-    if start.starts_with(&gguf::MAGIC) {
+    if start.starts_with(gguf::MAGIC) {
         return Ok(false);
     }
     if let Some(pointer) = WeightsError::if_pointer(path, &start) {

@@ -107,7 +107,7 @@ pub fn save_hugging_face(
 }
 
 /// Refuses a configuration that the saved architecture could not express.
-fn check_config(dir: &Path, config: &ModelConfig) -> Result<(), WeightsError> {
+pub(super) fn check_config(dir: &Path, config: &ModelConfig) -> Result<(), WeightsError> {
     let invalid = |found: String| {
         WeightsError::invalid(
             dir,

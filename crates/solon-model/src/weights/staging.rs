@@ -1,4 +1,4 @@
-//! Folders that appear whole or not at all.
+//! Folders and files that appear whole or not at all.
 //!
 //! Contract: files are written into a temporary folder beside the final one and synced; [`StagedFolder::commit`]
 //! renames them. Dropping it earlier, as on an error or a full disk, removes the temporary folder, and the final name
@@ -10,6 +10,34 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::WeightsError;
+
+/// Writes one file: under a temporary name beside it, synced, then renamed. Folders above it are made where they are
+/// missing.
+pub(super) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
+) -> Result<(), WeightsError> {
+    let target = std::path::absolute(path).map_err(WeightsError::io(path, "resolve"))?;
+    let (Some(parent), false) = (target.parent(), target.is_dir()) else {
+        return Err(WeightsError::invalid(path, "file", "a folder", "give the name of a file"));
+    };
+    std::fs::create_dir_all(parent).map_err(WeightsError::io(parent, "create"))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".solon-saving-");
+    // The permissions of an ordinary file (the umask still applies).
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder.tempfile_in(parent).map_err(WeightsError::io(parent, "create a file in"))?;
+    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
+    let written =
+        fill(&mut writer).and_then(|()| writer.flush()).and_then(|()| temporary.as_file().sync_all());
+    written.map_err(WeightsError::io(path, "write"))?;
+    drop(writer);
+    temporary
+        .persist(&target)
+        .map_err(|error| WeightsError::io(path, "rename the finished file to")(error.error))?;
+    sync_folder(parent)
+}
 
 /// A folder under construction.
 pub(super) struct StagedFolder {

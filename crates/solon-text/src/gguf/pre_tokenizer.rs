@@ -108,6 +108,46 @@ impl PreTokenizer {
     }
 }
 
+impl PreTokenizer {
+    /// The name that stands for what a `tokenizer.json` says; the inverse of [`PreTokenizer::named`], but for names with
+    /// the same meaning.
+    pub fn name_of(normalizer: &Value, pre_tokenizer: &Value, ignores_merges: bool) -> Option<&'static str> {
+        let (normalizer, splits) = (steps(normalizer), steps(pre_tokenizer));
+        canonical().find(|name| {
+            Self::named(name).is_some_and(|named| {
+                let same_splits = named.splits.iter().flat_map(steps).eq(splits.iter().cloned());
+                same_splits && steps(&named.normalizer) == normalizer && named.ignore_merges == ignores_merges
+            })
+        })
+    }
+}
+
+/// The steps of a normalizer or a pre-tokenizer, one after another, in one spelling: without what does not change the
+/// pieces, and with what a file may leave out.
+pub(super) fn steps(of: &Value) -> Vec<Value> {
+    match of["type"].as_str() {
+        _ if of.is_null() => Vec::new(),
+        Some("Sequence") => {
+            let parts = of["pretokenizers"].as_array().or(of["normalizers"].as_array());
+            parts.into_iter().flatten().flat_map(steps).collect()
+        }
+        Some("ByteLevel") => {
+            let mut step = of.clone();
+            step["trim_offsets"] = true.into();
+            if step["use_regex"].is_null() {
+                step["use_regex"] = true.into();
+            }
+            vec![step]
+        }
+        _ => vec![of.clone()],
+    }
+}
+
+/// One name of each meaning.
+pub(super) fn canonical() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(_, names)| names[0])
+}
+
 /// The names that are known.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     NAMES.iter().flat_map(|(_, names)| names.iter().copied()).filter(|name| !name.is_empty())

@@ -1,10 +1,12 @@
 //! `solon export`: a run's demonstrations and preference pairs as files that TRL, OpenRLHF and Feedback Forensics read, with a data
-//! card, and its evaluations as files that Inspect AI and Every Eval Ever read.
+//! card, and its evaluations as files that Inspect AI and Every Eval Ever read; or a model as a GGUF file (`export/gguf.rs`).
 //!
 //! Contract: only what the run trained on is written. Dropped items are left out, and so is what another recipe left in the
 //! folder. Soft labels keep their probability, and `id` is the item's id, so that `solon explain` finds it.
 
 mod annotated;
+mod gguf;
+mod modelfile;
 
 use super::eval::write_json;
 use super::explain::open_ledger;
@@ -33,11 +35,15 @@ const ANNOTATED_PAIRS: &str = "annotated-pairs.json";
 const PROMPTS: &str = "prompts.jsonl";
 
 /// Writes `demonstrations.jsonl`, `preferences.jsonl`, `annotated-pairs.json`, the data card, `prompts.jsonl` where a stage wrote some, and
-/// `evaluations/`.
+/// `evaluations/`; or a GGUF file, where one is asked for.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let ledger = open_ledger(&args.run)?;
-    let recipe = recipe(&args.run)?;
-    let of_now = of_now(&ledger, &recipe, &args.run)?;
+    if let Some(file_type) = args.gguf {
+        return gguf::run(args, file_type);
+    }
+    let Some(run) = &args.run else { bail!("--run names the run whose data is exported") };
+    let ledger = open_ledger(run)?;
+    let recipe = recipe(run)?;
+    let of_now = of_now(&ledger, &recipe, run)?;
     // The conversations that train critics and labellers are not demonstrations for a policy.
     // What a model is held on is not imitated.
     let demonstrations: Vec<Demonstration> =
@@ -63,7 +69,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     )?;
     // A ledger that is open here could not be opened to be read by a run.
     drop(ledger);
-    if let Err(error) = write_card(args, &written, pairs, prompts, &labellings) {
+    if let Err(error) = write_card(run, &args.out, &written, pairs, prompts, &labellings) {
         let text = format!("{error:#}").replace('\n', "\nnote: ");
         eprintln!("note: there is no data card: {text}");
     }
@@ -71,7 +77,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if !recipe.stages.iter().any(evaluates) {
         return Ok(());
     }
-    if let Err(error) = evaluations(&args.run, &args.out) {
+    if let Err(error) = evaluations(run, &args.out) {
         // What TRL reads is there, and needs neither the run's data nor its end.
         let text = format!("{error:#}").replace('\n', "\nnote: ");
         eprintln!("note: the evaluations are not exported: {text}");
@@ -187,7 +193,8 @@ fn annotated_pairs(
 
 /// Writes the data card.
 fn write_card(
-    args: &ExportArgs,
+    run: &Path,
+    out: &Path,
     &[demonstrations, preferences]: &[usize; 2],
     pairs: usize,
     prompts: usize,
@@ -253,14 +260,14 @@ fn write_card(
             is_table: true,
         });
     }
-    let card = Run::reopen(&args.run)?.data_card(&files, labelled)?;
+    let card = Run::reopen(run)?.data_card(&files, labelled)?;
     // What somebody wrote or edited there stays.
-    let readme = args.out.join("README.md");
+    let readme = out.join("README.md");
     let is_free = match std::fs::read(&readme) {
         Ok(there) => there == card.as_bytes(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
-    let path = if is_free { readme } else { args.out.join("DATA_CARD.md") };
+    let path = if is_free { readme } else { out.join("DATA_CARD.md") };
     write_bytes_atomically(&path, card.as_bytes())?;
     eprintln!("the data card is {}", path.display());
     if !is_free {

@@ -1,6 +1,7 @@
 //! The `solon` binary's commands, in a temporary folder, on a tiny model with random weights and a real tokenizer.
 
 mod critique;
+mod export_gguf;
 #[path = "../place/mod.rs"]
 mod place;
 

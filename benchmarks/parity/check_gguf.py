@@ -1,0 +1,218 @@
+"""Holds what `solon export --gguf` writes to llama.cpp: the same greedy tokens, the same log-probs.
+
+Run: python check_gguf.py --solon target/release/solon --model SmolLM2-135M-Instruct.Q4_1.gguf
+     (xllamacpp, gguf, numpy and jinja2 installed; CPU is enough)
+
+A LoRA adapter with random values is merged in, so that merging is checked too. For each type of file:
+
+1. llama.cpp answers conversations greedily, with the tokenizer and the chat template of the file, as Solon does with the
+   same file in f32. Where they part, llama.cpp's two log-probs are shown, and for the float types only a tie passes.
+2. llama.cpp's log-probs of given answers are Solon's for the same file. What differs is llama.cpp's arithmetic: it rounds
+   the inputs of products to the weights' type, or to 8 bits.
+3. The distance to the model before it was rounded is reported: the quantiser's error. llama.cpp's own is to be no larger
+   than it by more than its arithmetic explains.
+
+Exits with 1 where a check fails.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import jinja2.sandbox
+import numpy as np
+import xllamacpp
+from gguf import GGUFReader
+
+# Type: the largest mean distance (nats) of llama.cpp's log-probs to Solon's, from the same file; how close two
+# tokens are that tie (nats; None: any).
+TYPES = {
+    "f32": (1e-3, 0.01),
+    "f16": (5e-3, 0.02),
+    "bf16": (2e-2, 0.1),
+    "q8_0": (4e-2, None),
+    "q4_0": (6e-2, None),
+    "q4_k_m": (6e-2, None),
+}
+NEW_TOKENS = 24
+LISTED = 500  # log-probs that llama.cpp lists for a token
+ANSWERS = [
+    ("What is the capital of France?", "The capital of France is Paris."),
+    ("What is 17 + 2308?", "17 + 2308 = 2325."),
+    ("Write a Python function that counts vowels.", "def vowels(text):\n    return sum(c in 'aeiou' for c in text)\n"),
+    ("请用中文介绍一下长城。", "长城是中国古代的防御工程。"),
+    ("Where is the library?", "Où est la bibliothèque ? À gauche, s'il vous plaît 😀."),
+    ("Tell me a story.", "The keeper climbed the 31 steps again. Below her the sea was grey."),
+]
+PROMPTS = [
+    "What is the capital of Italy?",
+    "Name three fruits.",
+    "Explain photosynthesis to a child.",
+    "Write a Python function that reverses a string.",
+    "Translate to French: The weather is nice today.",
+    "Who are you?",
+    "List the days of the week, one on each line.",
+    "Write a haiku about rain.",
+]
+
+failures = []
+
+
+def check(name, passed, detail):
+    """Prints one line of the report and remembers a failure."""
+    print(f"{'ok  ' if passed else 'FAIL'}  {name}: {detail}", flush=True)
+    if not passed:
+        failures.append(name)
+
+
+def solon(program, *words):
+    """Runs the program and returns the rows it writes."""
+    done = subprocess.run([str(word) for word in (program, *words)], capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"solon {words[0]} failed:\n{done.stderr.decode()}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def random_adapter(model, folder, rank=4):
+    """A PEFT adapter with random values on all matrices of a model."""
+    fields = {name: field.contents() for name, field in GGUFReader(model).fields.items()}
+    hidden, inner = fields["llama.embedding_length"], fields["llama.feed_forward_length"]
+    keys = hidden // fields["llama.attention.head_count"] * fields["llama.attention.head_count_kv"]
+    shapes = {
+        "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, hidden), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }  # fmt: skip
+    random = np.random.default_rng(7)
+    header, data = {}, b""
+    for layer in range(fields["llama.block_count"]):
+        for module, (rows, columns) in shapes.items():
+            for part, shape, width in (("A", (rank, columns), columns**-0.5), ("B", (rows, rank), 0.05)):
+                values = random.normal(0, width, shape).astype("<f4").tobytes()
+                name = f"base_model.model.model.layers.{layer}.{module}.lora_{part}.weight"
+                header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+                data += values
+    text = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank}
+    modules = [module.split(".")[1] for module in shapes]
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "target_modules": modules}))
+    return folder
+
+
+class LlamaCpp:
+    """A GGUF file in llama.cpp."""
+
+    def __init__(self, path, adapter=None):
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(path)
+        parameters.n_ctx, parameters.n_parallel, parameters.n_gpu_layers = 1024, 1, 0
+        parameters.warmup, parameters.use_jinja, parameters.verbosity = False, True, 0
+        if adapter is not None:
+            parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
+        self.server = xllamacpp.Server(parameters)
+        fields = {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+        jinja = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        self.template = jinja.from_string(fields["tokenizer.chat_template"])
+
+    def greedy(self, prompt):
+        """The tokens of an answer, with what was listed for each; the end is left out."""
+        request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0.0, "max_tokens": NEW_TOKENS}
+        answer = self.server.handle_chat_completions({**request, "logprobs": True, "top_logprobs": 20})
+        tokens = answer["choices"][0]["logprobs"]["content"]
+        return [token["id"] for token in tokens], [token["top_logprobs"] for token in tokens]
+
+    def log_probs(self, prompt, ids):
+        """Log-probs of given tokens; NaN of one that is not listed."""
+        text = self.template.render(messages=[{"role": "user", "content": prompt}], add_generation_prompt=True)
+        found = []
+        for at, wanted in enumerate(ids):
+            request = {"prompt": [text, *ids[:at]], "n_predict": 1, "temperature": 0.0, "n_probs": LISTED}
+            answer = self.server.handle_completions({**request, "cache_prompt": True})
+            listed = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            found.append(next((token["logprob"] for token in listed if token["id"] == wanted), float("nan")))
+        return found
+
+
+def distance(a, b):
+    """Mean and largest distance of log-probs, and how many were compared."""
+    apart = np.abs(np.concatenate(a) - np.concatenate(b))
+    apart = apart[~np.isnan(apart)]
+    return apart.mean(), apart.max(), apart.size
+
+
+def check_greedy(name, llama, rows, stops, tie):
+    """Check 1."""
+    same, told, wrong = 0, [], 0
+    for number, (prompt, row) in enumerate(zip(PROMPTS, rows, strict=True), 1):
+        ids = [token for token in row["token_ids"] if token not in stops]
+        theirs, listed = llama.greedy(prompt)
+        theirs = [token for token in theirs if token not in stops]
+        if ids == theirs:
+            same += 1
+            continue
+        at = next((n for n, (a, b) in enumerate(zip(ids, theirs)) if a != b), min(len(ids), len(theirs)))
+        ranks = {token["id"]: token["logprob"] for token in listed[at]} if at < len(listed) else {}
+        gap = ranks[theirs[at]] - ranks[ids[at]] if at < len(ids) and at < len(theirs) and ids[at] in ranks else np.inf
+        wrong += tie is not None and gap > tie
+        told.append(f"\n      prompt {number} parts at token {at + 1}, where two are {gap:.3f} nats apart")
+    check(f"{name}, greedy", not wrong, f"{same} of {len(rows)} answers identical" + "".join(told))
+
+
+def main():
+    """Runs every check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--solon", type=pathlib.Path, required=True, help="the program")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a GGUF file of SmolLM2")
+    parser.add_argument("--types", default=",".join(TYPES), help="types to check")
+    arguments = parser.parse_args()
+    program, model = arguments.solon.resolve(), arguments.model
+    print(f"xllamacpp {xllamacpp._version.__version__}, {model.name}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        adapter = random_adapter(model, folder / "adapter")
+        prompts = write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+        answers = write_rows(folder / "answers.jsonl", [{"prompt": p, "completion": c} for p, c in ANSWERS])
+        score = ("score", "--input", answers, "--precision", "f32", "--model")
+        exact = solon(program, *score, model, "--adapter", adapter)
+        exact_log_probs = [row["logprobs"] for row in exact]
+        plain = [row["logprobs"] for row in solon(program, *score, model)]
+        print(f"      the adapter moves log-probs by {distance(exact_log_probs, plain)[0]:.3f} nats", flush=True)
+        for name in arguments.types.split(","):
+            bound, tie = TYPES[name]
+            path = folder / f"{name}.gguf"
+            solon(program, "export", "--model", model, "--adapter", adapter, "--gguf", name, "--out", path)
+            llama = LlamaCpp(path)
+            generate = ("generate", "--precision", "f32", "--temperature", "0", "--max-new-tokens", NEW_TOKENS)
+            greedy = solon(program, *generate, "--prompts", prompts, "--model", path)
+            stops = {exact[0]["completion_token_ids"][-1]}
+            check_greedy(name, llama, greedy, stops, tie)
+
+            rows = solon(program, *score, path)
+            ids = [row["completion_token_ids"] for row in rows]
+            assert ids == [row["completion_token_ids"] for row in exact], "the file's tokenizer gives other ids"
+            ours = [row["logprobs"] for row in rows]
+            theirs = [llama.log_probs(prompt, tokens) for (prompt, _), tokens in zip(ANSWERS, ids, strict=True)]
+            mean, most, count = distance(theirs, ours)
+            total = sum(map(len, ids))
+            detail = f"mean {mean:.1e}, max {most:.1e} nats over {count} of {total} tokens (bound of the mean {bound})"
+            check(f"{name}, log-probs to Solon's for the file", mean <= bound and count > 0.9 * total, detail)
+            error, whole = distance(ours, exact_log_probs)[0], distance(theirs, exact_log_probs)[0]
+            detail = f"mean {whole:.4f} nats, of which {error:.4f} is the rounding of the weights; {path.stat().st_size / 1e6:.0f} MB"
+            check(f"{name}, log-probs to the model before rounding", whole <= error + bound, detail)
+            path.unlink()
+            del llama
+    sys.exit(f"{len(failures)} failed" if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
