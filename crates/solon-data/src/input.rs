@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
 use crate::DataError;
 
@@ -47,10 +48,7 @@ pub(crate) struct Input {
 
 /// Files that are no data, by their first bytes: what they are, and what to do.
 const NO_DATA: [(&[u8], &str); 9] = [
-    (
-        b"version https://git-lfs",
-        "is a pointer of Git LFS, not the file itself\nhint: fetch the file with `git lfs pull`",
-    ),
+    (GIT_LFS_POINTER.as_bytes(), IS_GIT_LFS_POINTER),
     (b"PK\x03\x04", "is a zip archive (or an Excel table)\nhint: unpack it, or save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an old Office file\nhint: save the table as CSV"),
     (b"SQLite format 3", "is an SQLite database\nhint: export the table as CSV or JSON Lines"),

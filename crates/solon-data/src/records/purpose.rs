@@ -43,7 +43,7 @@ fn purpose(row: &mut Row) -> Purpose {
     if has(&["chosen", "rejected", "chosen_messages", "unlabelled"]) {
         return Purpose::Preferences;
     }
-    if has(&["completion", "output"]) {
+    if has(&["completion", "output", "text"]) {
         return Purpose::Demonstrations;
     }
     let column = if row.has("messages") { "messages" } else { sharegpt::COLUMN };
