@@ -77,8 +77,8 @@ impl Opened {
         }
     }
 
-    /// The rows whose question is in the other file as well, each with the first such row there. A question is the last message
-    /// before the answers; case and white space do not matter.
+    /// The rows whose prompt is in the other file as well, each with the first such row there. Case and white space do not
+    /// matter, nor does a system message.
     pub fn shared_questions(&self, other: &Opened) -> Vec<(Place, Place)> {
         let mut there: HashMap<String, Place> = HashMap::new();
         for (question, place) in other.questions() {
@@ -99,8 +99,9 @@ impl Opened {
 
 fn questions<T: Looked>(file: &DataFile<T>) -> Vec<(String, Place)> {
     let question = |record: &T| {
-        let text = record.prompt().last().map(|message| message.content.to_lowercase()).unwrap_or_default();
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        let turns = record.prompt().iter().filter(|message| message.role != "system");
+        let text: Vec<String> = turns.map(|message| message.content.to_lowercase()).collect();
+        text.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>().join(" ")
     };
     let all = file.records.iter().zip(&file.places).map(|(record, place)| (question(record), *place));
     all.filter(|(question, _)| !question.is_empty()).collect()

@@ -23,6 +23,9 @@ use crate::name::{RepositoryKind, RepositoryName, is_commit};
 /// Folders inside a snapshot that are looked into.
 const DEEPEST: usize = 16;
 
+/// Where the listings of commits lie, beside the folders that all clients know.
+const LISTINGS: &str = ".solon-listings";
+
 /// The folder of one repository.
 pub(crate) struct RepositoryFolder {
     folder: PathBuf,
@@ -69,6 +72,24 @@ impl RepositoryFolder {
         make_parent(&path)?;
         fs::write(&next, commit).map_err(HubError::io("write", &next))?;
         fs::rename(&next, &path).map_err(HubError::io("replace", &path))
+    }
+
+    /// Notes which files a commit has, whether they are here or not. Others who fill the cache do not note it.
+    pub fn note_listing(&self, commit: &str, names: &[&str]) -> Result<(), HubError> {
+        if self.listed(commit).is_some_and(|known| known == names) {
+            return Ok(());
+        }
+        let path = self.folder.join(LISTINGS).join(commit);
+        let next = beside(&path);
+        make_parent(&path)?;
+        fs::write(&next, names.join("\n")).map_err(HubError::io("write", &next))?;
+        fs::rename(&next, &path).map_err(HubError::io("replace", &path))
+    }
+
+    /// Which files a commit has, where that was noted.
+    pub fn listed(&self, commit: &str) -> Option<Vec<String>> {
+        let text = fs::read_to_string(self.folder.join(LISTINGS).join(commit)).ok()?;
+        Some(text.lines().map(str::to_owned).collect())
     }
 
     /// The names of all files of a commit that are here whole.

@@ -125,8 +125,11 @@ impl Hub {
             on(Event::Note(&format!("{name}: HF_HUB_OFFLINE is set; using commit {} of the cache", found.0)));
             return Ok(found.1);
         }
-        // A commit does not change.
-        if let (true, Ok((_, path))) = (is_commit(&name.revision), here()) {
+        // A commit does not change. Of a snapshot that others have made nobody knows whether it is whole.
+        if is_commit(&name.revision)
+            && folder.listed(&name.revision).is_some()
+            && let Ok((_, path)) = here()
+        {
             return Ok(path);
         }
         let revision = name.revision.replace('/', "%2F");
@@ -147,31 +150,45 @@ impl Hub {
         if is_commit(&name.revision) && listing.commit != name.revision {
             return Err(self.client.misread(about, "the listing is of another commit"));
         }
+        folder.note_listing(&listing.commit, &listing.names())?;
         let path = self.download(want, about, &folder, &listing, on)?;
         folder.note_commit(&name.revision, &listing.commit)?;
         Ok(path)
     }
 
     /// What is wanted, if the cache holds all of it; else what is lacking.
+    ///
+    /// What is chosen depends on what the commit has, not on which part of it happens to be here.
     fn cached(&self, want: Want, name: &RepositoryName, commit: &str) -> Result<PathBuf, String> {
         let folder = self.folder(want, name);
-        let names = folder.names(commit);
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if names.is_empty() {
+        let here = folder.names(commit);
+        if here.is_empty() {
             return Err(format!("no file of the commit {commit} is there"));
         }
+        let listed = folder.listed(commit);
+        let names: Vec<&str> = listed.as_ref().unwrap_or(&here).iter().map(String::as_str).collect();
         let needed = want.needed(&names, name.choice.as_deref());
+        let needed = needed.map_err(|unchosen| format!("of the commit {commit}, {}", unchosen.reason))?;
         let snapshot = folder.snapshot(commit);
-        match needed.map_err(|unchosen| format!("of the commit {commit}, {}", unchosen.reason))? {
-            Needed::Folder(_) => Ok(snapshot),
-            Needed::File(file) => Ok(snapshot.join(file)),
-            Needed::Sharded { index, .. } => {
-                let text = std::fs::read_to_string(snapshot.join(&index)).map_err(|e| e.to_string())?;
-                match shards(&text)?.iter().find(|shard| !names.contains(&shard.as_str())) {
-                    Some(missing) => Err(format!("{missing} is not there")),
-                    None => Ok(snapshot),
+        let (files, path) = match needed {
+            Needed::Folder(files) => (files, snapshot),
+            Needed::File(file) => {
+                if listed.is_none() && name.choice.as_deref() != Some(file.as_str()) {
+                    return Err(format!(
+                        "it is unknown which files the commit {commit} has beside those that are there; name one"
+                    ));
                 }
+                (vec![file.clone()], snapshot.join(file))
             }
+            Needed::Sharded { beside, index } => {
+                let text =
+                    std::fs::read_to_string(snapshot.join(&index)).map_err(|e| format!("{index}: {e}"))?;
+                ([beside, shards(&text)?].concat(), snapshot)
+            }
+        };
+        match files.iter().find(|file| !here.contains(file)) {
+            Some(missing) => Err(format!("{missing} is not there")),
+            None => Ok(path),
         }
     }
 

@@ -10,7 +10,7 @@ use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, Description, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Context, Message, SamplingSettings};
-use solon_text::{ChatTokenizer, TextError, Turn};
+use solon_text::{ChatTokenizer, TextError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -233,22 +233,14 @@ impl ChatModel {
         }
     }
 
-    /// The ids of a conversation and of answers to it, as they are learnt and scored ([`ChatTokenizer::turn_ids`]). All have the
-    /// same prompt; an error if it and an answer do not fit.
+    /// The ids of a conversation and of answers to it, as they are learnt and scored ([`ChatTokenizer::turns_ids`]); an error if it and an answer do not fit.
     pub fn turns(
         &self,
         id: &str,
         messages: &[Message],
         answers: &[&str],
     ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
-        let turns: Vec<Turn> =
-            answers.iter().map(|answer| self.text.turn_ids(messages, answer)).collect::<Result<_, _>>()?;
-        // Each prompt is a start of the longest: where the template does not repeat its generation prompt, an answer that
-        // begins like the rest of it has a longer one.
-        let prompt = turns.iter().map(|turn| &turn.prompt).min_by_key(|prompt| prompt.len()).cloned();
-        let prompt = prompt.unwrap_or_default();
-        let answers: Vec<Vec<u32>> =
-            turns.iter().map(|turn| [&turn.prompt[prompt.len()..], &turn.answer].concat()).collect();
+        let (prompt, answers) = self.text.turns_ids(messages, answers)?;
         let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
         Ok((self.fitting(id, prompt, longest)?, answers))
     }

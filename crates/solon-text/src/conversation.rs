@@ -63,7 +63,8 @@ impl ChatTokenizer {
         let mut done = 0;
         for index in turns {
             let opening = self.opening(&rendered, messages, index, done)?;
-            let turn = &rendered[opening.start..];
+            let bound = self.bound(&rendered, &messages[..=last], index)?;
+            let turn = rendered.get(opening.start..bound).ok_or(TextError::ContentRewritten { index })?;
             let length = self.find_end(turn, &messages[index].content);
             let content_end = opening.start + length.ok_or(TextError::ContentRewritten { index })?;
             // The end of turn is encoded with the content, because some take the white space before them (`lstrip`).
@@ -107,6 +108,26 @@ impl ChatTokenizer {
         Ok(Turn { prompt: ids, answer })
     }
 
+    /// The ids of a conversation and of several answers to it, as of [`turn_ids`](Self::turn_ids); all have the same prompt.
+    ///
+    /// # Errors
+    /// As [`encode_conversation`](Self::encode_conversation).
+    pub fn turns_ids(
+        &self,
+        prompt: &[Message],
+        answers: &[&str],
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>), TextError> {
+        let turns: Vec<Turn> =
+            answers.iter().map(|answer| self.turn_ids(prompt, answer)).collect::<Result<_, _>>()?;
+        // Each prompt is a start of the longest: where the template does not repeat its generation prompt, an answer that
+        // begins like the rest of it has a longer one.
+        let shared = turns.iter().map(|turn| &turn.prompt).min_by_key(|prompt| prompt.len());
+        let shared = shared.cloned().unwrap_or_default();
+        let answers =
+            turns.iter().map(|turn| [&turn.prompt[shared.len()..], &turn.answer].concat()).collect();
+        Ok((shared, answers))
+    }
+
     /// Where the turn of message `index` begins in the rendering, of which `done` bytes are encoded already.
     fn opening(
         &self,
@@ -134,6 +155,22 @@ impl ChatTokenizer {
         Ok(Opening { start: before.len(), not_repeated: Some(prompt) })
     }
 
+    /// Where in the rendering the turn of message `index` has ended: nothing behind it is the assistant's.
+    fn bound(&self, rendered: &str, messages: &[Message], index: usize) -> Result<usize, TextError> {
+        if index + 1 == messages.len() {
+            return Ok(rendered.len());
+        }
+        let own = self.render(&messages[..=index], false)?;
+        if rendered.starts_with(&own) {
+            return Ok(own.len());
+        }
+        // Earlier turns are written otherwise than the last. What comes before the next message's content does not change
+        // with that content.
+        let mut probed = messages.to_vec();
+        probed[index + 1].content = "\u{1}".to_owned();
+        Ok(common_prefix(&self.render(&probed, false)?, rendered))
+    }
+
     /// The ids of the text between an assistant's turn and the next generation prompt.
     fn encode_between(&self, text: &str, start: usize) -> Result<Vec<u32>, TextError> {
         match &self.ending().written {
@@ -159,11 +196,12 @@ impl ChatTokenizer {
     }
 
     fn find_end_of(&self, turn: &str, content: &str) -> Option<usize> {
+        let Some(written) = &self.ending().written else {
+            // The answer's text may also stand in the header, which the template may not write as a generation prompt.
+            return ends_of(turn, content).last();
+        };
         // The answer's text may also appear earlier, as in a thinking block, or contain the text of the end of turn.
         ends_of(turn, content).find_map(|after| {
-            let Some(written) = &self.ending().written else {
-                return Some(after);
-            };
             let rest = &turn[after..];
             let space = rest.len() - rest.trim_start().len();
             rest[space..].starts_with(written.as_str()).then_some(after + space)
@@ -174,10 +212,13 @@ impl ChatTokenizer {
 /// Where `content` ends in `text`, for each place that has its words one after the other. Templates write other white space
 /// than the content's: they strip it, or replace it. The content's own white space behind its last word belongs to it.
 fn ends_of(text: &str, content: &str) -> impl Iterator<Item = usize> {
+    // Words that repeat themselves could be tried from every place again; a search that goes on for so long finds nothing.
+    let mut words_left = 16 * (text.len() + content.len()) + 1024;
     let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
     starts.filter_map(move |start| {
         let mut rest = &text[start..];
         for (index, word) in content.split_whitespace().enumerate() {
+            words_left = words_left.checked_sub(1)?;
             rest = if index == 0 { rest } else { rest.trim_start() }.strip_prefix(word)?;
         }
         rest = rest.strip_prefix(&content[content.trim_end().len()..]).unwrap_or(rest);
@@ -215,7 +256,16 @@ mod tests {
 
     /// Checks the text that is trained on; the end of turn is written `$`.
     fn check(tokenizer: &ChatTokenizer, messages: &[Message], expected: &str) {
-        let encoded = tokenizer.encode_conversation(messages, |_| true).expect("encodes");
+        check_learnt(tokenizer, messages, |_| true, expected);
+    }
+
+    fn check_learnt(
+        tokenizer: &ChatTokenizer,
+        messages: &[Message],
+        learnt: impl Fn(usize) -> bool,
+        expected: &str,
+    ) {
+        let encoded = tokenizer.encode_conversation(messages, learnt).expect("encodes");
         assert_eq!(encoded.ids.len(), encoded.loss_mask.len());
         assert_eq!(encoded.loss_mask.last(), Some(&true));
         let mut trained = Vec::new();
@@ -372,6 +422,47 @@ mod tests {
             let whole = tokenizer.encode(&tokenizer.render(&turns, false).expect("renders"));
             assert_eq!(encoded.ids, whole.expect("encodes"), "{side}");
         }
+    }
+
+    /// In templates that leave out empty turns, or the reasoning of earlier ones, what is looked for may stand in a later turn.
+    #[test]
+    fn nothing_of_a_later_turn_is_learnt() {
+        let skipping = "{% for m in messages %}{% if m.content %}{{ m.role }}:{{ m.content }}<|im_end|>{% endif %}{% endfor %}\
+            {% if add_generation_prompt %}assistant:{% endif %}";
+        let turns = [question_and_answer(""), question_and_answer("fine")].concat();
+        let result = with(skipping).encode_conversation(&turns, |_| true);
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+        let forgetting = "{% for m in messages %}{{ m.role }}:\
+            {% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}\
+            <|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+        let turns = [
+            Message::user("q"),
+            Message::assistant("<think>ok</think>4"),
+            Message::user("ok, but why is it 4"),
+            Message::assistant("because"),
+        ];
+        let result = with(forgetting).encode_conversation(&turns, |_| true);
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+        check_learnt(&with(forgetting), &turns, |index| index == 3, "because$");
+    }
+
+    #[test]
+    fn an_answer_that_also_stands_in_the_header_is_found_behind_it() {
+        let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+            {% if add_generation_prompt %}assistant: {% endif %}";
+        check(&with(plain), &[Message::assistant("a"), Message::user("q"), Message::assistant("s")], "as$");
+        let ignoring = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+        let turn = with(ignoring).turn_ids(&[Message::user("q")], "is").expect("encodes");
+        assert_eq!(turn.answer.len(), "assistant: is".len() + 1);
+    }
+
+    #[test]
+    fn words_that_repeat_themselves_are_not_searched_for_ever() {
+        let dropping = "{% for m in messages %}{{ m.role }}:{{ m.content.split('</think>')[-1] }}<|im_end|>{% endfor %}\
+            {% if add_generation_prompt %}assistant:{% endif %}";
+        let many = "a ".repeat(100_000);
+        let result = with(dropping).turn_ids(&[Message::user("q")], &format!("<think>{many}b</think>{many}"));
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })));
     }
 
     /// Phi-3's `<|end|>` includes the line end that the template writes after it.

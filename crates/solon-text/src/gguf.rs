@@ -48,6 +48,9 @@ const ENDS: [&str; 18] = [
     "<｜end▁of▁sentence｜>",
 ];
 
+/// Bytes of the longest piece that merges may lead to: each of its cuts is looked up, and no tokenizer has longer ones.
+const LONGEST_PIECE: usize = 1024;
+
 /// Further tokens that are control tokens by their text. Source: llama.cpp, "control-looking token".
 const CONTROL_LOOKING: [&str; 19] = [
     "<|fim_prefix|>",
@@ -305,7 +308,7 @@ fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
     let ids: HashMap<&str, usize> =
         vocabulary.kept().filter(|(id, _)| normal(id)).map(|(id, token)| (token, id)).collect();
     let mut merges = Vec::new();
-    for (_, piece) in vocabulary.kept().filter(|(id, _)| normal(id)) {
+    for (_, piece) in vocabulary.kept().filter(|(id, piece)| normal(id) && piece.len() <= LONGEST_PIECE) {
         let cuts = piece.char_indices().skip(1).map(|(at, _)| piece.split_at(at));
         let mut ways: Vec<(usize, usize, [&str; 2])> = cuts
             .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, [left, right])))

@@ -191,7 +191,7 @@ fn replace_generation_tags(source: &str) -> String {
         let replacement = match name {
             "generation" => "with",
             "endgeneration" => "endwith",
-            _ => continue,
+            _ => name,
         };
         replaced.push_str(&inside.replace(name, replacement));
         rest = after;

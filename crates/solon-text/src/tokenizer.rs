@@ -273,13 +273,12 @@ impl ChatTokenizer {
     }
 
     fn learn_ending(&mut self) -> Result<(), TextError> {
-        self.ending = match self.probe_ending() {
-            Some(ending) => ending,
-            None => {
-                let id = self.special.eos.or(self.special.extra_stops.first().copied());
-                TurnEnding { id: id.ok_or(TextError::NoEndOfTurn)?, ..TurnEnding::default() }
-            }
-        };
+        let mut ending = self.probe_ending().unwrap_or_default();
+        if ending.written.is_none() {
+            let id = self.special.eos.or(self.special.extra_stops.first().copied());
+            ending.id = id.ok_or(TextError::NoEndOfTurn)?;
+        }
+        self.ending = ending;
         self.stop_ids.clear();
         let candidates =
             [self.ending.id].into_iter().chain(self.special.eos).chain(self.special.extra_stops.clone());
@@ -291,18 +290,18 @@ impl ChatTokenizer {
         Ok(())
     }
 
-    /// Renders a short conversation and reads what surrounds the assistant's content. `None` if the template refuses
-    /// the conversation or writes no added token after the content.
+    /// Renders a short conversation and reads what surrounds the assistant's content; the id is 0 if no added token follows
+    /// it. `None` if the template refuses the conversation.
     fn probe_ending(&self) -> Option<TurnEnding> {
         const ANSWER: &str = "PROBE-ANSWER";
         let messages = [Message::user("PROBE-QUESTION"), Message::assistant(ANSWER)];
         let rendered = self.render(&messages, false).ok()?;
         let (before, after) = rendered.split_once(ANSWER)?;
         let added = self.tokenizer.get_added_tokens_decoder();
-        let (id, token) = added
+        let written = added
             .iter()
             .filter(|(_, token)| after.trim_start().starts_with(&token.content))
-            .max_by_key(|(id, token)| (token.content.len(), **id))?;
+            .max_by_key(|(id, token)| (token.content.len(), **id));
         let prompt = self.render(&messages[..1], true).unwrap_or_default();
         let lead =
             before.strip_prefix(prompt.as_str()).filter(|lead| lead.trim().is_empty()).unwrap_or_default();
@@ -310,8 +309,8 @@ impl ChatTokenizer {
         let header =
             before[..common_prefix(&prompt, before)].strip_prefix(question.as_str()).unwrap_or_default();
         Some(TurnEnding {
-            id: *id,
-            written: Some(token.content.clone()),
+            id: written.map(|(id, _)| *id).unwrap_or_default(),
+            written: written.map(|(_, token)| token.content.clone()),
             lead: lead.to_owned(),
             header: header.to_owned(),
         })

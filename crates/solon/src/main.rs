@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     let isa = isa::from_environment().map_err(|error| cli::UsageError(error.to_string()).into());
     match isa.and_then(|_| commands::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) if out::is_closed() => ExitCode::SUCCESS,
+        // As the shell says of a program that was stopped so.
+        Err(_) if out::is_closed() => ExitCode::from(141),
         Err(error) => {
             cli::print_error(&error);
             ExitCode::from(cli::exit_code(&error))

@@ -4,7 +4,7 @@
 //! tell whether the data changed. So what a pipe gives is read once, to its end, and kept under the hash of its content.
 
 use crate::catalogue::cache_folder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use solon_data::files::{create_bytes_atomically, sha256_bytes};
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,19 @@ pub fn named(path: &Path) -> PathBuf {
 pub fn at_rest(path: PathBuf) -> Result<PathBuf> {
     let about = || path.display().to_string();
     let kind = std::fs::metadata(&path).with_context(about)?;
-    if kind.is_file() || kind.is_dir() {
+    let is_descriptor = path.starts_with("/dev") || path.starts_with("/proc");
+    if kind.is_dir() || (kind.is_file() && !is_descriptor) {
         return Ok(path);
+    }
+    // `< file` is that file, which a later command finds too.
+    if kind.is_file()
+        && let Ok(named) = std::fs::canonicalize(&path)
+        && named.is_file()
+    {
+        return Ok(named);
+    }
+    if !kind.is_file() && !has_an_end(&path, &kind) {
+        bail!("{} is neither a file nor a pipe", path.display());
     }
     let bytes = std::fs::read(&path).with_context(about)?;
     let folder = cache_folder()?.join("piped");
@@ -29,4 +40,17 @@ pub fn at_rest(path: PathBuf) -> Result<PathBuf> {
     let kept = folder.join(sha256_bytes(&bytes));
     create_bytes_atomically(&kept, &bytes)?;
     Ok(kept)
+}
+
+/// Whether it is a pipe, or standard input of any kind; a device such as `/dev/zero` has no end.
+#[cfg(unix)]
+fn has_an_end(path: &Path, kind: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = kind.file_type();
+    kind.is_fifo() || kind.is_socket() || path == named(Path::new(STDIN))
+}
+
+#[cfg(not(unix))]
+fn has_an_end(_: &Path, _: &std::fs::Metadata) -> bool {
+    true
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use solon_infer::chat::{ChatError, ChatModel};
 use solon_records::{Demonstration, Message, Preference};
+use solon_text::{ChatTokenizer, Encoded, TextError};
 use solon_train::TokenPair;
 use solon_train::sft::SftExample;
 
@@ -11,17 +12,8 @@ pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<V
     demonstrations
         .iter()
         .map(|demonstration| {
-            let Demonstration { id, messages, cut_off, .. } = demonstration;
-            let mut encoded = model
-                .text
-                .encode_conversation(messages, |index| demonstration.learns(index))
-                .with_context(|| id.clone())?;
-            // The ids end with the last turn that is learnt, which is another one where the last answer is not.
-            let last = messages.iter().rposition(Message::is_assistant);
-            if *cut_off && last.is_some_and(|last| demonstration.learns(last)) {
-                encoded.ids.pop();
-                encoded.loss_mask.pop();
-            }
+            let id = &demonstration.id;
+            let encoded = conversation(&model.text, demonstration).with_context(|| id.clone())?;
             let (tokens, context) = (encoded.ids.len(), model.config().max_position_embeddings);
             if tokens > context {
                 bail!(
@@ -31,6 +23,26 @@ pub fn examples(model: &ChatModel, demonstrations: &[Demonstration]) -> Result<V
             Ok(SftExample { id: id.clone(), tokens: encoded.ids, mask: encoded.loss_mask })
         })
         .collect()
+}
+
+/// Tokenises a conversation. A last answer that was cut off has no end.
+pub fn conversation(text: &ChatTokenizer, demonstration: &Demonstration) -> Result<Encoded, TextError> {
+    let Demonstration { messages, cut_off, .. } = demonstration;
+    let mut encoded = text.encode_conversation(messages, |index| demonstration.learns(index))?;
+    // The ids end with the last turn that is learnt, which is another one where the last answer is not.
+    let last = messages.iter().rposition(Message::is_assistant);
+    if *cut_off && last.is_some_and(|last| demonstration.learns(last)) {
+        encoded.ids.pop();
+        encoded.loss_mask.pop();
+    }
+    Ok(encoded)
+}
+
+/// An answer's ids without its end, if it was cut off.
+pub fn cut(ids: &mut Vec<u32>, cut_off: bool) {
+    if cut_off && ids.len() > 1 {
+        ids.pop();
+    }
 }
 
 /// Tokenises a conversation and answers to it. An answer that ran into the limit has no end, in training as in the rollouts it
@@ -46,9 +58,7 @@ pub fn answers(
     let texts: Vec<&str> = answers.iter().map(|(text, _)| *text).collect();
     let (prompt, mut made) = model.turns(id, prompt, &texts)?;
     for (ids, (_, cut_off)) in made.iter_mut().zip(answers) {
-        if *cut_off && ids.len() > 1 {
-            ids.pop();
-        }
+        cut(ids, *cut_off);
     }
     Ok((prompt, made))
 }

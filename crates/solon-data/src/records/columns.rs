@@ -24,6 +24,9 @@ pub(super) fn refuse(row: &mut Row) -> Result<(), Fault> {
             return Err(format!("field `{name}`: {hint}").into());
         }
     }
+    if row.get::<bool>("train")? == Some(false) {
+        return Err("field `train`: rows are trained on whole; leave out rows that are not to be used".into());
+    }
     if let Some(weight) = row.get::<f64>("weight")?
         && weight != 1.0
     {
@@ -71,5 +74,5 @@ pub(super) fn refuse_system(row: &mut Row, messages: &[Message]) -> Result<(), F
 
 /// Whether a text `prompt` beside a conversation only repeats a part of it.
 pub(super) fn restates(prompt: &str, messages: &[Message]) -> bool {
-    messages.iter().any(|message| message.content.contains(prompt.trim()))
+    messages.iter().any(|message| message.content.trim() == prompt.trim())
 }

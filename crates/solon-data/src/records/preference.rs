@@ -15,6 +15,16 @@ use super::{DataFile, alpaca, hh, read, sharegpt};
 use crate::DataError;
 use crate::rows::{Fault, Place, Row, Shape};
 
+impl LabelRow {
+    /// The preference, if the row has a label.
+    pub fn labelled(self) -> Option<Preference> {
+        match self {
+            Self::Labelled(preference) => Some(preference),
+            Self::Unlabelled { .. } => None,
+        }
+    }
+}
+
 /// Reads preferences as they stand in the file (not oriented), one in a row, in any of these forms, with optional `id`,
 /// `probability`, `margin`, `source` and `cut_off`:
 /// - `prompt` (string or messages), `chosen` and `rejected` (strings, or lists of one message of the assistant);
@@ -28,12 +38,7 @@ use crate::rows::{Fault, Place, Row, Shape};
 /// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or
 /// infinite as an `f32`.
 pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
-    let rows = read_labels(path)?;
-    let labelled = rows.into_iter().filter_map(|row| match row {
-        LabelRow::Labelled(preference) => Some(preference),
-        LabelRow::Unlabelled { .. } => None,
-    });
-    Ok(labelled.collect())
+    Ok(read_labels(path)?.into_iter().filter_map(LabelRow::labelled).collect())
 }
 
 /// Reads the same files for their pairs, whatever their labels: the first answer is the one in `chosen`, and a row without a label

@@ -75,6 +75,11 @@ impl ChatTokenizer {
             tokens,
             token_types,
         };
+        self.check_added_tokens()?;
+        if let Some(lost) = written.ends.get(2) {
+            let found = format!("the id {lost}; the file has room for two beside the end of sequence");
+            return Err(unwritable("ids that end an answer", found));
+        }
         let read = Self::from_gguf(written.clone())?;
         for text in TRIED {
             if read.encode(text)? != self.encode(text)? {
@@ -82,6 +87,19 @@ impl ChatTokenizer {
             }
         }
         Ok(written)
+    }
+
+    /// Refuses added tokens that take white space around them, or whole words only: GGUF has no place to say so.
+    fn check_added_tokens(&self) -> Result<(), TextError> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        match added.values().find(|token| token.lstrip || token.rstrip || token.single_word) {
+            None => Ok(()),
+            Some(token) => {
+                let found =
+                    format!("`{}` takes the white space around it, or whole words only", token.content);
+                Err(unwritable("added tokens", found))
+            }
+        }
     }
 
     /// Text and kind of each id.

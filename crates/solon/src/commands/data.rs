@@ -134,8 +134,10 @@ impl Found {
             text += &format!("  note     {} pairs have no label and are not trained on\n", unlabelled.len());
         }
         if !unused.is_empty() {
-            let names: Vec<String> =
-                unused.iter().map(|column| format!("{} ({} rows)", column.name, column.rows)).collect();
+            let names: Vec<String> = unused
+                .iter()
+                .map(|column| format!("{} ({} rows)", column.name.escape_debug(), column.rows))
+                .collect();
             text += &format!("  note     columns that are not used: {}\n", names.join(", "));
         }
         for (kind, told) in [("warning", self.warnings()), ("refused", self.refused())] {

@@ -68,7 +68,7 @@ pub use label::replies;
 pub use label_report::judged;
 pub use lessons::FIRST_HELD;
 pub use revise::replies as revise_replies;
-pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training};
+pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training, note_unused};
 
 /// A kind of stage: its name in recipes and how its table is read.
 pub struct Kind {

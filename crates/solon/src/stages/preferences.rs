@@ -1,14 +1,14 @@
 //! `preferences`: loads labelled pairs from a file (TRL's preference formats, HH-RLHF's transcripts), such as labels of
 //! people. A pair whose `probability` is below ½ is turned round, so that `chosen` is the likelier answer.
 
-use super::{Data, Kind, Preflight, Source, Stage, parse};
+use super::{Data, Kind, Preflight, Source, Stage, note_unused, parse};
 use crate::items::{Labelled, preference_text};
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::read_preferences;
+use solon_data::records::{LabelRow, open_labels, read_preferences};
 
 pub const KIND: Kind = Kind {
     name: "preferences",
@@ -38,8 +38,11 @@ impl Stage for Preferences {
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let file = open_labels(&self.file.path)?;
+        note_unused(run.name(), &file.unused);
+        let labelled = file.records.into_iter().filter_map(LabelRow::labelled);
         let mut items = Vec::new();
-        for (place, preference) in (0..).zip(read_preferences(&self.file.path)?) {
+        for (place, preference) in (0..).zip(labelled) {
             let preference = preference.oriented();
             let (id, text) = (run.id(&preference.id), preference_text(&preference));
             let labelled = Labelled::given(None, preference);

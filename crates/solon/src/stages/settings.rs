@@ -3,6 +3,7 @@
 use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use solon_data::records::UnusedColumn;
 use solon_eval::benchmarks::own;
 use solon_eval::judge::labels::{SETS, sets};
 use solon_feedback::Form;
@@ -75,6 +76,14 @@ impl Source {
     fn open(path: PathBuf) -> Result<Self, String> {
         let sha256 = model_hash(&path).map_err(|error| format!("{error:#}"))?;
         Ok(Self { path, sha256 })
+    }
+}
+
+/// Says which columns of a file a stage does not use.
+pub fn note_unused(stage: &str, unused: &[UnusedColumn]) {
+    if !unused.is_empty() {
+        let names: Vec<String> = unused.iter().map(|column| column.name.escape_debug().to_string()).collect();
+        eprintln!("{stage}: columns that are not used: {}", names.join(", "));
     }
 }
 

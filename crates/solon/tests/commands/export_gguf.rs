@@ -27,7 +27,10 @@ fn an_exported_model_scores_as_the_one_it_came_from() {
     assert!(ran.err.contains("out/tiny.gguf (f32") && ran.err.contains("out/Modelfile"), "{}", ran.err);
     assert_eq!(score(&place, "out/tiny.gguf"), whole, "F32 is exact, and so is the tokenizer");
     let modelfile = place.read("out/Modelfile");
-    assert!(modelfile.starts_with("FROM ./tiny.gguf\nTEMPLATE \"\"\""), "{modelfile}");
+    assert!(
+        modelfile.starts_with("# Written by `solon export`.\nFROM ./tiny.gguf\nTEMPLATE \"\"\""),
+        "{modelfile}"
+    );
     assert!(modelfile.contains("{{ .Content }}<|im_end|>\n"), "{modelfile}");
     assert!(modelfile.contains("\nPARAMETER stop \"<|im_end|>\"\n"), "{modelfile}");
 

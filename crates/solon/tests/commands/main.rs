@@ -478,7 +478,7 @@ fn a_reader_that_stops_ends_the_program_quietly() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{words}: {err}");
+        assert!([Some(0), Some(141)].contains(&output.status.code()), "{words}: {err}");
         assert!(!err.contains("panicked") && !err.contains("error"), "{words}: {err}");
     }
 }

@@ -1,5 +1,6 @@
 //! The rows of a file as a model's tokens.
 
+use crate::tokenise::{conversation, cut};
 use serde_json::{Value, json};
 use solon_data::Place;
 use solon_data::check::Opened;
@@ -101,9 +102,7 @@ pub fn sequences<'a>(
     text: &'a ChatTokenizer,
 ) -> Box<dyn Iterator<Item = (Place, Sequences)> + 'a> {
     match file {
-        Opened::Demonstrations(file) => rows(file, |row| {
-            Ok(vec![("", text.encode_conversation(&row.messages, |index| row.learns(index))?)])
-        }),
+        Opened::Demonstrations(file) => rows(file, |row| Ok(vec![("", conversation(text, row)?)])),
         Opened::Preferences(file) => rows(file, |row| pair(row, text)),
         Opened::Prompts(file) => rows(file, |row| {
             let ids = text.prompt_ids(&row.messages)?;
@@ -120,18 +119,22 @@ fn rows<'a, T>(
     Box::new(rows.map(move |(record, place)| (*place, encode(record))))
 }
 
-/// Both answers of a pair, each after the prompt.
+/// Both answers of a pair, each after the prompt. Without a label nothing of it is learnt.
 fn pair(row: &LabelRow, text: &ChatTokenizer) -> Sequences {
-    let (prompt, answers) = match row {
-        LabelRow::Labelled(pair) => (&pair.prompt, [("chosen", &pair.chosen), ("rejected", &pair.rejected)]),
+    let (prompt, answers, cut_off, names) = match row {
+        LabelRow::Labelled(pair) => {
+            (&pair.prompt, [&pair.chosen, &pair.rejected], pair.cut_off, ["chosen", "rejected"])
+        }
         LabelRow::Unlabelled { pair, .. } => {
-            (&pair.prompt, [("first", &pair.first), ("second", &pair.second)])
+            (&pair.prompt, [&pair.first, &pair.second], pair.cut_off, ["first", "second"])
         }
     };
-    let encode = |(name, answer): (&'static str, &String)| {
-        let turn = text.turn_ids(prompt, answer)?;
-        let loss_mask = [vec![false; turn.prompt.len()], vec![true; turn.answer.len()]].concat();
-        Ok((name, Encoded { ids: [turn.prompt, turn.answer].concat(), loss_mask }))
+    let learnt = matches!(row, LabelRow::Labelled(_));
+    let (prompt, made) = text.turns_ids(prompt, &answers.map(String::as_str))?;
+    let sequence = |((name, mut answer), cut_off): ((&'static str, Vec<u32>), bool)| {
+        cut(&mut answer, cut_off);
+        let loss_mask = [vec![false; prompt.len()], vec![learnt; answer.len()]].concat();
+        (name, Encoded { ids: [&prompt[..], &answer].concat(), loss_mask })
     };
-    answers.into_iter().map(encode).collect()
+    Ok(names.into_iter().zip(made).zip(cut_off).map(sequence).collect())
 }

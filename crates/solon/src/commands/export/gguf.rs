@@ -17,6 +17,7 @@ use solon_infer::checkpoint_text::{gguf_keys, open_text};
 use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, GgufType, GgufValue, save_gguf, save_gguf_adapter};
 use solon_model::{Adapter, Device};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Writes the file, and the Modelfile where one is asked for.
@@ -29,13 +30,15 @@ pub(super) fn run(args: &ExportArgs, file_type: GgufFlag) -> Result<()> {
         );
     }
     let path = model_path(args)?;
+    let modelfile = args.ollama.then(|| args.out.with_file_name("Modelfile"));
+    check_places(&args.out, &path, modelfile.as_deref())?;
     let mut checkpoint = Checkpoint::open(&path)?;
     if checkpoint.score.is_some() {
         return Err(ChatError::Scoring { path }.into());
     }
     let file_type = GgufType::from(file_type);
-    if let Some(folder) = &args.adapter {
-        let (file, adapter) = open_adapter(&checkpoint, folder)?;
+    if let Some(folder) = args.adapter.clone().map(catalogue::resolve_adapter).transpose()? {
+        let (file, adapter) = open_adapter(&checkpoint, &folder)?;
         if args.adapter_only {
             save_gguf_adapter(&args.out, &checkpoint.config, &file, file_type)?;
             return tell(&args.out, file_type);
@@ -51,11 +54,35 @@ pub(super) fn run(args: &ExportArgs, file_type: GgufFlag) -> Result<()> {
     if text.template().is_none() {
         eprintln!("note: the model has no chat template, so programs that load it guess one");
     }
-    if args.ollama {
-        let modelfile = args.out.with_file_name("Modelfile");
+    if let Some(modelfile) = modelfile {
         let content = modelfile::render(&args.out, &text)?;
         write_bytes_atomically(&modelfile, content.as_bytes())?;
         eprintln!("{}: ollama create NAME -f {0}", modelfile.display());
+    }
+    Ok(())
+}
+
+/// Refuses to replace the model itself, or a file that is no GGUF file; and a Modelfile that was not written here.
+fn check_places(out: &Path, model: &Path, modelfile: Option<&Path>) -> Result<()> {
+    if out.exists() {
+        let same = |path: &Path| path.canonicalize().ok();
+        if same(out) == same(model) {
+            bail!("--out {} is the model itself\nhint: give another --out", out.display());
+        }
+        let mut start = [0; 4];
+        let read = std::fs::File::open(out).and_then(|mut file| file.read_exact(&mut start));
+        if read.is_err() || &start != b"GGUF" {
+            bail!("--out {} is there and is no GGUF file\nhint: give another --out", out.display());
+        }
+    }
+    if let Some(modelfile) = modelfile
+        && let Ok(text) = std::fs::read_to_string(modelfile)
+        && !text.starts_with(modelfile::FIRST_LINE)
+    {
+        let shown = modelfile.display();
+        bail!(
+            "{shown} is there and was not written by Solon\nhint: remove it, or give an --out in another folder"
+        );
     }
     Ok(())
 }

@@ -11,11 +11,14 @@ use solon_text::{ChatTokenizer, TurnParts};
 use std::fmt::Write;
 use std::path::Path;
 
+/// By which a file that was written here is known.
+pub(super) const FIRST_LINE: &str = "# Written by `solon export`.";
+
 /// The file's text. It lies beside the GGUF file.
 pub(super) fn render(gguf: &Path, text: &ChatTokenizer) -> Result<String> {
     let name =
         gguf.file_name().and_then(|name| name.to_str()).context("--out has no name that can be written")?;
-    let mut out = format!("FROM ./{name}\n");
+    let mut out = format!("{FIRST_LINE}\nFROM ./{name}\n");
     let parts = text.turn_parts().unwrap_or_default();
     match parts.as_ref().and_then(template) {
         Some(template) => writeln!(out, "TEMPLATE \"\"\"{template}\"\"\"")?,
