@@ -74,6 +74,16 @@ fn what_cannot_be_exported_is_said_with_a_hint() {
     place.run("export --model model --gguf q3 --out m.gguf", "").fails(2, &["q4_k_m"]);
     place.run("export --run model --model model --gguf f16 --out m.gguf", "").fails(2, &["--run", "--model"]);
     place.run("export --model model --gguf f16 --out model", "").fails(1, &["is a folder", "\nhint: "]);
+    std::fs::write(place.path("notes.txt"), "mine").unwrap();
+    place
+        .run("export --model model --gguf f16 --out notes.txt", "")
+        .fails(1, &["is no GGUF file", "\nhint: "]);
+    assert_eq!(place.read("notes.txt"), "mine");
+    place.run("export --model model --gguf f32 --out own.gguf", "").ok();
+    place.run("export --model own.gguf --gguf q4_0 --out own.gguf", "").fails(1, &["is the model itself"]);
+    std::fs::write(place.path("Modelfile"), "FROM mine").unwrap();
+    let ran = place.run("export --model model --gguf f32 --out own.gguf --ollama", "");
+    ran.fails(1, &["Modelfile is there", "\nhint: "]);
     place.run("export --run gone --gguf f16 --out m.gguf", "").fails(1, &["gone has no model/", "\nhint: "]);
     std::fs::write(
         place.path("model/tokenizer.json"),

@@ -74,6 +74,11 @@ fn tokens_are_shown_with_what_is_learnt() {
     assert!(lines[1].starts_with("  context  ") && lines[2].starts_with("  learnt   "), "{}", ran.out);
     assert_eq!(lines[2].replace("  learnt   ", "").replace('│', ""), "So\\nit is<|im_end|>");
     assert_eq!(lines.len(), 3);
+    place.write("c.jsonl", &[json!({"prompt": "Why?", "completion": "So", "cut_off": true})]);
+    let ran = place.run("data show c.jsonl --model model", "").ok();
+    assert!(ran.out.contains("  learnt   So\n"), "an answer that was cut off has no end: {}", ran.out);
+    place.write("t.jsonl", &[json!({"prompt": "Why?", "completion": "So", "train": false})]);
+    place.run("data check t.jsonl", "").fails(1, &["t.jsonl:1: field `train`"]);
     let rows = place.run("data show d.jsonl --model model --json", "").ok().rows();
     assert_eq!((rows.len(), rows[0]["row"].as_str()), (2, Some("line 1")));
     place.write("p.jsonl", &[json!({"prompt": "Why?", "chosen": "So", "rejected": "No"})]);

@@ -26,6 +26,22 @@ fn standard_input_is_read_once_and_told_apart_by_its_content() {
     assert_eq!(adapter(&place), first);
 }
 
+/// `< file` is that file: whoever reads the run later finds it.
+#[test]
+fn a_file_given_as_standard_input_keeps_its_name() {
+    let place = Place::with_model();
+    place.write("d.jsonl", &[json!({"prompt": "Why?", "completion": "Because."})]);
+    let status = Command::new(env!("CARGO_BIN_EXE_solon"))
+        .args(TRAIN.split_whitespace().chain(["-"]))
+        .current_dir(place.0.path())
+        .stdin(std::fs::File::open(place.path("d.jsonl")).unwrap())
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    let recipe = place.read("o/recipe.toml");
+    assert!(recipe.contains("/d.jsonl\"") && !recipe.contains("/dev/"), "{recipe}");
+}
+
 #[test]
 fn a_named_pipe_is_read_once() {
     let place = Place::with_model();
