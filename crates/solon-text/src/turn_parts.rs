@@ -77,7 +77,7 @@ impl ChatTokenizer {
         let opening = before_user.strip_suffix(user_open)?;
         let bos = self.template_tokens.bos_token.as_deref().unwrap_or_default();
         // ChatML's beginning of sequence may open each turn; it is then part of the turns.
-        let opens_once = opening.starts_with(bos) && !(user_open.starts_with(bos) && !bos.is_empty());
+        let opens_once = opening.starts_with(bos) && !user_open.starts_with(bos);
         let start = if opens_once { bos } else { "" };
         let system = match render(&[Message::system(SYSTEM), user]) {
             None => None,
