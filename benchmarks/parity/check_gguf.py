@@ -12,6 +12,7 @@ A LoRA adapter with random values is merged in, so that merging is checked too. 
    the inputs of products to the weights' type, or to 8 bits.
 4. The distance to the model before it was rounded is reported: the quantiser's error. llama.cpp's own is to be no larger
    than it by more than its arithmetic explains.
+5. The adapter alone (`--adapter-only`), which llama.cpp puts on the model itself, gives Solon's log-probs with it.
 
 Exits with 1 where a check fails.
 """
@@ -200,6 +201,19 @@ def check_greedy(name, llama, rows, stops, tie):
     check(f"{name}, greedy", not wrong, f"{same} of {len(rows)} answers identical" + "".join(told))
 
 
+def check_adapter(program, model, adapter, folder, exact):
+    """Check 5."""
+    for what, name in (((), "base"), (("--adapter", adapter, "--adapter-only"), "adapter")):
+        path = folder / f"{name}-alone.gguf"
+        solon(program, "export", "--model", model, *what, "--gguf", "f32", "--out", path)
+    llama = LlamaCpp(folder / "base-alone.gguf", folder / "adapter-alone.gguf")
+    theirs = [llama.log_probs(p, row["completion_token_ids"]) for (p, _), row in zip(ANSWERS, exact, strict=True)]
+    mean, most, count = distance(theirs, [row["logprobs"] for row in exact])
+    bound = TYPES["f32"][0]
+    detail = f"mean {mean:.1e}, max {most:.1e} nats over {count} tokens (bound of the mean {bound})"
+    check("adapter beside the f32 model", mean <= bound, detail)
+
+
 def main():
     """Runs every check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -246,6 +260,7 @@ def main():
             check(f"{name}, log-probs to the model before rounding", whole <= error + bound, detail)
             path.unlink()
             del llama
+        check_adapter(program, model, adapter, folder, exact)
     sys.exit(f"{len(failures)} failed" if failures else 0)
 
 

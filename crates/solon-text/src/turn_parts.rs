@@ -76,7 +76,9 @@ impl ChatTokenizer {
         let prompt = asked.split_once(USER)?.1.strip_prefix(user_close)?;
         let opening = before_user.strip_suffix(user_open)?;
         let bos = self.template_tokens.bos_token.as_deref().unwrap_or_default();
-        let start = if opening.starts_with(bos) { bos } else { "" };
+        // ChatML's beginning of sequence may open each turn; it is then part of the turns.
+        let opens_once = opening.starts_with(bos) && !user_open.starts_with(bos);
+        let start = if opens_once { bos } else { "" };
         let system = match render(&[Message::system(SYSTEM), user]) {
             None => None,
             Some(with_system) => {
@@ -156,6 +158,20 @@ mod tests {
             ("<|im_start|>", "[s]Default.[/s]")
         );
         assert_eq!(found.system, Some(["[s]", "[/s]"].map(str::to_owned)));
+    }
+
+    /// SmolLM2's: its beginning of sequence is `<|im_start|>`.
+    #[test]
+    fn a_beginning_that_opens_each_turn_is_part_of_the_turns() {
+        let template = "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system\nD<|im_end|>\n\
+            {% endif %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}\
+            {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+        let found = parts(template).expect("parts");
+        assert_eq!(
+            (found.start.as_str(), found.without_system.as_str()),
+            ("", "<|im_start|>system\nD<|im_end|>\n")
+        );
+        assert_eq!(found.system, Some(["<|im_start|>system\n", "<|im_end|>\n"].map(str::to_owned)));
     }
 
     #[test]

@@ -40,11 +40,13 @@ fn an_exported_model_scores_as_the_one_it_came_from() {
         std::fs::read(place.path("tiny.gguf")).unwrap()
             == std::fs::read(place.path("out/tiny.gguf")).unwrap()
     );
-    for (kind, most) in [("bf16", 0.1), ("q8_0", 0.1), ("q4_0", 2.0), ("q4_k_m", 2.0)] {
+    // Mean distances in nats. Between two other models of random weights it is several.
+    for (kind, most) in [("bf16", 0.05), ("q8_0", 0.1), ("q4_0", 0.8), ("q4_k_m", 0.8)] {
         place.run(&format!("export --model model --gguf {kind} --out {kind}.gguf"), "").ok();
-        let apart = log_probs(&score(&place, &format!("{kind}.gguf"))).into_iter().zip(log_probs(&whole));
-        let apart = apart.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        assert!(apart > 0.0 && apart < most, "{kind}: {apart}");
+        let (found, exact) = (log_probs(&score(&place, &format!("{kind}.gguf"))), log_probs(&whole));
+        let apart: f64 = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum();
+        let mean = apart / exact.len() as f64;
+        assert!(mean > 0.0 && mean < most && found.len() == exact.len(), "{kind}: {mean}");
     }
 }
 
@@ -85,13 +87,11 @@ fn what_cannot_be_exported_is_said_with_a_hint() {
     let ran = place.run("export --model model --gguf f32 --out own.gguf --ollama", "");
     ran.fails(1, &["Modelfile is there", "\nhint: "]);
     place.run("export --run gone --gguf f16 --out m.gguf", "").fails(1, &["gone has no model/", "\nhint: "]);
-    std::fs::write(
-        place.path("model/tokenizer.json"),
-        r#"{"model": {"type": "WordLevel", "vocab": {"<|im_end|>": 0, "a": 1}, "unk_token": "a"}}"#,
-    )
-    .unwrap();
+    let mut definition: Value = serde_json::from_str(&place.read("model/tokenizer.json")).unwrap();
+    definition["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = json!(false);
+    std::fs::write(place.path("model/tokenizer.json"), definition.to_string()).unwrap();
     place
         .run("export --model model --gguf f16 --out m.gguf", "")
-        .fails(1, &["its model is WordLevel", "\nhint: "]);
+        .fails(1, &["its pre-tokenizer is", "individual_digits", "\nhint: "]);
     assert!(!place.path("m.gguf").exists());
 }
