@@ -66,3 +66,21 @@ fn a_hub_that_cannot_be_reached_is_done_without_where_the_cache_has_all() {
     place.settings.endpoint.clone_from(&refusing.url);
     check_holds(&place.error("org/name"), &["HTTP 403"]);
 }
+
+/// Which files a repository has is not what the cache happens to hold: another program, or another choice, may have put a test
+/// split there alone.
+#[test]
+fn what_is_chosen_does_not_depend_on_what_is_here() {
+    let (_server, mut place) = hub_with(Repository::new(&[("train.jsonl", b"{}"), ("test.jsonl", b"{}")]));
+    let test = place.data("org/name:test").unwrap();
+    place.settings.network = Network::Forbidden;
+    assert_eq!(place.data("org/name:test").unwrap(), test);
+    let said = |place: &Place, name: &str| place.data(name).unwrap_err().to_string();
+    check_holds(&said(&place, "org/name"), &["HF_HUB_OFFLINE", "several"]);
+    check_holds(&said(&place, "org/name:train"), &["HF_HUB_OFFLINE", "train.jsonl is not there"]);
+    // Others note no listing: then the file has to be named.
+    let noted = test.ancestors().nth(3).unwrap().join(".solon-listings");
+    std::fs::remove_dir_all(noted).unwrap();
+    check_holds(&said(&place, "org/name"), &["it is unknown which files", "name one"]);
+    assert_eq!(place.data("org/name:test.jsonl").unwrap(), test);
+}
