@@ -72,6 +72,7 @@ fn read<T>(
 ) -> Result<DataFile<T>, DataError> {
     let (mut records, mut places, mut forms) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut unused: Vec<UnusedColumn> = Vec::new();
+    let mut unused_places: HashMap<String, usize> = HashMap::new();
     // Ids become keys in the ledger, so they must be unique in a file.
     let mut ids: HashMap<String, Place> = HashMap::new();
     let (format, packing) = read_rows(path, &mut |mut row| {
@@ -87,9 +88,12 @@ fn read<T>(
         places.push(place);
         *forms.entry(form).or_insert(0) += 1;
         for name in row.unused() {
-            match unused.iter_mut().find(|column| column.name == name) {
-                Some(column) => column.rows += 1,
-                None => unused.push(UnusedColumn { name: name.to_owned(), rows: 1, first: place }),
+            match unused_places.get(name) {
+                Some(known) => unused[*known].rows += 1,
+                None => {
+                    unused_places.insert(name.to_owned(), unused.len());
+                    unused.push(UnusedColumn { name: name.to_owned(), rows: 1, first: place });
+                }
             }
         }
         Ok(())

@@ -100,17 +100,21 @@ fn add_missing_tokens(
             return Err(malformed(format!("added_tokens_decoder.{id} has no text field `content`")));
         };
         if tokenizer.token_to_id(content).is_none() {
-            let flag = |name: &str| token.get(name).and_then(Value::as_bool);
-            let special = flag("special").unwrap_or(false);
-            let added = AddedToken::from(content, special)
-                .single_word(flag("single_word").unwrap_or(false))
-                .lstrip(flag("lstrip").unwrap_or(false))
-                .rstrip(flag("rstrip").unwrap_or(false))
-                .normalized(flag("normalized").unwrap_or(!special));
-            missing.push((id, added));
+            let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+            missing.push((id, added_token(content, token, special)));
         }
     }
     add_at(tokenizer, missing, "added_tokens_decoder", path)
+}
+
+/// An added token with the flags that are written beside its text, if it is written as an object.
+fn added_token(content: &str, written: &Value, special: bool) -> AddedToken {
+    let flag = |name: &str| written.get(name).and_then(Value::as_bool);
+    AddedToken::from(content, special)
+        .single_word(flag("single_word").unwrap_or(false))
+        .lstrip(flag("lstrip").unwrap_or(false))
+        .rstrip(flag("rstrip").unwrap_or(false))
+        .normalized(flag("normalized").unwrap_or(!special))
 }
 
 /// The oldest folders list them in a file of their own, as `{token: id}`.
@@ -171,9 +175,9 @@ fn add_special_tokens(tokenizer: &mut Tokenizer, objects: &[&Map<String, Value>]
         let listed = tokenizer.get_added_tokens_decoder();
         let known = |content: &str| listed.values().any(|token| token.content == content);
         for named in SPECIAL.iter().flat_map(|field| objects.iter().filter_map(|object| object.get(*field))) {
-            for content in texts(named) {
+            for (content, written) in tokens(named) {
                 if tokenizer.token_to_id(content).is_some() && !known(content) {
-                    missing.push(AddedToken::from(content, true));
+                    missing.push(added_token(content, written, true));
                 }
             }
         }
@@ -182,14 +186,14 @@ fn add_special_tokens(tokenizer: &mut Tokenizer, objects: &[&Map<String, Value>]
     !missing.is_empty()
 }
 
-/// The texts of tokens: one, a list of them, or an object of named ones.
-fn texts(value: &Value) -> Vec<&str> {
+/// Tokens, each with how it is written: one, a list of them, or an object of named ones.
+fn tokens(value: &Value) -> Vec<(&str, &Value)> {
     match value {
-        Value::String(text) => vec![text],
-        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        Value::String(text) => vec![(text, value)],
+        Value::Array(list) => list.iter().flat_map(tokens).collect(),
         Value::Object(token) => match token.get("content").and_then(Value::as_str) {
-            Some(text) => vec![text],
-            None => token.values().flat_map(texts).collect(),
+            Some(text) => vec![(text, value)],
+            None => token.values().flat_map(tokens).collect(),
         },
         _ => Vec::new(),
     }
@@ -332,6 +336,11 @@ mod tests {
             assert_eq!(ids, [u32::from(b'a'), u32::from(b'A')]);
             assert_eq!(tokenizer.decode(&ids), "a", "a special token is silent");
         }
+        let taking =
+            r#"{"eos_token": "<|im_end|>", "extra_special_tokens": [{"content": "A", "rstrip": true}]}"#;
+        let tokenizer = load(&[("tokenizer_config.json", taking)]).expect("loads");
+        let ids = tokenizer.encode("A  b").expect("text");
+        assert_eq!(ids, [u32::from(b'A'), u32::from(b'b')], "it takes the white space after it");
         let old = load(&[
             ("tokenizer_config.json", r#"{"eos_token": "<new>"}"#),
             ("added_tokens.json", r#"{"<new>": 259}"#),

@@ -155,9 +155,10 @@ impl Row {
 
     /// What kind of value a column holds. This does not use it.
     pub fn shape(&self, name: &str) -> Shape {
-        let Some(value) = self.value(name) else {
-            return Shape::Absent;
-        };
+        self.value(name).map_or(Shape::Absent, |value| self.shape_of(value))
+    }
+
+    fn shape_of(&self, value: &str) -> Shape {
         match value.as_bytes().first() {
             None | Some(b'n') => Shape::Absent,
             Some(b'"') if self.cells == Cells::Texts && value == "\"\"" => Shape::Absent,
@@ -299,7 +300,11 @@ impl Row {
 
     /// The columns that nobody took and that hold something.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
-        let columns = self.fields.iter().filter(|field| !field.used && self.has(&field.name));
+        let holds = |field: &Field| {
+            let value = self.json().get(field.value.clone());
+            value.is_some_and(|value| self.shape_of(value) != Shape::Absent)
+        };
+        let columns = self.fields.iter().filter(move |field| !field.used && holds(field));
         columns.map(|field| field.name.as_str()).chain(self.inside.iter().map(String::as_str))
     }
 }

@@ -167,8 +167,7 @@ mod tests {
     use super::*;
     use crate::folder::build;
 
-    /// The pieces of a text: each byte is a token, and pieces are told apart by a merge over the border, which no merge of
-    /// two bytes crosses.
+    /// The pieces of a text: a model of whole words makes each piece one token, whatever it is.
     fn pieces(name: &str, text: &str) -> Vec<String> {
         let PreTokenizer { normalizer, splits, .. } = PreTokenizer::named(name).expect("a known name");
         let definition = json!({

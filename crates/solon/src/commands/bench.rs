@@ -88,6 +88,9 @@ fn train(args: &BenchTrainArgs) -> Result<()> {
 
 fn generation(args: &BenchGenerateArgs) -> Result<()> {
     let BenchGenerateArgs { batch, prompt_tokens, shared_tokens, new_tokens, .. } = *args;
+    if prompt_tokens + shared_tokens == 0 {
+        return Err(UsageError("--prompt-tokens or --shared-tokens must be at least 1".into()).into());
+    }
     let model = open(&args.model, args.weights.weights.into())?;
     check_context(&model, prompt_tokens + shared_tokens + new_tokens)?;
     let config = model.config().clone();

@@ -43,6 +43,7 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
             "--kl-coefficient",
         ),
         ("bench gemm --repeats 0", "--repeats"),
+        ("bench generate --model model --prompt-tokens 0", "--prompt-tokens"),
         ("pull no-such-model", "hint: `solon pull` without a name"),
     ] {
         place.run(words, "").fails(2, &[part]);
