@@ -8,6 +8,7 @@ mod judge;
 mod label;
 mod of_runs;
 mod person;
+mod places;
 mod ranges;
 mod serve;
 
@@ -21,6 +22,7 @@ pub use of_runs::{ExplainArgs, ExportArgs, GgufFlag, PushArgs, ReportArgs};
 pub use person::PersonArgs;
 pub use serve::ServeArgs;
 
+use self::places::run_folder;
 use self::ranges::{above_zero, at_least_zero, count, threads};
 use anyhow::Error;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -230,7 +232,7 @@ pub struct RunArgs {
     /// The recipe, a TOML file
     pub recipe: PathBuf,
     /// The run's folder. If it holds an interrupted run, the run is resumed
-    #[arg(long)]
+    #[arg(long, value_parser = run_folder)]
     pub out: Option<PathBuf>,
     /// Override a setting: NAME.KEY=VALUE for the stage called NAME, KEY=VALUE for the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -326,7 +328,7 @@ pub struct StageArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Keep the run in this folder; then the same command resumes it. Without it nothing is kept, replies of servers included
-    #[arg(long = "run", value_name = "FOLDER")]
+    #[arg(long = "run", value_name = "FOLDER", value_parser = run_folder)]
     pub run: Option<PathBuf>,
 }
 
@@ -383,7 +385,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub data: PathBuf,
     /// Folder for the result: a PEFT adapter, or a Hugging Face folder with --method full or --merge
-    #[arg(long)]
+    #[arg(long, value_parser = run_folder)]
     pub out: PathBuf,
     /// Which parameters are trained [default: lora]
     #[arg(long, value_enum)]

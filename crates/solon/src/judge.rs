@@ -5,7 +5,7 @@
 
 use crate::catalogue;
 use crate::feedback_model::LocalModel;
-use crate::run::{model_hash, safe_point, stop_asked};
+use crate::run::{model_hash, safe_point, stop_asked, waiting};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use solon_data::files::sha256_bytes;
@@ -238,12 +238,12 @@ impl Judge {
                         sample: 0,
                     })
                     .collect();
-                let replies =
-                    remote.ask(&questions, &stop_asked, &|_| {})?.into_iter().map(|reply| match reply {
-                        Ok(solon_remote::Reply::Said { text, .. }) => Reply::Said(text),
-                        Ok(solon_remote::Reply::Options(log_probs)) => Reply::Options(log_probs),
-                        Err(unanswered) => Reply::Failed(unanswered.reason),
-                    });
+                let replies = waiting(|| remote.ask(&questions, &stop_asked, &|_| {}))?;
+                let replies = replies.into_iter().map(|reply| match reply {
+                    Ok(solon_remote::Reply::Said { text, .. }) => Reply::Said(text),
+                    Ok(solon_remote::Reply::Options(log_probs)) => Reply::Options(log_probs),
+                    Err(unanswered) => Reply::Failed(unanswered.reason),
+                });
                 let replies = replies.collect();
                 tell(remote, said);
                 // What a stop left unasked is no reply to keep.

@@ -9,7 +9,7 @@
 //! them.
 
 use crate::judge::tell;
-use crate::run::stop_asked;
+use crate::run::{stop_asked, waiting};
 use solon_draws::Draws;
 use solon_feedback::{
     ChoiceRequest, FeedbackError, FeedbackModel, GenerateRequest, Generated, NoAnswer, NoAnswerKind,
@@ -61,7 +61,8 @@ impl<'a> RemoteModel<'a> {
     }
 
     fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Reply, NoAnswer>>, FeedbackError> {
-        let replies = self.remote.ask(questions, &stop_asked, &|_| {}).map_err(FeedbackError::model)?;
+        let asked = waiting(|| self.remote.ask(questions, &stop_asked, &|_| {}));
+        let replies = asked.map_err(FeedbackError::model)?;
         tell(self.remote, self.said);
         self.say_what_did_not_come(&replies);
         Ok(replies.into_iter().map(|reply| reply.map_err(missing)).collect())

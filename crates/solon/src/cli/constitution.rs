@@ -1,5 +1,6 @@
 //! `solon constitution`: what can be done with a constitution without a model, and one inferred with a model.
 
+use super::places::file;
 use super::ranges::count;
 use super::{JudgeFlags, ModelArgs, StageArgs, WeightsArgs};
 use clap::{Args, Subcommand};
@@ -48,7 +49,7 @@ pub struct InferArgs {
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
     /// The constitution that is written, TOML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     pub out: PathBuf,
     /// The most principles that are kept
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]

@@ -1,6 +1,7 @@
 //! `solon eval`: the flags of all benchmarks. Each is a key of the benchmark's; one that it does not have is refused. And
 //! `solon eval compare`.
 
+use super::places::file;
 use super::{ModelArgs, StageArgs, WeightsArgs};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -84,13 +85,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FOLDER")]
     pub xstest: Option<PathBuf>,
     /// Write a JSONL row for each item to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     pub samples: Option<PathBuf>,
     /// Write a log of Inspect AI to this file (JSON, version 2); its name is to end with .json
     #[arg(long, value_name = "FILE", value_parser = json_file)]
     pub inspect_log: Option<PathBuf>,
     /// Write a record of Every Eval Ever to this file (JSON, schema 0.3.0)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     pub every_eval_ever: Option<PathBuf>,
     #[command(flatten)]
     pub stage: StageArgs,
@@ -130,7 +131,7 @@ pub struct CompareArgs {
 /// Inspect tells its formats apart by the ending.
 fn json_file(path: &str) -> Result<PathBuf, String> {
     match path.ends_with(".json") {
-        true => Ok(PathBuf::from(path)),
+        true => file(path),
         false => Err("its name is to end with .json, or Inspect does not read it".to_owned()),
     }
 }

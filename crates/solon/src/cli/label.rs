@@ -1,5 +1,6 @@
 //! `solon label`.
 
+use super::places::file;
 use super::{JudgeFlags, ModelArgs, PersonArgs, WeightsArgs};
 use clap::{Args, ValueEnum};
 use solon_feedback::Ask;
@@ -62,7 +63,7 @@ pub struct LabelArgs {
     #[arg(long, required_unless_present = "import")]
     pub input: Option<PathBuf>,
     /// File for the labelled pairs, JSONL. The run is kept beside it, in OUT.run: the same command goes on where it was
-    #[arg(long)]
+    #[arg(long, value_parser = file)]
     pub out: PathBuf,
     /// The constitution [default: the project's own]
     #[arg(long, conflicts_with_all = ["human", "import"])]

@@ -34,18 +34,6 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if args.xstest.is_some() && name != "safety" {
         return Err(UsageError("--xstest measures the refusal rule of `safety`".to_owned()).into());
     }
-    // Not found out after hours of work.
-    for file in [&args.samples, &args.inspect_log, &args.every_eval_ever].into_iter().flatten() {
-        let folder = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
-        if !folder.is_dir() || file.is_dir() {
-            let what = format!(
-                "{} cannot be written\nhint: make the folder {} first",
-                file.display(),
-                folder.display()
-            );
-            return Err(UsageError(what).into());
-        }
-    }
     let agreement = args.xstest.as_deref().map(measure_on_xstest).transpose()?;
     stage(args, over_prompts)?.run(args.stage.run.as_deref(), |run, _| {
         let columns: Vec<Summary> =

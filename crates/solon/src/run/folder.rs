@@ -4,12 +4,14 @@
 //! had reached. One whose hash changed starts anew.
 
 use super::lacks_replies;
+use super::stop::{safe_point, stop_asked};
 use crate::cli::UsageError;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use solon_data::files::{
-    FolderLock, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts, write_bytes_atomically,
+    FolderLock, is_temporary, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts,
+    write_bytes_atomically,
 };
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::{MetricsLine, MetricsLog, read_metrics};
@@ -17,37 +19,7 @@ use solon_train::{Skipped, TrainError, Trainer};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// Set by Ctrl-C: work stops at the next safe point.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// The run was asked to stop and can go on later.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped\nhint: the same command goes on where it was")]
-pub struct Stopped;
-
-/// Makes Ctrl-C ask for a stop instead of killing the process; a second one kills.
-pub fn stop_on_interrupt() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping at the next safe point; press Ctrl-C again to stop at once");
-    })
-    .context("cannot catch Ctrl-C")
-}
-
-/// Whether a stop was asked for.
-pub fn stop_asked() -> bool {
-    STOP.load(Ordering::SeqCst)
-}
-
-/// Stops here if a stop was asked for.
-pub fn safe_point() -> Result<()> {
-    if stop_asked() { Err(Stopped.into()) } else { Ok(()) }
-}
 
 /// A run's folder, locked for this process.
 pub struct RunFolder {
@@ -95,9 +67,44 @@ fn checkpoint_every() -> Result<Duration> {
     }
 }
 
+/// What a run that was broken off early has in its folder; and its recipe, which may have been put there first.
+const BEGINNINGS: [&str; 5] =
+    [".lock", "checkpoints", "ledger.sqlite-journal", "metrics.jsonl", "recipe.toml"];
+
+/// Refuses a folder that holds other things than a run: training puts a model there, in the place of what it finds.
+pub fn check_folder(path: &Path) -> Result<(), String> {
+    if let Some(file) = path.ancestors().find(|above| above.exists() && !above.is_dir()) {
+        return Err(format!("{} is a file; give a folder", file.display()));
+    }
+    if !path.exists() || path.join("ledger.sqlite").exists() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if !BEGINNINGS.contains(&name.as_str()) && !is_temporary(&name) {
+            others.push(name);
+        }
+    }
+    others.sort();
+    match others.first() {
+        None => Ok(()),
+        Some(first) => {
+            let more =
+                if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
+            Err(format!(
+                "{} is not a run's folder: it holds {first}{more}; give a folder that is new or empty",
+                path.display()
+            ))
+        }
+    }
+}
+
 impl RunFolder {
     /// Opens or makes a run's folder, which nobody else may have open.
     pub fn open(path: &Path) -> Result<Self> {
+        check_folder(path).map_err(UsageError)?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).with_context(|| format!("cannot make {}", path.display()))?;
         let lock = FolderLock::acquire(path)?;

@@ -16,9 +16,10 @@ mod publish;
 mod reader;
 mod stage_run;
 mod standing;
+mod stop;
 
 pub use finish::peak_memory_bytes;
-pub use folder::{data_hash, model_hash, safe_point, sha256_json, stop_asked, stop_on_interrupt};
+pub use folder::{check_folder, data_hash, model_hash, sha256_json};
 pub use inputs::Inputs;
 pub use model::{Model, Start, copy_adapter, fresh_adapter, save_merged};
 pub use preregister::Preregistration;
@@ -26,6 +27,7 @@ pub use provenance::{Evaluated, iso};
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
 pub use standing::print_plan;
+pub use stop::{safe_point, stop_asked, stop_on_interrupt, waiting};
 
 use crate::catalogue;
 use crate::cli::UsageError;

@@ -1,6 +1,7 @@
 //! A stage at work: what it may write, and the two shapes of work, once: items in chunks, and training.
 
-use super::folder::{SKIPPED, safe_point};
+use super::folder::SKIPPED;
+use super::stop::safe_point;
 use super::{Reader, Run, Start};
 use crate::plan::Planned;
 use crate::progress::Progress;

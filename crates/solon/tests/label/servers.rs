@@ -384,3 +384,30 @@ fn few_shots_of_comparisons_stand_in_front_of_a_chat() {
     place.run(&words("plain.toml", ""), "").fails(1, &["no few-shots of comparisons", "hint: "]);
     place.run(&words("c.toml", "--ask rate"), "").fails(2, &["few_shots", "hint: ask = \"choice\""]);
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_server_that_is_silent() {
+    let place = Place::new();
+    plain_constitution(&place);
+    place.write("pairs.jsonl", &pairs(3));
+    // The second reply and those after it never come.
+    let server = Server::new(|number, body| {
+        if number > 0 {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
+        (200, prefers_right(body))
+    });
+    let words = format!(
+        "label --judge openai:big@{} --input pairs.jsonl --out out.jsonl --constitution c.toml --concurrency 1",
+        server.url
+    );
+    let child = place.start(&words.split_whitespace().collect::<Vec<_>>());
+    server.wait_for(2);
+    let asked = std::time::Instant::now();
+    let told = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(told.success());
+    let ran = Place::finish(child, "");
+    assert_eq!(ran.code, Some(130), "{}", ran.err);
+    assert!(ran.err.contains("no reply within 5 seconds: stopped\nhint: the same command"), "{}", ran.err);
+    assert!(asked.elapsed().as_secs() < 60, "it waited for the server's timeout");
+}

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Reward models and DPO of Solon and TRL on the same pairs of hh-rlhf: accuracy on pairs kept out, losses, time, memory.
+
+    python hh.py --solon target/release/solon --pairs harmless-base-test.jsonl.gz
+
+Both train the same LoRA adapter from the same values, on the same pairs in the same batches and order, with the same
+hyperparameters, once for each seed. A seed gives the adapter's and the reward head's first values and the order. What is
+done lies in target/peers/hh and is not done again: a broken-off run goes on with the same command. Needs the packages of
+requirements.txt.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import sqlite3
+import statistics
+
+from measure import TARGET, child, worker
+
+FOLDER = TARGET / "hh"
+BATCH = 10
+RATES = {"reward": 1e-4, "dpo": 5e-5}  # Solon's defaults for an adapter; not tuned
+
+
+def once(name, make):
+    """The JSON that `make` gives, kept in a file of this name."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made) + "\n")
+        print(f"{name}: { {key: value for key, value in made.items() if not isinstance(value, list)} }", flush=True)
+    return json.loads(path.read_text())
+
+
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(run):
+    """What `run` gives, with the processor's seconds of the processes it ran."""
+    start = processor_seconds()
+    made = run()
+    return made | {"processor_seconds": processor_seconds() - start}
+
+
+def train_solon(args, method, seed):
+    out = FOLDER / f"{method}-{seed}" / "solon"
+    command = [
+        args.solon, method, "--model", FOLDER / "model", "--adapter", FOLDER / f"{method}-{seed}" / "start",
+        "--data", FOLDER / "train.jsonl", "--out", out, "--seed", seed, "--batch", BATCH, "--epochs", 1,
+        "--learning-rate", RATES[method], "--precision", "f32", "--set", "schedule=linear", "--set", "warmup=0",
+        "--threads", args.threads, "--json",
+    ]  # fmt: skip
+    if method == "reward":
+        command += ["--set", "hold_out_every=0"]
+    printed, peak = child(command, args.threads)
+    losses, order = steps(out / "ledger.sqlite")
+    seconds = json.loads(printed)["seconds"]
+    return {"seconds": seconds, "peak_bytes": peak, "losses": losses, "order": order}
+
+
+def steps(ledger):
+    """The loss of every step, and the numbers of the pairs in the order in which they were taken."""
+    with sqlite3.connect(ledger) as file:
+        losses = [json.loads(data)["loss"] for (data,) in file.execute("SELECT data FROM steps ORDER BY step")]
+        items = file.execute("SELECT item FROM step_items ORDER BY step, position").fetchall()
+    return losses, [int(item.rsplit("pair-", 1)[1]) for (item,) in items]
+
+
+def accuracy_of_solon(args, method, seed):
+    adapter = FOLDER / f"{method}-{seed}" / "solon"
+    model = ["--model", FOLDER / "model", "--precision", "f32", "--threads", args.threads]
+    if method == "reward":
+        command = [args.solon, "judge", "report", *model, "--adapter", adapter, "--ask", "reward", "--rows", 0, "--json"]
+        printed, _ = child([*command, "--data", FOLDER / "test.jsonl"], args.threads)
+        return {"told": json.loads(printed)}
+    of = lambda *adapter: [sums_of_solon(args, model, side, *adapter) for side in ("chosen", "rejected")]
+    reference = once("reference", lambda: {"sums": of()})["sums"]
+    policy = of("--adapter", adapter)
+    chosen, rejected = ([p - r for p, r in zip(*both)] for both in zip(policy, reference))
+    return {"accuracy": statistics.mean(c > r for c, r in zip(chosen, rejected))}
+
+
+def sums_of_solon(args, model, side, *adapter):
+    """The log-prob of every test pair's answer on this side."""
+    printed, _ = child([args.solon, "score", *model, *adapter, "--input", FOLDER / f"test-{side}.jsonl"], args.threads)
+    return [sum(json.loads(line)["logprobs"]) for line in printed.splitlines()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--solon", required=True, type=pathlib.Path, help="the program")
+    parser.add_argument("--pairs", required=True, type=pathlib.Path, help="hh-rlhf's harmless-base/test.jsonl.gz")
+    parser.add_argument("--gguf", type=pathlib.Path, help="the model; what `solon pull smollm2-135m-instruct` prints when left out")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", default=["reward", "dpo"], choices=["reward", "dpo"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=["train", "accuracy"], help="one half of the work")
+    args = parser.parse_args()
+    args.solon, args.pairs = args.solon.resolve(), args.pairs.resolve()
+    gguf = args.gguf or pathlib.Path(child([args.solon, "pull", "smollm2-135m-instruct"], args.threads)[0].strip())
+    FOLDER.mkdir(parents=True, exist_ok=True)
+
+    model = FOLDER / "model"
+    if not model.exists():
+        worker("inputs.model", args.threads, gguf=gguf.resolve(), folder=model)
+    once("pairs", lambda: worker("hh_trl.pairs", args.threads, source=args.pairs, model=model, folder=FOLDER)[0])
+    for seed in args.seeds:
+        for method in args.methods:
+            name = f"{method}-{seed}"
+            settings = {"method": method, "seed": seed, "folder": FOLDER, "batch": BATCH, "rate": RATES[method]}
+            if not (FOLDER / name / "start").exists():
+                worker("hh_trl.start", args.threads, **settings)
+            if args.only != "accuracy":
+                once(f"{name}/solon-training", lambda: timed(lambda: train_solon(args, method, seed)))
+                once(f"{name}/trl-training", lambda: timed(lambda: train_trl(args, settings)))
+            if args.only != "train":
+                once(f"{name}/solon-accuracy", lambda: accuracy_of_solon(args, method, seed))
+                once(f"{name}/trl-accuracy", lambda: worker("hh_trl.accuracy", args.threads, **settings)[0])
+    print(table(args))
+
+
+def train_trl(args, settings):
+    made, peak = worker("hh_trl.train", args.threads, **settings)
+    return made | {"peak_bytes": peak}
+
+
+def table(args):
+    """Markdown: a row for each method and seed that is whole, and the ratios' medians."""
+    lines = [
+        "| method, seed | accuracy, Solon | TRL | first step's loss, Solon | TRL | largest difference of a step's loss "
+        "| seconds, TRL ÷ Solon | processor's seconds, TRL ÷ Solon | memory, Solon ÷ TRL |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for method in args.methods:
+        for seed in args.seeds:
+            read = lambda name: json.loads(path.read_text()) if (path := FOLDER / f"{method}-{seed}" / f"{name}.json").exists() else None
+            ours, theirs = read("solon-training"), read("trl-training")
+            if not ours or not theirs:
+                continue
+            shares = [read("solon-accuracy"), read("trl-accuracy")]
+            told = " | ".join(f"{share['accuracy']:.1%}" if share else "" for share in shares)
+            apart = max(abs(a - b) for a, b in zip(ours["losses"], theirs["losses"], strict=True))
+            ratio = lambda key: theirs[key] / ours[key]
+            lines.append(
+                f"| {method}, {seed} | {told} | {ours['losses'][0]:.4f} | {theirs['losses'][0]:.4f} | {apart:.1e} "
+                f"| {ratio('seconds'):.2f} | {ratio('processor_seconds'):.2f} | {1 / ratio('peak_bytes'):.2f} |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+//! Stopping: Ctrl-C or SIGTERM asks for it, and work ends where it can go on later.
+
+use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Set by Ctrl-C: work stops at the next safe point.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// How many threads wait for servers.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How long replies are waited for after a stop was asked for: those under way would be paid for twice.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The run was asked to stop and can go on later.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped\nhint: the same command goes on where it was")]
+pub struct Stopped;
+
+/// Makes Ctrl-C ask for a stop instead of killing the process; a second one kills.
+pub fn stop_on_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping at the next safe point; press Ctrl-C again to stop at once");
+        std::thread::spawn(end_waits);
+    })
+    .context("cannot catch Ctrl-C")
+}
+
+/// Ends the process once it has waited for servers longer than [`PATIENCE`]. What they have answered is recorded.
+fn end_waits() {
+    let mut since = None;
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        since = (WAITING.load(Ordering::SeqCst) > 0).then(|| since.unwrap_or_else(Instant::now));
+        if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            eprintln!("no reply within {} seconds: {Stopped}", PATIENCE.as_secs());
+            std::process::exit(130);
+        }
+    }
+}
+
+/// Does work that waits for servers; a stop ends it soon.
+pub fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    WAITING.fetch_add(1, Ordering::SeqCst);
+    let done = work();
+    WAITING.fetch_sub(1, Ordering::SeqCst);
+    done
+}
+
+/// Whether a stop was asked for.
+pub fn stop_asked() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// Stops here if a stop was asked for.
+pub fn safe_point() -> Result<()> {
+    if stop_asked() { Err(Stopped.into()) } else { Ok(()) }
+}
