@@ -67,9 +67,10 @@ fn checkpoint_every() -> Result<Duration> {
     }
 }
 
-/// What a run that was broken off early has in its folder; and its recipe, which may have been put there first.
-const BEGINNINGS: [&str; 5] =
-    [".lock", "checkpoints", "ledger.sqlite-journal", "metrics.jsonl", "recipe.toml"];
+/// What a run that was broken off early has in its folder; and what may have been put there first: its recipe, and
+/// recorded answers of servers.
+const BEGINNINGS: [&str; 6] =
+    [".lock", "answers", "checkpoints", "ledger.sqlite-journal", "metrics.jsonl", "recipe.toml"];
 
 /// Refuses a folder that holds other things than a run: training puts a model there, in the place of what it finds.
 pub fn check_folder(path: &Path) -> Result<(), String> {

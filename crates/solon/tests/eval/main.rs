@@ -99,7 +99,7 @@ fn what_a_benchmark_does_not_have_is_refused() {
         (
             "hhh --data hhh.jsonl --samples gone/samples.jsonl",
             2,
-            &["samples.jsonl cannot be written", "hint: make the folder"],
+            &["--samples", "there is no folder gone; make it first"],
         ),
         ("mmlu --data mmlu --prompts hhh.jsonl", 2, &["hint: give `data`, and no `prompts`"]),
         ("safety --data mmlu", 2, &["hint: give `prompts`, and no `data`"]),

@@ -50,7 +50,7 @@ fn results_are_written_as_other_programs_read_them() {
     place.run(&format!("{words} --inspect-log log.txt"), "").fails(2, &["--inspect-log", ".json"]);
     place
         .run(&format!("{words} --inspect-log gone/log.json"), "")
-        .fails(2, &["gone/log.json cannot be written", "hint: make the folder"]);
+        .fails(2, &["--inspect-log", "there is no folder gone; make it first"]);
 }
 
 #[test]
