@@ -14,7 +14,7 @@ use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, escape_formatter};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
@@ -93,16 +93,22 @@ impl ChatTemplate {
             })
         });
         environment.add_filter("tojson", tojson);
+        environment.set_formatter(|out, state, value| match f64::try_from(value.clone()) {
+            Ok(number) if value.is_number() && !value.is_integer() => {
+                Ok(out.write_str(&python_float(number))?)
+            }
+            _ => escape_formatter(out, state, value),
+        });
         environment
             .add_template_owned(NAME, replace_generation_tags(&with_unix_line_ends(source)))
             .map_err(|error| syntax_error(&error))?;
         Ok(Self { environment, source: source.to_owned() })
     }
 
-    /// Whether the template reads a variable of this name.
-    pub fn reads(&self, variable: &str) -> bool {
-        let template = self.environment.get_template(NAME);
-        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+    /// Whether the template names this variable.
+    pub fn names(&self, variable: &str) -> bool {
+        let mut words = self.source.split(|character: char| !character.is_alphanumeric() && character != '_');
+        words.any(|word| word == variable)
     }
 
     /// The template as it was given.

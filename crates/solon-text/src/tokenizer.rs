@@ -220,8 +220,8 @@ impl ChatTokenizer {
         Ok(rendered)
     }
 
-    pub(crate) fn template_reads(&self, variable: &str) -> bool {
-        self.template.as_ref().is_some_and(|template| template.reads(variable))
+    pub(crate) fn template_names(&self, variable: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.names(variable))
     }
 
     /// The ids of a text with which the assistant's turn goes on from [`prompt_ids`](Self::prompt_ids), without an end of

@@ -3,7 +3,7 @@
 //! Contract: tools, calls of tools, their results and the reasoning of an answer that is learnt leave a trace in the rendered text, or the
 //! conversation is refused by the name of what is lost; transformers drops it in silence. Something leaves a trace if the text differs
 //! without it, or if the template refuses the conversation without it. Reasoning of other answers may be dropped: many templates do so on
-//! purpose. A variable that a row sets must be one that the template reads.
+//! purpose. A variable that a row sets must be one that the template names.
 
 use serde_json::{Value, json};
 use solon_records::{Message, TemplateInputs};
@@ -32,7 +32,7 @@ impl ChatTokenizer {
         };
         let must = |left: bool, what: String| if left { Ok(()) } else { Err(TextError::Lost { what }) };
         if let Some(inputs) = TemplateInputs::of(messages) {
-            let unread = inputs.chat_template_kwargs.keys().find(|name| !self.template_reads(name));
+            let unread = inputs.chat_template_kwargs.keys().find(|name| !self.template_names(name));
             must(
                 unread.is_none(),
                 format!("`{}` of chat_template_kwargs", unread.map_or("", String::as_str)),
@@ -167,11 +167,6 @@ mod tests {
         }
         .put_on(&mut messages);
         check(&with("{% if deep is defined and deep is false %}!{% endif %}", "", ""), &messages, &[1], None);
-        check(
-            &with("{% set deep = true %}", "", ""),
-            &messages,
-            &[1],
-            Some("`deep` of chat_template_kwargs"),
-        );
+        check(&with("{{ deeper }}", "", ""), &messages, &[1], Some("`deep` of chat_template_kwargs"));
     }
 }
