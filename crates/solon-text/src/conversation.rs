@@ -459,6 +459,69 @@ mod tests {
         assert!(matches!(none, Err(TextError::EmptyLossMask { messages: 6 })), "{none:?}");
     }
 
+    /// Calls, their results and the answer, as Qwen's and GPT-OSS's templates write them.
+    fn with_calls() -> Vec<Message> {
+        serde_json::from_str(
+            r#"[{"role":"user","content":"q"},
+            {"role":"assistant","content":"Look.","tool_calls":[{"name":"f","arguments":{"x":"<|im_end|>"}},{"name":"g","arguments":{"y":"1"}}]},
+            {"role":"tool","content":"<|im_end|>5"},{"role":"tool","content":"6"},
+            {"role":"assistant","content":null,"tool_calls":[{"name":"f","arguments":{"x":"<|im_end|>"}}]},
+            {"role":"tool","content":"7"},{"role":"assistant","content":"yes"}]"#,
+        )
+        .expect("messages")
+    }
+
+    const CALLS: &str = "{% for m in messages %}{{ m.role }}:{{ m.content }}\
+        {% for c in m.tool_calls %}<{{ c.name }}>{{ c.arguments | tojson }}</>{% endfor %}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}assistant:{% endif %}";
+
+    #[test]
+    fn calls_are_learnt_up_to_the_end_behind_the_last_and_results_are_not() {
+        let tokenizer = with(CALLS);
+        let all = "Look.<f>{\"x\": \"$\"}</><g>{\"y\": \"1\"}</>$<f>{\"x\": \"$\"}</>$yes$";
+        check(&tokenizer, &with_calls(), all);
+        let encoded = tokenizer.encode_conversation(&with_calls(), |_| true).expect("encodes");
+        let whole =
+            tokenizer.encode(&tokenizer.render(&with_calls(), false).expect("renders")).expect("encodes");
+        assert_eq!(encoded.ids, whole[..whole.len() - 1], "all but the line end after the last turn");
+        check_learnt(&tokenizer, &with_calls()[..5], |index| index == 4, "<f>{\"x\": \"$\"}</>$");
+        let turn = tokenizer.turn_ids(&with_calls()[..4], &with_calls()[4]).expect("encodes");
+        assert_eq!(turn.prompt, tokenizer.prompt_ids(&with_calls()[..4]).expect("encodes"));
+    }
+
+    /// GPT-OSS ends a call with `<|call|>`, Llama 3.1 with `<|eom_id|>`; some templates end it with nothing.
+    #[test]
+    fn a_call_may_end_with_another_token_or_with_none() {
+        let ending = |end: &str| {
+            CALLS.replace(
+                "{% endfor %}<|im_end|>",
+                &format!("{{% endfor %}}{{{{ '{end}' if m.tool_calls else '<|im_end|>' }}}}"),
+            )
+        };
+        let tokenizer = with(&ending("<|im_start|>"));
+        let encoded = tokenizer.encode_conversation(&with_calls()[..5], |index| index == 4).expect("encodes");
+        let start = tokenizer.token_to_id("<|im_start|>").expect("a token");
+        assert_eq!(encoded.ids.last(), Some(&start));
+        let whole =
+            tokenizer.encode(&tokenizer.render(&with_calls(), false).expect("renders")).expect("encodes");
+        let encoded = tokenizer.encode_conversation(&with_calls(), |_| true).expect("encodes");
+        assert_eq!(encoded.ids, whole[..whole.len() - 1]);
+        assert_eq!(
+            encoded.loss_mask.iter().zip(&whole).filter(|(learnt, id)| **learnt && **id == start).count(),
+            2
+        );
+        // The end of sequence is added, so that the model learns to stop.
+        check_learnt(&with(&ending("")), &with_calls()[..5], |index| index == 4, "<f>{\"x\": \"$\"}</>$");
+    }
+
+    #[test]
+    fn the_text_beside_a_call_may_not_be_dropped() {
+        let dropping = with(&CALLS.replace("{{ m.content }}", "{{ m.content if not m.tool_calls }}"));
+        let result = dropping.encode_conversation(&with_calls(), |_| true);
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+        check_learnt(&dropping, &with_calls(), |index| index == 6, "yes$");
+    }
+
     #[test]
     fn an_answer_is_found_whatever_the_templates_white_space() {
         let writing = |content: &str, end: &str| {
