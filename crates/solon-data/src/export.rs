@@ -121,7 +121,7 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Row<'a> {
-        Labelled(PreferenceRow),
+        Labelled(Box<PreferenceRow>),
         Unlabelled {
             id: &'a str,
             prompt: Vec<Message>,
@@ -135,7 +135,9 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
         },
     }
     let rows = rows.iter().map(|row| match row {
-        LabelRow::Labelled(preference) => PreferenceRow::of(path, preference).map(Row::Labelled),
+        LabelRow::Labelled(preference) => {
+            PreferenceRow::of(path, preference).map(|row| Row::Labelled(Box::new(row)))
+        }
         LabelRow::Unlabelled { pair, reason } => {
             let (prompt, inputs) = inputs_apart(&pair.prompt);
             Ok(Row::Unlabelled {
@@ -169,7 +171,8 @@ pub fn write_prompts(path: &Path, prompts: &[&Prompt]) -> Result<(), DataError> 
         let (messages, inputs) = inputs_apart(&prompt.messages);
         Row { prompt: Prompt { messages, ..(*prompt).clone() }, inputs }
     };
-    write_jsonl(path, &prompts.iter().map(row).collect::<Vec<_>>())
+    let rows: Vec<Row> = prompts.iter().map(row).collect();
+    write_jsonl(path, &rows)
 }
 
 /// The messages, and apart from them what they hold for the chat template.

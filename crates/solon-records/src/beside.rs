@@ -138,7 +138,7 @@ fn checked_calls(value: Value) -> Result<Value, String> {
             Some(Value::Object(function)) => function,
             Some(_) => return Err(fault("`function` must be an object with `name` and `arguments`")),
         };
-        if !function.get("name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty())) {
+        if function.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
             return Err(fault("has no `name` of the function"));
         }
         if !matches!(function.get("arguments"), Some(Value::Object(_) | Value::String(_))) {

@@ -49,7 +49,7 @@ pub struct Preference {
     pub cut_off: [bool; 2],
     /// What `chosen` and `rejected` hold beside their text, such as calls of tools.
     #[serde(default, skip_serializing_if = "both_plain")]
-    pub beside: [Beside; 2],
+    pub beside: Box<[Beside; 2]>,
 }
 
 fn both_plain(beside: &[Beside; 2]) -> bool {

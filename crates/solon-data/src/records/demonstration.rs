@@ -115,7 +115,7 @@ fn conversation(row: &mut Row) -> Result<(&'static str, Vec<Turn>, Option<usize>
             match Turns::of(row, "completion")?.unwrap_or(Turns::Messages(Vec::new())) {
                 Turns::Text(text) => turns.push(Turn::of(Message::assistant(text))),
                 Turns::Messages(completion) => turns.extend(completion),
-                Turns::One(completion) => turns.push(completion),
+                Turns::One(completion) => turns.push(*completion),
             }
             Ok(("completion", turns, Some(prompt_len), Form::PromptCompletion))
         }
@@ -263,7 +263,7 @@ mod tests {
                 .replace("TEXT", &tool.to_string().replace('"', "\\\""));
             let record = from_text(read_demonstrations, &row).unwrap().remove(0);
             let inputs = TemplateInputs::of(&record.messages).unwrap();
-            assert_eq!(inputs.tools, [tool.clone()], "{row}");
+            assert_eq!(inputs.tools, std::slice::from_ref(&tool), "{row}");
             assert_eq!(inputs.chat_template_kwargs["x"], 1);
         }
     }

@@ -175,7 +175,7 @@ pub(super) fn label_row(row: &mut Row, id: String) -> Result<(LabelRow, Form), F
         margin: row.given::<Margin>("margin")?.map(|margin| margin.0),
         source: row.get("source")?,
         cut_off,
-        beside: [chosen.beside, rejected.beside],
+        beside: Box::new([chosen.beside, rejected.beside]),
     };
     Ok((LabelRow::Labelled(preference), form))
 }
@@ -259,7 +259,7 @@ fn answer(field: &str, turns: Turns) -> Result<Message, String> {
     let turns = match turns {
         Turns::Text(text) => return Ok(Message::assistant(text)),
         Turns::Messages(turns) => turns,
-        Turns::One(turn) => vec![turn],
+        Turns::One(turn) => vec![*turn],
     };
     match <[Message; 1]>::try_from(plain(field, turns)?) {
         Ok([message]) if message.is_assistant() => Ok(message),

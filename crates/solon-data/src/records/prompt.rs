@@ -81,7 +81,7 @@ pub(super) fn prompt_turns(field: &str, turns: Turns) -> Result<Vec<Turn>, Strin
             None => vec![Turn::of(Message::user(text))],
         },
         Turns::Messages(turns) => turns,
-        Turns::One(turn) => vec![turn],
+        Turns::One(turn) => vec![*turn],
     };
     match turns.is_empty() {
         true => Err(format!("field `{field}`: has no messages")),
