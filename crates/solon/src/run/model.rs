@@ -217,6 +217,7 @@ impl StageRun<'_> {
         match &learner.adapter {
             Some(adapter) => {
                 adapter.to_file(learner.decoder.backend(), Some(base), head).save(&folder)?;
+                self.run().save_template(&folder)?;
             }
             None => save_whole(student, &folder)?,
         }
@@ -229,6 +230,7 @@ impl StageRun<'_> {
         let folder = self.folder();
         let base = self.shown_base(&chat.path);
         adapter.to_file(chat.decoder.backend(), Some(base), None).save(&folder)?;
+        self.run().save_template(&folder)?;
         let hash = folder_hash(&folder)?;
         self.record_checkpoint(0, &hash)
     }

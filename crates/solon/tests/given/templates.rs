@@ -96,7 +96,7 @@ fn rows_with_tools_are_trained_and_scored_or_refused_by_every_command() {
     }
     std::fs::write(place.path("t.jinja"), WITH_TOOLS).unwrap();
     let words = "--model model --chat-template t.jinja --precision f32 --threads 1";
-    let mut ids = Vec::new();
+    let mut ids: Vec<u32> = Vec::new();
     for command in commands {
         let told = place.run(&format!("{command} {words}"), "").ok();
         if command.starts_with("score") {
@@ -110,11 +110,9 @@ fn rows_with_tools_are_trained_and_scored_or_refused_by_every_command() {
     assert_eq!(ids, right);
     assert_eq!(metrics(&place, "s")["tokens"].as_f64(), Some(right.len() as f64));
     // What is trained is saved with the template that it was trained with.
-    let saved = std::fs::read_dir(place.path("s")).unwrap().any(|entry| {
-        let path = entry.unwrap().path().join("chat_template.jinja");
-        std::fs::read_to_string(path).is_ok_and(|saved| saved == WITH_TOOLS)
-    });
-    assert!(saved || place.read("s/chat_template.jinja") == WITH_TOOLS);
+    assert_eq!(place.read("s/chat_template.jinja"), WITH_TOOLS);
+    place.run(&format!("sft --data s.jsonl --out m --merge {words}"), "").ok();
+    assert_eq!(place.read("m/chat_template.jinja"), WITH_TOOLS);
     place
         .run("label --input d.jsonl --model model --out l.jsonl", "")
         .fails(1, &["has an answer with calls of tools"]);
