@@ -73,7 +73,7 @@ const WITH_TOOLS: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}
 fn rows_with_tools_are_trained_and_scored_or_refused_by_every_command() {
     let place = Place::with_model();
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-    let call = json!({"role": "assistant", "content": null, "reasoning_content": "r",
+    let call = json!({"role": "assistant", "content": "", "reasoning_content": "r",
         "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1.0}}}]});
     let prompt = json!([{"role": "user", "content": "q"}]);
     place.write("s.jsonl", &[json!({"prompt": prompt, "completion": [call], "tools": tools})]);
