@@ -14,6 +14,10 @@ prompt and completion (`trainer/sft_trainer.py::tokenize_fn`; `trainer/dpo_train
 the prompt is no prefix of the whole, TRL warns, and the longest common prefix counts (`data_utils.py::apply_chat_template`,
 there of the two texts).
 
+Conversations with tools, calls and reasoning in a field of its own get the same rules (`INPUTS` are the `tools` and
+`chat_template_kwargs` of a row). Where a part of them leaves no trace in the text, as in templates that know no tools, Solon refuses the
+row as `Lost` (`lost`).
+
 TRL also learns what the template writes after the end of turn, such as a line end. Solon stops at the end of turn, so the
 completion is cut behind it. Where the template writes no end of turn, it is cut behind the answer, and the end of
 sequence, which Solon adds there, follows.
@@ -51,7 +55,7 @@ COHERE = ["<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|
           "<|START_RESPONSE|>", "<|END_RESPONSE|>"]
 TEKKEN = ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
 PHI = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-GLM = ["<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
+GLM = ["<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]
 SENTENCEPIECE = ["<s>", "</s>"]
 
 # Beginning and end of sequence, the end of an assistant's turn (None where the template writes none), special tokens.
@@ -77,7 +81,7 @@ TEMPLATES = {
     "glm-4": (None, "<|endoftext|>", None, GLM),
     "glm-4.5": (None, "<|endoftext|>", None, [*GLM, "<think>", "</think>"]),
     "gpt-oss": ("<|startoftext|>", "<|return|>", "<|return|>",
-                ["<|startoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"]),
+                ["<|startoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"]),
     "granite-3": ("<|end_of_text|>", "<|end_of_text|>", "<|end_of_text|>", ["<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"]),
     "hermes-2-pro": ("<s>", "<|im_end|>", "<|im_end|>", [*SENTENCEPIECE, *CHATML]),
     "hunyuan": ("<|startoftext|>", "<|eos|>", "<|eos|>", ["<|startoftext|>", "<|extra_0|>", "<|extra_4|>", "<|eos|>"]),
@@ -85,7 +89,8 @@ TEMPLATES = {
     "jamba-1.5": ("<|startoftext|>", "<|endoftext|>", "<|eom|>",
                   ["<|startoftext|>", "<|endoftext|>", "<|bom|>", "<|eom|>", "<|system|>", "<|user|>", "<|assistant|>"]),
     "kimi-k2": ("[BOS]", "[EOS]", "<|im_end|>",
-                ["[BOS]", "[EOS]", "<|im_system|>", "<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>"]),
+                ["[BOS]", "[EOS]", "<|im_system|>", "<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>",
+                 "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"]),
     "lfm2": ("<|startoftext|>", "<|im_end|>", "<|im_end|>", ["<|startoftext|>", *CHATML]),
     "llama-2": ("<s>", "</s>", "</s>", SENTENCEPIECE),
     "llama-3": ("<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>", LLAMA),
@@ -217,10 +222,9 @@ KNOWN = {
     "namespace(a=1) %}{{ v is iterable": "a namespace can be iterated over", "namespace(a=1) %}{{ v is sequence": "a namespace has items",
     "namespace(a=1) %}{{ v is mapping": "a namespace has items", "namespace(a=1) %}{{ 'yes'": "no error: a namespace has items",
     "namespace(a=1) %}{{ v | length": "no error: a namespace has items", "range(3) %}{{ v is sequence": "a range is an iterator",
-    "{{ range(3) }}": "a range is written as a list", "nothing %}{{ v | tojson": "no error: what is undefined is null",
-    "dictsort(by='value')": "no error: all values can be compared", "sum(attribute='nothing'": "no error: what is undefined is zero",
+    "{{ range(3) }}": "a range is written as a list", "dictsort(by='value')": "no error: all values can be compared", "sum(attribute='nothing'": "no error: what is undefined is zero",
     "map(attribute='nothing') | list": "`undefined` for `Undefined`", "| pprint": "one item a line", "lipsum": "there is no `lipsum`",
-    "self is": "there is no `self`", "1e20": "no exponents", "1e-7": "no exponents", "for x in none": "no error: none is empty",
+    "self is": "there is no `self`", "for x in none": "no error: none is empty",
     "ignore missing": "no error: there is no loader",
 }
 
@@ -236,6 +240,69 @@ CONVERSATIONS = {
                   turn("assistant", "<think>\nIs it? I counted.\n</think>\n\nYes.")],
     "assistant first": [turn("assistant", "Hello! What shall we do?"), turn("user", "2+2?"), turn("assistant", "It's 4.")],
 }
+
+
+WEATHER = {"type": "function", "function": {
+    "name": "weather", "description": "The weather of a place: <now> & \"here\"",
+    "parameters": {"type": "object", "properties": {"place": {"type": "string"}, "unit": {"type": "string", "enum": ["°C", "°F"]}},
+                   "required": ["place"]}}}
+
+
+def call(number, **arguments):
+    return {"id": f"call0000{number}", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+
+
+def result(number, text):
+    return {"role": "tool", "name": "weather", "tool_call_id": f"call0000{number}", "content": text}
+
+
+CONVERSATIONS |= {
+    "tool": [turn("user", "Weather in Athens?"), {"role": "assistant", "tool_calls": [call(1, place="Athens", unit="°C")]},
+             result(1, "{\"degrees\": 31.5}"), turn("assistant", "It has 31.5 °C.")],
+    "call": [turn("system", "Be brief."), turn("user", "Weather in \"Kos\"?"),
+             {"role": "assistant", "content": None, "tool_calls": [call(1, place="\"Kos\"", near=[1.0, 2e-7, None, True], deep={"b": 1, "a": {}})]}],
+    "parallel": [turn("user", "Athens and Kos?"),
+                 {"role": "assistant", "content": "", "tool_calls": [call(1, place="Athens"), call(2, place="Kos")]},
+                 result(1, "31"), result(2, "28"), turn("assistant", "31 and 28.")],
+    "reasoning field": [turn("user", "2+2?"), {**turn("assistant", "It's 4."), "reasoning_content": "Two and two."}, turn("user", "Sure?"),
+                        {**turn("assistant", "Yes."), "reasoning_content": "Is it?\nI counted."}],
+    "no thinking": [turn("user", "2+2?"), turn("assistant", "It's 4.")],
+}
+INPUTS = {name: {"tools": [WEATHER]} for name in ("tool", "call", "parallel")}
+INPUTS["no thinking"] = {"chat_template_kwargs": {"enable_thinking": False}}
+
+
+def lost(tokenizer, messages, tools, kwargs):
+    """Whether tools, a call, its arguments, a result or the reasoning of the last answer leaves no trace, or a variable is not read."""
+    whole = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **kwargs)
+
+    def traceless(messages, tools):
+        try:
+            return tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **kwargs) == whole
+        except Exception:  # noqa: BLE001 - a refusal is a trace
+            return False
+
+    def changed(place, **fields):
+        return messages[:place] + [{key: value for key, value in {**messages[place], **fields}.items() if value != []}] + messages[place + 1:]
+
+    if any(not re.search(rf"\b{name}\b", tokenizer.chat_template) for name in kwargs):
+        return True
+    if tools and traceless(messages, None):
+        return True
+    for place, message in enumerate(messages):
+        calls = message.get("tool_calls", [])
+        for at, one in enumerate(calls):
+            other = {**one, "function": {**one["function"], "arguments": {"\x01": "\x01"}}}
+            fewer = calls[:at] + calls[at + 1:]
+            if traceless(changed(place, tool_calls=fewer, **({} if fewer else {"content": message.get("content") or ""})), tools):
+                return True
+            if traceless(changed(place, tool_calls=calls[:at] + [other] + calls[at + 1:]), tools):
+                return True
+        if message["role"] == "tool" and traceless(changed(place, content="0"), tools):
+            return True
+    if "reasoning_content" in messages[-1]:
+        return traceless(messages[:-1] + [turn("assistant", messages[-1]["content"])], tools)
+    return False
 
 
 def guess(source):
@@ -275,15 +342,18 @@ def bare(text):
     return "".join(re.sub("</?think>", "", text).split())
 
 
-def row_of(tokenizer, end, messages):
+def row_of(tokenizer, end, messages, tools=None, chat_template_kwargs=None):
     """What transformers and TRL make of a conversation, or why a program must refuse it."""
+    given = {"tools": tools, **(chat_template_kwargs or {})}
     try:
-        prompt_text = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-        prompt = tokenizer.apply_chat_template(messages[:-1], return_dict=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(messages, return_dict=False)
-        before = tokenizer.apply_chat_template(messages[:-1], tokenize=False)
-    except TemplateError as error:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, **given)
+        if lost(tokenizer, messages, tools, chat_template_kwargs or {}):
+            return {"lost": True}
+        prompt_text = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True, **given)
+        prompt = tokenizer.apply_chat_template(messages[:-1], return_dict=False, add_generation_prompt=True, **given)
+        whole = tokenizer.apply_chat_template(messages, return_dict=False, **given)
+        before = tokenizer.apply_chat_template(messages[:-1], tokenize=False, **given)
+    except (TemplateError, TypeError) as error:
         # `raise_exception` raises the class itself, with the template's own words.
         return {"raised" if type(error) is TemplateError else "failed": str(error)}
     row = {"text": text, "ids": whole}
@@ -291,7 +361,14 @@ def row_of(tokenizer, end, messages):
     row["prompt_text"] = len(prompt_text.encode()) if text.startswith(prompt_text) else prompt_text
     row["prompt_ids"] = len(prompt) if whole[:len(prompt)] == prompt else prompt
     shared = next((index for index, pair in enumerate(zip(prompt, whole)) if pair[0] != pair[1]), min(len(prompt), len(whole)))
-    answer = messages[-1]["content"]
+    answer = messages[-1].get("content") or ""
+    if messages[-1].get("tool_calls"):
+        # A call may end with another token than an answer.
+        tail, special = text.rstrip(), []
+        while token := next((token for token in tokenizer.get_added_vocab() if tail.endswith(token)), None):
+            special.append(token)
+            tail = tail[:-len(token)].rstrip()
+        end = next((token for token in [end, *special] if token in special), None)
     if not text.startswith(prompt_text) and not (text.startswith(before) and prompt_text.startswith(before)):
         # No place in the whole is the end of the prompt; TRL cuts at the prompt's length.
         row["refused"] = "NotPrefixPreserving"
@@ -299,7 +376,8 @@ def row_of(tokenizer, end, messages):
         # The text lacks a part of the answer, such as its reasoning.
         row["refused"] = "ContentRewritten"
     elif end is None:
-        ids = tokenizer.encode(text[:after_answer(text, answer)], add_special_tokens=False)
+        until = len(text.rstrip()) if messages[-1].get("tool_calls") else after_answer(text, answer)
+        ids = tokenizer.encode(text[:until], add_special_tokens=False)
         row["completion"] = [shared, None]
         row["learnt"] = ids[shared:] + [tokenizer.eos_token_id]
     else:
@@ -330,12 +408,12 @@ def main():
         added = json.loads(tokenizer.backend_tokenizer.to_str())["added_tokens"]
         templates[path.stem] = {"bos": bos, "eos": eos, "end": end, "added_tokens": added}
         for name, messages in CONVERSATIONS.items():
-            rows.append({"template": path.stem, "conversation": name, **row_of(tokenizer, end, messages)})
+            rows.append({"template": path.stem, "conversation": name, **row_of(tokenizer, end, messages, **INPUTS.get(name, {}))})
     if folder == TESTS / "templates":
         lines = [json.dumps(row) for row in snippets()]
         (folder / "snippets.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     lines = [json.dumps(row, separators=(",", ":")) for row in rows]
-    head = json.dumps({"conversations": CONVERSATIONS, "templates": templates}, separators=(",", ":"))
+    head = json.dumps({"conversations": CONVERSATIONS, "inputs": INPUTS, "templates": templates}, separators=(",", ":"))
     (folder / "goldens.json").write_text(head[:-1] + ',"rows":[\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
     print(f"{len(templates)} templates, {len(CONVERSATIONS)} conversations")
 

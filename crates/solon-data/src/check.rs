@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use solon_records::{Demonstration, Message, Pair, Prompt};
+use solon_records::{Beside, Demonstration, Message, Pair, Prompt};
 
 use crate::files::sha256_parts;
 use crate::records::{
@@ -149,7 +149,7 @@ trait Looked {
     /// What stands before the answers.
     fn prompt(&self) -> &[Message];
     /// The answers that are learnt from.
-    fn answers(&self) -> Vec<&str>;
+    fn answers(&self) -> Vec<String>;
     /// Whether the answers are two to one prompt.
     fn is_pair(&self) -> bool {
         false
@@ -161,7 +161,22 @@ trait Looked {
 }
 
 fn parts(messages: &[Message]) -> impl Iterator<Item = String> {
-    messages.iter().flat_map(|message| [message.role.clone(), message.content.clone()])
+    messages.iter().flat_map(|message| {
+        let beside = if message.beside.is_empty() { String::new() } else { said_beside(&message.beside) };
+        [message.role.clone(), message.content.clone(), beside]
+    })
+}
+
+fn said_beside(beside: &Beside) -> String {
+    serde_json::to_string(beside).unwrap_or_default()
+}
+
+/// What an answer says; calls of tools are something to learn as well.
+fn said(message: &Message) -> String {
+    match message.beside.tool_calls() {
+        [] => message.content.clone(),
+        calls => format!("{}{}", message.content, serde_json::Value::Array(calls.to_vec())),
+    }
 }
 
 impl Looked for Demonstration {
@@ -174,19 +189,20 @@ impl Looked for Demonstration {
         &self.messages[..self.prompt_len]
     }
 
-    fn answers(&self) -> Vec<&str> {
+    fn answers(&self) -> Vec<String> {
         let learnt = self.messages.iter().enumerate().filter(|(place, _)| self.learns(*place));
-        learnt.map(|(_, message)| message.content.as_str()).collect()
+        learnt.map(|(_, message)| said(message)).collect()
     }
 }
 
 impl Looked for LabelRow {
     fn content(&self) -> Vec<String> {
-        let (prompt, answers) = match self {
-            Self::Labelled(pair) => (&pair.prompt, [&pair.chosen, &pair.rejected]),
-            Self::Unlabelled { pair: Pair { prompt, first, second, .. }, .. } => (prompt, [first, second]),
-        };
-        parts(prompt).chain(answers.into_iter().cloned()).collect()
+        match self {
+            Self::Labelled(pair) => parts(&pair.prompt).chain(parts(&pair.answers())).collect(),
+            Self::Unlabelled { pair: Pair { prompt, first, second, .. }, .. } => {
+                parts(prompt).chain([first.clone(), second.clone()]).collect()
+            }
+        }
     }
 
     fn prompt(&self) -> &[Message] {
@@ -196,10 +212,10 @@ impl Looked for LabelRow {
         }
     }
 
-    fn answers(&self) -> Vec<&str> {
+    fn answers(&self) -> Vec<String> {
         match self {
-            Self::Labelled(pair) => vec![&pair.chosen, &pair.rejected],
-            Self::Unlabelled { pair, .. } => vec![&pair.first, &pair.second],
+            Self::Labelled(pair) => pair.answers().iter().map(said).collect(),
+            Self::Unlabelled { pair, .. } => vec![pair.first.clone(), pair.second.clone()],
         }
     }
 
@@ -221,7 +237,7 @@ impl Looked for Prompt {
         &self.messages
     }
 
-    fn answers(&self) -> Vec<&str> {
+    fn answers(&self) -> Vec<String> {
         Vec::new()
     }
 }

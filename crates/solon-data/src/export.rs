@@ -1,6 +1,7 @@
 //! Writes demonstrations and preferences in TRL's conversational formats, which TRL, OpenRLHF and others read.
 //!
-//! Contract: [`crate::records`] and TRL's trainers can read what is written here. Files are replaced atomically. `id`
+//! Contract: [`crate::records`] and TRL's trainers can read what is written here; what a conversation gives to its chat template is in the
+//! columns `tools` and `chat_template_kwargs`. Files are replaced atomically. `id`
 //! is kept as an extra column, so that a row leads back to the ledger; TRL ignores it.
 //!
 //! Source: <https://huggingface.co/docs/trl/dataset_formats>.
@@ -8,7 +9,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use solon_records::{Demonstration, Message, Preference};
+use solon_records::{Demonstration, Message, Preference, Prompt, TemplateInputs};
 
 use crate::DataError;
 use crate::jsonl::write_jsonl;
@@ -46,6 +47,8 @@ pub fn write_demonstrations(
         completion: Vec<Turn<'a>>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         cut_off: bool,
+        #[serde(flatten)]
+        inputs: TemplateInputs,
     }
     #[derive(Serialize)]
     struct Turn<'a> {
@@ -56,7 +59,11 @@ pub fn write_demonstrations(
     }
     let mut rows = Vec::with_capacity(demonstrations.len());
     let (mut rows_needing_assistant_only_loss, mut rows_cut_off, mut rows_not_all_learnt) = (0, 0, 0);
-    for Demonstration { id, messages, prompt_len, not_learnt, cut_off } in demonstrations {
+    let apart: Vec<(Vec<Message>, TemplateInputs)> =
+        demonstrations.iter().map(|demonstration| inputs_apart(&demonstration.messages)).collect();
+    for (Demonstration { id, prompt_len, not_learnt, cut_off, .. }, (messages, inputs)) in
+        demonstrations.iter().zip(&apart)
+    {
         let (prompt, completion) = messages.split_at(*prompt_len.min(&messages.len()));
         if !completion.iter().any(Message::is_assistant) || prompt.is_empty() {
             return Err(DataError::Record {
@@ -79,7 +86,7 @@ pub fn write_demonstrations(
             Turn { message, weight }
         };
         let completion = (*prompt_len..).zip(completion).map(turn).collect();
-        rows.push(Row { id, prompt, completion, cut_off: *cut_off });
+        rows.push(Row { id, prompt, completion, cut_off: *cut_off, inputs: inputs.clone() });
     }
     write_jsonl(path, &rows)?;
     Ok(DemonstrationExport {
@@ -114,30 +121,65 @@ pub fn write_labels(path: &Path, rows: &[LabelRow]) -> Result<(), DataError> {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Row<'a> {
-        Labelled(PreferenceRow),
+        Labelled(Box<PreferenceRow>),
         Unlabelled {
             id: &'a str,
-            prompt: &'a [Message],
+            prompt: Vec<Message>,
             first: &'a str,
             second: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             cut_off: Option<[bool; 2]>,
             unlabelled: &'a str,
+            #[serde(flatten)]
+            inputs: TemplateInputs,
         },
     }
     let rows = rows.iter().map(|row| match row {
-        LabelRow::Labelled(preference) => PreferenceRow::of(path, preference).map(Row::Labelled),
-        LabelRow::Unlabelled { pair, reason } => Ok(Row::Unlabelled {
-            id: &pair.id,
-            prompt: &pair.prompt,
-            first: &pair.first,
-            second: &pair.second,
-            cut_off: Some(pair.cut_off).filter(|cut_off| *cut_off != [false; 2]),
-            unlabelled: reason,
-        }),
+        LabelRow::Labelled(preference) => {
+            PreferenceRow::of(path, preference).map(|row| Row::Labelled(Box::new(row)))
+        }
+        LabelRow::Unlabelled { pair, reason } => {
+            let (prompt, inputs) = inputs_apart(&pair.prompt);
+            Ok(Row::Unlabelled {
+                id: &pair.id,
+                prompt,
+                first: &pair.first,
+                second: &pair.second,
+                cut_off: Some(pair.cut_off).filter(|cut_off| *cut_off != [false; 2]),
+                unlabelled: reason,
+                inputs,
+            })
+        }
     });
     let rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
     write_jsonl(path, &rows)
+}
+
+/// Writes prompts in TRL's conversational prompt-only format, with the extra columns `kind`, `category` and `pair`.
+///
+/// # Errors
+/// [`DataError::Io`] if the system refuses. Then `path` is unchanged.
+pub fn write_prompts(path: &Path, prompts: &[&Prompt]) -> Result<(), DataError> {
+    #[derive(Serialize)]
+    struct Row {
+        #[serde(flatten)]
+        prompt: Prompt,
+        #[serde(flatten)]
+        inputs: TemplateInputs,
+    }
+    let row = |prompt: &&Prompt| {
+        let (messages, inputs) = inputs_apart(&prompt.messages);
+        Row { prompt: Prompt { messages, ..(*prompt).clone() }, inputs }
+    };
+    let rows: Vec<Row> = prompts.iter().map(row).collect();
+    write_jsonl(path, &rows)
+}
+
+/// The messages, and apart from them what they hold for the chat template.
+fn inputs_apart(messages: &[Message]) -> (Vec<Message>, TemplateInputs) {
+    let mut messages = messages.to_vec();
+    let inputs = TemplateInputs::take_off(&mut messages);
+    (messages, inputs)
 }
 
 #[derive(Serialize)]
@@ -153,6 +195,8 @@ struct PreferenceRow {
     source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cut_off: Option<[bool; 2]>,
+    #[serde(flatten)]
+    inputs: TemplateInputs,
 }
 
 impl PreferenceRow {
@@ -175,16 +219,19 @@ impl PreferenceRow {
                 format!("its margin is {margin}, which is not finite; change it or leave the record out");
             return Err(refuse(message));
         }
-        let oriented = preference.clone().oriented();
+        let mut oriented = preference.clone().oriented();
+        let inputs = TemplateInputs::take_off(&mut oriented.prompt);
+        let [chosen, rejected] = oriented.answers();
         Ok(Self {
             id: oriented.id,
             prompt: oriented.prompt,
-            chosen: [Message::assistant(oriented.chosen)],
-            rejected: [Message::assistant(oriented.rejected)],
+            chosen: [chosen],
+            rejected: [rejected],
             probability: oriented.probability,
             margin: oriented.margin,
             source: oriented.source,
             cut_off: Some(oriented.cut_off).filter(|cut_off| *cut_off != [false; 2]),
+            inputs,
         })
     }
 }
@@ -206,6 +253,7 @@ mod tests {
             margin: (id == "cut").then_some(-1.5),
             source: (id == "a").then(|| "judge".into()),
             cut_off: [id == "cut", false],
+            beside: Default::default(),
         }
     }
 
@@ -311,5 +359,56 @@ mod tests {
             assert!(error.to_string().starts_with("record `c`"), "{error}");
         }
         assert_eq!(read_demonstrations(&path).unwrap(), all);
+    }
+
+    #[test]
+    fn calls_and_tools_are_written_as_columns_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let row = r#"{"id":"a","prompt":[{"role":"user","content":"Q"},
+            {"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":{"x":1}}}]},
+            {"role":"tool","content":"2","tool_call_id":"1","name":"f"}],ANSWERS,
+            "tools":[{"type":"function","function":{"name":"f"}}],"chat_template_kwargs":{"enable_thinking":false}}"#
+            .replace('\n', "");
+        let kept = |written: &str| {
+            let written: serde_json::Value = serde_json::from_str(written).unwrap();
+            assert_eq!(written["tools"][0]["function"]["name"], "f", "{written}");
+            assert_eq!(written["chat_template_kwargs"]["enable_thinking"], false);
+            assert_eq!(written["prompt"][0], serde_json::json!({"role": "user", "content": "Q"}));
+        };
+        fs::write(
+            &path,
+            row.replace(
+                "ANSWERS",
+                r#""completion":[{"role":"assistant","content":"A","reasoning_content":"r"}]"#,
+            ),
+        )
+        .unwrap();
+        let read = read_demonstrations(&path).unwrap();
+        assert_eq!(read[0].messages[3].beside.reasoning(), Some("r"));
+        write_demonstrations(&path, &read).unwrap();
+        kept(&fs::read_to_string(&path).unwrap());
+        assert_eq!(read_demonstrations(&path).unwrap(), read);
+
+        let calls = r#"[{"role":"assistant","tool_calls":[{"function":{"name":"g","arguments":"{}"}}]}]"#;
+        fs::write(
+            &path,
+            row.replace("ANSWERS", &format!(r#""chosen":{calls},"rejected":"B","probability":0.25"#)),
+        )
+        .unwrap();
+        let read: Vec<_> = read_preferences(&path).unwrap().into_iter().map(Preference::oriented).collect();
+        assert_eq!((read[0].chosen.as_str(), read[0].beside[1].tool_calls().len()), ("B", 1));
+        let error = read_pairs(&path).unwrap_err().to_string();
+        assert!(error.contains("rows.jsonl:1: has an answer with calls of tools"), "{error}");
+        write_preferences(&path, &read).unwrap();
+        kept(&fs::read_to_string(&path).unwrap());
+        assert_eq!(read_preferences(&path).unwrap(), read);
+
+        fs::write(&path, row.replace(",ANSWERS", "")).unwrap();
+        let read = crate::records::read_prompts(&path).unwrap();
+        write_prompts(&path, &read.iter().collect::<Vec<_>>()).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        kept(&written.replace("messages", "prompt"));
+        assert_eq!(crate::records::read_prompts(&path).unwrap(), read);
     }
 }

@@ -136,13 +136,13 @@ pub(crate) mod tests {
 
     #[test]
     fn unused_columns_are_named_once_and_fields_of_messages_too() {
-        let rows = r#"[{"prompt":[{"role":"user","content":"a","name":"n"}],"score":NaN,"note":null,"meta":{"x":1}},
+        let rows = r#"[{"prompt":[{"role":"user","content":"a","mood":"n"}],"score":NaN,"note":null,"meta":{"x":1}},
             {"prompt":"b","note":"\ud83d","score":1}]"#;
         let file = from_text(|path| open_prompts(path).map(|file| vec![file]), rows).unwrap().remove(0);
         let names: Vec<_> =
             file.unused.iter().map(|column| (column.name.as_str(), column.rows, column.first)).collect();
         let (one, two) = (Place::Record { row: 1, line: 1 }, Place::Record { row: 2, line: 2 });
-        let expected = [("score", 2, one), ("meta", 1, one), ("prompt[].name", 1, one), ("note", 1, two)];
+        let expected = [("score", 2, one), ("meta", 1, one), ("prompt[].mood", 1, one), ("note", 1, two)];
         assert_eq!(names, expected);
         assert_eq!((file.format, file.places), (FileFormat::JsonArray, vec![one, two]));
     }
@@ -223,7 +223,7 @@ pub(crate) mod tests {
         assert_eq!((file.records[0].id.as_str(), file.records[0].messages.len()), ("row-1", 2));
         assert_eq!(file.unused[0].name, "score");
         write(&["because"]);
-        let error = read_demonstrations(&path).unwrap_err().to_string();
-        assert!(error.contains("f.bin, row 1: field `messages[1].reasoning_content`"), "{error}");
+        let messages = read_demonstrations(&path).unwrap().remove(0).messages;
+        assert_eq!((messages[0].beside.reasoning(), messages[1].beside.reasoning()), (None, Some("because")));
     }
 }

@@ -160,6 +160,11 @@ fn drawn(preference: Preference) -> KnownPair {
 fn preferences(path: &Path, set: &mut KnownSet) -> Result<(), FeedbackError> {
     for row in read_labels(path).map_err(FeedbackError::model)? {
         match row {
+            LabelRow::Labelled(preference) if !preference.is_plain() => {
+                *set.left_out
+                    .entry("rows whose answers call tools or reason beside their text")
+                    .or_default() += 1;
+            }
             LabelRow::Labelled(preference) if preference.probability != 0.5 => {
                 set.items.push(KnownItem::Pair(drawn(preference)));
             }

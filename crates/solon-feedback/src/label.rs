@@ -197,7 +197,7 @@ pub struct Label {
 /// A prompt as text for a labeller or a person: a single user turn as its text, any other conversation as a transcript.
 pub fn prompt_text(prompt: &[Message]) -> String {
     match prompt {
-        [only] if only.role == "user" => only.content.clone(),
+        [only] if only.role == "user" && only.beside.is_empty() => only.content.clone(),
         messages => transcript(messages),
     }
 }

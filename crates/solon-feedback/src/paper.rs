@@ -63,6 +63,11 @@ pub(crate) fn conversation(
             "assistant" => assistant,
             other => return Err(FeedbackError::Speaker { id: id.to_owned(), role: other.to_owned() }),
         };
+        let tools = &message.beside.inputs.tools;
+        if !message.beside.tool_calls().is_empty() || !tools.is_empty() {
+            let role = format!("{} with tools", message.role);
+            return Err(FeedbackError::Speaker { id: id.to_owned(), role });
+        }
         text.extend([speaker, " ", &quoted(&message.content)]);
     }
     Ok(text)

@@ -238,7 +238,7 @@ impl ChatModel {
         &self,
         id: &str,
         messages: &[Message],
-        answers: &[&str],
+        answers: &[Message],
     ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
         let (prompt, answers) = self.text.turns_ids(messages, answers)?;
         let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
@@ -340,7 +340,7 @@ impl ChatModel {
         let mut truncated = vec![false; requests.len()];
         for (request, truncated) in requests.iter().zip(&mut truncated) {
             let (context, plain) = match &request.context {
-                Context::Chat(messages) => (self.text.render(messages, true)?, false),
+                Context::Chat(messages) => (self.text.prompt_text(messages)?, false),
                 Context::Text(text) => (text.clone(), true),
             };
             let own = items.len();
@@ -394,13 +394,13 @@ impl ChatModel {
     pub fn score(
         &self,
         engine: &mut Engine<'_, Device>,
-        items: &[(String, Vec<Message>, String)],
+        items: &[(String, Vec<Message>, Message)],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<(Vec<u32>, Vec<f32>)>, ChatError> {
         self.check_writes()?;
         let mut packed = Vec::with_capacity(items.len());
         for (id, messages, answer) in items {
-            let (prompt, completions) = self.turns(id, messages, &[answer])?;
+            let (prompt, completions) = self.turns(id, messages, std::slice::from_ref(answer))?;
             packed.push(ScoreItem { prompt, completions });
         }
         let scores = engine.score(&packed, 1.0, progress);

@@ -1,20 +1,24 @@
-//! Records that the crates pass to each other: [`Message`] and its [`Content`], [`Context`], [`Prompt`],
+//! Records that the crates pass to each other: [`Message`], its [`Content`] and what it holds [`Beside`], [`TemplateInputs`], [`Context`], [`Prompt`],
 //! [`Demonstration`], [`Pair`], [`Preference`], [`SamplingSettings`].
 //!
 //! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no
 //! model, so every other crate may use it.
 
+mod beside;
 mod content;
 mod context;
 mod demonstration;
+mod inputs;
 mod message;
 mod preference;
 mod prompt;
 mod sampling;
 
+pub use beside::{Beside, TEMPLATE_FIELDS, calls_of, is_filled};
 pub use content::Content;
 pub use context::Context;
 pub use demonstration::Demonstration;
+pub use inputs::{TemplateInputs, as_tool};
 pub use message::{Message, ROLES, check_role, transcript};
 pub use preference::{Pair, Preference};
 pub use prompt::Prompt;

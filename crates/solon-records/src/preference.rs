@@ -1,6 +1,6 @@
 //! Two answers to one prompt, without and with a label.
 
-use crate::Message;
+use crate::{Beside, Message};
 use serde::{Deserialize, Serialize};
 
 /// Two answers to one prompt, without a label.
@@ -47,6 +47,13 @@ pub struct Preference {
     /// Whether `chosen` and `rejected` were cut off. No end of turn follows an answer that was.
     #[serde(default, skip_serializing_if = "both_end")]
     pub cut_off: [bool; 2],
+    /// What `chosen` and `rejected` hold beside their text, such as calls of tools.
+    #[serde(default, skip_serializing_if = "both_plain")]
+    pub beside: Box<[Beside; 2]>,
+}
+
+fn both_plain(beside: &[Beside; 2]) -> bool {
+    beside.iter().all(Beside::is_empty)
 }
 
 fn both_end(cut_off: &[bool; 2]) -> bool {
@@ -65,12 +72,25 @@ impl Pair {
             margin: None,
             source: Some(source.into()),
             cut_off: self.cut_off,
+            beside: Default::default(),
         };
         preference.oriented()
     }
 }
 
 impl Preference {
+    /// Both answers as messages.
+    pub fn answers(&self) -> [Message; 2] {
+        let answer =
+            |text: &str, beside: &Beside| Message { beside: beside.clone(), ..Message::assistant(text) };
+        [answer(&self.chosen, &self.beside[0]), answer(&self.rejected, &self.beside[1])]
+    }
+
+    /// Whether the text is all that both answers say: neither calls a tool or has reasoning beside it.
+    pub fn is_plain(&self) -> bool {
+        self.beside.iter().all(|beside| beside.tool_calls().is_empty() && beside.reasoning().is_none())
+    }
+
     /// The same preference with the answer that is more likely the better one as `chosen`, so `probability` is at least
     /// ½. If the answers are swapped, `margin` changes its sign. A tie keeps its order.
     ///
@@ -89,6 +109,7 @@ impl Preference {
         if self.probability < 0.5 {
             std::mem::swap(&mut self.chosen, &mut self.rejected);
             self.cut_off.swap(0, 1);
+            self.beside.swap(0, 1);
             self.probability = 1.0 - self.probability;
             self.margin = self.margin.map(|margin| -margin);
         }

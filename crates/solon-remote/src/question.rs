@@ -61,6 +61,13 @@ impl Question {
             Self { context: Context::Chat(messages), .. } if messages.is_empty() => {
                 wrong("it has no messages")
             }
+            Self { context: Context::Chat(messages), .. }
+                if messages.iter().any(|message| !message.beside.is_empty()) =>
+            {
+                wrong(
+                    "it has tools, calls of tools, reasoning or names beside its texts, which servers are not asked with",
+                )
+            }
             Self { context: Context::Text(text), .. } if text.is_empty() => wrong("it has no text"),
             Self { max_new_tokens: 0, .. } => wrong("it allows no new tokens"),
             Self { temperature, .. } if !temperature.is_finite() || *temperature < 0.0 => {

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 use solon_infer::batch::Tokens;
-use solon_records::Message;
+use solon_records::{Message, TemplateInputs};
 use std::sync::Arc;
 
 /// Answers a conversation.
@@ -22,11 +22,15 @@ pub(crate) async fn answer(
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(body)?;
     let wanted = Wanted::take(&mut fields, &served, false)?;
-    let messages: Vec<Message> =
+    let mut messages: Vec<Message> =
         fields.take("messages")?.ok_or_else(|| ApiError::field("messages", "`messages` is missing"))?;
     if messages.is_empty() {
         return Err(ApiError::field("messages", "`messages` is empty"));
     }
+    if TemplateInputs::of(&messages).is_some() {
+        return Err(ApiError::field("messages", "`template_inputs` is not a field of a message"));
+    }
+    inputs(&mut fields)?.put_on(&mut messages);
     let with_logprobs = fields.take("logprobs")?.unwrap_or(false);
     let likeliest = fields.take("top_logprobs")?;
     if likeliest.is_some_and(|count| count > MOST_LIKELIEST) {
@@ -49,6 +53,27 @@ pub(crate) async fn answer(
         return Ok(stream(chunks, answers, wanted.include_usage, admitted));
     }
     form.whole(answers, prompt_tokens, admitted).await
+}
+
+/// What the request gives to the chat template. Calls of tools are not read out of answers: they stand in the text as the model writes them.
+fn inputs(fields: &mut Fields) -> Result<TemplateInputs, ApiError> {
+    let wrong =
+        |name: &'static str| move |reason: String| ApiError::field(name, format!("`{name}` {reason}"));
+    let mut tools =
+        TemplateInputs::read_tools(fields.take("tools")?.unwrap_or_default()).map_err(wrong("tools"))?;
+    match fields.take::<Value>("tool_choice")? {
+        None => {}
+        Some(Value::String(choice)) if choice == "auto" => {}
+        // A model that is shown no tools calls none.
+        Some(Value::String(choice)) if choice == "none" => tools.clear(),
+        Some(_) => {
+            let message = "`tool_choice` may be `auto` or `none`; this server neither makes a model call a tool nor reads its calls";
+            return Err(ApiError::field("tool_choice", message));
+        }
+    }
+    let kwargs = fields.take("chat_template_kwargs")?.unwrap_or_default();
+    let chat_template_kwargs = TemplateInputs::read_kwargs(kwargs).map_err(wrong("chat_template_kwargs"))?;
+    Ok(TemplateInputs { tools, chat_template_kwargs })
 }
 
 /// What every response to a request has.
@@ -168,5 +193,42 @@ impl Chunks for ChatChunks {
         let mut chunk = self.chunk(json!([]));
         chunk["usage"] = usage(self.prompt_tokens, generated);
         chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<TemplateInputs, String> {
+        let mut fields = Fields::parse(body.as_bytes()).unwrap();
+        let read = inputs(&mut fields).and_then(|inputs| fields.finish().map(|()| inputs));
+        read.map_err(|error| error.body()["error"]["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn tools_and_variables_are_for_the_template_and_no_call_is_forced() {
+        let tools = r#""tools": [{"type": "function", "function": {"name": "f"}}]"#;
+        let read_tools = |rest: &str| read(&format!("{{{tools}{rest}}}")).map(|inputs| inputs.tools.len());
+        assert_eq!(read_tools(""), Ok(1));
+        assert_eq!(read_tools(r#", "tool_choice": "auto""#), Ok(1));
+        assert_eq!(read_tools(r#", "tool_choice": "none""#), Ok(0));
+        for choice in [r#""required""#, r#"{"type": "function", "function": {"name": "f"}}"#] {
+            let error = read_tools(&format!(r#", "tool_choice": {choice}"#)).unwrap_err();
+            assert!(error.starts_with("`tool_choice` may be `auto` or `none`"), "{error}");
+        }
+        let inputs = read(r#"{"chat_template_kwargs": {"enable_thinking": false}}"#).unwrap();
+        assert_eq!(inputs.chat_template_kwargs["enable_thinking"], false);
+        assert!(
+            read(r#"{"chat_template_kwargs": {"messages": 1}}"#)
+                .unwrap_err()
+                .starts_with("`chat_template_kwargs` `messages`")
+        );
+        assert!(read(r#"{"tools": ["f"]}"#).unwrap_err().starts_with("`tools` must be a list"));
+        assert!(
+            read(r#"{"functions": [{"name": "f"}]}"#)
+                .unwrap_err()
+                .starts_with("`functions` is not supported")
+        );
     }
 }

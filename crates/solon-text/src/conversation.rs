@@ -10,8 +10,11 @@
 //! block only there), the turn begins where the two ids part: the longest common prefix, as TRL has it.
 //!
 //! The border and the end of turn are found in the rendered text, so it does not matter if the pad token equals the end of
-//! turn.
+//! turn. An answer that calls tools ends behind its last call: with the end of turn, or with another token at which generation stops.
+//!
+//! What messages hold beside their texts is rendered with them, and must leave a trace (`traces.rs`).
 
+use crate::traces::set_arguments;
 use crate::{ChatTokenizer, TextError};
 use solon_records::Message;
 
@@ -47,7 +50,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`TextError::EmptyLossMask`] if nothing is learnt; [`TextError::NotPrefixPreserving`] if the turns before a message
     /// render differently once it follows; [`TextError::ContentRewritten`] if the template changes an answer by more than
-    /// its white space, or drops its reasoning.
+    /// its white space, or drops its reasoning; [`TextError::Lost`] if it drops tools or calls.
     pub fn encode_conversation(
         &self,
         messages: &[Message],
@@ -59,25 +62,23 @@ impl ChatTokenizer {
             return Err(TextError::EmptyLossMask { messages: messages.len() });
         };
         let rendered = self.render(&messages[..=last], false)?;
+        self.check_traces(&messages[..=last], &rendered, false, &turns)?;
         let mut encoded = Encoded { ids: Vec::new(), loss_mask: Vec::new() };
-        let mut done = 0;
+        let mut done = Done { bytes: 0, ending: None };
         for index in turns {
-            let opening = self.opening(&rendered, messages, index, done)?;
+            let opening = self.opening(&rendered, messages, index, done.bytes)?;
             let bound = self.bound(&rendered, &messages[..=last], index)?;
-            let turn = rendered.get(opening.start..bound).ok_or(TextError::ContentRewritten { index })?;
-            let length = self.find_end(turn, &messages[index].content);
-            let content_end = opening.start + length.ok_or(TextError::ContentRewritten { index })?;
+            let (end, ending) = self.turn_end(&rendered, &messages[..=last], index, opening.start, bound)?;
             // The end of turn is encoded with the content, because some take the white space before them (`lstrip`).
-            let end = content_end + self.ending().written.as_ref().map_or(0, String::len);
             let (before, answer) = match &opening.not_repeated {
                 None => {
                     let (before, answer) = (&rendered[..opening.start], &rendered[opening.start..end]);
                     let answer = if self.takes_what_follows(before) { answer.trim_start() } else { answer };
-                    (self.encode_between(&before[done..], done)?, self.encode_continuation(answer)?)
+                    (self.encode_between(before, &done)?, self.encode_continuation(answer)?)
                 }
                 Some(prompt) => {
-                    let prompt = self.encode_between(&prompt[done..], done)?;
-                    let mut before = self.encode_between(&rendered[done..end], done)?;
+                    let prompt = self.encode_between(prompt, &done)?;
+                    let mut before = self.encode_between(&rendered[..end], &done)?;
                     let shared = prompt.iter().zip(&before).take_while(|(a, b)| a == b).count();
                     let answer = before.split_off(shared);
                     (before, answer)
@@ -85,11 +86,11 @@ impl ChatTokenizer {
             };
             encoded.extend(&before, false);
             encoded.extend(&answer, true);
-            done = end;
-            if self.ending().written.is_none() && index == last {
+            if ending.is_none() && index == last {
                 // Without an end of turn in training, the model would never learn to stop.
                 encoded.extend(&[self.ending().id], true);
             }
+            done = Done { bytes: end, ending };
         }
         Ok(encoded)
     }
@@ -99,8 +100,8 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// As [`encode_conversation`](Self::encode_conversation).
-    pub fn turn_ids(&self, prompt: &[Message], answer: &str) -> Result<Turn, TextError> {
-        let messages = [prompt, &[Message::assistant(answer)]].concat();
+    pub fn turn_ids(&self, prompt: &[Message], answer: &Message) -> Result<Turn, TextError> {
+        let messages = [prompt, std::slice::from_ref(answer)].concat();
         let Encoded { mut ids, loss_mask } =
             self.encode_conversation(&messages, |index| index == prompt.len())?;
         let start = loss_mask.iter().position(|trained| *trained).unwrap_or(ids.len());
@@ -115,7 +116,7 @@ impl ChatTokenizer {
     pub fn turns_ids(
         &self,
         prompt: &[Message],
-        answers: &[&str],
+        answers: &[Message],
     ) -> Result<(Vec<u32>, Vec<Vec<u32>>), TextError> {
         let turns: Vec<Turn> =
             answers.iter().map(|answer| self.turn_ids(prompt, answer)).collect::<Result<_, _>>()?;
@@ -155,29 +156,87 @@ impl ChatTokenizer {
         Ok(Opening { start: before.len(), not_repeated: Some(prompt) })
     }
 
+    /// Where in the rendering the turn of message `index` ends, behind its end of turn, and which token that is; none if the template
+    /// writes none. `start`: behind the turn's opening.
+    fn turn_end(
+        &self,
+        rendered: &str,
+        messages: &[Message],
+        index: usize,
+        start: usize,
+        bound: Bound,
+    ) -> Result<(usize, Option<String>), TextError> {
+        let rewritten = TextError::ContentRewritten { index };
+        let Some(text) = rendered.get(start..bound.end) else { return Err(rewritten) };
+        let message = &messages[index];
+        let Some(last_call) = message.beside.tool_calls().len().checked_sub(1) else {
+            let written = self.ending().written.clone();
+            let Some(length) = self.find_end(text, &message.content) else { return Err(rewritten) };
+            return Ok((start + length + written.as_ref().map_or(0, String::len), written));
+        };
+        if !self.has_content(text, &message.content) {
+            return Err(rewritten);
+        }
+        // Behind what differs with other arguments of the last call, nothing is the call's own.
+        let mut other = messages.to_vec();
+        set_arguments(&mut other[index], last_call);
+        let shared = self.render(&other, false).map_or(0, |other| common_suffix(&other, rendered));
+        let called = start.max(rendered.len() - shared);
+        let Some(rest) = rendered.get(called..bound.end) else { return Err(rewritten) };
+        let stops = self.stop_ids().iter().filter_map(|id| self.id_to_token(*id));
+        let ending = self
+            .ending()
+            .written
+            .clone()
+            .into_iter()
+            .chain(stops)
+            .find(|token| rest.contains(token.as_str()));
+        Ok(match ending {
+            Some(token) => (called + rest.find(&token).unwrap_or_default() + token.len(), Some(token)),
+            None if !bound.exact => return Err(rewritten),
+            None => {
+                let end = called + rest.trim_end().len();
+                (end, self.special_at_end(&rendered[called..end]))
+            }
+        })
+    }
+
+    /// Whether the words of a content that stands beside calls of tools are in a turn.
+    fn has_content(&self, turn: &str, content: &str) -> bool {
+        let parts = match content.split_once("</think>") {
+            Some((thinking, rest)) => {
+                [thinking.trim_start().strip_prefix("<think>").unwrap_or(thinking), rest]
+            }
+            None => ["", content],
+        };
+        parts.iter().all(|part| ends_of(turn, part).next().is_some())
+    }
+
     /// Where in the rendering the turn of message `index` has ended: nothing behind it is the assistant's.
-    fn bound(&self, rendered: &str, messages: &[Message], index: usize) -> Result<usize, TextError> {
+    fn bound(&self, rendered: &str, messages: &[Message], index: usize) -> Result<Bound, TextError> {
         if index + 1 == messages.len() {
-            return Ok(rendered.len());
+            return Ok(Bound { end: rendered.len(), exact: true });
         }
         let own = self.render(&messages[..=index], false)?;
         if rendered.starts_with(&own) {
-            return Ok(own.len());
+            return Ok(Bound { end: own.len(), exact: true });
         }
         // Earlier turns are written otherwise than the last. What comes before the next message's content does not change
         // with that content.
         let mut probed = messages.to_vec();
         probed[index + 1].content = "\u{1}".to_owned();
-        Ok(common_prefix(&self.render(&probed, false)?, rendered))
+        probed[index + 1].beside.without_content = false;
+        Ok(Bound { end: common_prefix(&self.render(&probed, false)?, rendered), exact: false })
     }
 
-    /// The ids of the text between an assistant's turn and the next generation prompt.
-    fn encode_between(&self, text: &str, start: usize) -> Result<Vec<u32>, TextError> {
-        match &self.ending().written {
-            _ if start == 0 => self.encode(text),
+    /// The ids of the end of `text`, of which `done` is encoded already.
+    fn encode_between(&self, text: &str, done: &Done) -> Result<Vec<u32>, TextError> {
+        let text = &text[done.bytes..];
+        match &done.ending {
+            _ if done.bytes == 0 => self.encode(text),
             // Some end-of-turn tokens include the white space that follows them (`rstrip`), so they are encoded
             // together with it.
-            Some(written) => Ok(self.encode_continuation(&format!("{written}{text}"))?.split_off(1)),
+            Some(ending) => Ok(self.encode_continuation(&format!("{ending}{text}"))?.split_off(1)),
             None => self.encode_continuation(text),
         }
     }
@@ -226,6 +285,19 @@ fn ends_of(text: &str, content: &str) -> impl Iterator<Item = usize> {
     })
 }
 
+/// How much of a rendering is encoded: up to a turn's end, and the token that it ends with.
+struct Done {
+    bytes: usize,
+    ending: Option<String>,
+}
+
+/// Behind this place in a rendering nothing is a turn's own. What opens the next turn may stand before it, unless it is exact.
+#[derive(Clone, Copy)]
+struct Bound {
+    end: usize,
+    exact: bool,
+}
+
 /// Where a turn begins in a rendering.
 struct Opening {
     /// The end of the generation prompt, or of the turns before it if the rendering does not repeat it.
@@ -237,6 +309,11 @@ struct Opening {
 /// Bytes of the longest common prefix, in whole characters.
 pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
+}
+
+/// Bytes of the longest common suffix, in whole characters.
+fn common_suffix(a: &str, b: &str) -> usize {
+    a.chars().rev().zip(b.chars().rev()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
 #[cfg(test)]
@@ -296,7 +373,7 @@ mod tests {
             let prompt = tokenizer.prompt_ids(&messages[..1]).expect("encodes");
             let mut completion = tokenizer.continuation_ids(answer).expect("encodes");
             completion.push(END);
-            let turn = tokenizer.turn_ids(&messages[..1], answer).expect("encodes");
+            let turn = tokenizer.turn_ids(&messages[..1], &Message::assistant(answer)).expect("encodes");
             assert_eq!((turn.prompt, turn.answer), (prompt, completion));
         }
     }
@@ -315,7 +392,7 @@ mod tests {
 
     /// What stands before the answer and the answer's own turn, as text; the end of turn is written `$`.
     fn turn_texts(template: &str, prompt: &[Message], answer: &str) -> [String; 2] {
-        let turn = with(template).turn_ids(prompt, answer).expect("encodes");
+        let turn = with(template).turn_ids(prompt, &Message::assistant(answer)).expect("encodes");
         [turn.prompt, turn.answer].map(|ids| {
             String::from_utf8(ids.iter().map(|id| if *id == END { b'$' } else { *id as u8 }).collect())
                 .expect("text")
@@ -350,7 +427,8 @@ mod tests {
         assert_eq!(answer, "<think>\ntwo\nsteps\n</think>\n\nyes$");
         let dropped = "{% for m in messages %}{{ m.role }}:{{ m.content.split('</think>')[-1] }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
-        let result = with(dropped).turn_ids(&[Message::user("q")], "<think>steps</think>yes");
+        let result =
+            with(dropped).turn_ids(&[Message::user("q")], &Message::assistant("<think>steps</think>yes"));
         assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
     }
 
@@ -381,6 +459,69 @@ mod tests {
         assert!(matches!(none, Err(TextError::EmptyLossMask { messages: 6 })), "{none:?}");
     }
 
+    /// Calls, their results and the answer, as Qwen's and GPT-OSS's templates write them.
+    fn with_calls() -> Vec<Message> {
+        serde_json::from_str(
+            r#"[{"role":"user","content":"q"},
+            {"role":"assistant","content":"Look.","tool_calls":[{"name":"f","arguments":{"x":"<|im_end|>"}},{"name":"g","arguments":{"y":"1"}}]},
+            {"role":"tool","content":"<|im_end|>5"},{"role":"tool","content":"6"},
+            {"role":"assistant","content":null,"tool_calls":[{"name":"f","arguments":{"x":"<|im_end|>"}}]},
+            {"role":"tool","content":"7"},{"role":"assistant","content":"yes"}]"#,
+        )
+        .expect("messages")
+    }
+
+    const CALLS: &str = "{% for m in messages %}{{ m.role }}:{{ m.content }}\
+        {% for c in m.tool_calls %}<{{ c.name }}>{{ c.arguments | tojson }}</>{% endfor %}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}assistant:{% endif %}";
+
+    #[test]
+    fn calls_are_learnt_up_to_the_end_behind_the_last_and_results_are_not() {
+        let tokenizer = with(CALLS);
+        let all = "Look.<f>{\"x\": \"$\"}</><g>{\"y\": \"1\"}</>$<f>{\"x\": \"$\"}</>$yes$";
+        check(&tokenizer, &with_calls(), all);
+        let encoded = tokenizer.encode_conversation(&with_calls(), |_| true).expect("encodes");
+        let whole =
+            tokenizer.encode(&tokenizer.render(&with_calls(), false).expect("renders")).expect("encodes");
+        assert_eq!(encoded.ids, whole[..whole.len() - 1], "all but the line end after the last turn");
+        check_learnt(&tokenizer, &with_calls()[..5], |index| index == 4, "<f>{\"x\": \"$\"}</>$");
+        let turn = tokenizer.turn_ids(&with_calls()[..4], &with_calls()[4]).expect("encodes");
+        assert_eq!(turn.prompt, tokenizer.prompt_ids(&with_calls()[..4]).expect("encodes"));
+    }
+
+    /// GPT-OSS ends a call with `<|call|>`, Llama 3.1 with `<|eom_id|>`; some templates end it with nothing.
+    #[test]
+    fn a_call_may_end_with_another_token_or_with_none() {
+        let ending = |end: &str| {
+            CALLS.replace(
+                "{% endfor %}<|im_end|>",
+                &format!("{{% endfor %}}{{{{ '{end}' if m.tool_calls else '<|im_end|>' }}}}"),
+            )
+        };
+        let tokenizer = with(&ending("<|im_start|>"));
+        let encoded = tokenizer.encode_conversation(&with_calls()[..5], |index| index == 4).expect("encodes");
+        let start = tokenizer.token_to_id("<|im_start|>").expect("a token");
+        assert_eq!(encoded.ids.last(), Some(&start));
+        let whole =
+            tokenizer.encode(&tokenizer.render(&with_calls(), false).expect("renders")).expect("encodes");
+        let encoded = tokenizer.encode_conversation(&with_calls(), |_| true).expect("encodes");
+        assert_eq!(encoded.ids, whole[..whole.len() - 1]);
+        assert_eq!(
+            encoded.loss_mask.iter().zip(&whole).filter(|(learnt, id)| **learnt && **id == start).count(),
+            2
+        );
+        // The end of sequence is added, so that the model learns to stop.
+        check_learnt(&with(&ending("")), &with_calls()[..5], |index| index == 4, "<f>{\"x\": \"$\"}</>$");
+    }
+
+    #[test]
+    fn the_text_beside_a_call_may_not_be_dropped() {
+        let dropping = with(&CALLS.replace("{{ m.content }}", "{{ m.content if not m.tool_calls }}"));
+        let result = dropping.encode_conversation(&with_calls(), |_| true);
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
+        check_learnt(&dropping, &with_calls(), |index| index == 6, "yes$");
+    }
+
     #[test]
     fn an_answer_is_found_whatever_the_templates_white_space() {
         let writing = |content: &str, end: &str| {
@@ -393,7 +534,7 @@ mod tests {
         check(&writing(narrow, "<|im_end|>"), &question_and_answer("a  b\n\nc\n\n"), "ab\nc\n$");
         check(&writing(narrow, ""), &question_and_answer("a  b\n\nc\n"), "ab\nc\n$");
         let wide = writing("m.content | list | join(' ')", "<|im_end|>");
-        let result = wide.turn_ids(&[Message::user("q")], "ab");
+        let result = wide.turn_ids(&[Message::user("q")], &Message::assistant("ab"));
         assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
     }
 
@@ -452,7 +593,8 @@ mod tests {
             {% if add_generation_prompt %}assistant: {% endif %}";
         check(&with(plain), &[Message::assistant("a"), Message::user("q"), Message::assistant("s")], "as$");
         let ignoring = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
-        let turn = with(ignoring).turn_ids(&[Message::user("q")], "is").expect("encodes");
+        let turn =
+            with(ignoring).turn_ids(&[Message::user("q")], &Message::assistant("is")).expect("encodes");
         assert_eq!(turn.answer.len(), "assistant: is".len() + 1);
     }
 
@@ -461,7 +603,8 @@ mod tests {
         let dropping = "{% for m in messages %}{{ m.role }}:{{ m.content.split('</think>')[-1] }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
         let many = "a ".repeat(100_000);
-        let result = with(dropping).turn_ids(&[Message::user("q")], &format!("<think>{many}b</think>{many}"));
+        let result = with(dropping)
+            .turn_ids(&[Message::user("q")], &Message::assistant(format!("<think>{many}b</think>{many}")));
         assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })));
     }
 

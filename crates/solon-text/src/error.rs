@@ -173,6 +173,26 @@ pub enum TextError {
         /// Index of the assistant message, from 0.
         index: usize,
     },
+    /// The template failed on a message that only calls tools.
+    #[error(
+        "the chat template cannot write message {number}, which calls tools and has no content: {reason}\n\
+         hint: give the message an empty content, or use a model whose chat template knows tools"
+    )]
+    NoContent {
+        /// Which message, from 1.
+        number: usize,
+        /// What the template stumbled over.
+        reason: String,
+    },
+    /// The template writes nothing of a part of the conversation.
+    #[error(
+        "the chat template leaves no trace of {what}, so it would be lost\n\
+         hint: use a model whose chat template knows it, give such a template with --chat-template FILE, or take it out of the row"
+    )]
+    Lost {
+        /// What is lost.
+        what: String,
+    },
     /// A conversation without an assistant message: nothing in it can be trained on.
     #[error("this conversation of {messages} messages has no assistant message to train on")]
     EmptyLossMask {

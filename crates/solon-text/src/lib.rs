@@ -25,6 +25,7 @@ mod python;
 mod stream;
 mod template;
 mod tokenizer;
+mod traces;
 mod turn_parts;
 
 pub use conversation::{Encoded, Turn};

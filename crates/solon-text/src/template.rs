@@ -1,9 +1,11 @@
 //! Chat templates: untrusted Jinja programs that turn messages into one text.
 //!
-//! Contract: the same text as transformers' `apply_chat_template(tokenize=False)` for messages with plain text content.
-//! Source: transformers 5, `utils/chat_template_utils.py::_cached_compile_jinja_template`, whose environment is repeated
+//! Contract: the same text as transformers' `apply_chat_template(messages, tools=…, tokenize=False, **chat_template_kwargs)` for messages
+//! whose contents are texts. Reasoning is seen under its names as there: `reasoning_content` and `thinking` both hold it.
+//! Source: transformers 5.24, `utils/chat_template_utils.py::_cached_compile_jinja_template`, whose environment is repeated
 //! here: `trim_blocks`, `lstrip_blocks`, loop controls, `raise_exception`, `strftime_now`, a `tojson` that is
-//! `json.dumps(ensure_ascii=False)`, and the `{% generation %}` tag.
+//! `json.dumps(ensure_ascii=False)`, and the `{% generation %}` tag; `render_jinja_template`, `_alias_reasoning_fields` and
+//! `tokenization_utils_base.py::_normalize_chat_messages` for what templates see.
 //!
 //! There are two deliberate differences: the date is fixed (see [`TemplateDate`]), and rendering has a limit on steps,
 //! bytes and nested calls.
@@ -12,12 +14,12 @@ use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, escape_formatter};
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::{TemplateDate, TextError, python};
-use solon_records::Message;
+use solon_records::{Message, TemplateInputs};
 
 /// ChatML, for a model whose files have no template but whose vocabulary has `<|im_start|>` and `<|im_end|>`.
 pub const CHATML_TEMPLATE: &str = "{% for message in messages %}\
@@ -91,10 +93,22 @@ impl ChatTemplate {
             })
         });
         environment.add_filter("tojson", tojson);
+        environment.set_formatter(|out, state, value| match f64::try_from(value.clone()) {
+            Ok(number) if value.is_number() && !value.is_integer() => {
+                Ok(out.write_str(&python_float(number))?)
+            }
+            _ => escape_formatter(out, state, value),
+        });
         environment
             .add_template_owned(NAME, replace_generation_tags(&with_unix_line_ends(source)))
             .map_err(|error| syntax_error(&error))?;
         Ok(Self { environment, source: source.to_owned() })
+    }
+
+    /// Whether the template names this variable.
+    pub fn names(&self, variable: &str) -> bool {
+        let mut words = self.source.split(|character: char| !character.is_alphanumeric() && character != '_');
+        words.any(|word| word == variable)
     }
 
     /// The template as it was given.
@@ -110,21 +124,61 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
-            })
-            .collect();
+        let inputs = TemplateInputs::of(messages);
+        let tools = inputs.map(|inputs| &inputs.tools).filter(|tools| !tools.is_empty());
         let mut context = vec![
-            ("messages", Value::from(messages)),
+            ("messages", messages.iter().map(seen).collect::<Vec<_>>().into()),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
+            (
+                "tools",
+                tools.map_or(Value::from(()), |tools| tools.iter().map(value_of).collect::<Vec<_>>().into()),
+            ),
             ("documents", Value::from(())),
         ];
         context.extend(tokens.defined().map(|(name, token)| (name, Value::from(token))));
+        // Of two equal names the later one counts: a row may give a special token.
+        let kwargs = inputs.iter().flat_map(|inputs| &inputs.chat_template_kwargs);
+        context.extend(kwargs.map(|(name, value)| (name.as_str(), value_of(value))));
         let context = Value::from_pairs(context);
         template.render(context).map_err(|error| template_error(&error))
+    }
+}
+
+/// A message as templates see it.
+fn seen(message: &Message) -> Value {
+    let mut fields = vec![("role", Value::from(message.role.as_str()))];
+    if !message.beside.without_content {
+        fields.push(("content", message.content.as_str().into()));
+    }
+    let beside = &message.beside.fields;
+    let reasoning = message.beside.reasoning();
+    let given = beside.iter().map(|(name, value)| (name.as_str(), value_of(value)));
+    if let Some(reasoning) = reasoning.filter(|_| !beside.contains_key("thinking")) {
+        fields.insert(0, ("thinking", reasoning.into()));
+    }
+    fields.extend(given);
+    if let Some(reasoning) = reasoning.filter(|_| !beside.contains_key("reasoning_content")) {
+        fields.push(("reasoning_content", reasoning.into()));
+    }
+    Value::from_pairs(fields)
+}
+
+/// A JSON value as templates see it.
+fn value_of(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => number.as_f64().map_or(Value::from(()), Value::from),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(list) => list.iter().map(value_of).collect::<Vec<_>>().into(),
+        Json::Object(map) => {
+            Value::from_pairs(map.iter().map(|(name, value)| (name.as_str(), value_of(value))))
+        }
     }
 }
 
@@ -203,6 +257,9 @@ fn replace_generation_tags(source: &str) -> String {
 /// transformers' `tojson`: `json.dumps(value, ensure_ascii=…, indent=…, separators=…, sort_keys=…)`, without Jinja's HTML
 /// escapes.
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "tojson: the value is undefined"));
+    }
     let indent: Option<usize> = options.get("indent")?;
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
@@ -228,7 +285,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, python)),
         Some(width) => {
             let spaces = " ".repeat(width.min(16));
-            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
+            let formatter = Indented(PrettyFormatter::with_indent(spaces.as_bytes()));
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
         }
     }
@@ -242,7 +299,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
 fn escape_non_ascii(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_ascii() {
+        if character.is_ascii() && character != '\u{7f}' {
             escaped.push(character);
         } else {
             let mut units = [0u16; 2];
@@ -282,8 +339,45 @@ impl Formatter for PythonFormatter {
     }
 
     fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
-        CompactFormatter.write_f64(writer, value)
+        writer.write_all(python_float(value).as_bytes())
     }
+}
+
+/// `json.dumps` with an indent.
+struct Indented<'a>(PrettyFormatter<'a>);
+
+/// Passes what is written on to the inner formatter.
+macro_rules! indented {
+    ($($name:ident($($argument:ident: $kind:ty)?)),*) => {
+        $(fn $name<W: ?Sized + std::io::Write>(&mut self, writer: &mut W $(, $argument: $kind)?) -> std::io::Result<()> {
+            self.0.$name(writer $(, $argument)?)
+        })*
+    };
+}
+
+impl Formatter for Indented<'_> {
+    indented!(
+        begin_array(), end_array(), begin_array_value(first: bool), end_array_value(), begin_object(), end_object(),
+        begin_object_key(first: bool), begin_object_value(), end_object_value()
+    );
+
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        writer.write_all(python_float(value).as_bytes())
+    }
+}
+
+/// A number as Python's `repr` writes it: with an exponent below 1e-4 and from 1e16 on. Source: CPython, `PyOS_double_to_string`.
+fn python_float(value: f64) -> String {
+    let (digits, exponent) = match format!("{value:e}").split_once('e') {
+        Some((digits, exponent)) => (digits.to_owned(), exponent.parse::<i32>().unwrap_or_default()),
+        None => return value.to_string(),
+    };
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{digits}e{sign}{:02}", exponent.abs());
+    }
+    let text = value.to_string();
+    if text.contains('.') { text } else { text + ".0" }
 }
 
 #[cfg(test)]
@@ -324,6 +418,35 @@ mod tests {
         check("{{ 'a' is sequence }}{{ messages[0] is sequence }}{{ tools is sequence }}", "TrueTrueFalse");
         check("a\r\n{% if true %}\r\nb{% endif %}\rc\r\n", "a\nbc");
         check("a\n{%- generation -%}\n b{% endgeneration %}\nc", "abc");
+    }
+
+    /// The expected texts are those of transformers 5.24.
+    #[test]
+    fn what_stands_beside_the_text_is_seen_as_in_transformers() {
+        let messages: Vec<Message> = serde_json::from_str(
+            r#"[{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"b":1e20,"a":[1.0,1e-7,null,"é"]}}}],
+                "template_inputs":{"tools":[{"type":"function","function":{"name":"f"}}],"chat_template_kwargs":{"bos_token":"B","deep":false}}}]"#,
+        )
+        .expect("messages");
+        let check = |source: &str, expected: &str| {
+            let tokens = TemplateTokens { bos_token: Some("<s>".to_owned()), ..TemplateTokens::default() };
+            let template = ChatTemplate::new(source, TemplateDate::default()).expect("a template");
+            assert_eq!(template.render(&messages, &tokens, false).expect(source), expected, "{source}");
+        };
+        check(
+            "{{ messages[0] | tojson }}",
+            r#"{"thinking": "r", "role": "assistant", "reasoning_content": "r", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"b": 1e+20, "a": [1.0, 1e-07, null, "é"]}}}]}"#,
+        );
+        check("{{ 'content' in messages[0] }}{{ messages[0].content is defined }}", "FalseFalse");
+        check(
+            "{{ tools | tojson }}{{ tools[0].function.name }}",
+            r#"[{"type": "function", "function": {"name": "f"}}]f"#,
+        );
+        check("{{ bos_token }}{{ deep }}{{ deeper is defined }}", "BFalseFalse");
+        check(
+            "{% for k, v in messages[0].tool_calls[0].function.arguments.items() %}{{ k }}={{ v | tojson(indent=1) }};{% endfor %}",
+            "b=1e+20;a=[\n 1.0,\n 1e-07,\n null,\n \"é\"\n];",
+        );
     }
 
     #[test]

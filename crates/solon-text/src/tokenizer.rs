@@ -185,17 +185,43 @@ impl ChatTokenizer {
         StreamDecoder::new(self)
     }
 
-    /// Renders a conversation with the chat template. The template is an untrusted program; it runs with a limit on
-    /// steps, memory and recursion.
+    /// Renders a conversation with the chat template, which also gets what the messages hold beside their texts. The template is an
+    /// untrusted program; it runs with a limit on steps, memory and recursion.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoTemplate)?;
-        template.render(messages, &self.template_tokens, add_generation_prompt)
+        let rendered = template.render(messages, &self.template_tokens, add_generation_prompt);
+        match messages.iter().position(|message| message.beside.without_content) {
+            Some(index) => rendered.map_err(|error| match error {
+                TextError::TemplateFailed { reason, .. } => {
+                    TextError::NoContent { number: index + 1, reason }
+                }
+                other => other,
+            }),
+            None => rendered,
+        }
     }
 
     /// The ids of a conversation and the opening of the assistant's next turn. The rendered text is encoded once and
     /// unchanged. A beginning-of-sequence token is there only if the template writes it.
+    ///
+    /// # Errors
+    /// Those of [`prompt_text`](Self::prompt_text).
     pub fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
-        self.encode(&self.render(messages, true)?)
+        self.encode(&self.prompt_text(messages)?)
+    }
+
+    /// A conversation and the opening of the assistant's next turn, as text.
+    ///
+    /// # Errors
+    /// [`TextError::Lost`] if the template drops tools, calls or their results; those of the template.
+    pub fn prompt_text(&self, messages: &[Message]) -> Result<String, TextError> {
+        let rendered = self.render(messages, true)?;
+        self.check_traces(messages, &rendered, true, &[])?;
+        Ok(rendered)
+    }
+
+    pub(crate) fn template_names(&self, variable: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.names(variable))
     }
 
     /// The ids of a text with which the assistant's turn goes on from [`prompt_ids`](Self::prompt_ids), without an end of
@@ -264,6 +290,13 @@ impl ChatTokenizer {
     pub(crate) fn takes_what_follows(&self, text: &str) -> bool {
         let text = text.trim_end();
         self.right_stripping.iter().any(|token| text.ends_with(token.as_str()))
+    }
+
+    /// The special token that `text` ends with.
+    pub(crate) fn special_at_end(&self, text: &str) -> Option<String> {
+        let added = self.tokenizer.get_added_tokens_decoder().into_values();
+        let at_end = added.filter(|token| token.special && text.ends_with(token.content.as_str()));
+        at_end.map(|token| token.content).max_by_key(String::len)
     }
 
     fn find_newline_anchor(&self) -> Result<Option<Vec<u32>>, TextError> {

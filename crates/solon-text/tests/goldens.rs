@@ -131,7 +131,7 @@ fn a_sentencepiece_vocabulary_encodes_as_its_converted_form_does() {
     let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect("encodes");
     assert_eq!(encoded.ids, whole);
     let Turn { prompt, answer: completion } =
-        tokenizer.turn_ids(&conversation[..1], "Solon gave laws").expect("encodes");
+        tokenizer.turn_ids(&conversation[..1], &Message::assistant("Solon gave laws")).expect("encodes");
     assert_eq!([prompt.clone(), completion.clone()].concat(), whole);
     assert_eq!(prompt.iter().filter(|id| **id == 1).count(), 1, "one beginning of sequence");
     assert_eq!(tokenizer.decode(&completion), "Solon gave laws");
@@ -224,8 +224,7 @@ fn every_template_teaches_content_and_end_of_turn_and_nothing_else() {
             .map(|(id, _)| *id)
             .collect();
         let completions = [1, 3].map(|index| {
-            let turn =
-                tokenizer.turn_ids(&conversation[..index], &conversation[index].content).expect("encodes");
+            let turn = tokenizer.turn_ids(&conversation[..index], &conversation[index]).expect("encodes");
             let sampled = tokenizer.continuation_ids(&conversation[index].content).expect("encodes");
             assert_eq!(turn.answer, [sampled, vec![end]].concat(), "{name}");
             turn.answer
@@ -250,7 +249,7 @@ fn a_prompt_keeps_its_ids_when_its_answer_follows() {
     let prompt = tokenizer.prompt_ids(&conversation[..1]).expect("encodes");
     assert!(!whole.starts_with(&prompt), "the case this test is about");
     let encoded = tokenizer.encode_conversation(&conversation, |_| true).expect("encodes");
-    let turn = tokenizer.turn_ids(&conversation[..1], "It's 4.").expect("encodes");
+    let turn = tokenizer.turn_ids(&conversation[..1], &Message::assistant("It's 4.")).expect("encodes");
     assert_eq!(turn.prompt, prompt);
     assert_eq!(encoded.ids, [turn.prompt, turn.answer].concat());
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use solon_records::Message;
+use solon_records::{Message, TemplateInputs};
 use solon_text::{ChatTokenizer, TextError, Turn};
 
 /// How Solon and its peers stand to each other on one conversation.
@@ -42,6 +42,7 @@ fn name_of(error: &TextError) -> &'static str {
     match error {
         TextError::NotPrefixPreserving { .. } => "NotPrefixPreserving",
         TextError::ContentRewritten { .. } => "ContentRewritten",
+        TextError::Lost { .. } => "Lost",
         TextError::TemplateRaised { .. } => "TemplateRaised",
         TextError::TemplateFailed { .. } => "TemplateFailed",
         _ => "another error",
@@ -70,7 +71,7 @@ fn tokenizer(source: &str, settings: &Value) -> ChatTokenizer {
 /// Compares one conversation; `Err` says what differs.
 fn compare(tokenizer: &ChatTokenizer, messages: &[Message], row: &Value) -> Result<Outcome, String> {
     let (answer, prompt) = messages.split_last().expect("messages");
-    let turn = tokenizer.turn_ids(prompt, &answer.content);
+    let turn = tokenizer.turn_ids(prompt, answer);
     let same = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
         let (ours, theirs) = (format!("{ours:?}"), format!("{theirs:?}"));
         if ours == theirs { Ok(()) } else { Err(format!("{what}\n  ours   {ours}\n  theirs {theirs}")) }
@@ -85,8 +86,15 @@ fn compare(tokenizer: &ChatTokenizer, messages: &[Message], row: &Value) -> Resu
     }
     if let Some(words) = row.get("failed") {
         return match turn {
-            Err(TextError::TemplateFailed { .. }) => Ok(Outcome::RefusedByBoth),
+            Err(TextError::TemplateFailed { .. } | TextError::NoContent { .. }) => Ok(Outcome::RefusedByBoth),
             other => Err(format!("transformers' template failed with {words}, ours: {other:?}")),
+        };
+    }
+
+    if row.get("lost").is_some() {
+        return match turn {
+            Err(error @ TextError::Lost { .. }) => Ok(Outcome::Refused(name_of(&error))),
+            other => Err(format!("a part leaves no trace, ours: {other:?}")),
         };
     }
 
@@ -192,8 +200,12 @@ fn templates_give_transformers_ids_and_trls_masks_or_a_refusal_that_is_named() {
             goldens["rows"].as_array().expect("rows").iter().filter(|row| text(&row["template"]) == name)
         {
             let conversation = text(&row["conversation"]);
-            let messages: Vec<Message> =
+            let mut messages: Vec<Message> =
                 serde_json::from_value(conversations[conversation].clone()).expect("messages");
+            if let Some(inputs) = goldens["inputs"].get(conversation) {
+                let inputs: TemplateInputs = serde_json::from_value(inputs.clone()).expect("inputs");
+                inputs.put_on(&mut messages);
+            }
             match compare(&tokenizer, &messages, row) {
                 Ok(outcome) => outcomes.entry(name.clone()).or_default().push(outcome),
                 Err(difference) => differences.push(format!("{name}, {conversation}: {difference}")),

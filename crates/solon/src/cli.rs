@@ -180,6 +180,9 @@ pub struct ModelArgs {
     /// A PEFT adapter for the model: a folder, or ORG/NAME[@REVISION] of the Hub
     #[arg(long)]
     pub adapter: Option<PathBuf>,
+    /// A chat template (Jinja) in place of the model's own; it is saved with what is trained
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
     /// Number format to which inputs of matrix products are rounded
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionFlag,
@@ -305,7 +308,7 @@ pub struct ScoreArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// JSONL of {"prompt", "completion"}
+    /// Rows of {"prompt", "completion"}, or other demonstrations with one answer: JSON Lines, JSON, CSV or Parquet
     #[arg(long)]
     pub input: PathBuf,
 }

@@ -84,7 +84,7 @@ impl LocalModel<'_> {
         whole: bool,
     ) -> Result<ScoreItem, ChatError> {
         if whole {
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let options: Vec<Message> = options.iter().map(Message::assistant).collect();
             let (prompt, completions) = self.model.turns(id, messages, &options)?;
             return Ok(ScoreItem { prompt, completions });
         }

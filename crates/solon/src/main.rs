@@ -3,6 +3,7 @@
 mod adviser;
 mod assets;
 mod catalogue;
+mod chat_template;
 mod cli;
 mod commands;
 mod feedback_model;

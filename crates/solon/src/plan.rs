@@ -66,6 +66,9 @@ impl Plan {
         if let Some(constitution) = &mut recipe.constitution {
             *constitution = find_here(constitution, folder)?;
         }
+        if let Some(template) = &mut recipe.chat_template {
+            *template = find_here(template, folder)?;
+        }
         if let Some(adapter) = &mut recipe.adapter {
             *adapter = find(hub::Wanted::Adapter, adapter, folder)?;
         }

@@ -27,6 +27,9 @@ pub struct Recipe {
     /// A PEFT adapter on the base model; both together are what stages call `base`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
+    /// A chat template in place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<PathBuf>,
     /// The constitution's file, where a stage needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constitution: Option<PathBuf>,

@@ -10,7 +10,7 @@ use solon_feedback::{
 };
 use solon_infer::chat::{ChatError, ChatModel};
 use solon_model::{Adapter, Device, ScalarHead};
-use solon_records::{Context, SamplingSettings};
+use solon_records::{Context, Message, SamplingSettings};
 use solon_train::reward::rewards;
 
 /// A model with its scalar head.
@@ -43,7 +43,8 @@ impl<'a> RewardLabeller<'a> {
             return Err(FeedbackError::model("a reward model scores answers to conversations, not texts"));
         };
         let cut_off = request.cut_off.iter().copied().chain(std::iter::repeat(false));
-        let answers: Vec<(&str, bool)> = request.options.iter().map(String::as_str).zip(cut_off).collect();
+        let answers: Vec<(Message, bool)> =
+            request.options.iter().map(Message::assistant).zip(cut_off).collect();
         match tokenise::answers(self.chat, &request.id, messages, &answers) {
             Ok(tokens) => Ok(Ok(tokens)),
             Err(error @ ChatError::TooLong { .. }) => {

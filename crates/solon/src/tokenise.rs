@@ -53,10 +53,10 @@ pub fn answers(
     model: &ChatModel,
     id: &str,
     prompt: &[Message],
-    answers: &[(&str, bool)],
+    answers: &[(Message, bool)],
 ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
-    let texts: Vec<&str> = answers.iter().map(|(text, _)| *text).collect();
-    let (prompt, mut made) = model.turns(id, prompt, &texts)?;
+    let messages: Vec<Message> = answers.iter().map(|(answer, _)| answer.clone()).collect();
+    let (prompt, mut made) = model.turns(id, prompt, &messages)?;
     for (ids, (_, cut_off)) in made.iter_mut().zip(answers) {
         cut(ids, *cut_off);
     }
@@ -68,9 +68,9 @@ pub fn pairs(model: &ChatModel, preferences: &[Preference]) -> Result<Vec<TokenP
     preferences
         .iter()
         .map(|preference| {
-            let Preference { id, prompt, chosen, rejected, cut_off, .. } = preference;
-            let both = [(chosen.as_str(), cut_off[0]), (rejected.as_str(), cut_off[1])];
-            let (prompt, made) = answers(model, id, prompt, &both)?;
+            let Preference { id, prompt, cut_off, .. } = preference;
+            let [chosen, rejected] = preference.answers();
+            let (prompt, made) = answers(model, id, prompt, &[(chosen, cut_off[0]), (rejected, cut_off[1])])?;
             let Ok([chosen, rejected]) = <[Vec<u32>; 2]>::try_from(made) else {
                 unreachable!("two answers were given")
             };

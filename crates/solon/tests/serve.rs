@@ -235,8 +235,9 @@ fn a_prompt_is_read_as_score_reads_it() {
     let chat = json!({"prompt": "Is it?", "completion": "Yes, it is"});
     place.write("rows.jsonl", std::slice::from_ref(&chat));
     let scored = place.run("score --model model --input rows.jsonl --precision f32", "").ok().rows();
-    let solon_text::Turn { prompt, answer } =
-        model.turn_ids(&[solon_records::Message::user("Is it?")], "Yes, it is").unwrap();
+    let solon_text::Turn { prompt, answer } = model
+        .turn_ids(&[solon_records::Message::user("Is it?")], &solon_records::Message::assistant("Yes, it is"))
+        .unwrap();
     let both = [&prompt[..], &answer].concat();
     let read = ask(json!({"prompt": both, "echo": true, "logprobs": 0, "max_tokens": 0}));
     let own = &read["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap()[prompt.len()..];

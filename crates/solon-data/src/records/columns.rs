@@ -1,17 +1,16 @@
 //! Columns that change what a row means whatever its form is.
 //!
-//! Contract: what a chat template would render and Solon does not pass on is refused by name. Null and empty values do not matter.
+//! Contract: tools and the template's variables are put on the conversation's first message ([`TemplateInputs`]). What cannot be passed on
+//! is refused by name. Null and empty values do not matter.
 
-use solon_records::Message;
+use serde_json::Value;
+use solon_records::{Message, TemplateInputs, as_tool};
 
 use super::turn::{Filled, Turn};
 use crate::rows::{Fault, Row, Shape};
 
 /// Columns that would be lost, each with what to do.
-const NOT_PASSED_ON: [(&str, &str); 6] = [
-    ("tools", "tools are not passed to the chat template yet; leave the row or the column out"),
-    ("functions", "functions are not passed to the chat template yet; leave the row or the column out"),
-    ("chat_template_kwargs", "arguments of the chat template are not supported yet; leave the column out"),
+const NOT_PASSED_ON: [(&str, &str); 3] = [
     ("images", "only text is supported; leave the row out"),
     ("videos", "only text is supported; leave the row out"),
     ("audios", "only text is supported; leave the row out"),
@@ -36,6 +35,37 @@ pub(super) fn refuse(row: &mut Row) -> Result<(), Fault> {
         .into());
     }
     Ok(())
+}
+
+/// Puts what the row gives to the chat template on the first message: `tools`, OpenAI's older `functions`, and `chat_template_kwargs`.
+/// LLaMA-Factory's tools are functions without an object around them; `bare_tools` says that the row is in one of its forms.
+pub(super) fn with_inputs(row: &mut Row, bare_tools: bool, messages: &mut [Message]) -> Result<(), Fault> {
+    let mut taken = |column: &str| -> Result<Value, Fault> { Ok(row.get(column)?.unwrap_or_default()) };
+    let fault =
+        |column: &'static str| move |reason: String| Fault::from(format!("field `{column}`: {reason}"));
+    let mut tools = TemplateInputs::read_tools(taken("tools")?).map_err(fault("tools"))?;
+    let functions = TemplateInputs::read_tools(taken("functions")?).map_err(fault("functions"))?;
+    let kwargs = taken("chat_template_kwargs")?;
+    let chat_template_kwargs = TemplateInputs::read_kwargs(kwargs).map_err(fault("chat_template_kwargs"))?;
+    if bare_tools {
+        tools = tools.into_iter().map(as_tool).collect();
+    }
+    if !functions.is_empty() {
+        if !tools.is_empty() {
+            return Err("has both `tools` and `functions`; keep one of them".into());
+        }
+        tools = functions.into_iter().map(as_tool).collect();
+    }
+    let inputs = TemplateInputs { tools, chat_template_kwargs };
+    match TemplateInputs::of(messages) {
+        Some(there) if !inputs.is_empty() && *there != inputs => {
+            Err("field `tools` or `chat_template_kwargs`: contradicts `template_inputs` of a message; keep one of them".into())
+        }
+        _ => {
+            inputs.put_on(messages);
+            Ok(())
+        }
+    }
 }
 
 /// The turns with the `system` column as their first message. A system message that is there already must say the same.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use solon_records::{Demonstration, Message};
 
-use super::columns::{refuse, refuse_system, restates};
+use super::columns::{refuse, refuse_system, restates, with_inputs};
 use super::forms::{Form, only_one};
 use super::prompt::prompt_turns;
 use super::turn::Turn;
@@ -70,10 +70,11 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
     let not_learnt = (prompt_len..turns.len())
         .filter(|place| turns[*place].message.is_assistant() && turns[*place].learnt == Some(false))
         .collect();
-    let messages: Vec<Message> = turns.into_iter().map(|turn| turn.message).collect();
+    let mut messages: Vec<Message> = turns.into_iter().map(|turn| turn.message).collect();
     if !matches!(form, Form::Alpaca | Form::Sharegpt) {
         refuse_system(row, &messages)?;
     }
+    with_inputs(row, matches!(form, Form::Alpaca | Form::Sharegpt), &mut messages)?;
     Ok((Demonstration { id, messages, prompt_len, not_learnt, cut_off }, form))
 }
 
@@ -114,7 +115,7 @@ fn conversation(row: &mut Row) -> Result<(&'static str, Vec<Turn>, Option<usize>
             match Turns::of(row, "completion")?.unwrap_or(Turns::Messages(Vec::new())) {
                 Turns::Text(text) => turns.push(Turn::of(Message::assistant(text))),
                 Turns::Messages(completion) => turns.extend(completion),
-                Turns::One(completion) => turns.push(completion),
+                Turns::One(completion) => turns.push(*completion),
             }
             Ok(("completion", turns, Some(prompt_len), Form::PromptCompletion))
         }
@@ -133,6 +134,7 @@ const PREFERENCE: &str = "is a preference pair; train on it with `solon reward` 
 mod tests {
     use super::super::tests::from_text;
     use super::*;
+    use solon_records::TemplateInputs;
 
     #[test]
     fn prompt_and_completion_in_either_form() {
@@ -220,9 +222,13 @@ mod tests {
     fn what_would_be_lost_is_refused_by_name() {
         let with = |extra: &str| format!(r#"{{"prompt":"Q","completion":"A",{extra}}}"#);
         for (extra, expected) in [
-            (r#""tools":[{"type":"function"}]"#, "field `tools`: "),
-            (r#""functions":"[{}]""#, "field `functions`: "),
-            (r#""chat_template_kwargs":{"enable_thinking":false}"#, "field `chat_template_kwargs`: "),
+            (r#""tools":["f"]"#, "field `tools`: must be a list of objects"),
+            (r#""functions":"f""#, "field `functions`: is a text that holds no JSON"),
+            (r#""tools":[{"name":"f"}],"functions":[{"name":"f"}]"#, "has both `tools` and `functions`"),
+            (
+                r#""chat_template_kwargs":{"messages":false}"#,
+                "field `chat_template_kwargs`: `messages` is no variable",
+            ),
             (r#""images":["a.png"]"#, "field `images`: only text"),
             (r#""weight":0.5"#, "field `weight`: rows have no weights"),
             (r#""system":"Be brief.""#, "field `system`: is not part of this format"),
@@ -236,9 +242,40 @@ mod tests {
         let calls = r#"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":null,"tool_calls":[{"type":"function"}]}]}"#;
         let error = from_text(read_demonstrations, calls).unwrap_err();
         assert!(
-            error.starts_with("f.jsonl:1: field `messages[1].tool_calls`: `tool_calls` holds something"),
+            error.starts_with(
+                "f.jsonl:1: field `messages[1].tool_calls`: `tool_calls`: call 1: has no `name`"
+            ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn tools_are_read_in_every_form_with_what_goes_to_the_template() {
+        let tool = serde_json::json!({"type": "function", "function": {"name": "f", "parameters": {}}});
+        for row in [
+            r#"{"prompt":"Q","completion":"A","tools":[TOOL],"chat_template_kwargs":{"x":1}}"#,
+            r#"{"prompt":"Q","completion":"A","tools":"[TEXT]","chat_template_kwargs":{"x":1}}"#,
+            r#"{"prompt":"Q","completion":"A","functions":[{"name":"f","parameters":{}}],"chat_template_kwargs":{"x":1}}"#,
+            r#"{"conversations":[{"from":"human","value":"Q"},{"from":"gpt","value":"A"}],"tools":"[{\"name\":\"f\",\"parameters\":{}}]","chat_template_kwargs":{"x":1}}"#,
+        ] {
+            let row = row
+                .replace("TOOL", &tool.to_string())
+                .replace("TEXT", &tool.to_string().replace('"', "\\\""));
+            let record = from_text(read_demonstrations, &row).unwrap().remove(0);
+            let inputs = TemplateInputs::of(&record.messages).unwrap();
+            assert_eq!(inputs.tools, std::slice::from_ref(&tool), "{row}");
+            assert_eq!(inputs.chat_template_kwargs["x"], 1);
+        }
+    }
+
+    #[test]
+    fn sharegpts_calls_are_learnt_and_their_results_are_not() {
+        let row = r#"{"conversations":[{"from":"human","value":"Q"},{"from":"function_call","value":"{\"name\":\"f\",\"arguments\":{}}"},
+            {"from":"observation","value":"1"},{"from":"gpt","value":"A"}],"tools":"[]"}"#;
+        let record = from_text(read_demonstrations, &row.replace('\n', " ")).unwrap().remove(0);
+        let learnt: Vec<usize> = (0..4).filter(|place| record.learns(*place)).collect();
+        assert_eq!((record.prompt_len, learnt), (1, vec![1, 3]));
+        assert_eq!(record.messages[2], Message::new("tool", "1"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 use solon_records::{Message, Pair, Preference};
 
-use super::columns::{refuse, refuse_system, restates};
+use super::columns::{refuse, refuse_system, restates, with_inputs};
 use super::forms::{Form, only_one};
 use super::prompt::prompt_messages;
 use super::turn::Turn;
@@ -47,19 +47,24 @@ pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
 /// # Errors
 /// Those of [`read_preferences`].
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
-    let pair = |row| match row {
-        LabelRow::Labelled(row) => Pair {
+    let DataFile { records, places, .. } = open_labels(path)?;
+    let pair = |(row, place): (LabelRow, Place)| match row {
+        LabelRow::Labelled(row) if !row.is_plain() => Err(place.fault(path, NOT_PLAIN)),
+        LabelRow::Labelled(row) => Ok(Pair {
             id: row.id,
             prompt: row.prompt,
             first: row.chosen,
             second: row.rejected,
             cut_off: row.cut_off,
             principle_id: None,
-        },
-        LabelRow::Unlabelled { pair, .. } => pair,
+        }),
+        LabelRow::Unlabelled { pair, .. } => Ok(pair),
     };
-    Ok(read_labels(path)?.into_iter().map(pair).collect())
+    records.into_iter().zip(places).map(pair).collect()
 }
+
+const NOT_PLAIN: &str = "has an answer with calls of tools or reasoning beside its text, and pairs are labelled by their texts; leave the row out, \
+    or train on it with `solon reward` or `solon dpo`";
 
 /// Reads preferences, and rows of `id`, `prompt`, `first`, `second` and `unlabelled`: pairs that were to be labelled, with the reason
 /// why they have no label.
@@ -151,29 +156,32 @@ pub(super) fn label_row(row: &mut Row, id: String) -> Result<(LabelRow, Form), F
                     .into(),
             );
         };
-        let prompt = prompt_messages("prompt", prompt)?;
+        let mut prompt = prompt_messages("prompt", prompt)?;
+        with_inputs(row, false, &mut prompt)?;
         let pair = Pair { id, prompt, first, second, cut_off, principle_id: None };
         return Ok((LabelRow::Unlabelled { pair, reason }, Form::Unlabelled));
     }
-    let (form, prompt, chosen, rejected) = pair(row)?;
+    let (form, mut prompt, chosen, rejected) = pair(row)?;
     if !matches!(form, Form::Alpaca | Form::Sharegpt) {
         refuse_system(row, &prompt)?;
     }
+    with_inputs(row, matches!(form, Form::Alpaca | Form::Sharegpt | Form::MessagePair), &mut prompt)?;
     let preference = Preference {
         id,
         prompt,
-        chosen,
-        rejected,
+        chosen: chosen.content,
+        rejected: rejected.content,
         probability: row.given::<Probability>("probability")?.map_or(1.0, |probability| probability.0),
         margin: row.given::<Margin>("margin")?.map(|margin| margin.0),
         source: row.get("source")?,
         cut_off,
+        beside: Box::new([chosen.beside, rejected.beside]),
     };
     Ok((LabelRow::Labelled(preference), form))
 }
 
 /// The prompt and both answers.
-fn pair(row: &mut Row) -> Result<(Form, Vec<Message>, String, String), Fault> {
+fn pair(row: &mut Row) -> Result<(Form, Vec<Message>, Message, Message), Fault> {
     if let Some(chosen) = messages(row, "chosen_messages")? {
         let rejected = messages(row, "rejected_messages")?.ok_or("missing field `rejected_messages`")?;
         let (prompt, chosen, rejected) =
@@ -206,7 +214,7 @@ fn with_prompt(
     prompt: Turns,
     chosen: Turns,
     rejected: Turns,
-) -> Result<(Form, Vec<Message>, String, String), Fault> {
+) -> Result<(Form, Vec<Message>, Message, Message), Fault> {
     let (prompt, chosen, rejected) = match (prompt, chosen, rejected) {
         // As TRL reads it: the prompt is what both conversations share, and the text repeats a part of it.
         (Turns::Text(text), Turns::Messages(chosen), Turns::Messages(rejected))
@@ -224,7 +232,7 @@ fn with_prompt(
     Ok((Form::Preference, prompt, answer("chosen", chosen)?, answer("rejected", rejected)?))
 }
 
-fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>, String, String), Fault> {
+fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>, Message, Message), Fault> {
     match (chosen, rejected) {
         (Turns::Messages(chosen), Turns::Messages(rejected)) => {
             let (prompt, chosen, rejected) = split_messages(["chosen", "rejected"], chosen, rejected)?;
@@ -236,7 +244,7 @@ fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>,
             let (prompt, chosen, rejected) = hh::split_pair(&chosen, &rejected)?;
             let turns = prompt.into_iter().map(Turn::of).collect();
             let prompt = prompt_messages("chosen", Turns::Messages(turns))?;
-            Ok((Form::Transcripts, prompt, chosen, rejected))
+            Ok((Form::Transcripts, prompt, Message::assistant(chosen), Message::assistant(rejected)))
         }
         // TRL takes the longest shared prefix of plain texts as the prompt. We do not, because two good answers
         // often begin with the same words.
@@ -247,14 +255,14 @@ fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>,
     }
 }
 
-fn answer(field: &str, turns: Turns) -> Result<String, String> {
+fn answer(field: &str, turns: Turns) -> Result<Message, String> {
     let turns = match turns {
-        Turns::Text(text) => return Ok(text),
+        Turns::Text(text) => return Ok(Message::assistant(text)),
         Turns::Messages(turns) => turns,
-        Turns::One(turn) => vec![turn],
+        Turns::One(turn) => vec![*turn],
     };
     match <[Message; 1]>::try_from(plain(field, turns)?) {
-        Ok([message]) if message.is_assistant() => Ok(message.content),
+        Ok([message]) if message.is_assistant() => Ok(message),
         _ => Err(format!(
             "field `{field}`: must be exactly one message of the assistant; move the rest to `prompt`"
         )),
@@ -266,10 +274,10 @@ fn split_messages(
     [first, second]: [&str; 2],
     chosen: Vec<Turn>,
     rejected: Vec<Turn>,
-) -> Result<(Vec<Message>, String, String), String> {
+) -> Result<(Vec<Message>, Message, Message), String> {
     let (mut chosen, mut rejected) = (plain(first, chosen)?, plain(second, rejected)?);
     let last = |field: &str, messages: &mut Vec<Message>| match messages.pop() {
-        Some(message) if message.is_assistant() => Ok(message.content),
+        Some(message) if message.is_assistant() => Ok(message),
         _ => Err(format!("field `{field}`: does not end with a message of the assistant")),
     };
     let chosen_answer = last(first, &mut chosen)?;
@@ -323,6 +331,7 @@ mod tests {
             margin: Some(-1.0 / 3.0),
             source: Some("judge".into()),
             cut_off: [true, false],
+            beside: Default::default(),
         };
         let back = from_text(read_preferences, &serde_json::to_string(&pair).unwrap()).unwrap();
         assert_eq!(back, [pair]);
@@ -388,8 +397,8 @@ mod tests {
             "field `chosen[0]`: says that this answer is not to be learnt",
         );
         check(
-            r#"{"prompt":"Q","chosen":[{"role":"assistant","content":"A","reasoning_content":"r"}],"rejected":"B"}"#,
-            "field `chosen[0].reasoning_content`: `reasoning_content` holds something",
+            r#"{"prompt":"Q","chosen":[{"role":"assistant","content":"A","tool_calls":"f"}],"rejected":"B"}"#,
+            "field `chosen[0].tool_calls`: `tool_calls`: must be a list of calls",
         );
         check(r#"{"prompt":"Q","chosen":"A","rejected":"B","tools":[1]}"#, "field `tools`: ");
         check(&format!(r#"{{"chosen_messages":[{u},{a}]}}"#), "missing field `rejected_messages`");

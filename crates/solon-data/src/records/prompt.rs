@@ -4,7 +4,7 @@ use std::path::Path;
 
 use solon_records::{Message, Prompt};
 
-use super::columns::{refuse, refuse_system};
+use super::columns::{refuse, refuse_system, with_inputs};
 use super::forms::{Form, only_one};
 use super::turn::Turn;
 use super::turns::{Id, Turns, messages, plain};
@@ -48,10 +48,11 @@ pub(super) fn prompt(row: &mut Row, id: String) -> Result<(Prompt, Form), Fault>
         Some("instruction") => ("instruction", Turns::Messages(alpaca::question(row)?), Form::Alpaca),
         _ => return Err("has neither `prompt` nor `messages`; add one of them".into()),
     };
-    let messages = prompt_messages(column, turns)?;
+    let mut messages = prompt_messages(column, turns)?;
     if matches!(form, Form::PromptOnly | Form::Messages) {
         refuse_system(row, &messages)?;
     }
+    with_inputs(row, matches!(form, Form::Alpaca | Form::Sharegpt), &mut messages)?;
     let pair = row.get::<Id>("pair")?.map(|id| id.0);
     Ok((Prompt { id, messages, kind: row.get("kind")?, category: row.get("category")?, pair }, form))
 }
@@ -80,7 +81,7 @@ pub(super) fn prompt_turns(field: &str, turns: Turns) -> Result<Vec<Turn>, Strin
             None => vec![Turn::of(Message::user(text))],
         },
         Turns::Messages(turns) => turns,
-        Turns::One(turn) => vec![turn],
+        Turns::One(turn) => vec![*turn],
     };
     match turns.is_empty() {
         true => Err(format!("field `{field}`: has no messages")),

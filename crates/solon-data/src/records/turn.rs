@@ -1,17 +1,18 @@
 //! One message of a file of training data: who speaks, the text, and whether it is to be learnt.
 //!
-//! Contract: `role` and `content` as chat templates and TRL have them, or `from` and `value` as sharegpt has them. What a template would
-//! render and Solon does not pass on (reasoning, calls of tools) is refused by name, whatever else is wrong with the message. Other fields
-//! are named in [`Turn::unused`].
+//! Contract: `role` and `content` as chat templates and TRL have them, or `from` and `value` as sharegpt has them, with what templates read
+//! beside these ([`solon_records::TEMPLATE_FIELDS`]). Sharegpt's `function_call` and OpenAI's are calls of tools, and OpenAI's role
+//! `function` is `tool`. Sound is refused by name, whatever else is wrong with the message. Other fields are named in [`Turn::unused`].
 //!
-//! Source: <https://huggingface.co/docs/trl/dataset_formats>; for `weight` OpenAI's and Axolotl's formats; for `from`, `value` and
-//! `loss_weight` LLaMA-Factory's `data/README.md` and `converter.py`.
+//! Source: <https://huggingface.co/docs/trl/dataset_formats>; for `weight` and `function_call` OpenAI's and Axolotl's formats; for `from`,
+//! `value` and `loss_weight` LLaMA-Factory's `data/README.md`, `converter.py` and `formatter.py::FunctionFormatter`.
 
 use std::fmt;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use solon_records::{Content, Message, check_role};
+use serde_json::Value;
+use solon_records::{Beside, Content, Message, TEMPLATE_FIELDS, calls_of, check_role};
 
 /// A message with what a file says about its training.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,17 +32,8 @@ impl Turn {
 }
 
 /// Fields that would be lost, each with what to do.
-const NOT_PASSED_ON: [(&str, &str); 6] = [
-    ("tool_calls", CALLS),
-    ("function_call", CALLS),
-    ("reasoning_content", REASONING),
-    ("reasoning", REASONING),
-    ("thinking", REASONING),
-    ("audio", "messages other than text are not supported; leave this row out"),
-];
-
-const CALLS: &str = "tool calls are not supported; leave this row out";
-const REASONING: &str = "reasoning in a field of its own is not supported; put it into the content, as `<think>…</think>` before the answer";
+const NOT_PASSED_ON: [(&str, &str); 1] =
+    [("audio", "messages other than text are not supported; leave this row out")];
 
 impl<'de> Deserialize<'de> for Turn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -59,10 +51,10 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Turn, A::Error> {
-        let (mut role, mut from) = (None::<String>, None::<String>);
+        let (mut role, mut from) = (None::<String>, None::<Speaker>);
         // A content that is there and null is `Some(None)`.
         let mut content: Option<Option<Content>> = None;
-        let (mut learnt, mut unused) = (None, Vec::new());
+        let (mut learnt, mut unused, mut beside) = (None, Vec::new(), Beside::default());
         while let Some(key) = map.next_key::<String>()? {
             if let Some((name, hint)) = NOT_PASSED_ON.iter().find(|(name, _)| *name == key) {
                 if map.next_value::<Filled>()?.0 {
@@ -76,12 +68,15 @@ impl<'de> Visitor<'de> for Fields {
                     role = Some(read);
                 }
                 "from" if from.is_none() => {
-                    let Speaker(read) = map.next_value()?;
-                    from = Some(read);
+                    from = Some(map.next_value()?);
                 }
                 "content" | "value" if content.is_none() => content = Some(map.next_value()?),
                 "role" | "from" | "content" | "value" => {
                     return Err(A::Error::custom(format!("`{key}` repeats what another field says")));
+                }
+                "template_inputs" => beside.inputs = map.next_value::<Option<_>>()?.unwrap_or_default(),
+                name if name == "function_call" || TEMPLATE_FIELDS.contains(&name) => {
+                    beside.take(name, map.next_value::<Value>()?).map_err(A::Error::custom)?;
                 }
                 "weight" | "loss_weight" | "train" => {
                     let said = match key.as_str() {
@@ -102,19 +97,38 @@ impl<'de> Visitor<'de> for Fields {
                 }
             }
         }
+        let mut content = content.map(|content| content.map(|content| content.0));
         let role = match (role, from) {
-            (Some(role), None) | (None, Some(role)) => role,
+            (Some(role), None) | (None, Some(Speaker::Role(role))) => role,
+            (None, Some(Speaker::Calls)) => {
+                let calls = content.take().flatten().unwrap_or_default();
+                beside
+                    .take("tool_calls", written_calls(&calls).map_err(A::Error::custom)?)
+                    .map_err(A::Error::custom)?;
+                "assistant".to_owned()
+            }
             (Some(_), Some(_)) => {
                 return Err(A::Error::custom("has both `role` and `from`; keep one of them"));
             }
             (None, None) => return Err(A::Error::missing_field("role")),
         };
-        let content = match content {
-            Some(Some(content)) => content.0,
-            Some(None) => return Err(A::Error::custom("`content` is null; give the text of the message")),
-            None => return Err(A::Error::missing_field("content")),
-        };
-        Ok(Turn { message: Message { role, content }, learnt, unused })
+        let message = Message::read(role, content, beside).map_err(A::Error::custom)?;
+        Ok(Turn { message, learnt, unused })
+    }
+}
+
+/// Calls of tools as the text of a sharegpt turn.
+fn written_calls(text: &str) -> Result<Value, String> {
+    let fault = |reason: String| {
+        format!(
+            "a turn `from` function_call must hold `{{\"name\": …, \"arguments\": …}}` as JSON, or a list of such, and nothing else: {reason}"
+        )
+    };
+    let calls: Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
+    match calls_of(calls) {
+        Ok(Value::Array(calls)) if calls.is_empty() => Err(fault("the list is empty".to_owned())),
+        Ok(calls) => Ok(calls),
+        Err(reason) => Err(fault(reason)),
     }
 }
 
@@ -124,13 +138,20 @@ struct Role(String);
 impl<'de> Deserialize<'de> for Role {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let role = String::deserialize(deserializer)?;
+        if role == "function" {
+            return Ok(Self("tool".to_owned()));
+        }
         check_role(&role).map_err(D::Error::custom)?;
         Ok(Self(role))
     }
 }
 
-/// The role of a `from`.
-struct Speaker(String);
+/// Who speaks, by a `from`.
+enum Speaker {
+    Role(String),
+    /// The assistant, with calls of tools and nothing else.
+    Calls,
+}
 
 impl<'de> Deserialize<'de> for Speaker {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -140,14 +161,14 @@ impl<'de> Deserialize<'de> for Speaker {
             "gpt" | "assistant" => "assistant",
             "system" => "system",
             "observation" | "tool" => "tool",
-            "function_call" => return Err(D::Error::custom(format!("`function_call`: {CALLS}"))),
+            "function_call" => return Ok(Self::Calls),
             _ => {
                 return Err(D::Error::custom(format!(
-                    "unknown speaker `{name}`, expected one of human, gpt, system, observation"
+                    "unknown speaker `{name}`, expected one of human, gpt, system, function_call, observation"
                 )));
             }
         };
-        Ok(Self(role.to_owned()))
+        Ok(Self::Role(role.to_owned()))
     }
 }
 
@@ -245,7 +266,29 @@ mod tests {
     fn empty_fields_do_not_matter_and_others_are_named() {
         let row = r#"{"role":"assistant","content":"a","tool_calls":[],"function_call":{"name":null},"reasoning_content":"",
             "weight":null,"name":"x","tool_call_id":null,"score":[1]}"#;
-        assert_eq!(read(row).unwrap().unused, ["name", "score"]);
+        let turn = read(row).unwrap();
+        assert_eq!(
+            (turn.unused.as_slice(), turn.message.beside.fields.len()),
+            (["score".to_owned()].as_slice(), 1)
+        );
+    }
+
+    #[test]
+    fn every_form_of_a_call_is_read() {
+        let calls = r#"[{"type":"function","function":{"name":"f","arguments":{"a":1}}}]"#;
+        for row in [
+            format!(r#"{{"role":"assistant","tool_calls":{calls}}}"#),
+            format!(r#"{{"role":"assistant","content":null,"tool_calls":{calls},"function_call":null}}"#),
+            r#"{"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{\"a\": 1}"}}"#
+                .to_owned(),
+            r#"{"from":"function_call","value":"{\"name\": \"f\", \"arguments\": {\"a\": 1}}"}"#.to_owned(),
+        ] {
+            let message = read(&row).unwrap().message;
+            assert!(message.is_assistant() && message.beside.without_content, "{row}");
+            assert_eq!(Value::Array(message.beside.tool_calls().to_vec()).to_string(), calls, "{row}");
+        }
+        let result = read(r#"{"role":"function","name":"f","content":"1"}"#).unwrap().message;
+        assert_eq!((result.role.as_str(), result.beside.fields.len()), ("tool", 1));
     }
 
     #[test]
@@ -256,15 +299,20 @@ mod tests {
         };
         check(
             r#"{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}"#,
-            "`tool_calls` holds something: tool calls",
+            "`tool_calls`: call 1: has no `name`",
         );
         check(
             r#"{"role":"assistant","function_call":{"name":"f"},"content":null}"#,
-            "`function_call` holds something",
+            "`function_call`: must be an object",
         );
-        check(r#"{"role":"assistant","content":"a","reasoning_content":"b"}"#, "`<think>…</think>`");
-        check(r#"{"role":"assistant","content":"a","thinking":"b"}"#, "`thinking` holds something");
-        check(r#"{"from":"function_call","value":"{}"}"#, "tool calls are not supported");
+        check(r#"{"role":"user","content":"a","reasoning_content":"b"}"#, "only the assistant's have it");
+        check(r#"{"role":"assistant","content":"a","audio":{"id":"b"}}"#, "`audio` holds something");
+        check(r#"{"from":"function_call","value":"{}"}"#, "must hold `{\"name\": …");
+        check(
+            r#"{"from":"function_call","value":"<think>a</think>{\"name\":\"f\",\"arguments\":{}}"}"#,
+            "and nothing else: expected value",
+        );
+        check(r#"{"from":"function_call","value":"[]"}"#, "the list is empty");
         check(r#"{"from":"bing","value":"a"}"#, "unknown speaker `bing`");
         check(r#"{"role":"gpt","content":"a"}"#, "unknown role `gpt`");
         check(r#"{"role":"assistant","content":null}"#, "`content` is null");

@@ -15,7 +15,7 @@ use crate::rows::{Fault, Row};
 pub(super) enum Turns {
     Text(String),
     Messages(Vec<Turn>),
-    One(Turn),
+    One(Box<Turn>),
 }
 
 impl<'de> Deserialize<'de> for Turns {
@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for Turns {
                 Ok(Turns::Messages(messages))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Turns, A::Error> {
-                Turn::deserialize(MapAccessDeserializer::new(map)).map(Turns::One)
+                Box::deserialize(MapAccessDeserializer::new(map)).map(Turns::One)
             }
         }
         deserializer.deserialize_any(StringOrList)

@@ -125,7 +125,7 @@ pub(super) fn messages(entry: &mut Fields, field: &str) -> Result<Vec<Message>, 
     let read = entry.tables(field, "message", &["role", "content"])?.into_iter().map(|mut message| {
         let (role, content) = (message.text("role")?, message.text("content")?);
         match ROLES.contains(&role.as_str()) {
-            true => Ok(Message { role, content }),
+            true => Ok(Message::new(role, content)),
             false => {
                 Err(message.wrong("role", format!("{role:?} is no role; write one of {}", ROLES.join(", "))))
             }

@@ -45,7 +45,7 @@ mod tests {
     fn conversations_that_begin_alike_stay_together_whatever_the_order() {
         let pair = |turns: &[&str]| Pair {
             id: turns.join("/"),
-            prompt: [Message { role: "system".into(), content: "Be kind.".into() }]
+            prompt: [Message::system("Be kind.")]
                 .into_iter()
                 .chain(turns.iter().map(|text| Message::user(*text)))
                 .collect(),

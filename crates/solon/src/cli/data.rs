@@ -32,6 +32,9 @@ pub struct CheckDataArgs {
     /// Count the tokens of this model: a catalogue name, a Hugging Face folder or a GGUF file
     #[arg(long)]
     pub model: Option<String>,
+    /// A chat template (Jinja) in place of the model's own
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub chat_template: Option<PathBuf>,
     /// A file to measure on, none of whose prompts is to be in the others
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
@@ -51,6 +54,9 @@ pub struct ShowDataArgs {
     /// Whose tokens: a catalogue name, a Hugging Face folder or a GGUF file
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub model: String,
+    /// A chat template (Jinja) in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
     /// Number of rows, from the first
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub rows: usize,

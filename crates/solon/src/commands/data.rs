@@ -5,6 +5,7 @@ mod tokens;
 
 use self::tokens::Tokens;
 use crate::catalogue;
+use crate::chat_template;
 use crate::cli::{CheckDataArgs, DataCommand, PurposeFlag};
 use crate::out::{out, outln};
 use crate::piped;
@@ -39,8 +40,10 @@ struct Found {
 }
 
 fn check(args: &CheckDataArgs) -> Result<()> {
-    let model =
-        args.model.as_deref().map(|name| describe(&catalogue::resolve(name)?).context(name.to_owned()));
+    let model = args.model.as_deref().map(|name| -> Result<_> {
+        let (text, config) = describe(&catalogue::resolve(name)?).context(name.to_owned())?;
+        Ok((chat_template::replaced(text, args.chat_template.as_deref())?, config))
+    });
     let model = model.transpose()?;
     let measured = args.against.as_deref().map(|path| open(path, None)).transpose()?;
     let mut found = Vec::new();

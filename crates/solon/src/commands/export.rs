@@ -21,7 +21,6 @@ use anyhow::{Context, Result, bail};
 use solon_data::annotated_pairs::AnnotatedPairs;
 use solon_data::export::{write_demonstrations, write_preferences};
 use solon_data::files::write_bytes_atomically;
-use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::{ItemData, Ledger, TypedItem};
 use solon_eval::formats::{every_eval_ever, inspect_log};
 use solon_records::{Demonstration, Preference, Prompt};
@@ -129,7 +128,7 @@ fn write_prompts(args: &ExportArgs, written: &OfStages<WrittenPrompt>) -> Result
         written.iter().flat_map(|(_, items)| items).map(|item| &item.data.prompt).collect();
     if !prompts.is_empty() {
         let path = args.out.join(PROMPTS);
-        write_jsonl(&path, &prompts)?;
+        solon_data::export::write_prompts(&path, &prompts)?;
         eprintln!("{} prompts that a model wrote in {}", prompts.len(), path.display());
     }
     Ok(prompts.len())

@@ -24,6 +24,7 @@ mod train;
 mod two_judges;
 
 use crate::catalogue;
+use crate::chat_template;
 use crate::cli::{BenchCommand, Cli, Command, ModelArgs, PrecisionFlag, SamplingArgs, UsageError};
 use crate::hub;
 use crate::out::{Out, outln};
@@ -97,8 +98,9 @@ pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let path = catalogue::resolve(&args.model)?;
     let adapter = args.adapter.clone().map(catalogue::resolve_adapter).transpose()?;
     let settings = OpenSettings { precision: precision(args.precision), training };
-    let model = ChatModel::open(&path, adapter.as_deref(), settings)
+    let mut model = ChatModel::open(&path, adapter.as_deref(), settings)
         .with_context(|| format!("model {}", args.model))?;
+    model.text = chat_template::replaced(model.text, args.chat_template.as_deref())?;
     model.check_writes()?;
     Ok(model)
 }

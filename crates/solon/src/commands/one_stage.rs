@@ -27,6 +27,7 @@ impl OneStage {
             seed: 0,
             model: model.model.clone(),
             adapter: model.adapter.clone(),
+            chat_template: model.chat_template.clone(),
             constitution: None,
             worked_examples: None,
             precision: model.precision,

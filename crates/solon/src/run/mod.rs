@@ -30,6 +30,7 @@ pub use standing::print_plan;
 pub use stop::{safe_point, stop_asked, stop_on_interrupt, waiting};
 
 use crate::catalogue;
+use crate::chat_template;
 use crate::cli::UsageError;
 use crate::commands::{precision, with_threads};
 use crate::memory::Pass;
@@ -108,12 +109,11 @@ fn base_hash(plan: &Plan, model_sha256: &str) -> Result<String> {
         ]));
     }
     let adapter = recipe.adapter.as_deref().map(model_hash).transpose()?;
-    Ok(sha256_parts([
-        isa().name(),
-        precision(recipe.precision).name(),
-        model_sha256,
-        &sha256_json(&(recipe.seed, &recipe.lora, recipe.memory_gb, recipe.weights.name(), adapter))?,
-    ]))
+    let settings =
+        sha256_json(&(recipe.seed, &recipe.lora, recipe.memory_gb, recipe.weights.name(), adapter))?;
+    let parts = [isa().name(), precision(recipe.precision).name(), model_sha256, &settings];
+    let template = recipe.chat_template.as_deref().map(chat_template::source).transpose()?;
+    Ok(sha256_parts(parts.into_iter().chain(template.as_deref())))
 }
 
 /// Hash of the constitution's file and of which of its worked examples are used; empty without one.
@@ -351,8 +351,9 @@ impl Run {
         let recipe = &self.plan.recipe;
         let training = if self.plan.trains() { Training::Frozen } else { recipe.weights.into() };
         let settings = OpenSettings { precision: precision(recipe.precision), training };
-        let model = ChatModel::open(&self.model_path, recipe.adapter.as_deref(), settings)
+        let mut model = ChatModel::open(&self.model_path, recipe.adapter.as_deref(), settings)
             .with_context(|| format!("model {}", recipe.model))?;
+        model.text = chat_template::replaced(model.text, recipe.chat_template.as_deref())?;
         Ok(self.base.get_or_init(|| Arc::new(model)))
     }
 

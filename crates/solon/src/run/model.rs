@@ -6,6 +6,7 @@
 use super::folder::folder_hash;
 use super::{ADAPTER_CONFIG, Run, StageRun};
 use crate::catalogue;
+use crate::chat_template;
 use crate::stages::{BASE, Method};
 use anyhow::{Context, Result, anyhow, bail};
 use solon_draws::Draws;
@@ -161,7 +162,11 @@ impl StageRun<'_> {
                 };
                 let precision = crate::commands::precision(run.plan.recipe.precision);
                 let settings = OpenSettings { precision, training: Training::Full };
-                let chat = ChatModel::open(&path, None, settings)?;
+                let mut chat = ChatModel::open(&path, None, settings)?;
+                if path == run.model_path {
+                    let template = run.plan.recipe.chat_template.as_deref();
+                    chat.text = chat_template::replaced(chat.text, template)?;
+                }
                 run.pass(&chat, method, 0)?;
                 Ok(Start::Own(Box::new(chat)))
             }
@@ -212,6 +217,7 @@ impl StageRun<'_> {
         match &learner.adapter {
             Some(adapter) => {
                 adapter.to_file(learner.decoder.backend(), Some(base), head).save(&folder)?;
+                self.run().save_template(&folder)?;
             }
             None => save_whole(student, &folder)?,
         }
@@ -224,6 +230,7 @@ impl StageRun<'_> {
         let folder = self.folder();
         let base = self.shown_base(&chat.path);
         adapter.to_file(chat.decoder.backend(), Some(base), None).save(&folder)?;
+        self.run().save_template(&folder)?;
         let hash = folder_hash(&folder)?;
         self.record_checkpoint(0, &hash)
     }

@@ -5,6 +5,7 @@
 
 use super::folder::remove_if_there;
 use super::{ADAPTER_CONFIG, Run, save_merged};
+use crate::chat_template;
 use anyhow::Result;
 use solon_data::files::{sha256_parts, write_bytes_atomically};
 use solon_model::weights::AdapterFile;
@@ -27,6 +28,7 @@ impl Run {
         let stale = match !merge && saved.join(ADAPTER_CONFIG).exists() {
             true => {
                 AdapterFile::open(&saved)?.save(out)?;
+                self.save_template(out)?;
                 WHOLE_MODEL
             }
             false => {
@@ -39,6 +41,15 @@ impl Run {
         }
         let mark = self.published_mark(stage, merge)?;
         Ok(write_bytes_atomically(&out.join(PUBLISHED), mark.as_bytes())?)
+    }
+
+    /// Puts the chat template that stands in place of the model's own beside an adapter. A whole model has it among its files.
+    pub(super) fn save_template(&self, folder: &Path) -> Result<()> {
+        let Some(file) = &self.plan.recipe.chat_template else { return Ok(()) };
+        Ok(write_bytes_atomically(
+            &folder.join("chat_template.jinja"),
+            chat_template::source(file)?.as_bytes(),
+        )?)
     }
 
     /// Whether a folder holds what [`Run::publish`] would put there.

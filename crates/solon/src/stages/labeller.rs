@@ -13,7 +13,7 @@ use super::sft::HELD_OUT_EVERY;
 use super::{Curve, Data, Input, Keys, Kind, Method, OneOrMany, Stage, Training, base};
 use crate::items::{Known, Labelled, pair_text};
 use crate::run::{Reader, StageRun};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
@@ -152,6 +152,12 @@ fn contrasts(read: &Reader<'_>, ask: Ask) -> Result<Vec<KnownContrast>> {
     for item in read.items::<Labelled>("pairs")? {
         let prompt = item.data.prompt_id.as_deref().map(|id| read.prompt(id)).transpose()?.flatten();
         let kind = prompt.and_then(|prompt| prompt.kind);
+        if !item.data.preference.is_plain() {
+            bail!(
+                "the pair {} has an answer with calls of tools or reasoning beside its text; a labeller learns from texts",
+                item.id
+            );
+        }
         let preference = shown(Preference { id: item.id, ..item.data.preference });
         let held_out = !learnt.contains(&Reader::learnt_key(&preference.prompt)?);
         contrasts.push(KnownContrast { preference, held_out, kind });

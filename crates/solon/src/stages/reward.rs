@@ -360,6 +360,7 @@ mod tests {
             margin: None,
             source: None,
             cut_off: [false; 2],
+            beside: Default::default(),
         }
     }
 

@@ -63,6 +63,73 @@ fn trainers_and_scores_take_all_that_the_template_writes_for_the_answer() {
     check("{{ m.content }}", "", "Because.", "<|im_start|>assistant\nBecause.");
 }
 
+/// A template that knows tools, in the manner of Qwen3.
+const WITH_TOOLS: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}\
+    {% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}\
+    {{ m.content or '' }}{% for c in m.tool_calls or [] %}<call>{{ c.function | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}";
+
+#[test]
+fn rows_with_tools_are_trained_and_scored_or_refused_by_every_command() {
+    let place = Place::with_model();
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let call = json!({"role": "assistant", "content": "", "reasoning_content": "r",
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1.0}}}]});
+    let prompt = json!([{"role": "user", "content": "q"}]);
+    place.write("s.jsonl", &[json!({"prompt": prompt, "completion": [call], "tools": tools})]);
+    place.write(
+        "d.jsonl",
+        &[json!({"prompt": prompt, "chosen": [call], "rejected": "No", "tools": tools.to_string()})],
+    );
+    place.write("p.jsonl", &[json!({"prompt": prompt, "tools": tools})]);
+    let commands = [
+        "sft --data s.jsonl --out s",
+        "dpo --data d.jsonl --out d",
+        "reward --data d.jsonl --out r",
+        "score --input s.jsonl",
+        "generate --prompts p.jsonl --max-new-tokens 2",
+    ];
+    // The model's own template knows no tools.
+    for command in commands {
+        let told = place.run(&format!("{command} --model model --precision f32 --threads 1"), "");
+        told.fails(1, &["the chat template leaves no trace of", "--chat-template FILE"]);
+    }
+    std::fs::write(place.path("t.jinja"), WITH_TOOLS).unwrap();
+    let words = "--model model --chat-template t.jinja --precision f32 --threads 1";
+    let mut ids: Vec<u32> = Vec::new();
+    for command in commands {
+        let told = place.run(&format!("{command} {words}"), "").ok();
+        if command.starts_with("score") {
+            ids = serde_json::from_value(told.rows()[0]["completion_token_ids"].clone()).unwrap();
+        }
+    }
+    let text = ChatTokenizer::from_folder(&place.path("model")).unwrap();
+    let mut right: Vec<u32> =
+        text.encode("<think>r</think><call>{\"name\": \"f\", \"arguments\": {\"x\": 1.0}}</call>").unwrap();
+    right.push(text.token_to_id(END).unwrap());
+    assert_eq!(ids, right);
+    assert_eq!(metrics(&place, "s")["tokens"].as_f64(), Some(right.len() as f64));
+    // What is trained is saved with the template that it was trained with.
+    assert_eq!(place.read("s/chat_template.jinja"), WITH_TOOLS);
+    place.run(&format!("sft --data s.jsonl --out m --merge {words}"), "").ok();
+    assert_eq!(place.read("m/chat_template.jinja"), WITH_TOOLS);
+    place
+        .run("label --input d.jsonl --model model --out l.jsonl", "")
+        .fails(1, &["has an answer with calls of tools"]);
+}
+
+#[test]
+fn a_broken_chat_template_is_named() {
+    let place = Place::with_model();
+    place.write("s.jsonl", &[json!({"prompt": "q", "completion": "a"})]);
+    let run = |words: &str| place.run(&format!("{words} --model model --chat-template t.jinja"), "");
+    std::fs::write(place.path("t.jinja"), "{% for m in messages %}\n{{ m.content }").unwrap();
+    run("score --input s.jsonl").fails(1, &["the chat template t.jinja", "line 2"]);
+    std::fs::write(place.path("t.jinja"), "# A model").unwrap();
+    run("sft --data s.jsonl --out s").fails(1, &["t.jinja", "writes nothing of what the user says"]);
+    run("data check s.jsonl").fails(1, &["t.jinja", "writes nothing of what the user says"]);
+}
+
 #[test]
 fn line_ends_of_windows_change_nothing() {
     let place = Place::with_model();

@@ -2,6 +2,7 @@
 
 use super::tokens::sequences;
 use crate::catalogue;
+use crate::chat_template;
 use crate::cli::ShowDataArgs;
 use crate::out::{out, outln};
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ const BORDER: &str = "│";
 /// Prints the rows.
 pub fn run(args: &ShowDataArgs) -> Result<()> {
     let (text, _) = describe(&catalogue::resolve(&args.model)?).with_context(|| args.model.clone())?;
+    let text = chat_template::replaced(text, args.chat_template.as_deref())?;
     let file = super::open(&args.file, args.purpose)?;
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for (place, made) in sequences(&file, &text).take(args.rows) {

@@ -6,6 +6,7 @@ use solon_data::Place;
 use solon_data::check::Opened;
 use solon_data::records::{DataFile, LabelRow};
 use solon_model::ModelConfig;
+use solon_records::Message;
 use solon_text::{ChatTokenizer, Encoded, TextError};
 
 /// What was counted.
@@ -122,15 +123,14 @@ fn rows<'a, T>(
 /// Both answers of a pair, each after the prompt. Without a label nothing of it is learnt.
 fn pair(row: &LabelRow, text: &ChatTokenizer) -> Sequences {
     let (prompt, answers, cut_off, names) = match row {
-        LabelRow::Labelled(pair) => {
-            (&pair.prompt, [&pair.chosen, &pair.rejected], pair.cut_off, ["chosen", "rejected"])
-        }
+        LabelRow::Labelled(pair) => (&pair.prompt, pair.answers(), pair.cut_off, ["chosen", "rejected"]),
         LabelRow::Unlabelled { pair, .. } => {
-            (&pair.prompt, [&pair.first, &pair.second], pair.cut_off, ["first", "second"])
+            let answers = [&pair.first, &pair.second].map(Message::assistant);
+            (&pair.prompt, answers, pair.cut_off, ["first", "second"])
         }
     };
     let learnt = matches!(row, LabelRow::Labelled(_));
-    let (prompt, made) = text.turns_ids(prompt, &answers.map(String::as_str))?;
+    let (prompt, made) = text.turns_ids(prompt, &answers)?;
     let sequence = |((name, mut answer), cut_off): ((&'static str, Vec<u32>), bool)| {
         cut(&mut answer, cut_off);
         let loss_mask = [vec![false; prompt.len()], vec![learnt; answer.len()]].concat();
