@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::gguf::{GgufFile, GgufMetadata};
 use super::gguf_names::{EMBEDDING, HEAD, ROPE_FACTORS, halves_from_pairs, hugging_face_name, is_rotated};
-use super::hugging_face_config::check_scaling;
+use super::hugging_face_rope::check_scaling;
 use super::{Checkpoint, Description, Tensor, TextSource, WeightsError, check_tensors};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 

@@ -17,6 +17,8 @@ mod gguf_quantize_k;
 mod gguf_write;
 mod hugging_face;
 mod hugging_face_config;
+mod hugging_face_rope;
+mod json_fields;
 pub mod peft;
 mod peft_adapter;
 mod safetensors_file;

@@ -17,7 +17,7 @@ use super::error::DAMAGED;
 use super::safetensors_file::SafetensorsFile;
 use super::save::check_data;
 use super::staging::{StagedFolder, bytes};
-use super::{SaveType, Tensor, WeightsError, hugging_face_config, read_small_file, safetensors_file};
+use super::{SaveType, Tensor, WeightsError, json_fields, read_small_file, safetensors_file};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -242,7 +242,7 @@ impl AdapterFile {
         // PEFT declares it as an integer.
         let alpha = match config.alpha {
             alpha if alpha.fract() == 0.0 && alpha.abs() < 1e9 => json!(alpha as i64),
-            alpha => hugging_face_config::number(alpha),
+            alpha => json_fields::number(alpha),
         };
         let scoring = config.task == AdapterTask::SequenceClassification;
         let mut fields = json!({
