@@ -8,6 +8,7 @@ pub mod batch;
 pub mod config;
 pub mod decoder;
 pub mod parameters;
+pub mod rope;
 pub mod weights;
 
 pub use adapter::{Adapter, LoraSettings};

@@ -183,6 +183,12 @@ fn llama3_scaled_rope_untied() {
 }
 
 #[test]
+fn yarn_scaled_rope() {
+    check_language_model(&Reference, "llama-yarn", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama-yarn", None, F32);
+}
+
+#[test]
 fn qwen2_biases() {
     check_language_model(&Reference, "qwen2", None, F32);
     check_language_model(&Cpu::new(Precision::F32), "qwen2", None, F32);

@@ -19,8 +19,9 @@ pub use head::{CHUNK as LOGIT_ROWS, Predictions, ScalarHead};
 
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Heads, Linear, WeightUse, Write};
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::ModelConfig;
 use crate::parameters::{LoraTensors, ModelTensors, Projection};
+use crate::rope;
 
 /// Whether the decoder's own weights are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,32 +66,6 @@ pub struct Gradients<B: Backend> {
     pub scalar: Option<B::Buffer>,
 }
 
-/// RoPE frequencies, `[head_dim / 2]`, scaled as the configuration says (transformers `modeling_rope_utils.py`).
-pub fn rope_frequencies(config: &ModelConfig) -> Vec<f32> {
-    let half = config.head_dim / 2;
-    (0..half)
-        .map(|i| {
-            let frequency = 1.0 / config.rope_theta.powf((2 * i) as f32 / config.head_dim as f32);
-            match config.rope_scaling {
-                RopeScaling::None => frequency,
-                RopeScaling::Linear { factor } => frequency / factor,
-                RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                    let wavelength = 2.0 * std::f32::consts::PI / frequency;
-                    if wavelength < original_context / high_freq_factor {
-                        frequency
-                    } else if wavelength > original_context / low_freq_factor {
-                        frequency / factor
-                    } else {
-                        let smooth = (original_context / wavelength - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor);
-                        (1.0 - smooth) * frequency / factor + smooth * frequency
-                    }
-                }
-            }
-        })
-        .collect()
-}
-
 impl<B: Backend> Decoder<B> {
     /// A decoder from tensors by Hugging Face name; `take(name, shape)` gives each one's values once.
     ///
@@ -129,8 +104,9 @@ impl<B: Backend> Decoder<B> {
         if training != Training::Full {
             values.head = values.head.map(|_| backend.zeros(0));
         }
+        let positions = max_positions.min(config.max_position_embeddings);
         let rope =
-            backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
+            backend.rope_table(&rope::frequencies(&config), rope::attention_factor(&config), positions);
         backend.release();
         Ok(Self { backend, config, rope, values, packed, head, training })
     }

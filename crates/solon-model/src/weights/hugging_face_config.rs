@@ -5,7 +5,8 @@
 //!
 //! Sliding windows: attention over the last `window` tokens equals full attention as long as the context is no longer
 //! than the window, so a model with a window is accepted with `max_position_embeddings` capped to it. Results stay
-//! right; contexts beyond the window are refused by whoever checks `max_position_embeddings`.
+//! right; contexts beyond the window are refused by whoever checks `max_position_embeddings`. For the same reason that is
+//! capped to LongRoPE's original context.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use super::error::DAMAGED;
 use super::hugging_face_rope::rope_scaling;
 use super::json_fields::{Fields, number};
 use super::{SaveType, TokenIds, WeightsError};
-use crate::config::{Architecture, ModelConfig};
+use crate::config::{Architecture, ModelConfig, RopeScaling};
 
 const FAMILIES: [(Architecture, &str, &str); 4] = [
     (Architecture::Llama, "Llama", "llama"),
@@ -91,7 +92,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
     };
     let context = fields.integer("max_position_embeddings")?.unwrap_or(default_context);
     let window = fields.window(architecture, num_layers)?.unwrap_or(usize::MAX);
-    let (rope_theta, rope_scaling) = fields.rope(context)?;
+    let (rope_theta, mut rope_scaling) = fields.rope(context)?;
+    let mut longest = context.min(window);
+    if let RopeScaling::LongRope(longrope) = &mut rope_scaling {
+        longrope.long_context = longest;
+        longest = longest.min(longrope.original_context);
+    }
     let config = ModelConfig {
         architecture,
         vocab_size: fields.required("vocab_size")?,
@@ -104,7 +110,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
-        max_position_embeddings: context.min(window),
+        max_position_embeddings: longest,
         // A scoring model has no language head of its own.
         tie_word_embeddings: head == Head::Score || fields.boolean("tie_word_embeddings")?.unwrap_or(false),
         qkv_bias: architecture == Architecture::Qwen2,
@@ -193,14 +199,14 @@ pub(super) fn render(
         "hidden_size": config.hidden_size,
         "initializer_range": 0.02,
         "intermediate_size": config.intermediate_size,
-        "max_position_embeddings": config.max_position_embeddings,
+        "max_position_embeddings": config.published_context(),
         "model_type": model_type,
         "num_attention_heads": config.num_heads,
         "num_hidden_layers": config.num_layers,
         "num_key_value_heads": config.num_kv_heads,
         "pad_token_id": ids.pad,
         "rms_norm_eps": number(config.rms_norm_eps),
-        "rope_scaling": rope_scaling(config.rope_scaling),
+        "rope_scaling": rope_scaling(&config.rope_scaling),
         "rope_theta": number(config.rope_theta),
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": match save_type { SaveType::F32 => "float32", SaveType::Bf16 => "bfloat16" },
@@ -234,7 +240,6 @@ pub(super) fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RopeScaling;
 
     const LLAMA: &str = r#"{"architectures":["LlamaForCausalLM"],"vocab_size":64,"hidden_size":32,
         "intermediate_size":48,"num_hidden_layers":2,"num_attention_heads":4}"#;
@@ -259,7 +264,7 @@ mod tests {
         let (llama, head) = read(json!({})).unwrap();
         assert_eq!((llama.head_dim, llama.num_kv_heads, llama.max_position_embeddings), (8, 4, 2048));
         assert_eq!((llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings), (1e-6, 1e4, false));
-        assert_eq!((llama.rope_scaling, head), (RopeScaling::None, Head::Language));
+        assert_eq!((&llama.rope_scaling, head), (&RopeScaling::None, Head::Language));
         let (qwen3, _) =
             read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
         assert_eq!(
@@ -328,27 +333,80 @@ mod tests {
     }
 
     #[test]
+    fn scalings_that_cannot_be_run_are_refused() {
+        let refuses = |scaling: Value, part: &str| refuses(json!({"rope_scaling": scaling}), part);
+        refuses(json!({"type": "linear", "factor": 0.5}), "below 1");
+        refuses(
+            json!({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}),
+            "not above",
+        );
+        let yarn = |field: &str, value: Value| {
+            let mut scaling = json!({"type": "yarn", "factor": 4.0});
+            scaling[field] = value;
+            scaling
+        };
+        refuses(yarn("factor", json!(0.5)), "below 1");
+        refuses(yarn("beta_slow", json!(-1)), "beta_slow is -1");
+        refuses(yarn("beta_fast", json!(0.5)), "beta_fast (0.5) is below beta_slow (1)");
+        refuses(yarn("attention_factor", json!(0)), "attention factor of YaRN is 0");
+        refuses(yarn("original_max_position_embeddings", json!(1u64 << 40)), "mixes no frequency");
+        refuses(
+            json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 2.0, 3.0, 4.0]}),
+            "short_factor has 1 numbers",
+        );
+        refuses(
+            json!({"type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [1.0, 2.0, 3.0, -4.0]}),
+            "long_factor is -4",
+        );
+    }
+
+    #[test]
+    fn longrope_caps_the_context_and_is_saved_with_all_of_it() {
+        let list = [1.0, 1.5, 2.0, 2.5];
+        let scaling = json!({"type": "longrope", "short_factor": list, "long_factor": list});
+        let fields = json!({"rope_scaling": scaling, "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 1024});
+        let (config, _) = read(fields).unwrap();
+        assert_eq!((config.max_position_embeddings, config.published_context()), (1024, 4096));
+        let text = render(&config, SaveType::F32, &TokenIds::default(), None);
+        assert!(text.contains("\"max_position_embeddings\": 4096"), "{text}");
+        assert_eq!(parse(Path::new("config.json"), &text).unwrap().0, config);
+    }
+
+    /// Every scaling, as a `rope_scaling` of heads of eight.
+    const SCALINGS: [&str; 8] = [
+        r#"{"rope_type": "default"}"#,
+        r#"{"rope_type": "linear", "factor": 2.5}"#,
+        r#"{"rope_type": "dynamic", "factor": 2.5}"#,
+        r#"{"rope_type": "llama3", "factor": 32, "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 512}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 512}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "beta_fast": 16, "beta_slow": 2.5, "attention_factor": 0.7,
+            "truncate": false}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "mscale": 0.7, "mscale_all_dim": 1.1}"#,
+        r#"{"rope_type": "longrope", "short_factor": [1, 1.1, 1.2, 1.3], "long_factor": [1, 2, 3, 4],
+            "original_max_position_embeddings": 512}"#,
+    ];
+
+    #[test]
     fn what_is_written_reads_back() {
         for (architecture, _, _) in FAMILIES {
-            let config = ModelConfig {
-                architecture,
-                rms_norm_eps: 1e-5,
-                rope_scaling: RopeScaling::Llama3 {
-                    factor: 32.0,
-                    low_freq_factor: 1.0,
-                    high_freq_factor: 4.0,
-                    original_context: 8192.0,
-                },
-                qkv_bias: architecture == Architecture::Qwen2,
-                qk_norm: architecture == Architecture::Qwen3,
-                ..read(json!({"num_key_value_heads": 2})).unwrap().0
-            };
-            let text = render(&config, SaveType::F32, &TokenIds::default(), None);
-            assert!(
-                text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"),
-                "{text}"
-            );
-            assert_eq!(parse(Path::new("config.json"), &text).unwrap(), (config, Head::Language));
+            for scaling in SCALINGS {
+                let scaling: Value = serde_json::from_str(scaling).unwrap();
+                let config = ModelConfig {
+                    architecture,
+                    rms_norm_eps: 1e-5,
+                    qkv_bias: architecture == Architecture::Qwen2,
+                    qk_norm: architecture == Architecture::Qwen3,
+                    ..read(json!({"num_key_value_heads": 2, "rope_scaling": scaling})).unwrap().0
+                };
+                let text = render(&config, SaveType::F32, &TokenIds::default(), None);
+                assert!(
+                    text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"),
+                    "{text}"
+                );
+                assert_eq!(parse(Path::new("config.json"), &text).unwrap(), (config, Head::Language));
+            }
         }
     }
 }

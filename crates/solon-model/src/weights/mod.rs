@@ -14,6 +14,7 @@ mod gguf_names;
 pub mod gguf_quant;
 mod gguf_quantize;
 mod gguf_quantize_k;
+mod gguf_rope;
 mod gguf_write;
 mod hugging_face;
 mod hugging_face_config;

@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 
 use super::hugging_face::is_plain_name;
 use super::staging::{StagedFolder, bytes};
-use super::{
-    Tensor, WeightsError, check_finite, check_tensors, hugging_face_config, hugging_face_rope,
-    safetensors_file,
-};
+use super::{Tensor, WeightsError, check_finite, check_tensors, hugging_face_config, safetensors_file};
 use crate::config::{Architecture, ModelConfig};
 
 /// The type of saved weights.
@@ -120,7 +117,6 @@ pub(super) fn check_config(dir: &Path, config: &ModelConfig) -> Result<(), Weigh
         )
     };
     config.validate().map_err(invalid)?;
-    hugging_face_rope::check_scaling(config.rope_scaling).map_err(invalid)?;
     let family = (config.architecture == Architecture::Qwen2, config.architecture == Architecture::Qwen3);
     if (config.qkv_bias, config.qk_norm) != family {
         return Err(invalid(format!(
