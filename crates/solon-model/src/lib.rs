@@ -11,7 +11,7 @@ pub mod parameters;
 pub mod rope;
 pub mod weights;
 
-pub use adapter::{Adapter, LoraSettings};
+pub use adapter::{Adapter, LoraSettings, LoraShape};
 pub use backend::{Backend, Cpu, Reference};
 pub use batch::{AnswerPack, PackedBatch, Scored};
 pub use config::ModelConfig;

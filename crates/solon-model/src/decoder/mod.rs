@@ -158,11 +158,7 @@ impl<B: Backend> Decoder<B> {
             .then(|| ModelTensors::build(&self.config, |_, shape| zeros(shape)))
             .map(|Ok(tensors)| tensors);
         let lora = adapter
-            .map(|a| {
-                LoraTensors::build(&self.config, &a.settings.targets, a.settings.rank, |_, shape| {
-                    zeros(shape)
-                })
-            })
+            .map(|a| LoraTensors::build(&self.config, &a.settings, |_, shape| zeros(shape)))
             .map(|Ok(tensors)| tensors);
         let scalar = scalar.map(|_| self.backend.zeros(self.config.hidden_size));
         Gradients { model, lora, scalar }
@@ -186,8 +182,8 @@ impl<B: Backend> Decoder<B> {
         let pair =
             |p: Projection| adapter.and_then(|adapter| adapter.packed.blocks[layer][p as usize].as_ref());
         let mut outputs = projections.map(|p| backend.scratch(tokens * p.shape(&self.config).0));
-        let rank = adapter.map_or(0, |adapter| adapter.settings.rank);
-        let mut inners = projections.map(|p| pair(p).map(|_| backend.scratch(tokens * rank)));
+        let shape = |p: Projection| adapter.and_then(|adapter| adapter.settings.shape(layer, p));
+        let mut inners = projections.map(|p| shape(p).map(|shape| backend.scratch(tokens * shape.rank)));
         let mut products = Vec::with_capacity(2 * N);
         for ((projection, out), inner) in projections.iter().zip(&mut outputs).zip(&mut inners) {
             let weight = &self.packed[layer][*projection as usize];
@@ -201,8 +197,8 @@ impl<B: Backend> Decoder<B> {
             if let Some(Some(bias)) = self.values.blocks[layer].biases.get(*projection as usize) {
                 backend.add_bias(out, bias);
             }
-            if let (Some(adapter), Some(pair), Some(inner)) = (adapter, pair(*projection), inner) {
-                backend.scale(inner, adapter.settings.scale());
+            if let (Some(shape), Some(pair), Some(inner)) = (shape(*projection), pair(*projection), inner) {
+                backend.scale(inner, shape.scale());
                 backend.linear(inner, &mut [Linear { weight: &pair.b, out, write: Write::Add }]);
             }
         }

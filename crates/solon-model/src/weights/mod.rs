@@ -23,6 +23,7 @@ mod json_fields;
 pub mod peft;
 mod peft_adapter;
 mod peft_config;
+mod peft_patterns;
 mod safetensors_file;
 pub mod save;
 mod save_gguf;

@@ -1,8 +1,8 @@
 //! LoRA adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Contract: what is saved here `peft` loads unchanged, and an adapter of `peft` is either understood completely or
-//! refused by the name of the setting (DoRA, biases, per-layer ranks, initialisations that rewrite the base model, and
-//! any setting not listed here that is not at rest).
+//! refused by the name of the setting (DoRA, biases, initialisations that rewrite the base model, and any setting not
+//! known here that is not at rest).
 //!
 //! Names: PEFT's `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight` is
 //! `model.layers.0.self_attn.q_proj.lora_A` here; `base_model.model.score.weight` is [`AdapterFile::score`].
@@ -17,6 +17,7 @@ use super::safetensors_file::SafetensorsFile;
 use super::save::check_data;
 use super::staging::{StagedFolder, bytes};
 use super::{AdapterConfig, AdapterTask, SaveType, Tensor, WeightsError, read_small_file, safetensors_file};
+use crate::adapter::LoraShape;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -39,7 +40,7 @@ const MODULES: [&str; 7] = [
 pub struct AdapterFile {
     /// Rank, strength and targets.
     pub config: AdapterConfig,
-    /// `model.layers.{i}.{module}.lora_A`: `[rank, in]`, and `….lora_B`: `[out, rank]`; always in pairs.
+    /// `model.layers.{i}.{module}.lora_A`: `[rank, in]`, and `….lora_B`: `[out, rank]`, of the module's rank; always in pairs.
     pub tensors: BTreeMap<String, Tensor>,
     /// The score head, `[labels, hidden_size]`.
     pub score: Option<Tensor>,
@@ -49,7 +50,7 @@ impl AdapterFile {
     /// Opens the folder of an adapter. Whether its shapes fit a base model is for whoever has one to check.
     pub fn open(dir: &Path) -> Result<Self, WeightsError> {
         let path = dir.join(CONFIG);
-        let (mut config, listed) = peft_config::parse(&path, &read_small_file(&path, 16 << 20)?)?;
+        let (mut config, patterns) = peft_config::parse(&path, &read_small_file(&path, 16 << 20)?)?;
         let weights = dir.join(WEIGHTS);
         if !weights.exists() && dir.join("adapters.safetensors").exists() {
             let hint = "merge it with `mlx_lm.fuse` and open the merged model";
@@ -77,10 +78,7 @@ impl AdapterFile {
             };
             tensors.insert(short, file.read(&name)?);
         }
-        if !listed {
-            // A pattern, or all linear layers: the tensors say which.
-            config.target_modules = modules(&tensors).map(str::to_string).collect();
-        }
+        patterns.resolve(&weights, &mut config, modules(&tensors))?;
         let adapter = Self { config, tensors, score };
         adapter.check(&weights)?;
         Ok(adapter)
@@ -104,12 +102,14 @@ impl AdapterFile {
 
     /// Refuses pairs that are incomplete or of another rank, and modules that PEFT would not adapt.
     fn check(&self, path: &Path) -> Result<(), WeightsError> {
-        let rank = self.config.rank;
         let refuse =
             |name: &str, found: String, hint: &str| Err(WeightsError::tensor(path, name, found, hint));
-        if rank == 0 || rank as u64 > MAX_RANK || !self.config.alpha.is_finite() {
-            let found = format!("rank {rank} and alpha {}", self.config.alpha);
-            return Err(WeightsError::invalid(path, "r", found, "the rank is between 1 and 65536"));
+        let own = self.config.own_shape();
+        for LoraShape { rank, alpha } in self.config.exceptions.values().copied().chain([own]) {
+            if rank == 0 || rank as u64 > MAX_RANK || !alpha.is_finite() {
+                let found = format!("rank {rank} and alpha {alpha}");
+                return Err(WeightsError::invalid(path, "r", found, "the rank is between 1 and 65536"));
+            }
         }
         if self.tensors.is_empty() {
             return Err(WeightsError::invalid(
@@ -135,6 +135,7 @@ impl AdapterFile {
             if !self.tensors.contains_key(&format!("{module}.lora_{partner}")) {
                 return refuse(name, format!("its lora_{partner} is missing"), DAMAGED);
             }
+            let rank = self.config.shape(module).rank;
             if tensor.shape.len() != 2 || tensor.shape[rank_axis] != rank {
                 let found = format!("its shape {:?} does not have rank {rank}", tensor.shape);
                 return refuse(name, found, "lora_A is [rank, in], lora_B [out, rank]");
@@ -205,6 +206,7 @@ mod tests {
             config: AdapterConfig {
                 rank: 2,
                 alpha: 16.0,
+                exceptions: BTreeMap::new(),
                 target_modules: ["q_proj", "up_proj"].map(str::to_string).into(),
                 base_model: Some("smollm2".to_string()),
                 task: AdapterTask::CausalLm,
@@ -254,8 +256,9 @@ mod tests {
                 "nothing is left behind"
             );
         }
-        assert_eq!(adapter().config.scale(), 8.0);
-        assert_eq!(AdapterConfig { rank: 4, use_rslora: true, ..adapter().config }.scale(), 8.0);
+        let scale = |config: AdapterConfig| config.scale(config.own_shape());
+        assert_eq!(scale(adapter().config), 8.0);
+        assert_eq!(scale(AdapterConfig { rank: 4, use_rslora: true, ..adapter().config }), 8.0);
     }
 
     #[test]
@@ -282,11 +285,16 @@ mod tests {
         for (field, value) in [
             ("use_dora", json!(true)),
             ("bias", json!("lora_only")),
-            ("rank_pattern", json!({"q_proj": 4})),
-            ("alpha_pattern", json!({"q_proj": 4})),
+            ("rank_pattern", json!({"q_proj": 0})),
+            ("rank_pattern", json!({"(?=q)q_proj": 2})),
+            ("rank_pattern", json!([2])),
+            ("alpha_pattern", json!({"q_proj": "x"})),
+            ("exclude_modules", json!(["up_proj"])),
+            ("exclude_modules", json!([1])),
             ("fan_in_fan_out", json!(true)),
-            ("layers_pattern", json!("layers")),
+            ("layers_pattern", json!("h")),
             ("layers_to_transform", json!([0])),
+            ("layers_to_transform", json!("0")),
             ("layer_replication", json!([[0, 1]])),
             ("lora_bias", json!(true)),
             ("modules_to_save", json!(["lm_head"])),
@@ -306,6 +314,9 @@ mod tests {
             let message = reopened(&adapter(), field, value.clone()).expect_err(field).to_string();
             assert!(message.contains(field), "{message:?} does not name {field} ({value})");
         }
+        // The rank of its tensors is another one.
+        let message = reopened(&adapter(), "rank_pattern", json!({"q_proj": 4})).unwrap_err().to_string();
+        assert!(message.contains("does not have rank 4"), "{message}");
         for (field, value) in
             [("lora_dropout", json!(0.1)), ("eva_config", json!({"rho": 2})), ("x", json!([]))]
         {

@@ -4,22 +4,24 @@
 //! is not at rest.
 //! Source: peft 0.21, `tuners/lora/config.py`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::error::DAMAGED;
+use super::json_fields::Fields;
+use super::peft_patterns::Patterns;
 use super::{WeightsError, json_fields};
+use crate::adapter::LoraShape;
 
 pub(super) const MAX_RANK: u64 = 1 << 16;
 
 /// Settings that change nothing about what a finished adapter computes, whatever they say.
-const HARMLESS: [&str; 12] = [
+const HARMLESS: [&str; 11] = [
     "auto_mapping",
     "base_model_name_or_path",
     "eva_config",
-    "exclude_modules",
     "inference_mode",
     "lora_dropout",
     "megatron_core",
@@ -31,13 +33,18 @@ const HARMLESS: [&str; 12] = [
 ];
 
 /// Settings that [`AdapterConfig`] is made of, or that are looked at one by one.
-const READ: [&str; 9] = [
+const READ: [&str; 14] = [
+    "alpha_pattern",
     "bias",
+    "exclude_modules",
     "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
     "lora_alpha",
     "modules_to_save",
     "peft_type",
     "r",
+    "rank_pattern",
     "target_modules",
     "task_type",
     "use_rslora",
@@ -55,10 +62,12 @@ pub enum AdapterTask {
 /// `adapter_config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {
-    /// Inner width of all pairs.
+    /// Inner width of the pairs.
     pub rank: usize,
     /// Numerator of [`AdapterConfig::scale`].
     pub alpha: f32,
+    /// Modules of another rank or alpha, by whole path.
+    pub exceptions: BTreeMap<String, LoraShape>,
     /// Names of the adapted modules: `q_proj` for all layers', or a whole path such as
     /// `model.layers.0.self_attn.q_proj`.
     pub target_modules: BTreeSet<String>,
@@ -71,22 +80,42 @@ pub struct AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// What the low-rank product is multiplied by.
-    pub fn scale(&self) -> f32 {
-        let rank = self.rank as f32;
-        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    /// Rank and alpha of the modules that are no exceptions.
+    pub fn own_shape(&self) -> LoraShape {
+        LoraShape { rank: self.rank, alpha: self.alpha }
+    }
+
+    /// Rank and alpha of a module, by its whole path.
+    pub fn shape(&self, module: &str) -> LoraShape {
+        self.exceptions.get(module).copied().unwrap_or(self.own_shape())
+    }
+
+    /// What a low-rank product of this shape is multiplied by.
+    pub fn scale(&self, LoraShape { rank, alpha }: LoraShape) -> f32 {
+        alpha / if self.use_rslora { (rank as f32).sqrt() } else { rank as f32 }
+    }
+
+    /// The same strength, as [`LoraShape::scale`] says it.
+    pub fn plain(&self, shape: LoraShape) -> LoraShape {
+        LoraShape { rank: shape.rank, alpha: self.scale(shape) * shape.rank as f32 }
     }
 
     /// `adapter_config.json`, as PEFT writes it.
     pub(super) fn render(&self) -> String {
         // PEFT declares it as an integer.
-        let alpha = match self.alpha {
-            alpha if alpha.fract() == 0.0 && alpha.abs() < 1e9 => json!(alpha as i64),
-            alpha => json_fields::number(alpha),
+        let integer = |alpha: f32| match alpha.fract() == 0.0 && alpha.abs() < 1e9 {
+            true => json!(alpha as i64),
+            false => json_fields::number(alpha),
+        };
+        let of_others = |field: &dyn Fn(&LoraShape) -> Option<Value>| {
+            let others = self.exceptions.iter();
+            Value::Object(
+                others.filter_map(|(module, shape)| Some((module.clone(), field(shape)?))).collect(),
+            )
         };
         let scoring = self.task == AdapterTask::SequenceClassification;
         let mut fields = json!({
-            "alpha_pattern": {},
+            "alpha_pattern": of_others(&|shape| (shape.alpha != self.alpha).then(|| integer(shape.alpha))),
             "auto_mapping": null,
             "base_model_name_or_path": self.base_model,
             "bias": "none",
@@ -95,12 +124,12 @@ impl AdapterConfig {
             "init_lora_weights": true,
             "layers_pattern": null,
             "layers_to_transform": null,
-            "lora_alpha": alpha,
+            "lora_alpha": integer(self.alpha),
             "lora_dropout": 0.0,
             "modules_to_save": if scoring { json!(["score"]) } else { Value::Null },
             "peft_type": "LORA",
             "r": self.rank,
-            "rank_pattern": {},
+            "rank_pattern": of_others(&|shape| (shape.rank != self.rank).then(|| json!(shape.rank))),
             "revision": null,
             "target_modules": self.target_modules,
             "task_type": if scoring { "SEQ_CLS" } else { "CAUSAL_LM" },
@@ -123,8 +152,8 @@ impl AdapterConfig {
     }
 }
 
-/// Reads the configuration; also whether `target_modules` was a list, rather than a pattern.
-pub(super) fn parse(path: &Path, text: &str) -> Result<(AdapterConfig, bool), WeightsError> {
+/// Reads the configuration, and the patterns in it, which mean nothing before the tensors are known.
+pub(super) fn parse(path: &Path, text: &str) -> Result<(AdapterConfig, Patterns), WeightsError> {
     let fields: Map<String, Value> = serde_json::from_str(text)
         .map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
     let get = |field: &str| fields.get(field).unwrap_or(&Value::Null);
@@ -179,7 +208,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(AdapterConfig, bool), We
         if !known && !at_rest {
             return unsupported(
                 field,
-                "plain LoRA is supported: one rank and alpha for all modules, nothing else",
+                "plain LoRA is supported, with its own ranks and alphas for some modules, nothing else",
             );
         }
     }
@@ -190,22 +219,23 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(AdapterConfig, bool), We
         Value::Null => false,
         value => value.as_bool().ok_or_else(|| invalid("use_rslora"))?,
     };
-    let (target_modules, listed) = match get("target_modules") {
-        Value::String(_) => (BTreeSet::new(), false),
+    let target_modules = match get("target_modules") {
+        Value::String(_) => BTreeSet::new(),
         Value::Array(names) => {
             let names: Option<BTreeSet<String>> =
                 names.iter().map(|name| Some(name.as_str()?.to_string())).collect();
-            (names.ok_or_else(|| invalid("target_modules"))?, true)
+            names.ok_or_else(|| invalid("target_modules"))?
         }
         _ => return Err(invalid("target_modules")),
     };
     let config = AdapterConfig {
         rank: rank as usize,
         alpha: alpha.ok_or_else(|| invalid("lora_alpha"))?,
+        exceptions: BTreeMap::new(),
         target_modules,
         base_model: get("base_model_name_or_path").as_str().map(str::to_string),
         task,
         use_rslora,
     };
-    Ok((config, listed))
+    Ok((config, Patterns::parse(&Fields { path, fields: &fields })?))
 }
