@@ -29,12 +29,9 @@ impl Fields<'_> {
 
     pub(super) fn wrong(&self, field: &str, wanted: &str) -> WeightsError {
         let found = short(self.fields.get(field).unwrap_or(&Value::Null));
-        WeightsError::invalid(
-            self.path,
-            field,
-            format!("{found} is no {wanted}"),
-            "correct it in config.json",
-        )
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let hint = format!("correct it in {file}");
+        WeightsError::invalid(self.path, field, format!("{found} is no {wanted}"), hint)
     }
 
     pub(super) fn integer(&self, field: &str) -> Result<Option<usize>, WeightsError> {

@@ -127,5 +127,5 @@ fn score_prints_the_rewards_of_a_reward_model() {
     place.write("long.jsonl", &[json!({"prompt": "Why?", "completion": "Because. ".repeat(1000)})]);
     place
         .run("score --model whole --input long.jsonl", "")
-        .fails(1, &["long.jsonl", "line 1", "the model's context is"]);
+        .fails(1, &["long.jsonl", "line 1", "context of 4096"]);
 }
