@@ -11,9 +11,7 @@ Exits with 1 where a check fails.
 """
 
 import argparse
-import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -22,6 +20,7 @@ import torch
 import transformers
 
 from check_export import ROUNDING, largest, log_probs
+from check_reward import save_base, solon, write_rows
 from check_transformers import SCORE_ROWS, Text
 
 ROWS = [row for row in SCORE_ROWS if 0 < len(row[1]) < 200][:6]
@@ -44,19 +43,6 @@ CASES = {
 }
 
 
-def solon(program, *words):
-    """Runs the program and returns the rows it writes."""
-    done = subprocess.run([str(word) for word in (program, *words)], capture_output=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"solon {words[0]} failed:\n{done.stderr.decode()}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def main():
     """Runs every check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -69,11 +55,10 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, peft {peft.__version__}, {model.name}", flush=True)
-    base = transformers.AutoModelForCausalLM.from_pretrained(model.parent, gguf_file=model.name, dtype=torch.float32)
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        base.save_pretrained(folder / "base")
+        save_base(model, folder / "base")
         inputs = write_rows(folder / "rows.jsonl", [{"prompt": p, "completion": c} for p, c in ROWS])
         text = Text(model)
         score = ("score", "--model", model, "--input", inputs, "--precision", "f32")

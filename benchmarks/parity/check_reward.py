@@ -61,6 +61,15 @@ def write_rows(path, rows):
     return path
 
 
+def save_base(model, folder):
+    """A GGUF file as a folder of transformers, which does not save what it has widened from blocks as it is."""
+    read = transformers.AutoModelForCausalLM.from_pretrained(model.parent, gguf_file=model.name, dtype=torch.float32)
+    config = transformers.AutoConfig.from_pretrained(model.parent, gguf_file=model.name)
+    plain = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(read.state_dict())
+    plain.save_pretrained(folder)
+
+
 def ids_of(tokenizer, prompt, completion):
     """Ids of a conversation up to the end of its last turn, and how many of them are the prompt's."""
     chat = [{"role": "user", "content": prompt}]
@@ -132,9 +141,7 @@ def main():
             del whole
 
         # The base model as a folder of transformers, without a head of its own.
-        base = transformers.AutoModelForCausalLM.from_pretrained(model.parent, gguf_file=model.name, dtype=torch.float32)
-        base.save_pretrained(folder / "base")
-        del base
+        save_base(model, folder / "base")
         rows = solon(program, *score, model, "--adapter", folder / "adapter")
         adapted = load(folder / "base", num_labels=1, pad_token_id=None, dtype=torch.float32)
         adapted = peft.PeftModel.from_pretrained(adapted, folder / "adapter")
