@@ -13,6 +13,8 @@ A LoRA adapter with random values is merged in, so that merging is checked too. 
 4. The distance to the model before it was rounded is reported: the quantiser's error. llama.cpp's own is to be no larger
    than it by more than its arithmetic explains.
 5. The adapter alone (`--adapter-only`), which llama.cpp puts on the model itself, gives Solon's log-probs with it.
+6. The model with RoPE scaled in several ways, as an F32 file: llama.cpp's log-probs are Solon's for the folder, and Solon's for
+   the file are the same numbers.
 
 Exits with 1 where a check fails.
 """
@@ -58,6 +60,21 @@ PROMPTS = [
     "Who are you?",
     "List the days of the week, one on each line.",
 ]
+
+# `rope_scaling` of SmolLM2's heads of 64. Lists that are equal are what rope_freqs.weight holds.
+DIVISORS = [1.0 + 0.1 * place for place in range(32)]
+LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 2048, "short_factor": DIVISORS}
+SCALINGS = {
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},
+    "yarn, attention_factor": {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "attention_factor": 0.9,
+    },
+    "yarn, mscale": {
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 1024, "mscale": 1.0, "mscale_all_dim": 0.8,
+    },
+    "longrope": {**LONGROPE, "long_factor": [2.0 * divisor for divisor in DIVISORS], "attention_factor": 1.1},
+    "divisors": {**LONGROPE, "long_factor": DIVISORS, "attention_factor": 1.0},
+}  # fmt: skip
 
 failures = []
 
@@ -214,6 +231,33 @@ def check_adapter(program, model, adapter, folder, exact):
     check("adapter beside the f32 model", mean <= bound, detail)
 
 
+def check_scalings(program, model, folder, answers, plain):
+    """Check 6."""
+    rows = write_rows(folder / "one.jsonl", [{"prompt": "Why?", "completion": "Because."}])
+    # The shortest way to a folder: a step of training that changes next to nothing.
+    scaled = folder / "scaled"
+    train = ("sft", "--model", model, "--data", rows, "--rank", "1", "--learning-rate", "1e-12", "--merge")
+    solon(program, *train, "--out", scaled)
+    settings = json.loads((scaled / "config.json").read_text())
+    score = ("score", "--input", answers, "--precision", "f32", "--model")
+    bound = TYPES["f32"][0]
+    for name, scaling in SCALINGS.items():
+        (scaled / "config.json").write_text(json.dumps({**settings, "rope_scaling": scaling}))
+        path = folder / "scaled.gguf"
+        solon(program, "export", "--model", scaled, "--gguf", "f32", "--out", path)
+        exact, read = solon(program, *score, scaled), solon(program, *score, path)
+        ours = [row["logprobs"] for row in exact]
+        llama = LlamaCpp(path)
+        theirs = [llama.log_probs(p, row["completion_token_ids"]) for (p, _), row in zip(ANSWERS, exact, strict=True)]
+        mean, most, count = distance(theirs, ours)
+        moved, again = distance(ours, plain)[0], distance([row["logprobs"] for row in read], ours)[1]
+        detail = f"mean {mean:.1e}, max {most:.1e} nats over {count} tokens (bound of the mean {bound}); the scaling moves "
+        detail += f"them by {moved:.3f} nats, the file by at most {again:.1e}"
+        check(f"{name} in llama.cpp", mean <= bound and moved > 10 * bound and again < 1e-3, detail)
+        path.unlink()
+        del llama
+
+
 def main():
     """Runs every check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -261,6 +305,7 @@ def main():
             path.unlink()
             del llama
         check_adapter(program, model, adapter, folder, exact)
+        check_scalings(program, model, folder, answers, plain)
     sys.exit(f"{len(failures)} failed" if failures else 0)
 
 

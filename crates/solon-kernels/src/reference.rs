@@ -127,9 +127,16 @@ pub fn rms_norm_grad(
     }
 }
 
-/// Turns elements `i` and `i + half` of each head by `position · frequencies[i]`, where `half = frequencies.len()`; rows of
-/// `x` are `width` long.
-pub fn rope(x: &mut [f32], width: usize, frequencies: &[f32], positions: &[u32], turn: Turn) {
+/// Turns elements `i` and `i + half` of each head by `position · frequencies[i]`, where `half = frequencies.len()`, and makes
+/// them `attention_factor` times as long; rows of `x` are `width` long.
+pub fn rope(
+    x: &mut [f32],
+    width: usize,
+    frequencies: &[f32],
+    attention_factor: f32,
+    positions: &[u32],
+    turn: Turn,
+) {
     let half = frequencies.len();
     for (row, position) in x.chunks_exact_mut(width).zip(positions) {
         for head in row.chunks_exact_mut(2 * half) {
@@ -137,6 +144,7 @@ pub fn rope(x: &mut [f32], width: usize, frequencies: &[f32], positions: &[u32],
                 // The angle is rounded to f32, as in transformers.
                 let angle = f64::from(*position as f32 * frequencies[i]);
                 let (sin, cos) = if turn == Turn::Forward { angle } else { -angle }.sin_cos();
+                let (sin, cos) = (f64::from(attention_factor) * sin, f64::from(attention_factor) * cos);
                 let (a, b) = (f64::from(head[i]), f64::from(head[i + half]));
                 head[i] = (a * cos - b * sin) as f32;
                 head[i + half] = (b * cos + a * sin) as f32;

@@ -3,7 +3,7 @@
 
 use crate::parallel::for_rows;
 
-/// Cosines and sines of every position's angles, `[positions, head_dim/2]` each.
+/// Cosines and sines of every position's angles, times the attention factor, `[positions, head_dim/2]` each.
 #[derive(Clone)]
 pub struct RopeTable {
     half: usize,
@@ -16,21 +16,22 @@ pub struct RopeTable {
 pub enum Turn {
     /// As the model does.
     Forward,
-    /// The inverse rotation, which is its transpose.
+    /// The transpose: the inverse rotation, times the same attention factor.
     Back,
 }
 
 impl RopeTable {
-    /// Angles `position * frequency`, computed in f32 as transformers does.
-    pub fn new(frequencies: &[f32], positions: usize) -> Self {
+    /// Angles `position * frequency`, computed in f32 as transformers does. Every element becomes `attention_factor` times as
+    /// long; it is 1 but for scalings that sharpen attention.
+    pub fn new(frequencies: &[f32], attention_factor: f32, positions: usize) -> Self {
         let half = frequencies.len();
         let mut cos = Vec::with_capacity(positions * half);
         let mut sin = Vec::with_capacity(positions * half);
         for position in 0..positions {
             for frequency in frequencies {
                 let angle = f64::from(position as f32 * frequency);
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
+                cos.push(angle.cos() as f32 * attention_factor);
+                sin.push(angle.sin() as f32 * attention_factor);
             }
         }
         Self { half, cos, sin }
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn back_undoes_forward_and_position_zero_is_still() {
-        let table = RopeTable::new(&[1.0, 0.1, 0.01], 50);
+        let table = RopeTable::new(&[1.0, 0.1, 0.01], 1.0, 50);
         let start: Vec<f32> = (0..24).map(|i| i as f32).collect();
         let mut x = start.clone();
         rope(&mut x, 12, &table, &[0, 37], Turn::Forward);
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_quarter_turn_moves_low_to_high() {
-        let table = RopeTable::new(&[std::f32::consts::FRAC_PI_2], 2);
+        let table = RopeTable::new(&[std::f32::consts::FRAC_PI_2], 1.0, 2);
         let mut x = vec![1.0, 0.0];
         rope(&mut x, 2, &table, &[1], Turn::Forward);
         assert!(x[0].abs() < 1e-6 && (x[1] - 1.0).abs() < 1e-6);
@@ -96,11 +97,13 @@ mod tests {
         let (width, rows) = (3 * 64, 200);
         let positions: Vec<u32> = (0..rows).map(|row| row * 37 % 2048).collect();
         let start: Vec<f32> = (0..rows as usize * width).map(|i| (i as f32 * 0.37).sin()).collect();
-        let table = RopeTable::new(&frequencies, 2048);
-        for turn in [Turn::Forward, Turn::Back] {
+        for (turn, factor) in
+            [(Turn::Forward, 1.0), (Turn::Back, 1.0), (Turn::Forward, 1.25), (Turn::Back, 0.5)]
+        {
+            let table = RopeTable::new(&frequencies, factor, 2048);
             let (mut x, mut expected) = (start.clone(), start.clone());
             rope(&mut x, width, &table, &positions, turn);
-            reference::rope(&mut expected, width, &frequencies, &positions, turn);
+            reference::rope(&mut expected, width, &frequencies, factor, &positions, turn);
             for (i, (x, y)) in x.iter().zip(&expected).enumerate() {
                 assert!((x - y).abs() < 1e-6, "{turn:?} {i}: {x} {y}");
             }

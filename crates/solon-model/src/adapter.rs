@@ -1,8 +1,26 @@
 //! LoRA (Hu et al. 2021): `y = x Wᵀ + (x Aᵀ) Bᵀ · alpha/rank`, in activation space: the dense update is never built.
 
+use std::collections::BTreeMap;
+
 use crate::backend::{Backend, WeightUse};
 use crate::config::ModelConfig;
 use crate::parameters::{LoraPair, LoraTensors, Projection};
+
+/// How wide and how strong one pair is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoraShape {
+    /// Inner width.
+    pub rank: usize,
+    /// The update is scaled by `alpha / rank`.
+    pub alpha: f32,
+}
+
+impl LoraShape {
+    /// What the low-rank product is multiplied by.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+}
 
 /// Which matrices are adapted, and how strongly.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,14 +29,31 @@ pub struct LoraSettings {
     pub rank: usize,
     /// The update is scaled by `alpha / rank`.
     pub alpha: f32,
-    /// The adapted matrices.
+    /// The adapted matrices of every layer.
     pub targets: Vec<Projection>,
+    /// Matrices for which this is otherwise, by layer: with a shape of their own, or without a pair.
+    pub exceptions: BTreeMap<(usize, Projection), Option<LoraShape>>,
 }
 
 impl LoraSettings {
-    /// What the low-rank product is multiplied by.
-    pub fn scale(&self) -> f32 {
-        self.alpha / self.rank as f32
+    /// The same for all layers.
+    pub fn new(rank: usize, alpha: f32, targets: impl Into<Vec<Projection>>) -> Self {
+        Self { rank, alpha, targets: targets.into(), exceptions: BTreeMap::new() }
+    }
+
+    /// The pair of a matrix, if it is adapted.
+    pub fn shape(&self, layer: usize, projection: Projection) -> Option<LoraShape> {
+        match self.exceptions.get(&(layer, projection)) {
+            Some(shape) => *shape,
+            None => {
+                self.targets.contains(&projection).then_some(LoraShape { rank: self.rank, alpha: self.alpha })
+            }
+        }
+    }
+
+    /// The largest inner width: what memory is counted with.
+    pub fn largest_rank(&self) -> usize {
+        self.exceptions.values().flatten().map(|shape| shape.rank).fold(self.rank, usize::max)
     }
 }
 
@@ -40,21 +75,24 @@ impl<B: Backend> Adapter<B> {
         settings: LoraSettings,
         mut make: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        let values = LoraTensors::build(config, &settings.targets, settings.rank, |name, shape| {
+        let values = LoraTensors::build(config, &settings, |name, shape| {
             make(name, shape).map(|values| backend.upload(values))
         })?;
         let packed = LoraTensors {
             blocks: values
                 .blocks
                 .iter()
-                .map(|block| {
+                .enumerate()
+                .map(|(layer, block)| {
                     let mut packed = [const { None }; 7];
                     for (projection, pair) in Projection::ALL.iter().zip(block) {
                         let (rows, columns) = projection.shape(config);
-                        packed[*projection as usize] = pair.as_ref().map(|pair| LoraPair {
-                            a: backend.pack(&pair.a, settings.rank, columns, WeightUse::Training),
-                            b: backend.pack(&pair.b, rows, settings.rank, WeightUse::Training),
-                        });
+                        let shape = settings.shape(layer, *projection);
+                        packed[*projection as usize] =
+                            pair.as_ref().zip(shape).map(|(pair, shape)| LoraPair {
+                                a: backend.pack(&pair.a, shape.rank, columns, WeightUse::Training),
+                                b: backend.pack(&pair.b, rows, shape.rank, WeightUse::Training),
+                            });
                     }
                     packed
                 })
@@ -104,6 +142,9 @@ impl<B: Backend> Adapter<B> {
     pub fn scaled(&self, backend: &B, factor: f32) -> Self {
         let mut scaled = self.duplicate(backend);
         scaled.settings.alpha *= factor;
+        for shape in scaled.settings.exceptions.values_mut().flatten() {
+            shape.alpha *= factor;
+        }
         scaled
     }
 
@@ -146,10 +187,12 @@ mod tests {
             qk_norm: false,
         };
         let backend = Reference;
-        let settings = LoraSettings { rank: 2, alpha: 4.0, targets: vec![Projection::Q] };
+        let mut settings = LoraSettings::new(2, 4.0, [Projection::Q]);
+        settings.exceptions.insert((0, Projection::K), Some(LoraShape { rank: 1, alpha: 0.5 }));
         let adapter = Adapter::fresh(&backend, &config, settings, |_, index| index as f32 / 100.0);
         let scaled = adapter.scaled(&backend, 1.5);
-        assert_eq!((scaled.settings.alpha, scaled.settings.scale()), (6.0, 3.0));
+        let scale = |projection| scaled.settings.shape(0, projection).map(|shape| shape.scale());
+        assert_eq!([Projection::Q, Projection::K, Projection::V].map(scale), [Some(3.0), Some(0.75), None]);
         for ((name, before), (_, after)) in adapter.values.named().iter().zip(scaled.values.named()) {
             assert_eq!(backend.download(before), backend.download(after), "{name}");
         }

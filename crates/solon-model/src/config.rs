@@ -19,8 +19,8 @@ pub enum Architecture {
     Qwen3,
 }
 
-/// How RoPE frequencies are changed for long contexts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How RoPE frequencies are changed for long contexts; `rope.rs` has the formulas.
+#[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// Frequencies as `theta` gives them.
     None,
@@ -40,6 +40,55 @@ pub enum RopeScaling {
         /// The context length of pretraining, in tokens.
         original_context: f32,
     },
+    /// Frequencies as `theta` gives them within [`ModelConfig::max_position_embeddings`], which nothing here exceeds. Beyond
+    /// it transformers changes them with the longest sequence that it has seen.
+    Dynamic {
+        /// Kept for whoever loads the model elsewhere.
+        factor: f32,
+    },
+    /// YaRN.
+    Yarn(Yarn),
+    /// LongRoPE.
+    LongRope(Box<LongRope>),
+}
+
+/// YaRN (Peng et al. 2023): low frequencies are divided by `factor`, high ones are kept, and those between are mixed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Yarn {
+    /// Divisor of the low frequencies, at least 1.
+    pub factor: f32,
+    /// The context length of pretraining, in tokens.
+    pub original_context: f32,
+    /// Frequencies that turn at least so often within the original context are kept.
+    pub beta_fast: f32,
+    /// Frequencies that turn at most so often within the original context are divided.
+    pub beta_slow: f32,
+    /// The bounds of the mixed frequencies are rounded outwards to whole places.
+    pub truncate: bool,
+    /// What cosine and sine are multiplied by; where it is absent, the next two and `factor` say it.
+    pub attention_factor: Option<f32>,
+    /// With [`Yarn::mscale_all_dim`]: the numerator's weight of `ln factor`.
+    pub mscale: Option<f32>,
+    /// With [`Yarn::mscale`]: the denominator's weight of `ln factor`.
+    pub mscale_all_dim: Option<f32>,
+}
+
+/// LongRoPE (Ding et al. 2024): a divisor for each frequency, one list for short sequences and another for long ones.
+///
+/// A sequence changes from one list to the other when it grows beyond the original context, its earlier tokens too. Only
+/// the short list is run: [`ModelConfig::max_position_embeddings`] is at most the original context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongRope {
+    /// Divisors within the original context, `[head_dim / 2]`.
+    pub short_factors: Vec<f32>,
+    /// Divisors beyond it, `[head_dim / 2]`; kept for whoever loads the model elsewhere.
+    pub long_factors: Vec<f32>,
+    /// The context length of pretraining, in tokens.
+    pub original_context: usize,
+    /// The context length with the long list, in tokens.
+    pub long_context: usize,
+    /// What cosine and sine are multiplied by.
+    pub attention_factor: f32,
 }
 
 /// Everything the decoder needs to know about a model's shape.
@@ -117,12 +166,84 @@ impl ModelConfig {
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return Err(format!("rope_theta is {}", self.rope_theta));
         }
-        Ok(())
+        self.validate_rope_scaling()
+    }
+
+    /// Refuses scalings whose formula divides by zero, speeds frequencies up, or is not the same everywhere.
+    fn validate_rope_scaling(&self) -> Result<(), String> {
+        let positive = |name: &str, value: f32| match value.is_finite() && value > 0.0 {
+            true => Ok(()),
+            false => Err(format!("{name} is {value}, and should be above 0")),
+        };
+        match &self.rope_scaling {
+            RopeScaling::Linear { factor }
+            | RopeScaling::Llama3 { factor, .. }
+            | RopeScaling::Dynamic { factor }
+            | RopeScaling::Yarn(Yarn { factor, .. })
+                if !(factor.is_finite() && *factor >= 1.0) =>
+            {
+                Err(format!("the factor of the RoPE scaling is {factor}, below 1"))
+            }
+            RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, .. } if high <= low => {
+                Err(format!("high_freq_factor ({high}) is not above low_freq_factor ({low})"))
+            }
+            RopeScaling::Yarn(yarn) => {
+                positive("original_max_position_embeddings", yarn.original_context)?;
+                positive("beta_slow", yarn.beta_slow)?;
+                positive("the attention factor of YaRN", yarn.attention_factor())?;
+                if !(yarn.beta_fast.is_finite() && yarn.beta_fast >= yarn.beta_slow) {
+                    return Err(format!(
+                        "beta_fast ({}) is below beta_slow ({})",
+                        yarn.beta_fast, yarn.beta_slow
+                    ));
+                }
+                let (low, high) = yarn.mixed(self.head_dim, self.rope_theta);
+                // transformers and llama.cpp part here: one divides all frequencies, the other none.
+                if low.partial_cmp(&high).is_none_or(|order| order.is_gt()) {
+                    return Err(format!(
+                        "with rope_theta {} and an original context of {} YaRN mixes no frequency of heads of {}",
+                        self.rope_theta, yarn.original_context, self.head_dim
+                    ));
+                }
+                Ok(())
+            }
+            RopeScaling::LongRope(longrope) => {
+                for (name, factors) in
+                    [("short_factor", &longrope.short_factors), ("long_factor", &longrope.long_factors)]
+                {
+                    if factors.len() != self.head_dim / 2 {
+                        let (found, wanted) = (factors.len(), self.head_dim / 2);
+                        return Err(format!(
+                            "{name} has {found} numbers, and heads of {} have {wanted} frequencies",
+                            self.head_dim
+                        ));
+                    }
+                    factors.iter().try_for_each(|factor| positive(name, *factor))?;
+                }
+                positive("the attention factor of LongRoPE", longrope.attention_factor)?;
+                match self.max_position_embeddings <= longrope.original_context {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "a context of {} is beyond LongRoPE's original {}, where its frequencies change",
+                        self.max_position_embeddings, longrope.original_context
+                    )),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Query heads that share one key/value head.
     pub fn group(&self) -> usize {
         self.num_heads / self.num_kv_heads
+    }
+
+    /// The context that files of this model name: more than is run where LongRoPE's frequencies would change.
+    pub fn published_context(&self) -> usize {
+        match &self.rope_scaling {
+            RopeScaling::LongRope(longrope) => longrope.long_context,
+            _ => self.max_position_embeddings,
+        }
     }
 
     /// Width of the concatenated query heads.

@@ -8,9 +8,10 @@ pub mod batch;
 pub mod config;
 pub mod decoder;
 pub mod parameters;
+pub mod rope;
 pub mod weights;
 
-pub use adapter::{Adapter, LoraSettings};
+pub use adapter::{Adapter, LoraSettings, LoraShape};
 pub use backend::{Backend, Cpu, Reference};
 pub use batch::{AnswerPack, PackedBatch, Scored};
 pub use config::ModelConfig;

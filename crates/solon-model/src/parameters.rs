@@ -3,6 +3,7 @@
 //! One walk over the structure ([`ModelTensors::named`]) fixes the order and the Hugging Face names of all parameters;
 //! saving, the optimizer and gradient norms all use it.
 
+use crate::adapter::{LoraSettings, LoraShape};
 use crate::config::ModelConfig;
 
 /// The seven matrices of a block, in the order of [`Projection::ALL`].
@@ -210,17 +211,17 @@ pub struct LoraTensors<T> {
 }
 
 impl<T> LoraTensors<T> {
-    /// Builds the factors of `targets` from their names and shapes.
+    /// Builds the factors of the adapted matrices from their names and shapes.
     pub fn build<E>(
         config: &ModelConfig,
-        targets: &[Projection],
-        rank: usize,
+        settings: &LoraSettings,
         mut make: impl FnMut(&str, &[usize]) -> Result<T, E>,
     ) -> Result<Self, E> {
         let mut blocks = Vec::with_capacity(config.num_layers);
         for layer in 0..config.num_layers {
             let mut block = [const { None }; 7];
-            for projection in Projection::ALL.into_iter().filter(|p| targets.contains(p)) {
+            for projection in Projection::ALL {
+                let Some(LoraShape { rank, .. }) = settings.shape(layer, projection) else { continue };
                 let (rows, columns) = projection.shape(config);
                 let path = projection.path(layer);
                 block[projection as usize] = Some(LoraPair {

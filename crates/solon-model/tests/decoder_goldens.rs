@@ -3,11 +3,10 @@
 
 use solon_kernels::Precision;
 use solon_model::backend::Cpu;
-use solon_model::parameters::Projection;
 use solon_model::weights::{Checkpoint, peft};
 use solon_model::{
-    Adapter, Backend, CachedRows, Decoder, Gradients, Keep, LoraSettings, PackedBatch, Reference, ScalarHead,
-    Scored, Training, Weights,
+    Adapter, Backend, CachedRows, Decoder, Gradients, Keep, PackedBatch, Reference, ScalarHead, Scored,
+    Training, Weights,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,16 +90,7 @@ fn check_language_model<B: Backend>(backend: &B, name: &str, adapter: Option<&st
     let (decoder, checkpoint) = decoder(backend, name, training);
     let adapter = adapter.map(|adapter| {
         let file = peft::AdapterFile::open(&folder(adapter)).unwrap();
-        let settings = LoraSettings {
-            rank: file.config.rank,
-            alpha: file.config.alpha,
-            targets: Projection::ALL.to_vec(),
-        };
-        let mut tensors = file.tensors;
-        Adapter::build(backend, &checkpoint.config, settings, |name, _| {
-            tensors.remove(name).map(|t| t.data).ok_or_else(|| name.to_owned())
-        })
-        .unwrap()
+        Adapter::from_file(backend, &checkpoint.config, &file).unwrap()
     });
     let Case { batch, scored, weights } = case(&golden);
     let forward = decoder.forward(adapter.as_ref(), &batch, Keep::Activations);
@@ -183,6 +173,12 @@ fn llama3_scaled_rope_untied() {
 }
 
 #[test]
+fn yarn_scaled_rope() {
+    check_language_model(&Reference, "llama-yarn", None, F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama-yarn", None, F32);
+}
+
+#[test]
 fn qwen2_biases() {
     check_language_model(&Reference, "qwen2", None, F32);
     check_language_model(&Cpu::new(Precision::F32), "qwen2", None, F32);
@@ -198,6 +194,12 @@ fn qwen3_head_norms() {
 fn lora_in_activation_space() {
     check_language_model(&Reference, "llama-tied", Some("lora"), F32);
     check_language_model(&Cpu::new(Precision::F32), "llama-tied", Some("lora"), F32);
+}
+
+#[test]
+fn lora_with_its_own_rank_and_strength_for_each_module() {
+    check_language_model(&Reference, "llama-tied", Some("adapters/ranks"), F32);
+    check_language_model(&Cpu::new(Precision::F32), "llama-tied", Some("adapters/ranks"), F32);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn training_takes_what_it_is_said_to_take() {
             let make = |_: &str, shape: &[usize]| Ok::<_, ()>(vec![0.01; shape.iter().product()]);
             let decoder = Decoder::build(backend, config.clone(), training, 1024, make).unwrap();
             let adapter = rank.map(|rank| {
-                let settings = LoraSettings { rank, alpha: 32.0, targets: Projection::ALL.into() };
+                let settings = LoraSettings::new(rank, 32.0, Projection::ALL);
                 Adapter::fresh(&backend, &config, settings, |_, _| 0.5)
             });
             let adapter = adapter.as_ref();

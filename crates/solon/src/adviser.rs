@@ -60,7 +60,7 @@ pub fn input(
 /// Someone who can be asked.
 pub enum Adviser {
     /// A model of the run, with its adapter.
-    OfRun(Model),
+    OfRun(Box<Model>),
     /// Another model, on this machine or on a server.
     Judge(Judge),
 }
@@ -76,7 +76,7 @@ impl Adviser {
         let answers = run.beside("answers");
         Ok(match judge {
             Some(judge) => Self::Judge(judge.open_with(run.precision(), limits, Some(&answers))?),
-            None => Self::OfRun(run.read().model(key)?),
+            None => Self::OfRun(Box::new(run.read().model(key)?)),
         })
     }
 

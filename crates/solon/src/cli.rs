@@ -61,7 +61,8 @@ pub enum Command {
         after_help = "Example:\n  solon generate --model smollm2-135m-instruct --prompts prompts.jsonl --max-new-tokens 64 --temperature 0"
     )]
     Generate(GenerateArgs),
-    /// Log-probs of given completions: reads JSONL of {"prompt", "completion"}, writes one JSON row for each
+    /// Log-probs of given completions, or their rewards by a reward model: reads JSONL of {"prompt", "completion"}, writes one
+    /// JSON row for each
     #[command(
         after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32"
     )]

@@ -127,8 +127,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         dgain: Option<&mut Self::Buffer>,
     );
 
-    /// Rotation angles for `positions` positions.
-    fn rope_table(&self, frequencies: &[f32], positions: usize) -> Self::Rope;
+    /// Rotation angles for `positions` positions; what is turned becomes `attention_factor` times as long.
+    fn rope_table(&self, frequencies: &[f32], attention_factor: f32, positions: usize) -> Self::Rope;
     /// Turns each head of each row (`[positions.len(), width]`).
     fn rope(&self, x: &mut Self::Buffer, width: usize, table: &Self::Rope, positions: &[u32], turn: Turn);
 

@@ -58,7 +58,7 @@ fn head_rows(x: &[f32], width: usize, rows: &[usize], head: usize, dim: usize) -
 impl Backend for Reference {
     type Buffer = Vec<f32>;
     type Weight = Matrix;
-    type Rope = (Vec<f32>, usize);
+    type Rope = (Vec<f32>, f32);
     type Cache = ReferenceCache;
 
     fn scratch(&self, len: usize) -> Vec<f32> {
@@ -165,11 +165,18 @@ impl Backend for Reference {
         reference::rms_norm_grad(x, gain, eps, dy, dx, dgain.map(|dgain| &mut dgain[..]));
     }
 
-    fn rope_table(&self, frequencies: &[f32], positions: usize) -> Self::Rope {
-        (frequencies.to_vec(), positions)
+    fn rope_table(&self, frequencies: &[f32], attention_factor: f32, _: usize) -> Self::Rope {
+        (frequencies.to_vec(), attention_factor)
     }
-    fn rope(&self, x: &mut Vec<f32>, width: usize, table: &Self::Rope, positions: &[u32], turn: Turn) {
-        reference::rope(x, width, &table.0, positions, turn);
+    fn rope(
+        &self,
+        x: &mut Vec<f32>,
+        width: usize,
+        (frequencies, attention_factor): &Self::Rope,
+        positions: &[u32],
+        turn: Turn,
+    ) {
+        reference::rope(x, width, frequencies, *attention_factor, positions, turn);
     }
 
     fn attention(

@@ -147,9 +147,11 @@ impl<B: Backend> Decoder<B> {
         for ((projection, dy), kept) in parts.iter().zip(&mut dinners) {
             let slot = *projection as usize;
             let weight = &self.packed[layer][slot];
-            let pair = adapter
-                .and_then(|a| Some((a, a.packed.blocks[layer][slot].as_ref()?, inner[slot].as_ref()?)));
-            let Some((adapter, pair, inner)) = pair else {
+            let pair = adapter.and_then(|a| {
+                let shape = a.settings.shape(layer, *projection)?;
+                Some((shape, a.packed.blocks[layer][slot].as_ref()?, inner[slot].as_ref()?))
+            });
+            let Some((shape, pair, inner)) = pair else {
                 backend.linear_input_grad(dy, &mut [Linear { weight, out: dx, write }]);
                 write = Write::Add;
                 continue;
@@ -163,11 +165,15 @@ impl<B: Backend> Decoder<B> {
                 ],
             );
             write = Write::Add;
-            backend.scale(&mut dinner, adapter.settings.scale());
+            backend.scale(&mut dinner, shape.scale());
             backend.linear_input_grad(&dinner, &mut [Linear { weight: &pair.a, out: dx, write }]);
             if let Some(Some(into)) = gradients.lora.as_mut().map(|lora| lora.blocks[layer][slot].as_mut()) {
-                let (rows, rank) = (projection.shape(&self.config).0, adapter.settings.rank);
-                backend.linear_weight_grad(inner, rank, &mut [WeightGrad { dy, rows, dw: &mut into.b }]);
+                let rows = projection.shape(&self.config).0;
+                backend.linear_weight_grad(
+                    inner,
+                    shape.rank,
+                    &mut [WeightGrad { dy, rows, dw: &mut into.b }],
+                );
                 *kept = Some(dinner);
             }
         }
@@ -176,7 +182,9 @@ impl<B: Backend> Decoder<B> {
             for (slot, pair) in lora.blocks[layer].iter_mut().enumerate() {
                 let part = parts.iter().position(|(projection, _)| *projection as usize == slot);
                 if let (Some(dy), Some(into)) = (part.and_then(|part| dinners[part].as_ref()), pair) {
-                    let rows = adapter.map_or(0, |adapter| adapter.settings.rank);
+                    let shape =
+                        adapter.and_then(|adapter| adapter.settings.shape(layer, Projection::ALL[slot]));
+                    let rows = shape.map_or(0, |shape| shape.rank);
                     wanted.push(WeightGrad { dy, rows, dw: &mut into.a });
                 }
             }

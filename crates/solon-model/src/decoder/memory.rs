@@ -73,7 +73,7 @@ mod tests {
             let make = |_: &str, shape: &[usize]| Ok::<_, ()>(vec![0.1; shape.iter().product()]);
             let decoder = Decoder::build(Reference, config.clone(), Training::Frozen, 32, make).unwrap();
             let adapter = rank.map(|rank| {
-                let settings = LoraSettings { rank, alpha: 1.0, targets: Projection::ALL.into() };
+                let settings = LoraSettings::new(rank, 1.0, Projection::ALL);
                 Adapter::fresh(&Reference, &config, settings, |_, _| 0.5)
             });
             let (batch, _) = PackedBatch::of(&[[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]]);

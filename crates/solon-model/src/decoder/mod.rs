@@ -19,8 +19,9 @@ pub use head::{CHUNK as LOGIT_ROWS, Predictions, ScalarHead};
 
 use crate::adapter::Adapter;
 use crate::backend::{Backend, Heads, Linear, WeightUse, Write};
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::ModelConfig;
 use crate::parameters::{LoraTensors, ModelTensors, Projection};
+use crate::rope;
 
 /// Whether the decoder's own weights are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,32 +66,6 @@ pub struct Gradients<B: Backend> {
     pub scalar: Option<B::Buffer>,
 }
 
-/// RoPE frequencies, `[head_dim / 2]`, scaled as the configuration says (transformers `modeling_rope_utils.py`).
-pub fn rope_frequencies(config: &ModelConfig) -> Vec<f32> {
-    let half = config.head_dim / 2;
-    (0..half)
-        .map(|i| {
-            let frequency = 1.0 / config.rope_theta.powf((2 * i) as f32 / config.head_dim as f32);
-            match config.rope_scaling {
-                RopeScaling::None => frequency,
-                RopeScaling::Linear { factor } => frequency / factor,
-                RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                    let wavelength = 2.0 * std::f32::consts::PI / frequency;
-                    if wavelength < original_context / high_freq_factor {
-                        frequency
-                    } else if wavelength > original_context / low_freq_factor {
-                        frequency / factor
-                    } else {
-                        let smooth = (original_context / wavelength - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor);
-                        (1.0 - smooth) * frequency / factor + smooth * frequency
-                    }
-                }
-            }
-        })
-        .collect()
-}
-
 impl<B: Backend> Decoder<B> {
     /// A decoder from tensors by Hugging Face name; `take(name, shape)` gives each one's values once.
     ///
@@ -129,8 +104,9 @@ impl<B: Backend> Decoder<B> {
         if training != Training::Full {
             values.head = values.head.map(|_| backend.zeros(0));
         }
+        let positions = max_positions.min(config.max_position_embeddings);
         let rope =
-            backend.rope_table(&rope_frequencies(&config), max_positions.min(config.max_position_embeddings));
+            backend.rope_table(&rope::frequencies(&config), rope::attention_factor(&config), positions);
         backend.release();
         Ok(Self { backend, config, rope, values, packed, head, training })
     }
@@ -182,11 +158,7 @@ impl<B: Backend> Decoder<B> {
             .then(|| ModelTensors::build(&self.config, |_, shape| zeros(shape)))
             .map(|Ok(tensors)| tensors);
         let lora = adapter
-            .map(|a| {
-                LoraTensors::build(&self.config, &a.settings.targets, a.settings.rank, |_, shape| {
-                    zeros(shape)
-                })
-            })
+            .map(|a| LoraTensors::build(&self.config, &a.settings, |_, shape| zeros(shape)))
             .map(|Ok(tensors)| tensors);
         let scalar = scalar.map(|_| self.backend.zeros(self.config.hidden_size));
         Gradients { model, lora, scalar }
@@ -210,8 +182,8 @@ impl<B: Backend> Decoder<B> {
         let pair =
             |p: Projection| adapter.and_then(|adapter| adapter.packed.blocks[layer][p as usize].as_ref());
         let mut outputs = projections.map(|p| backend.scratch(tokens * p.shape(&self.config).0));
-        let rank = adapter.map_or(0, |adapter| adapter.settings.rank);
-        let mut inners = projections.map(|p| pair(p).map(|_| backend.scratch(tokens * rank)));
+        let shape = |p: Projection| adapter.and_then(|adapter| adapter.settings.shape(layer, p));
+        let mut inners = projections.map(|p| shape(p).map(|shape| backend.scratch(tokens * shape.rank)));
         let mut products = Vec::with_capacity(2 * N);
         for ((projection, out), inner) in projections.iter().zip(&mut outputs).zip(&mut inners) {
             let weight = &self.packed[layer][*projection as usize];
@@ -225,8 +197,8 @@ impl<B: Backend> Decoder<B> {
             if let Some(Some(bias)) = self.values.blocks[layer].biases.get(*projection as usize) {
                 backend.add_bias(out, bias);
             }
-            if let (Some(adapter), Some(pair), Some(inner)) = (adapter, pair(*projection), inner) {
-                backend.scale(inner, adapter.settings.scale());
+            if let (Some(shape), Some(pair), Some(inner)) = (shape(*projection), pair(*projection), inner) {
+                backend.scale(inner, shape.scale());
                 backend.linear(inner, &mut [Linear { weight: &pair.b, out, write: Write::Add }]);
             }
         }

@@ -8,13 +8,12 @@
 //! mean).
 
 use std::collections::BTreeMap;
-use std::f32::consts::TAU;
 use std::path::Path;
 
 use super::gguf::{GgufFile, GgufMetadata};
-use super::gguf_names::{EMBEDDING, HEAD, ROPE_FACTORS, halves_from_pairs, hugging_face_name, is_rotated};
-use super::hugging_face_config::check_scaling;
-use super::{Checkpoint, Description, Tensor, TextSource, WeightsError, check_tensors};
+use super::gguf_names::{EMBEDDING, HEAD, halves_from_pairs, hugging_face_name, is_rotated};
+use super::gguf_rope::{self, ROPE_FACTORS};
+use super::{Checkpoint, Description, TextSource, WeightsError, check_tensors};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 
 /// Reads what the file says of the model.
@@ -31,7 +30,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let config = family.whole_config(path, &mut file)?;
 
     let mut names: BTreeMap<String, String> = BTreeMap::new();
-    for name in file.tensors.keys().filter(|name| *name != ROPE_FACTORS) {
+    for name in file.tensors.keys().filter(|name| !ROPE_FACTORS.contains(&name.as_str())) {
         let Some(to) = hugging_face_name(name) else {
             return Err(WeightsError::tensor(
                 path,
@@ -92,9 +91,7 @@ impl Family {
     /// The configuration, which is partly among the tensors.
     fn whole_config(&self, path: &Path, file: &mut GgufFile) -> Result<ModelConfig, WeightsError> {
         let mut config = self.config(path, file)?;
-        if file.tensors.contains_key(ROPE_FACTORS) {
-            config.rope_scaling = scaling_from_factors(path, &config, &file.read(ROPE_FACTORS)?)?;
-        }
+        gguf_rope::Scaling { path, prefix: &self.prefix, file }.read_into(&mut config)?;
         config.validate().map_err(|found| {
             WeightsError::invalid(path, "metadata", found, "convert the model again with a current llama.cpp")
         })?;
@@ -160,7 +157,8 @@ impl Family {
                 .f32(&key("attention.layer_norm_rms_epsilon"))?
                 .ok_or_else(|| absent("attention.layer_norm_rms_epsilon"))?,
             rope_theta: metadata.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-            rope_scaling: self.rope_scaling(path, metadata)?,
+            // Partly among the tensors.
+            rope_scaling: RopeScaling::None,
             max_position_embeddings: context.min(window),
             tie_word_embeddings: !file.tensors.contains_key(HEAD),
             qkv_bias: self.architecture == Architecture::Qwen2,
@@ -197,82 +195,6 @@ impl Family {
         }
         Ok(())
     }
-
-    fn rope_scaling(&self, path: &Path, metadata: &GgufMetadata) -> Result<RopeScaling, WeightsError> {
-        let kind = format!("{}.rope.scaling.type", self.prefix);
-        let factor_key = format!("{}.rope.scaling.factor", self.prefix);
-        let old_key = format!("{}.rope.scale_linear", self.prefix);
-        // llama.cpp reads a factor without a type as linear.
-        let factor = metadata.f32(&factor_key)?.or(metadata.f32(&old_key)?).filter(|&factor| factor != 0.0);
-        let scaling = match (metadata.string(&kind)?, factor) {
-            (Some("none"), _) | (None, None) => RopeScaling::None,
-            (Some("linear") | None, Some(factor)) => RopeScaling::Linear { factor },
-            (Some("linear"), None) => {
-                return Err(WeightsError::invalid(path, factor_key, "absent", "convert the model again"));
-            }
-            (Some(other), _) => {
-                let found = other.chars().take(100).collect::<String>();
-                return Err(WeightsError::unsupported(
-                    path,
-                    kind,
-                    found,
-                    "supported are none, linear and Llama 3.1's",
-                ));
-            }
-        };
-        check_scaling(scaling)
-            .map_err(|found| WeightsError::invalid(path, factor_key, found, "convert it again"))?;
-        Ok(scaling)
-    }
-}
-
-/// Finds the Llama 3.1 scaling that a converter turned into `factors[i] = unscaled / scaled frequency`.
-///
-/// The largest factor is the scaling's own; the other three numbers are those of every published model, and all factors
-/// must come out again.
-fn scaling_from_factors(
-    path: &Path,
-    config: &ModelConfig,
-    factors: &Tensor,
-) -> Result<RopeScaling, WeightsError> {
-    const LOW: f32 = 1.0;
-    const HIGH: f32 = 4.0;
-    const ORIGINAL_CONTEXT: f32 = 8192.0;
-    let refuse = |found: String| {
-        let hint = "only Llama 3.1's scaling (low 1, high 4, original context 8192) is known; use the Hugging Face folder";
-        Err(WeightsError::unsupported(path, ROPE_FACTORS, found, hint))
-    };
-    if factors.shape != [config.head_dim / 2] {
-        return refuse(format!("shape {:?} for heads of {}", factors.shape, config.head_dim));
-    }
-    if config.rope_scaling != RopeScaling::None {
-        return refuse(format!("factors beside {:?}", config.rope_scaling));
-    }
-    let factor = factors.data.iter().copied().fold(1.0, f32::max);
-    for (i, &found) in factors.data.iter().enumerate() {
-        let frequency = config.rope_theta.powf(-((2 * i) as f32) / config.head_dim as f32);
-        let wavelength = TAU / frequency;
-        let expected = if wavelength < ORIGINAL_CONTEXT / HIGH {
-            1.0
-        } else if wavelength > ORIGINAL_CONTEXT / LOW {
-            factor
-        } else {
-            let smooth = (ORIGINAL_CONTEXT / wavelength - LOW) / (HIGH - LOW);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        };
-        if (found - expected).abs() > 1e-3 * expected {
-            return refuse(format!("factor {i} is {found}, not {expected}"));
-        }
-    }
-    if factor == 1.0 {
-        return Ok(RopeScaling::None);
-    }
-    Ok(RopeScaling::Llama3 {
-        factor,
-        low_freq_factor: LOW,
-        high_freq_factor: HIGH,
-        original_context: ORIGINAL_CONTEXT,
-    })
 }
 
 #[cfg(test)]
@@ -309,42 +231,6 @@ mod tests {
     }
 
     #[test]
-    fn llama3_factors_are_recognised() {
-        // What convert_hf_to_gguf.py writes, in its own words.
-        let factors = |theta: f32, head_dim: usize, factor: f32| {
-            let values = (0..head_dim / 2).map(|i| {
-                let wavelength = TAU * theta.powf((2 * i) as f32 / head_dim as f32);
-                if wavelength < 2048.0 {
-                    return 1.0;
-                }
-                if wavelength > 8192.0 {
-                    return factor;
-                }
-                let smooth = (8192.0 / wavelength - 1.0) / 3.0;
-                1.0 / ((1.0 - smooth) / factor + smooth)
-            });
-            Tensor { shape: vec![head_dim / 2], data: values.collect() }
-        };
-        let config = ModelConfig { head_dim: 64, rope_theta: 500_000.0, ..tiny(Architecture::Llama) };
-        for factor in [8.0, 32.0] {
-            let found =
-                scaling_from_factors(Path::new("x"), &config, &factors(500_000.0, 64, factor)).unwrap();
-            let (low_freq_factor, high_freq_factor, original_context) = (1.0, 4.0, 8192.0);
-            let expected =
-                RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context };
-            assert_eq!(found, expected);
-        }
-        let ones = Tensor { shape: vec![32], data: vec![1.0; 32] };
-        assert!(
-            scaling_from_factors(Path::new("x"), &ModelConfig { rope_theta: 2.0, ..config.clone() }, &ones)
-                .is_ok_and(|scaling| scaling == RopeScaling::None)
-        );
-        for wrong in [factors(10_000.0, 64, 8.0), factors(500_000.0, 32, 8.0)] {
-            assert!(scaling_from_factors(Path::new("x"), &config, &wrong).is_err());
-        }
-    }
-
-    #[test]
     fn refuses_what_the_decoder_would_compute_wrongly() {
         let config = tiny(Architecture::Llama);
         let tensors = random_tensors(&config);
@@ -352,8 +238,6 @@ mod tests {
         refuses(&model().u32("llama.expert_count", 8), "8 experts");
         refuses(&model().u32("llama.attention.value_length", 4), "llama.attention.value_length: 4");
         refuses(&model().u32("llama.rope.dimension_count", 4), "llama.rope.dimension_count: 4");
-        refuses(&model().text("llama.rope.scaling.type", "yarn"), "llama.rope.scaling.type: yarn");
-        refuses(&model().text("llama.rope.scaling.type", "linear"), "llama.rope.scaling.factor: absent");
         refuses(&model().f32("llama.attention.scale", 0.5), "llama.attention.scale");
         refuses(&model().raw_key("split.count", 2, &[3, 0]), "split.count: 3 files");
         refuses(&GgufBuilder::default().text("general.architecture", "gpt2"), "general.architecture: gpt2");
@@ -377,13 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn linear_scaling_and_windows() {
+    fn a_window_caps_the_context() {
         let config = tiny(Architecture::Llama);
-        let model = gguf(&config, &random_tensors(&config))
-            .f32("llama.rope.scaling.factor", 2.0)
-            .u32("llama.attention.sliding_window", 5);
-        let read = open_bytes(&model.build()).unwrap().config;
-        assert_eq!(read.rope_scaling, RopeScaling::Linear { factor: 2.0 });
-        assert_eq!(read.max_position_embeddings, 5);
+        let model = gguf(&config, &random_tensors(&config)).u32("llama.attention.sliding_window", 5);
+        assert_eq!(open_bytes(&model.build()).unwrap().config.max_position_embeddings, 5);
     }
 }

@@ -11,8 +11,6 @@ use super::Tensor;
 pub(super) const EMBEDDING: &str = "token_embd.weight";
 /// The head, where it is not the embedding.
 pub(super) const HEAD: &str = "output.weight";
-/// What Llama 3.1's scaling divides each frequency by: `[head_dim / 2]`.
-pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The tensors outside of blocks: GGUF's name, Hugging Face's.
 const WHOLE: [(&str, &str); 3] = [

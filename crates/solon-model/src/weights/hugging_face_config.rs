@@ -5,13 +5,16 @@
 //!
 //! Sliding windows: attention over the last `window` tokens equals full attention as long as the context is no longer
 //! than the window, so a model with a window is accepted with `max_position_embeddings` capped to it. Results stay
-//! right; contexts beyond the window are refused by whoever checks `max_position_embeddings`.
+//! right; contexts beyond the window are refused by whoever checks `max_position_embeddings`. For the same reason that is
+//! capped to LongRoPE's original context.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::error::DAMAGED;
+use super::hugging_face_rope::rope_scaling;
+use super::json_fields::{Fields, number};
 use super::{SaveType, TokenIds, WeightsError};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 
@@ -89,7 +92,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
     };
     let context = fields.integer("max_position_embeddings")?.unwrap_or(default_context);
     let window = fields.window(architecture, num_layers)?.unwrap_or(usize::MAX);
-    let (rope_theta, rope_scaling) = fields.rope(context)?;
+    let (rope_theta, mut rope_scaling) = fields.rope(context)?;
+    let mut longest = context.min(window);
+    if let RopeScaling::LongRope(longrope) = &mut rope_scaling {
+        longrope.long_context = longest;
+        longest = longest.min(longrope.original_context);
+    }
     let config = ModelConfig {
         architecture,
         vocab_size: fields.required("vocab_size")?,
@@ -102,7 +110,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
-        max_position_embeddings: context.min(window),
+        max_position_embeddings: longest,
         // A scoring model has no language head of its own.
         tie_word_embeddings: head == Head::Score || fields.boolean("tie_word_embeddings")?.unwrap_or(false),
         qkv_bias: architecture == Architecture::Qwen2,
@@ -114,60 +122,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
     Ok((config, head))
 }
 
-/// A JSON object and the file it came from.
-struct Fields<'a> {
-    path: &'a Path,
-    fields: &'a Map<String, Value>,
-}
-
+/// What `config.json` says beside plain fields.
 impl Fields<'_> {
-    /// The value, where it is there and not null.
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.fields.get(field).filter(|value| !value.is_null())
-    }
-
-    fn unsupported(&self, field: &str, hint: &str) -> WeightsError {
-        WeightsError::unsupported(
-            self.path,
-            field,
-            short(self.fields.get(field).unwrap_or(&Value::Null)),
-            hint,
-        )
-    }
-
-    fn wrong(&self, field: &str, wanted: &str) -> WeightsError {
-        let found = short(self.fields.get(field).unwrap_or(&Value::Null));
-        WeightsError::invalid(
-            self.path,
-            field,
-            format!("{found} is no {wanted}"),
-            "correct it in config.json",
-        )
-    }
-
-    fn integer(&self, field: &str) -> Result<Option<usize>, WeightsError> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let integer = value.as_u64().and_then(|integer| usize::try_from(integer).ok());
-        integer.map(Some).ok_or_else(|| self.wrong(field, "whole number"))
-    }
-
-    fn required(&self, field: &str) -> Result<usize, WeightsError> {
-        let absent =
-            || WeightsError::invalid(self.path, field, "absent", "add it from the published config.json");
-        self.integer(field)?.ok_or_else(absent)
-    }
-
-    fn number(&self, field: &str) -> Result<Option<f32>, WeightsError> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
-        number.map(Some).ok_or_else(|| self.wrong(field, "finite number"))
-    }
-
-    fn boolean(&self, field: &str) -> Result<Option<bool>, WeightsError> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong(field, "true or false"))
-    }
-
     fn architecture(&self) -> Result<(Architecture, Head), WeightsError> {
         let named = self.get("architectures").and_then(|names| names.get(0));
         let found =
@@ -221,86 +177,6 @@ impl Fields<'_> {
             }
         }
     }
-
-    /// `rope_theta` and `rope_scaling`, at the top (transformers 4) or in `rope_parameters` (5).
-    fn rope(&self, context: usize) -> Result<(f32, RopeScaling), WeightsError> {
-        let filled = |field: &'static str| {
-            self.get(field)
-                .filter(|value| value.as_object().is_none_or(|object| !object.is_empty()))
-                .map(|_| field)
-        };
-        let Some(place) = filled("rope_scaling").or(filled("rope_parameters")) else {
-            return Ok((self.rope_theta(None)?, RopeScaling::None));
-        };
-        let Some(object) = self.get(place).and_then(Value::as_object) else {
-            return Err(self.wrong(place, "object"));
-        };
-        let rope = Fields { path: self.path, fields: object };
-        if object.values().any(Value::is_object) {
-            return Err(self.unsupported(place, "one setting for all layers is supported"));
-        }
-        for fields in [self, &rope] {
-            if fields.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-                return Err(fields.unsupported("partial_rotary_factor", "whole heads are rotated"));
-            }
-        }
-        let theta = self.rope_theta(Some(&rope))?;
-        let required = |field: &str| {
-            let absent = || WeightsError::invalid(self.path, format!("{place}.{field}"), "absent", "add it");
-            rope.number(field)?.filter(|number| *number > 0.0).ok_or_else(absent)
-        };
-        let scaling = match rope.get("rope_type").or(rope.get("type")).map(Value::as_str) {
-            None | Some(Some("default" | "none")) => RopeScaling::None,
-            Some(Some("linear")) => RopeScaling::Linear { factor: required("factor")? },
-            Some(Some("llama3")) => RopeScaling::Llama3 {
-                factor: required("factor")?,
-                low_freq_factor: required("low_freq_factor")?,
-                high_freq_factor: required("high_freq_factor")?,
-                original_context: match rope.get("original_max_position_embeddings") {
-                    Some(_) => required("original_max_position_embeddings")?,
-                    None => context as f32,
-                },
-            },
-            Some(_) => {
-                return Err(self.unsupported(place, "supported rope types are default, linear and llama3"));
-            }
-        };
-        check_scaling(scaling)
-            .map_err(|found| WeightsError::invalid(self.path, place, found, "correct it"))?;
-        Ok((theta, scaling))
-    }
-
-    fn rope_theta(&self, rope: Option<&Fields>) -> Result<f32, WeightsError> {
-        let inner = rope.map(|rope| rope.number("rope_theta")).transpose()?.flatten();
-        Ok(inner.or(self.number("rope_theta")?).unwrap_or(10_000.0))
-    }
-}
-
-/// Refuses scalings whose formula divides by zero or speeds frequencies up.
-pub(super) fn check_scaling(scaling: RopeScaling) -> Result<(), String> {
-    match scaling {
-        RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. } if factor < 1.0 => {
-            Err(format!("factor is {factor}, below 1"))
-        }
-        RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, .. } if high <= low => {
-            Err(format!("high_freq_factor ({high}) is not above low_freq_factor ({low})"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A value as it may stand in a message.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(120) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-/// The shortest decimal that reads back as this f32, where `f64::from` would write 9.999999747378752e-06 for 1e-5.
-pub(super) fn number(value: f32) -> Value {
-    json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
 }
 
 /// Writes `config.json` as transformers 4 and 5 both read it: RoPE settings at the top level. A `labels` count makes
@@ -323,14 +199,14 @@ pub(super) fn render(
         "hidden_size": config.hidden_size,
         "initializer_range": 0.02,
         "intermediate_size": config.intermediate_size,
-        "max_position_embeddings": config.max_position_embeddings,
+        "max_position_embeddings": config.published_context(),
         "model_type": model_type,
         "num_attention_heads": config.num_heads,
         "num_hidden_layers": config.num_layers,
         "num_key_value_heads": config.num_kv_heads,
         "pad_token_id": ids.pad,
         "rms_norm_eps": number(config.rms_norm_eps),
-        "rope_scaling": rope_scaling(config.rope_scaling),
+        "rope_scaling": rope_scaling(&config.rope_scaling),
         "rope_theta": number(config.rope_theta),
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": match save_type { SaveType::F32 => "float32", SaveType::Bf16 => "bfloat16" },
@@ -361,20 +237,6 @@ pub(super) fn render(
     format!("{fields:#}\n")
 }
 
-fn rope_scaling(scaling: RopeScaling) -> Value {
-    match scaling {
-        RopeScaling::None => Value::Null,
-        RopeScaling::Linear { factor } => json!({"factor": number(factor), "rope_type": "linear"}),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => json!({
-            "factor": number(factor),
-            "high_freq_factor": number(high_freq_factor),
-            "low_freq_factor": number(low_freq_factor),
-            "original_max_position_embeddings": original_context as u64,
-            "rope_type": "llama3",
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,7 +264,7 @@ mod tests {
         let (llama, head) = read(json!({})).unwrap();
         assert_eq!((llama.head_dim, llama.num_kv_heads, llama.max_position_embeddings), (8, 4, 2048));
         assert_eq!((llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings), (1e-6, 1e4, false));
-        assert_eq!((llama.rope_scaling, head), (RopeScaling::None, Head::Language));
+        assert_eq!((&llama.rope_scaling, head), (&RopeScaling::None, Head::Language));
         let (qwen3, _) =
             read(json!({"architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": null})).unwrap();
         assert_eq!(
@@ -416,45 +278,6 @@ mod tests {
         assert_eq!((head, score.tie_word_embeddings), (Head::Score, true));
         let (by_type, _) = read(json!({"architectures": null, "model_type": "llama"})).unwrap();
         assert_eq!(by_type, llama);
-    }
-
-    #[test]
-    fn rope_is_read_from_both_places() {
-        let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192});
-        let expected = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192.0,
-        };
-        let (old, _) = read(json!({"rope_theta": 500000.0, "rope_scaling": llama3})).unwrap();
-        assert_eq!((old.rope_theta, old.rope_scaling), (500000.0, expected));
-        let mut inside = llama3.clone();
-        inside["rope_theta"] = json!(7.0);
-        let (new, _) = read(json!({"rope_theta": 500000.0, "rope_parameters": inside})).unwrap();
-        assert_eq!((new.rope_theta, new.rope_scaling), (7.0, expected));
-        let (linear, _) = read(json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
-        assert_eq!(linear.rope_scaling, RopeScaling::Linear { factor: 2.0 });
-        let (none, _) = read(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5}})).unwrap();
-        assert_eq!((none.rope_theta, none.rope_scaling), (5.0, RopeScaling::None));
-
-        refuses(json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}), "rope_scaling: {\"type\":\"yarn\"");
-        refuses(json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor: absent");
-        refuses(json!({"rope_scaling": {"type": "linear", "factor": 0.5}}), "below 1");
-        refuses(json!({"rope_scaling": 3}), "rope_scaling: 3 is no object");
-        refuses(
-            json!({"rope_parameters": {"full_attention": {"rope_theta": 1}}}),
-            "one setting for all layers",
-        );
-        refuses(
-            json!({"rope_parameters": {"rope_theta": 1, "partial_rotary_factor": 0.5}}),
-            "partial_rotary_factor",
-        );
-        refuses(
-            json!({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}}),
-            "not above",
-        );
     }
 
     #[test]
@@ -510,27 +333,80 @@ mod tests {
     }
 
     #[test]
+    fn scalings_that_cannot_be_run_are_refused() {
+        let refuses = |scaling: Value, part: &str| refuses(json!({"rope_scaling": scaling}), part);
+        refuses(json!({"type": "linear", "factor": 0.5}), "below 1");
+        refuses(
+            json!({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}),
+            "not above",
+        );
+        let yarn = |field: &str, value: Value| {
+            let mut scaling = json!({"type": "yarn", "factor": 4.0});
+            scaling[field] = value;
+            scaling
+        };
+        refuses(yarn("factor", json!(0.5)), "below 1");
+        refuses(yarn("beta_slow", json!(-1)), "beta_slow is -1");
+        refuses(yarn("beta_fast", json!(0.5)), "beta_fast (0.5) is below beta_slow (1)");
+        refuses(yarn("attention_factor", json!(0)), "attention factor of YaRN is 0");
+        refuses(yarn("original_max_position_embeddings", json!(1u64 << 40)), "mixes no frequency");
+        refuses(
+            json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 2.0, 3.0, 4.0]}),
+            "short_factor has 1 numbers",
+        );
+        refuses(
+            json!({"type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [1.0, 2.0, 3.0, -4.0]}),
+            "long_factor is -4",
+        );
+    }
+
+    #[test]
+    fn longrope_caps_the_context_and_is_saved_with_all_of_it() {
+        let list = [1.0, 1.5, 2.0, 2.5];
+        let scaling = json!({"type": "longrope", "short_factor": list, "long_factor": list});
+        let fields = json!({"rope_scaling": scaling, "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 1024});
+        let (config, _) = read(fields).unwrap();
+        assert_eq!((config.max_position_embeddings, config.published_context()), (1024, 4096));
+        let text = render(&config, SaveType::F32, &TokenIds::default(), None);
+        assert!(text.contains("\"max_position_embeddings\": 4096"), "{text}");
+        assert_eq!(parse(Path::new("config.json"), &text).unwrap().0, config);
+    }
+
+    /// Every scaling, as a `rope_scaling` of heads of eight.
+    const SCALINGS: [&str; 8] = [
+        r#"{"rope_type": "default"}"#,
+        r#"{"rope_type": "linear", "factor": 2.5}"#,
+        r#"{"rope_type": "dynamic", "factor": 2.5}"#,
+        r#"{"rope_type": "llama3", "factor": 32, "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 512}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 512}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "beta_fast": 16, "beta_slow": 2.5, "attention_factor": 0.7,
+            "truncate": false}"#,
+        r#"{"rope_type": "yarn", "factor": 4, "mscale": 0.7, "mscale_all_dim": 1.1}"#,
+        r#"{"rope_type": "longrope", "short_factor": [1, 1.1, 1.2, 1.3], "long_factor": [1, 2, 3, 4],
+            "original_max_position_embeddings": 512}"#,
+    ];
+
+    #[test]
     fn what_is_written_reads_back() {
         for (architecture, _, _) in FAMILIES {
-            let config = ModelConfig {
-                architecture,
-                rms_norm_eps: 1e-5,
-                rope_scaling: RopeScaling::Llama3 {
-                    factor: 32.0,
-                    low_freq_factor: 1.0,
-                    high_freq_factor: 4.0,
-                    original_context: 8192.0,
-                },
-                qkv_bias: architecture == Architecture::Qwen2,
-                qk_norm: architecture == Architecture::Qwen3,
-                ..read(json!({"num_key_value_heads": 2})).unwrap().0
-            };
-            let text = render(&config, SaveType::F32, &TokenIds::default(), None);
-            assert!(
-                text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"),
-                "{text}"
-            );
-            assert_eq!(parse(Path::new("config.json"), &text).unwrap(), (config, Head::Language));
+            for scaling in SCALINGS {
+                let scaling: Value = serde_json::from_str(scaling).unwrap();
+                let config = ModelConfig {
+                    architecture,
+                    rms_norm_eps: 1e-5,
+                    qkv_bias: architecture == Architecture::Qwen2,
+                    qk_norm: architecture == Architecture::Qwen3,
+                    ..read(json!({"num_key_value_heads": 2, "rope_scaling": scaling})).unwrap().0
+                };
+                let text = render(&config, SaveType::F32, &TokenIds::default(), None);
+                assert!(
+                    text.contains("\"rms_norm_eps\": 0.00001,") || text.contains("\"rms_norm_eps\": 1e-5,"),
+                    "{text}"
+                );
+                assert_eq!(parse(Path::new("config.json"), &text).unwrap(), (config, Head::Language));
+            }
         }
     }
 }

@@ -1,29 +1,28 @@
 //! LoRA adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Contract: what is saved here `peft` loads unchanged, and an adapter of `peft` is either understood completely or
-//! refused by the name of the setting (DoRA, biases, per-layer ranks, initialisations that rewrite the base model, and
-//! any setting not listed here that is not at rest).
+//! refused by the name of the setting (DoRA, biases, initialisations that rewrite the base model, and any setting not
+//! known here that is not at rest).
 //!
 //! Names: PEFT's `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight` is
 //! `model.layers.0.self_attn.q_proj.lora_A` here; `base_model.model.score.weight` is [`AdapterFile::score`].
 //! Source: peft 0.21, `tuners/lora/config.py`, `utils/save_and_load.py`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
-
 use super::error::DAMAGED;
+use super::peft_config::{self, MAX_RANK};
 use super::safetensors_file::SafetensorsFile;
 use super::save::check_data;
 use super::staging::{StagedFolder, bytes};
-use super::{SaveType, Tensor, WeightsError, hugging_face_config, read_small_file, safetensors_file};
+use super::{AdapterConfig, AdapterTask, SaveType, Tensor, WeightsError, read_small_file, safetensors_file};
+use crate::adapter::LoraShape;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 const SCORE: &str = "base_model.model.score.weight";
-const MAX_RANK: u64 = 1 << 16;
 
 /// The modules of a block that can carry an adapter.
 const MODULES: [&str; 7] = [
@@ -36,85 +35,12 @@ const MODULES: [&str; 7] = [
     "mlp.down_proj",
 ];
 
-/// Settings that change nothing about what a finished adapter computes, whatever they say.
-const HARMLESS: [&str; 12] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "lora_dropout",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "ensure_weight_tying",
-];
-
-/// Settings that [`AdapterConfig`] is made of, or that are looked at one by one.
-const READ: [&str; 9] = [
-    "bias",
-    "init_lora_weights",
-    "lora_alpha",
-    "modules_to_save",
-    "peft_type",
-    "r",
-    "target_modules",
-    "task_type",
-    "use_rslora",
-];
-
-/// What the adapted model is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdapterTask {
-    /// `CAUSAL_LM`.
-    CausalLm,
-    /// `SEQ_CLS`: a scoring model; the score head is saved with the adapter.
-    SequenceClassification,
-}
-
-/// `adapter_config.json`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdapterConfig {
-    /// Inner width of all pairs.
-    pub rank: usize,
-    /// Numerator of [`AdapterConfig::scale`].
-    pub alpha: f32,
-    /// Names of the adapted modules: `q_proj` for all layers', or a whole path such as
-    /// `model.layers.0.self_attn.q_proj`.
-    pub target_modules: BTreeSet<String>,
-    /// The model this was trained on, as a path or hub name.
-    pub base_model: Option<String>,
-    /// What the adapted model is for.
-    pub task: AdapterTask,
-    /// Scale by `alpha / sqrt(rank)` instead of `alpha / rank`.
-    pub use_rslora: bool,
-}
-
-impl AdapterConfig {
-    /// What the low-rank product is multiplied by.
-    pub fn scale(&self) -> f32 {
-        let rank = self.rank as f32;
-        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
-    }
-
-    /// Whether PEFT would adapt this module: its path is a target or ends in `.target`.
-    fn targets(&self, module: &str) -> bool {
-        self.target_modules.iter().any(|target| {
-            module
-                .strip_suffix(target.as_str())
-                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        })
-    }
-}
-
 /// An adapter as it lies on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFile {
     /// Rank, strength and targets.
     pub config: AdapterConfig,
-    /// `model.layers.{i}.{module}.lora_A`: `[rank, in]`, and `….lora_B`: `[out, rank]`; always in pairs.
+    /// `model.layers.{i}.{module}.lora_A`: `[rank, in]`, and `….lora_B`: `[out, rank]`, of the module's rank; always in pairs.
     pub tensors: BTreeMap<String, Tensor>,
     /// The score head, `[labels, hidden_size]`.
     pub score: Option<Tensor>,
@@ -124,7 +50,7 @@ impl AdapterFile {
     /// Opens the folder of an adapter. Whether its shapes fit a base model is for whoever has one to check.
     pub fn open(dir: &Path) -> Result<Self, WeightsError> {
         let path = dir.join(CONFIG);
-        let (mut config, listed) = parse_config(&path, &read_small_file(&path, 16 << 20)?)?;
+        let (mut config, patterns) = peft_config::parse(&path, &read_small_file(&path, 16 << 20)?)?;
         let weights = dir.join(WEIGHTS);
         if !weights.exists() && dir.join("adapters.safetensors").exists() {
             let hint = "merge it with `mlx_lm.fuse` and open the merged model";
@@ -152,10 +78,7 @@ impl AdapterFile {
             };
             tensors.insert(short, file.read(&name)?);
         }
-        if !listed {
-            // A pattern, or all linear layers: the tensors say which.
-            config.target_modules = modules(&tensors).map(str::to_string).collect();
-        }
+        patterns.resolve(&weights, &mut config, modules(&tensors))?;
         let adapter = Self { config, tensors, score };
         adapter.check(&weights)?;
         Ok(adapter)
@@ -172,19 +95,21 @@ impl AdapterFile {
             check_data(dir, name, tensor)?;
         }
         let mut folder = StagedFolder::new(dir)?;
-        folder.write(CONFIG, bytes(self.render_config().as_bytes()))?;
+        folder.write(CONFIG, bytes(self.config.render().as_bytes()))?;
         folder.write(WEIGHTS, |writer| safetensors_file::write(writer, &tensors, SaveType::F32))?;
         folder.commit()
     }
 
     /// Refuses pairs that are incomplete or of another rank, and modules that PEFT would not adapt.
     fn check(&self, path: &Path) -> Result<(), WeightsError> {
-        let rank = self.config.rank;
         let refuse =
             |name: &str, found: String, hint: &str| Err(WeightsError::tensor(path, name, found, hint));
-        if rank == 0 || rank as u64 > MAX_RANK || !self.config.alpha.is_finite() {
-            let found = format!("rank {rank} and alpha {}", self.config.alpha);
-            return Err(WeightsError::invalid(path, "r", found, "the rank is between 1 and 65536"));
+        let own = self.config.own_shape();
+        for LoraShape { rank, alpha } in self.config.exceptions.values().copied().chain([own]) {
+            if rank == 0 || rank as u64 > MAX_RANK || !alpha.is_finite() {
+                let found = format!("rank {rank} and alpha {alpha}");
+                return Err(WeightsError::invalid(path, "r", found, "the rank is between 1 and 65536"));
+            }
         }
         if self.tensors.is_empty() {
             return Err(WeightsError::invalid(
@@ -210,6 +135,7 @@ impl AdapterFile {
             if !self.tensors.contains_key(&format!("{module}.lora_{partner}")) {
                 return refuse(name, format!("its lora_{partner} is missing"), DAMAGED);
             }
+            let rank = self.config.shape(module).rank;
             if tensor.shape.len() != 2 || tensor.shape[rank_axis] != rank {
                 let found = format!("its shape {:?} does not have rank {rank}", tensor.shape);
                 return refuse(name, found, "lora_A is [rank, in], lora_B [out, rank]");
@@ -236,42 +162,6 @@ impl AdapterFile {
             }
         }
     }
-
-    fn render_config(&self) -> String {
-        let config = &self.config;
-        // PEFT declares it as an integer.
-        let alpha = match config.alpha {
-            alpha if alpha.fract() == 0.0 && alpha.abs() < 1e9 => json!(alpha as i64),
-            alpha => hugging_face_config::number(alpha),
-        };
-        let scoring = config.task == AdapterTask::SequenceClassification;
-        let mut fields = json!({
-            "alpha_pattern": {},
-            "auto_mapping": null,
-            "base_model_name_or_path": config.base_model,
-            "bias": "none",
-            "fan_in_fan_out": false,
-            "inference_mode": true,
-            "init_lora_weights": true,
-            "layers_pattern": null,
-            "layers_to_transform": null,
-            "lora_alpha": alpha,
-            "lora_dropout": 0.0,
-            "modules_to_save": if scoring { json!(["score"]) } else { Value::Null },
-            "peft_type": "LORA",
-            "r": config.rank,
-            "rank_pattern": {},
-            "revision": null,
-            "target_modules": config.target_modules,
-            "task_type": if scoring { "SEQ_CLS" } else { "CAUSAL_LM" },
-            "use_dora": false,
-            "use_rslora": config.use_rslora,
-        });
-        if let Value::Object(fields) = &mut fields {
-            fields.sort_keys();
-        }
-        format!("{fields:#}\n")
-    }
 }
 
 /// `base_model.model.X.lora_A.weight` → `X.lora_A`, for the modules we know.
@@ -294,95 +184,10 @@ fn modules(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = &str> {
     tensors.keys().filter_map(|name| name.strip_suffix(".lora_A"))
 }
 
-/// Reads the configuration; also whether `target_modules` was a list, rather than a pattern.
-fn parse_config(path: &Path, text: &str) -> Result<(AdapterConfig, bool), WeightsError> {
-    let fields: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| WeightsError::invalid(path, "JSON", error.to_string(), DAMAGED))?;
-    let get = |field: &str| fields.get(field).unwrap_or(&Value::Null);
-    let short = |value: &Value| value.to_string().chars().take(120).collect::<String>();
-    let invalid = |field: &str| {
-        WeightsError::invalid(path, field, short(get(field)), "correct it in adapter_config.json")
-    };
-    let unsupported =
-        |field: &str, hint: &str| Err(WeightsError::unsupported(path, field, short(get(field)), hint));
-
-    if fields.contains_key("lora_parameters") || fields.contains_key("fine_tune_type") {
-        let hint = "it is an adapter of mlx-lm, and PEFT's are read; merge it with `mlx_lm.fuse` and open the merged model";
-        return Err(WeightsError::unsupported(path, "format", "mlx-lm", hint));
-    }
-    if get("peft_type") != "LORA" {
-        return unsupported("peft_type", "adapters are LoRA");
-    }
-    if !matches!(get("bias"), Value::Null) && get("bias") != "none" {
-        return unsupported("bias", "adapters with trained biases are not run; train with bias=\"none\"");
-    }
-    match get("init_lora_weights") {
-        Value::Null | Value::Bool(_) => {}
-        Value::String(kind) if ["gaussian", "eva", "orthogonal"].contains(&kind.as_str()) => {}
-        _ => {
-            let hint = "this initialisation rewrites the base model; convert the adapter with peft's \
-                        path_initial_model_for_weight_conversion";
-            return unsupported("init_lora_weights", hint);
-        }
-    }
-    let task = match get("task_type") {
-        Value::Null => AdapterTask::CausalLm,
-        task if task == "CAUSAL_LM" => AdapterTask::CausalLm,
-        task if task == "SEQ_CLS" => AdapterTask::SequenceClassification,
-        _ => return unsupported("task_type", "supported are CAUSAL_LM and SEQ_CLS"),
-    };
-    let saved: Vec<&Value> = get("modules_to_save").as_array().into_iter().flatten().collect();
-    // PEFT lists `classifier` beside `score` for every SEQ_CLS adapter; our families have no such module.
-    let known = |module: &&Value| {
-        task == AdapterTask::SequenceClassification && (**module == "score" || **module == "classifier")
-    };
-    if !saved.iter().all(known) {
-        return unsupported("modules_to_save", "only the score head can be saved with an adapter");
-    }
-    for (field, value) in &fields {
-        let at_rest = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Array(list) => list.is_empty(),
-            Value::Object(object) => object.is_empty(),
-            _ => false,
-        };
-        let known = READ.contains(&field.as_str()) || HARMLESS.contains(&field.as_str());
-        if !known && !at_rest {
-            return unsupported(
-                field,
-                "plain LoRA is supported: one rank and alpha for all modules, nothing else",
-            );
-        }
-    }
-
-    let rank = get("r").as_u64().filter(|rank| (1..=MAX_RANK).contains(rank)).ok_or_else(|| invalid("r"))?;
-    let alpha = get("lora_alpha").as_f64().map(|alpha| alpha as f32).filter(|alpha| alpha.is_finite());
-    let use_rslora = match get("use_rslora") {
-        Value::Null => false,
-        value => value.as_bool().ok_or_else(|| invalid("use_rslora"))?,
-    };
-    let (target_modules, listed) = match get("target_modules") {
-        Value::String(_) => (BTreeSet::new(), false),
-        Value::Array(names) => {
-            let names: Option<BTreeSet<String>> =
-                names.iter().map(|name| Some(name.as_str()?.to_string())).collect();
-            (names.ok_or_else(|| invalid("target_modules"))?, true)
-        }
-        _ => return Err(invalid("target_modules")),
-    };
-    let config = AdapterConfig {
-        rank: rank as usize,
-        alpha: alpha.ok_or_else(|| invalid("lora_alpha"))?,
-        target_modules,
-        base_model: get("base_model_name_or_path").as_str().map(str::to_string),
-        task,
-        use_rslora,
-    };
-    Ok((config, listed))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value, json};
+
     use super::*;
 
     fn pair(module: &str, rank: usize) -> [(String, Tensor); 2] {
@@ -401,6 +206,7 @@ mod tests {
             config: AdapterConfig {
                 rank: 2,
                 alpha: 16.0,
+                exceptions: BTreeMap::new(),
                 target_modules: ["q_proj", "up_proj"].map(str::to_string).into(),
                 base_model: Some("smollm2".to_string()),
                 task: AdapterTask::CausalLm,
@@ -450,8 +256,9 @@ mod tests {
                 "nothing is left behind"
             );
         }
-        assert_eq!(adapter().config.scale(), 8.0);
-        assert_eq!(AdapterConfig { rank: 4, use_rslora: true, ..adapter().config }.scale(), 8.0);
+        let scale = |config: AdapterConfig| config.scale(config.own_shape());
+        assert_eq!(scale(adapter().config), 8.0);
+        assert_eq!(scale(AdapterConfig { rank: 4, use_rslora: true, ..adapter().config }), 8.0);
     }
 
     #[test]
@@ -478,11 +285,16 @@ mod tests {
         for (field, value) in [
             ("use_dora", json!(true)),
             ("bias", json!("lora_only")),
-            ("rank_pattern", json!({"q_proj": 4})),
-            ("alpha_pattern", json!({"q_proj": 4})),
+            ("rank_pattern", json!({"q_proj": 0})),
+            ("rank_pattern", json!({"(?=q)q_proj": 2})),
+            ("rank_pattern", json!([2])),
+            ("alpha_pattern", json!({"q_proj": "x"})),
+            ("exclude_modules", json!(["up_proj"])),
+            ("exclude_modules", json!([1])),
             ("fan_in_fan_out", json!(true)),
-            ("layers_pattern", json!("layers")),
+            ("layers_pattern", json!("h")),
             ("layers_to_transform", json!([0])),
+            ("layers_to_transform", json!("0")),
             ("layer_replication", json!([[0, 1]])),
             ("lora_bias", json!(true)),
             ("modules_to_save", json!(["lm_head"])),
@@ -502,6 +314,9 @@ mod tests {
             let message = reopened(&adapter(), field, value.clone()).expect_err(field).to_string();
             assert!(message.contains(field), "{message:?} does not name {field} ({value})");
         }
+        // The rank of its tensors is another one.
+        let message = reopened(&adapter(), "rank_pattern", json!({"q_proj": 4})).unwrap_err().to_string();
+        assert!(message.contains("does not have rank 4"), "{message}");
         for (field, value) in
             [("lora_dropout", json!(0.1)), ("eva_config", json!({"rho": 2})), ("x", json!([]))]
         {

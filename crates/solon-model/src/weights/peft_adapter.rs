@@ -7,22 +7,42 @@ use crate::config::ModelConfig;
 use crate::parameters::Projection;
 use solon_kernels::Precision;
 use solon_kernels::gemm::{PackedB, Strided, Write, gemm};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<B: Backend> Adapter<B> {
     /// The adapter a PEFT folder holds, or what does not fit this model.
     pub fn from_file(backend: &B, config: &ModelConfig, file: &AdapterFile) -> Result<Self, String> {
+        let holds = |layer: usize, projection: Projection| {
+            file.tensors.contains_key(&format!("{}.lora_A", projection.path(layer)))
+        };
         let targets: Vec<Projection> = Projection::ALL
             .into_iter()
-            .filter(|p| file.tensors.keys().any(|name| name.ends_with(&format!(".{}.lora_A", p.name()))))
+            .filter(|projection| (0..config.num_layers).any(|layer| holds(layer, *projection)))
             .collect();
-        let rank = file.config.rank;
         // What is stored as rank-stabilised is run with the plain scale that equals it.
-        let settings = LoraSettings { rank, alpha: file.config.scale() * rank as f32, targets };
+        let own = file.config.plain(file.config.own_shape());
+        let mut settings = LoraSettings::new(own.rank, own.alpha, targets);
+        for layer in 0..config.num_layers {
+            for projection in settings.targets.clone() {
+                let path = projection.path(layer);
+                let shape = file.config.plain(file.config.shape(&path));
+                match holds(layer, projection) {
+                    true if shape != own => {
+                        settings.exceptions.insert((layer, projection), Some(shape));
+                    }
+                    false if !file.config.targets(&path) => {
+                        settings.exceptions.insert((layer, projection), None);
+                    }
+                    _ => {}
+                }
+            }
+        }
         let mut used = 0;
         let adapter = Self::build(backend, config, settings, |name, shape| {
             let tensor = file.tensors.get(name).ok_or_else(|| {
-                format!("{name} is missing: an adapter must cover the same modules in every layer of the base model")
+                format!(
+                    "{name} is missing, and target_modules names its module in every layer of the base model"
+                )
             })?;
             if tensor.shape != shape {
                 return Err(format!("{name} is {:?}, the base model needs {shape:?}", tensor.shape));
@@ -38,19 +58,38 @@ impl<B: Backend> Adapter<B> {
 
     /// The adapter as a PEFT folder holds it; `score` is a scalar head saved with it.
     pub fn to_file(&self, backend: &B, base_model: Option<String>, score: Option<&B::Buffer>) -> AdapterFile {
-        let tensors = self.values.named().into_iter().map(|(name, values)| {
-            let data = backend.download(values).into_owned();
-            let shape = match name.ends_with(".lora_A") {
-                true => vec![self.settings.rank, data.len() / self.settings.rank],
-                false => vec![data.len() / self.settings.rank, self.settings.rank],
-            };
-            (name, Tensor { shape, data })
-        });
+        let settings = &self.settings;
+        let mut tensors = BTreeMap::new();
+        let mut modules = BTreeSet::new();
+        let mut exceptions = BTreeMap::new();
+        for (layer, block) in self.values.blocks.iter().enumerate() {
+            for (projection, pair) in Projection::ALL.iter().zip(block) {
+                let Some((pair, shape)) = pair.as_ref().zip(settings.shape(layer, *projection)) else {
+                    continue;
+                };
+                let module = projection.path(layer);
+                for (part, values) in [("A", &pair.a), ("B", &pair.b)] {
+                    let data = backend.download(values).into_owned();
+                    let other = data.len() / shape.rank;
+                    let shape = if part == "A" { vec![shape.rank, other] } else { vec![other, shape.rank] };
+                    tensors.insert(format!("{module}.lora_{part}"), Tensor { shape, data });
+                }
+                if (shape.rank, shape.alpha) != (settings.rank, settings.alpha) {
+                    exceptions.insert(module.clone(), shape);
+                }
+                modules.insert(module);
+            }
+        }
+        // The same in every layer: their short names.
+        if !settings.exceptions.values().any(Option::is_none) {
+            modules = settings.targets.iter().map(|projection| projection.name().to_owned()).collect();
+        }
         AdapterFile {
             config: AdapterConfig {
-                rank: self.settings.rank,
-                alpha: self.settings.alpha,
-                target_modules: self.settings.targets.iter().map(|p| p.name().to_owned()).collect(),
+                rank: settings.rank,
+                alpha: settings.alpha,
+                exceptions,
+                target_modules: modules,
                 base_model,
                 task: if score.is_some() {
                     AdapterTask::SequenceClassification
@@ -59,7 +98,7 @@ impl<B: Backend> Adapter<B> {
                 },
                 use_rslora: false,
             },
-            tensors: tensors.collect(),
+            tensors,
             score: score.map(|weight| {
                 let data = backend.download(weight).into_owned();
                 Tensor { shape: vec![1, data.len()], data }
@@ -71,14 +110,15 @@ impl<B: Backend> Adapter<B> {
     pub fn merge_into(&self, backend: &B, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), String> {
         for (layer, block) in self.values.blocks.iter().enumerate() {
             for (projection, pair) in Projection::ALL.iter().zip(block) {
-                let Some(pair) = pair else { continue };
+                let shape = self.settings.shape(layer, *projection);
+                let Some((pair, shape)) = pair.as_ref().zip(shape) else { continue };
                 let name = format!("{}.weight", projection.path(layer));
                 let weight = tensors.get_mut(&name).ok_or_else(|| format!("the base model has no {name}"))?;
                 let (rows, columns) = projection.shape(&self.config);
                 let a = backend.download(&pair.a);
                 let mut b = backend.download(&pair.b).into_owned();
-                b.iter_mut().for_each(|x| *x *= self.settings.scale());
-                let rank = self.settings.rank;
+                b.iter_mut().for_each(|x| *x *= shape.scale());
+                let rank = shape.rank;
                 let packed = PackedB::new(Strided::rows(&a, columns), rank, columns, Precision::F32);
                 gemm(Strided::rows(&b, rank), rows, &packed, &mut weight.data, Write::Add);
             }

@@ -30,7 +30,8 @@ pub struct TokenIds {
     pub bos: Option<u32>,
     /// At which generation stops; the first ends an answer.
     pub eos: Vec<u32>,
-    /// Fills batches. transformers needs it to score more than one sequence at a time.
+    /// Fills batches. transformers needs it to score more than one sequence at a time, so a scoring model is saved with it,
+    /// but where it also ends answers.
     pub pad: Option<u32>,
 }
 
@@ -84,6 +85,14 @@ pub fn save_hugging_face(
         check_data(dir, name, tensor)?;
     }
 
+    let mut ids = ids.clone();
+    // transformers reads a score at the last token that is no padding. Where padding is also what ends an answer, that would be
+    // the token before; without a padding token it is the last one, and a batch of several is an error instead of wrong scores.
+    if score.is_some() && ids.pad.is_some() && ids.pad.as_ref() == ids.eos.first() {
+        ids.pad = None;
+    }
+    let ids = &ids;
+
     let mut folder = StagedFolder::new(dir)?;
     let labels = score.map(|score| score.shape[0]);
     let config_text = hugging_face_config::render(&config, dtype, ids, labels);
@@ -117,7 +126,6 @@ pub(super) fn check_config(dir: &Path, config: &ModelConfig) -> Result<(), Weigh
         )
     };
     config.validate().map_err(invalid)?;
-    hugging_face_config::check_scaling(config.rope_scaling).map_err(invalid)?;
     let family = (config.architecture == Architecture::Qwen2, config.architecture == Architecture::Qwen3);
     if (config.qkv_bias, config.qk_norm) != family {
         return Err(invalid(format!(

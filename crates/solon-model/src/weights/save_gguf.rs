@@ -12,17 +12,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::f32::consts::TAU;
 use std::fmt;
 use std::path::Path;
 
-use super::gguf_names::{EMBEDDING, HEAD, ROPE_FACTORS, gguf_name, is_rotated, pairs_from_halves};
+use super::gguf_names::{EMBEDDING, HEAD, gguf_name, is_rotated, pairs_from_halves};
 use super::gguf_quant::GgmlType;
 use super::gguf_quantize::largest;
+use super::gguf_rope;
 use super::gguf_write::{self, GgufValue, PlannedTensor};
 use super::save::{check_config, check_data};
 use super::{Tensor, WeightsError, check_tensors, expected_tensors};
-use crate::config::{Architecture, ModelConfig, RopeScaling};
+use crate::config::{Architecture, ModelConfig};
 
 /// The type of a file: that of most of its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,15 +119,14 @@ pub fn save_gguf(
     check_tensors(path, config, saved.map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice())))?;
 
     let mut planned = Vec::new();
-    let mut sources: Vec<Option<String>> = Vec::new();
-    let factors = rope_factors(config);
-    if let Some(factors) = &factors {
+    let mut sources = Vec::new();
+    let rope = gguf_rope::write(path, config)?;
+    for (name, factors) in &rope.factors {
         planned.push(PlannedTensor {
-            name: ROPE_FACTORS.to_string(),
+            name: (*name).to_string(),
             shape: vec![factors.len()],
             kind: GgmlType::F32,
         });
-        sources.push(None);
     }
     for (from, shape) in expected_tensors(config) {
         let Some(name) = gguf_name(&from) else {
@@ -146,17 +145,18 @@ pub fn save_gguf(
         check_data(path, &from, tensor)?;
         check_range(path, &from, tensor, kind)?;
         planned.push(PlannedTensor { name, shape, kind });
-        sources.push(Some(from));
+        sources.push(from);
     }
     let interleaved = is_interleaved(config.architecture);
-    let values = |place: usize| match &sources[place] {
-        None => Cow::Borrowed(factors.as_deref().unwrap_or_default()),
+    let values = |place: usize| match place.checked_sub(rope.factors.len()).map(|place| &sources[place]) {
+        None => Cow::Borrowed(rope.factors[place].1.as_slice()),
         Some(from) if interleaved && is_rotated(from) => {
             Cow::Owned(pairs_from_halves(&tensors[from], config.head_dim).data)
         }
         Some(from) => Cow::Borrowed(tensors[from].data.as_slice()),
     };
-    let keys: Vec<_> = keys(config, file_type).into_iter().chain(text.iter().cloned()).collect();
+    let keys: Vec<_> =
+        keys(config, file_type).into_iter().chain(rope.keys).chain(text.iter().cloned()).collect();
     gguf_write::write(path, &keys, &planned, values)
 }
 
@@ -203,7 +203,7 @@ fn keys(config: &ModelConfig, file_type: GgufType) -> Vec<(String, GgufValue)> {
     ];
     for (key, value) in [
         ("block_count", config.num_layers),
-        ("context_length", config.max_position_embeddings),
+        ("context_length", config.published_context()),
         ("embedding_length", config.hidden_size),
         ("feed_forward_length", config.intermediate_size),
         ("attention.head_count", config.num_heads),
@@ -221,32 +221,7 @@ fn keys(config: &ModelConfig, file_type: GgufType) -> Vec<(String, GgufValue)> {
     {
         keys.push((format!("{prefix}.{key}"), GgufValue::F32(value)));
     }
-    if let RopeScaling::Linear { factor } = config.rope_scaling {
-        keys.push((format!("{prefix}.rope.scaling.type"), text("linear")));
-        keys.push((format!("{prefix}.rope.scaling.factor"), GgufValue::F32(factor)));
-    }
     keys
-}
-
-/// What Llama 3.1's scaling divides each frequency by.
-fn rope_factors(config: &ModelConfig) -> Option<Vec<f32>> {
-    let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } =
-        config.rope_scaling
-    else {
-        return None;
-    };
-    let of_pair = |pair: usize| {
-        let wavelength = TAU * config.rope_theta.powf((2 * pair) as f32 / config.head_dim as f32);
-        if wavelength < original_context / high_freq_factor {
-            return 1.0;
-        }
-        if wavelength > original_context / low_freq_factor {
-            return factor;
-        }
-        let smooth = (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-        1.0 / ((1.0 - smooth) / factor + smooth)
-    };
-    Some((0..config.head_dim / 2).map(of_pair).collect())
 }
 
 #[cfg(test)]
@@ -297,25 +272,6 @@ mod tests {
         let tied = ModelConfig { tie_word_embeddings: true, ..untied.clone() };
         let read = open(&saved(&tied, &random_tensors(&untied), GgufType::F32));
         assert!(read.config.tie_word_embeddings && !read.tensors.contains_key("lm_head.weight"));
-    }
-
-    #[test]
-    fn scaled_frequencies_come_back() {
-        let llama3 = RopeScaling::Llama3 {
-            factor: 32.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192.0,
-        };
-        for rope_scaling in [RopeScaling::Linear { factor: 4.0 }, llama3] {
-            let config = ModelConfig {
-                rope_scaling,
-                head_dim: 64,
-                rope_theta: 500_000.0,
-                ..tiny(Architecture::Llama)
-            };
-            assert_eq!(open(&saved(&config, &random_tensors(&config), GgufType::F32)).config, config);
-        }
     }
 
     /// The widths of SmolLM2-135M: 576 is no multiple of 256, 1536 is.

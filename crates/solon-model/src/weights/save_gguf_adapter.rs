@@ -2,7 +2,8 @@
 //!
 //! Contract: names, keys and row orders are those of llama.cpp's converter: `blk.0.attn_q.weight.lora_a` is
 //! `[rank, in]`, `….lora_b` is `[out, rank]` with its rows in the order of the model's. llama.cpp adds
-//! `alpha / rank · B A`; of a rank-stabilised adapter the `alpha` that equals it is written.
+//! `alpha / rank · B A` with each pair's own rank and one `alpha`; of a rank-stabilised adapter the `alpha` that equals it is
+//! written, and where a pair needs another one, its B is multiplied by their ratio.
 //!
 //! Source: llama.cpp, `convert_lora_to_gguf.py` and `src/llama-adapter.cpp`.
 
@@ -37,6 +38,11 @@ pub fn save_gguf_adapter(
         let hint = "llama.cpp's adapters have no score head; use the PEFT folder";
         return Err(WeightsError::unsupported(path, "score", "the adapter of a reward model", hint));
     }
+    let alpha = adapter.config.plain(adapter.config.own_shape()).alpha;
+    if alpha == 0.0 {
+        let hint = "llama.cpp runs such an adapter at full strength";
+        return Err(WeightsError::unsupported(path, "lora_alpha", "0", hint));
+    }
     let mut planned = Vec::new();
     let mut sources = Vec::new();
     for (from, tensor) in &adapter.tensors {
@@ -55,7 +61,9 @@ pub fn save_gguf_adapter(
         });
         // B's rows are the matrix's.
         let is_reordered = part == "B" && is_interleaved(config.architecture) && is_rotated(&matrix);
-        sources.push((tensor, is_reordered));
+        let of_module = adapter.config.plain(adapter.config.shape(matrix.trim_end_matches(".weight")));
+        let factor = if part == "B" { of_module.alpha / alpha } else { 1.0 };
+        sources.push((tensor, is_reordered, factor));
     }
     let text = |value: &str| GgufValue::Text(value.to_string());
     let keys = [
@@ -64,12 +72,19 @@ pub fn save_gguf_adapter(
         ("general.file_type", GgufValue::U32(file_type.id())),
         ("general.quantization_version", GgufValue::U32(2)),
         ("adapter.type", text("lora")),
-        ("adapter.lora.alpha", GgufValue::F32(adapter.config.scale() * adapter.config.rank as f32)),
+        ("adapter.lora.alpha", GgufValue::F32(alpha)),
     ]
     .map(|(key, value)| (key.to_string(), value));
     gguf_write::write(path, &keys, &planned, |place| match sources[place] {
-        (tensor, true) => Cow::Owned(pairs_from_halves(tensor, config.head_dim).data),
-        (tensor, false) => Cow::Borrowed(tensor.data.as_slice()),
+        (tensor, false, 1.0) => Cow::Borrowed(tensor.data.as_slice()),
+        (tensor, is_reordered, factor) => {
+            let mut data = match is_reordered {
+                true => pairs_from_halves(tensor, config.head_dim).data,
+                false => tensor.data.clone(),
+            };
+            data.iter_mut().for_each(|value| *value *= factor);
+            Cow::Owned(data)
+        }
     })
 }
 
@@ -101,6 +116,7 @@ mod tests {
             config: AdapterConfig {
                 rank: 4,
                 alpha: 6.0,
+                exceptions: BTreeMap::new(),
                 target_modules: ["q_proj", "down_proj"].map(str::to_owned).into(),
                 base_model: None,
                 task: AdapterTask::CausalLm,

@@ -27,10 +27,13 @@ fn refuses(spoil: impl FnOnce(&Path), part: &str) {
 
 /// Sets a field of `config.json`.
 fn set(folder: &Path, field: &str, value: serde_json::Value) {
-    let path = folder.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut config = config_of(folder);
     config[field] = value;
-    std::fs::write(path, config.to_string()).unwrap();
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+fn config_of(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
 }
 
 /// Writes tensors as one safetensors file.
@@ -72,6 +75,11 @@ fn a_score_head_replaces_the_language_head() {
         let folder = tempfile::tempdir().unwrap();
         let ids = TokenIds { pad: Some(0), ..TokenIds::default() };
         save_hugging_face(folder.path(), &config, &tensors, SaveType::F32, Some(&score), &[], &ids).unwrap();
+        assert_eq!(config_of(folder.path())["pad_token_id"], 0);
+        let ends = TokenIds { eos: vec![0, 3], ..ids };
+        save_hugging_face(folder.path(), &config, &tensors, SaveType::F32, Some(&score), &[], &ends).unwrap();
+        let pad = &config_of(folder.path())["pad_token_id"];
+        assert!(pad.is_null(), "transformers would read the token before the end");
         let opened = Checkpoint::open(folder.path()).unwrap();
         tensors.remove("lm_head.weight");
         assert_eq!((opened.tensors, opened.score), (tensors, Some(score)));

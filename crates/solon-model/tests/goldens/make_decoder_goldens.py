@@ -16,7 +16,7 @@ each run alone, unpadded:
 `llama-score/` has a scalar head: {a,b}.values f32 [T] (score of the final-norm hidden state at every position),
 {a,b}.reward f32 [1] (what transformers returns: the last token), {a,b}.weights f32 [T], loss = sum of w_t * values_t.
 
-llama3-untied and qwen2 carry `rope_theta`/`rope_scaling` at the top of config.json, as published checkpoints do;
+llama3-untied, llama-yarn and qwen2 carry `rope_theta`/`rope_scaling` at the top of config.json, as published checkpoints do;
 the others keep `rope_parameters`, as transformers 5 writes it. Both must load.
 """
 
@@ -51,6 +51,13 @@ LLAMA3 = dict(
     factor=8.0,
     low_freq_factor=1.0,
     high_freq_factor=4.0,
+    original_max_position_embeddings=64,
+)
+YARN = dict(
+    rope_type="yarn",
+    # With head_dim 16 the first pair is kept, the next two are mixed and the others divided.
+    factor=2.0,
+    beta_fast=4.0,
     original_max_position_embeddings=64,
 )
 
@@ -201,6 +208,7 @@ def main():
         ("qwen2", t.Qwen2ForCausalLM, config(t.Qwen2Config, 8, True), True),
         ("qwen3", t.Qwen3ForCausalLM, config(t.Qwen3Config, 8, False), False),
         ("llama-score", t.LlamaForSequenceClassification, config(t.LlamaConfig, 8, True, num_labels=1), False),
+        ("llama-yarn", t.LlamaForCausalLM, config(t.LlamaConfig, 16, True, YARN), True),
     ]
     for number, (name, kind, settings, classic_rope) in enumerate(models):
         model = kind(settings).to(torch.float32).eval()

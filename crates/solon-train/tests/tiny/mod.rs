@@ -48,7 +48,7 @@ pub fn decoder(training: Training, precision: Precision) -> Arc<Decoder<Cpu>> {
 }
 
 pub fn adapter(decoder: &Decoder<Cpu>) -> Adapter<Cpu> {
-    let settings = LoraSettings { rank: 4, alpha: 8.0, targets: Projection::ALL.to_vec() };
+    let settings = LoraSettings::new(4, 8.0, Projection::ALL);
     Adapter::fresh(decoder.backend(), decoder.config(), settings, |name, i| {
         seed().item("adapter").item(name).uniform(i as u64) as f32
     })

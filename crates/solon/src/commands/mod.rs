@@ -93,15 +93,21 @@ pub fn precision(flag: PrecisionFlag) -> Precision {
     }
 }
 
-/// Opens a command's model, which is to write answers or to score them by their tokens.
+/// Opens a command's model, which is to write answers.
 pub fn open(args: &ModelArgs, training: Training) -> Result<ChatModel> {
+    let model = open_any(args, training)?;
+    model.check_writes()?;
+    Ok(model)
+}
+
+/// Opens a command's model, which may be a reward model.
+pub fn open_any(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let path = catalogue::resolve(&args.model)?;
     let adapter = args.adapter.clone().map(catalogue::resolve_adapter).transpose()?;
     let settings = OpenSettings { precision: precision(args.precision), training };
     let mut model = ChatModel::open(&path, adapter.as_deref(), settings)
         .with_context(|| format!("model {}", args.model))?;
     model.text = chat_template::replaced(model.text, args.chat_template.as_deref())?;
-    model.check_writes()?;
     Ok(model)
 }
 

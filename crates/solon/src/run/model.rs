@@ -184,7 +184,7 @@ impl StageRun<'_> {
                 let Model { chat, adapter, .. } = *model;
                 let adapter = match adapter {
                     Some(adapter) => {
-                        let rank = adapter.settings.rank;
+                        let rank = adapter.settings.largest_rank();
                         if rank != lora.rank.get() && lora != Default::default() {
                             let wanted = lora.rank;
                             eprintln!(
@@ -304,7 +304,7 @@ pub fn save_merged(model: &Model, folder: &Path) -> Result<String> {
 
 /// A fresh adapter on every matrix of the model.
 pub fn fresh_adapter(model: &ChatModel, rank: usize, alpha: f32, draws: Draws) -> Adapter<Device> {
-    let settings = LoraSettings { rank, alpha, targets: Projection::ALL.to_vec() };
+    let settings = LoraSettings::new(rank, alpha, Projection::ALL);
     Adapter::fresh(model.decoder.backend(), model.config(), settings, |name, index| {
         draws.item("adapter").item(name).uniform(index as u64) as f32
     })

@@ -142,8 +142,9 @@ impl<'a> StageRun<'a> {
 
     /// The trainers' settings for what training starts from.
     pub fn train_settings(&self, training: &Training, start: &Start) -> Result<TrainSettings> {
-        let rank =
-            start.adapter().map_or(self.run.plan.recipe.lora.rank.get(), |adapter| adapter.settings.rank);
+        let rank = start
+            .adapter()
+            .map_or(self.run.plan.recipe.lora.rank.get(), |adapter| adapter.settings.largest_rank());
         let pass = self.run.pass(start.chat(), training.method, rank)?;
         Ok(TrainSettings {
             learning_rate: training.learning_rate,

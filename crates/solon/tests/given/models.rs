@@ -98,6 +98,34 @@ fn a_reward_model_goes_on_from_its_head_and_writes_no_answers() {
     generate(&place, "whole").fails(1, &named);
     generate(&place, "model --adapter r").fails(1, &named);
     place.write("s.jsonl", &[json!({"prompt": "Why?", "completion": "Because."})]);
-    place.run("score --model whole --input s.jsonl", "").fails(1, &named);
     place.run("sft --model whole --data s.jsonl --out s", "").fails(1, &named);
+}
+
+/// The reward of an answer, by the whole model and by the adapter, at the end of its turn.
+#[test]
+fn score_prints_the_rewards_of_a_reward_model() {
+    let place = Place::with_model();
+    place.write("d.jsonl", &[json!({"prompt": "Why?", "chosen": "Because.", "rejected": "No"})]);
+    let train =
+        "reward --model model --data d.jsonl --epochs 6 --learning-rate 0.01 --threads 1 --precision f32";
+    place.run(&format!("{train} --out adapter"), "").ok();
+    place.run(&format!("{train} --out whole --merge"), "").ok();
+    let answers = ["Because.", "No"].map(|answer| json!({"prompt": "Why?", "completion": answer}));
+    place.write("s.jsonl", &answers);
+    let rewards = |model: &str| -> Vec<f64> {
+        let rows =
+            place.run(&format!("score --input s.jsonl --precision f32 --model {model}"), "").ok().rows();
+        assert!(rows.iter().all(|row| row.get("logprobs").is_none()), "{rows:?}");
+        assert!(rows[0]["completion_token_ids"].as_array().unwrap().len() > 1);
+        rows.iter().map(|row| row["reward"].as_f64().unwrap()).collect()
+    };
+    let (adapter, whole) = (rewards("model --adapter adapter"), rewards("whole"));
+    assert!(adapter[0] > adapter[1] + 1.0, "{adapter:?}");
+    for (adapter, whole) in adapter.iter().zip(&whole) {
+        assert!((adapter - whole).abs() < 1e-3, "{adapter} {whole}");
+    }
+    place.write("long.jsonl", &[json!({"prompt": "Why?", "completion": "Because. ".repeat(1000)})]);
+    place
+        .run("score --model whole --input long.jsonl", "")
+        .fails(1, &["long.jsonl", "line 1", "context of 4096"]);
 }

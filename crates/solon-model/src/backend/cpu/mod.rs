@@ -182,8 +182,8 @@ impl Backend for Cpu {
         rms_norm::rms_norm_grad(x, gain, eps, dy, dx, dgain.map(|dgain| &mut dgain[..]));
     }
 
-    fn rope_table(&self, frequencies: &[f32], positions: usize) -> RopeTable {
-        RopeTable::new(frequencies, positions)
+    fn rope_table(&self, frequencies: &[f32], attention_factor: f32, positions: usize) -> RopeTable {
+        RopeTable::new(frequencies, attention_factor, positions)
     }
 
     fn rope(&self, x: &mut Buffer, width: usize, table: &RopeTable, positions: &[u32], turn: Turn) {
