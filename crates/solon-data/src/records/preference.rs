@@ -23,6 +23,21 @@ impl LabelRow {
             Self::Unlabelled { .. } => None,
         }
     }
+
+    /// The pair, whatever its label: the first answer is the one in `chosen`.
+    pub fn pair(self) -> Pair {
+        match self {
+            Self::Labelled(row) => Pair {
+                id: row.id,
+                prompt: row.prompt,
+                first: row.chosen,
+                second: row.rejected,
+                cut_off: row.cut_off,
+                principle_id: None,
+            },
+            Self::Unlabelled { pair, .. } => pair,
+        }
+    }
 }
 
 /// Reads preferences as they stand in the file (not oriented), one in a row, in any of these forms, with optional `id`,
@@ -35,8 +50,8 @@ impl LabelRow {
 ///
 /// # Errors
 /// [`DataError::Io`] and [`DataError::Format`] for a file that cannot be read; [`DataError::Line`] or [`DataError::Row`] for a row in none
-/// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or
-/// infinite as an `f32`.
+/// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is not a number, or infinite as an
+/// `f32`.
 pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
     Ok(read_labels(path)?.into_iter().filter_map(LabelRow::labelled).collect())
 }
@@ -47,18 +62,7 @@ pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
 /// # Errors
 /// Those of [`read_preferences`].
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
-    let pair = |row| match row {
-        LabelRow::Labelled(row) => Pair {
-            id: row.id,
-            prompt: row.prompt,
-            first: row.chosen,
-            second: row.rejected,
-            cut_off: row.cut_off,
-            principle_id: None,
-        },
-        LabelRow::Unlabelled { pair, .. } => pair,
-    };
-    Ok(read_labels(path)?.into_iter().map(pair).collect())
+    Ok(read_labels(path)?.into_iter().map(LabelRow::pair).collect())
 }
 
 /// Reads preferences, and rows of `id`, `prompt`, `first`, `second` and `unlabelled`: pairs that were to be labelled, with the reason
@@ -122,7 +126,7 @@ impl<'de> Deserialize<'de> for Probability {
     }
 }
 
-/// Null is refused as for a probability. A row without a margin must leave the field out.
+/// Null is no margin: tables have the column in every row.
 struct Margin(f64);
 
 impl<'de> Deserialize<'de> for Margin {
@@ -165,7 +169,7 @@ pub(super) fn label_row(row: &mut Row, id: String) -> Result<(LabelRow, Form), F
         chosen,
         rejected,
         probability: row.given::<Probability>("probability")?.map_or(1.0, |probability| probability.0),
-        margin: row.given::<Margin>("margin")?.map(|margin| margin.0),
+        margin: row.get::<Margin>("margin")?.map(|margin| margin.0),
         source: row.get("source")?,
         cut_off,
     };
@@ -247,7 +251,7 @@ fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>,
     }
 }
 
-fn answer(field: &str, turns: Turns) -> Result<String, String> {
+pub(super) fn answer(field: &str, turns: Turns) -> Result<String, String> {
     let turns = match turns {
         Turns::Text(text) => return Ok(text),
         Turns::Messages(turns) => turns,
@@ -343,11 +347,13 @@ mod tests {
 
     #[test]
     fn margins_that_are_none_are_refused() {
-        for value in ["1e39", "-1e39", "null", "\"1\"", "NaN", "[]"] {
+        for value in ["1e39", "-1e39", "\"1\"", "NaN", "[]"] {
             let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","margin":{value}}}"#);
             let error = from_text(read_preferences, &row).unwrap_err();
             assert!(error.starts_with("f.jsonl:1: field `margin`: "), "{value}: {error}");
         }
+        let row = r#"{"prompt":"Q","chosen":"A","rejected":"B","margin":null}"#;
+        assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, None);
         let row = r#"{"prompt":"Q","chosen":"A","rejected":"B","margin":-2}"#;
         assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, Some(-2.0));
         let row = r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#;
