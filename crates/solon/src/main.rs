@@ -5,6 +5,7 @@ mod assets;
 mod catalogue;
 mod cli;
 mod commands;
+mod data_files;
 mod feedback_model;
 mod hub;
 mod items;

@@ -2,20 +2,16 @@
 
 use super::open;
 use crate::cli::ScoreArgs;
+use crate::data_files::find_all;
 use crate::out::Out;
 use crate::piped;
 use crate::progress::Progress;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
-use solon_data::jsonl::read_jsonl;
-use solon_records::Message;
+use crate::stages::note_unused;
+use anyhow::Result;
+use serde::Serialize;
+use solon_data::records::{Ids, Repeated, open_answered, open_several};
 use std::io::Write;
-
-#[derive(Deserialize)]
-struct Input {
-    prompt: String,
-    completion: String,
-}
+use std::path::PathBuf;
 
 #[derive(Serialize)]
 struct Row {
@@ -23,19 +19,22 @@ struct Row {
     logprobs: Vec<f32>,
 }
 
-/// Scores every row of the file.
+/// Scores every row.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    let rows: Vec<Input> = read_jsonl(&piped::named(&args.input))?;
+    let names: Vec<PathBuf> = args.input.iter().map(|name| piped::named(name)).collect();
+    let paths = find_all(&names, &[])?;
+    // What a row is called does not matter to what is scored, so ids may repeat.
+    let files = open_several(&paths, Repeated::Renamed, |path| open_answered(path, Ids::OfPlaces))?;
+    note_unused("score", files.iter().flat_map(|file| &file.unused));
     let model = open(&args.model, args.weights.weights.into())?;
-    let items: Vec<_> = rows
-        .into_iter()
-        .enumerate()
-        .map(|(i, row)| (format!("line {}", i + 1), vec![Message::user(row.prompt)], row.completion))
-        .collect();
+    let mut items = Vec::new();
+    for (path, file) in paths.iter().zip(files) {
+        for (row, place) in file.records.into_iter().zip(file.places) {
+            items.push((format!("{}, {place}", path.display()), row.prompt, row.answer));
+        }
+    }
     let mut progress = Progress::new("scoring", items.len(), "rows");
-    let scored = model
-        .score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| progress.add(n))
-        .with_context(|| args.input.display().to_string())?;
+    let scored = model.score(&mut model.engine(model.adapter.as_ref()), &items, &mut |n| progress.add(n))?;
     progress.finish();
     let mut out = std::io::BufWriter::new(Out);
     for (completion_token_ids, logprobs) in scored {
