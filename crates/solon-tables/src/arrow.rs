@@ -7,13 +7,19 @@
 
 use std::io::{Read, copy, sink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowTimestampType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 
 use crate::{TableError, guarded};
 
@@ -146,21 +152,45 @@ fn unreadable(error: ArrowError) -> String {
 
 /// The rows of a record batch as JSON objects.
 fn objects(batch: &RecordBatch) -> Result<Vec<String>, String> {
+    let batch = &in_utc(batch).map_err(unreadable)?;
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(batch).and_then(|()| writer.finish()).map_err(unreadable)?;
     let text = String::from_utf8(writer.into_inner()).map_err(|error| error.to_string())?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
+/// The batch with its points in time in UTC: names of time zones would need a table of them, and the time is the same.
+fn in_utc(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let has_zone = |column: &ArrayRef| matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
+    if !batch.columns().iter().any(has_zone) {
+        return Ok(batch.clone());
+    }
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+    RecordBatch::try_from_iter_with_nullable(
+        columns.map(|(field, column)| (field.name().clone(), without_zone(column), true)),
+    )
+}
+
+fn without_zone(column: &ArrayRef) -> ArrayRef {
+    fn utc<T: ArrowTimestampType>(column: &ArrayRef) -> ArrayRef {
+        Arc::new(column.as_primitive::<T>().clone().with_timezone("+00:00"))
+    }
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, Some(_)) => utc::<TimestampSecondType>(column),
+        DataType::Timestamp(TimeUnit::Millisecond, Some(_)) => utc::<TimestampMillisecondType>(column),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => utc::<TimestampMicrosecondType>(column),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => utc::<TimestampNanosecondType>(column),
+        _ => Arc::clone(column),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::builder::{ListBuilder, StringBuilder};
-    use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray, StructArray};
+    use arrow_array::{Float64Array, Int64Array, StringArray, StructArray, TimestampMicrosecondArray};
     use arrow_ipc::CompressionType;
     use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
-    use arrow_schema::{DataType, Field};
+    use arrow_schema::Field;
 
     use super::*;
 
@@ -230,6 +260,18 @@ mod tests {
         let mut empty = Vec::new();
         StreamWriter::try_new(&mut empty, &batch(1).schema()).unwrap().finish().unwrap();
         assert_eq!(rows(&empty).unwrap(), [""; 0]);
+    }
+
+    /// A column of times must not make a file unreadable whose other columns are wanted.
+    #[test]
+    fn times_with_a_zone_are_given_in_utc() {
+        let times: ArrayRef = Arc::new(
+            TimestampMicrosecondArray::from(vec![Some(1_500_000), None]).with_timezone("Europe/Berlin"),
+        );
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let batch = RecordBatch::try_from_iter([("at", times), ("text", texts)]).unwrap();
+        let expected = [r#"{"at":"1970-01-01T00:00:01.500Z","text":"a"}"#, r#"{"at":null,"text":"b"}"#];
+        assert_eq!(objects(&batch).unwrap(), expected);
     }
 
     #[test]
