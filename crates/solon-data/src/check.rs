@@ -3,14 +3,18 @@
 //! Contract: the file is read as training would read it, so a file that is refused there is an error here. What is found is counted with the
 //! places of its rows; nothing is printed and nothing is changed.
 
+mod earlier;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+pub use earlier::Earlier;
 use solon_records::{Beside, Demonstration, Message, Pair, Prompt};
 
 use crate::files::sha256_parts;
 use crate::records::{
-    DataFile, Form, LabelRow, Purpose, UnusedColumn, open_demonstrations, open_labels, open_prompts,
+    DataFile, Form, LabelRow, Purpose, Unpaired, UnusedColumn, open_demonstrations, open_labels,
+    open_prompts, open_unpaired,
 };
 use crate::rows::{FileFormat, Place};
 use crate::{DataError, Packing};
@@ -32,10 +36,12 @@ pub struct Check {
     pub duplicates: Vec<(Place, Place)>,
     /// Pairs whose two answers are the same, so that there is nothing to learn.
     pub same_answers: Vec<Place>,
-    /// Rows with an answer to learn from that is empty or blank. Training on one teaches to say nothing.
+    /// Rows with an answer to learn from that is empty or blank: see [`empty_answers`].
     pub empty_answers: Vec<Place>,
     /// Pairs without a label, which are not trained on.
     pub unlabelled: Vec<Place>,
+    /// Of unpaired preferences: how many answers are good, and how many are not.
+    pub labels: Option<[usize; 2]>,
     /// Columns that hold something and are not used.
     pub unused: Vec<UnusedColumn>,
 }
@@ -47,6 +53,8 @@ pub enum Opened {
     Demonstrations(DataFile<Demonstration>),
     /// Pairs of answers.
     Preferences(DataFile<LabelRow>),
+    /// Answers with a label each.
+    Unpaired(DataFile<Unpaired>),
     /// Conversations to answer.
     Prompts(DataFile<Prompt>),
 }
@@ -64,6 +72,7 @@ impl Opened {
         Ok(match purpose {
             Purpose::Demonstrations => Self::Demonstrations(open_demonstrations(path)?),
             Purpose::Preferences => Self::Preferences(open_labels(path)?),
+            Purpose::Unpaired => Self::Unpaired(open_unpaired(path)?),
             Purpose::Prompts => Self::Prompts(open_prompts(path)?),
         })
     }
@@ -73,6 +82,11 @@ impl Opened {
         match self {
             Self::Demonstrations(file) => looked_over(Purpose::Demonstrations, file),
             Self::Preferences(file) => looked_over(Purpose::Preferences, file),
+            Self::Unpaired(file) => {
+                let good = file.records.iter().filter(|row| row.is_good).count();
+                let labels = Some([good, file.records.len() - good]);
+                Check { labels, ..looked_over(Purpose::Unpaired, file) }
+            }
             Self::Prompts(file) => looked_over(Purpose::Prompts, file),
         }
     }
@@ -92,9 +106,18 @@ impl Opened {
         match self {
             Self::Demonstrations(file) => questions(file),
             Self::Preferences(file) => questions(file),
+            Self::Unpaired(file) => questions(file),
             Self::Prompts(file) => questions(file),
         }
     }
+}
+
+/// The rows with an answer to learn from that is empty or blank: training on one teaches to say nothing. It is trained on and
+/// said in a note, because published pairs have such (HH-RLHF among its chosen ones).
+pub fn empty_answers<T: Looked>(file: &DataFile<T>) -> Vec<Place> {
+    let is_empty = |record: &T| record.answers().iter().any(|answer| answer.trim().is_empty());
+    let rows = file.records.iter().zip(&file.places);
+    rows.filter(|(record, _)| is_empty(record)).map(|(_, place)| *place).collect()
 }
 
 fn questions<T: Looked>(file: &DataFile<T>) -> Vec<(String, Place)> {
@@ -116,8 +139,9 @@ fn looked_over<T: Looked>(purpose: Purpose, file: &DataFile<T>) -> Check {
         rows: file.records.len(),
         duplicates: Vec::new(),
         same_answers: Vec::new(),
-        empty_answers: Vec::new(),
+        empty_answers: empty_answers(file),
         unlabelled: Vec::new(),
+        labels: None,
         unused: file.unused.clone(),
     };
     let mut seen: HashMap<String, Place> = HashMap::new();
@@ -129,9 +153,6 @@ fn looked_over<T: Looked>(purpose: Purpose, file: &DataFile<T>) -> Check {
             None => drop(seen.insert(content, place)),
         }
         let answers = record.answers();
-        if answers.iter().any(|answer| answer.trim().is_empty()) {
-            check.empty_answers.push(place);
-        }
         if record.is_pair() && answers.windows(2).any(|two| two[0] == two[1]) {
             check.same_answers.push(place);
         }
@@ -143,7 +164,7 @@ fn looked_over<T: Looked>(purpose: Purpose, file: &DataFile<T>) -> Check {
 }
 
 /// What of a record is looked at.
-trait Looked {
+pub trait Looked {
     /// What two equal rows have in common, as parts.
     fn content(&self) -> Vec<String>;
     /// What stands before the answers.
@@ -228,6 +249,22 @@ impl Looked for LabelRow {
     }
 }
 
+impl Looked for Unpaired {
+    fn content(&self) -> Vec<String> {
+        let mut parts = self.conversation.content();
+        parts.push(self.is_good.to_string());
+        parts
+    }
+
+    fn prompt(&self) -> &[Message] {
+        self.conversation.prompt()
+    }
+
+    fn answers(&self) -> Vec<String> {
+        self.conversation.answers()
+    }
+}
+
 impl Looked for Prompt {
     fn content(&self) -> Vec<String> {
         parts(&self.messages).collect()
@@ -251,7 +288,7 @@ mod tests {
         opened(text).check()
     }
 
-    fn opened(text: &str) -> Opened {
+    pub(super) fn opened(text: &str) -> Opened {
         from_text(|path| Opened::open(path, None).map(|file| vec![file]), text).unwrap().remove(0)
     }
 
@@ -295,6 +332,8 @@ mod tests {
             (format!(r#"{{"messages":[{u},{a}]}}"#), Purpose::Demonstrations),
             (format!(r#"{{"messages":[{u}]}}"#), Purpose::Prompts),
             (r#"{"prompt":"Q","completion":"A"}"#.into(), Purpose::Demonstrations),
+            (r#"{"prompt":"Q","completion":"A","label":null}"#.into(), Purpose::Demonstrations),
+            (r#"{"prompt":"Q","completion":"A","label":false}"#.into(), Purpose::Unpaired),
             (r#"{"prompt":"Q"}"#.into(), Purpose::Prompts),
             (r#"{"instruction":"Q","output":"A"}"#.into(), Purpose::Demonstrations),
             (r#"{"instruction":"Q","chosen":"A","rejected":"B"}"#.into(), Purpose::Preferences),
@@ -312,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_that_are_learnt_may_not_be_empty() {
+    fn answers_that_are_learnt_and_empty_are_found() {
         let row = |weight| {
             format!(
                 r#"{{"messages":[{{"role":"user","content":"Q"}},{{"role":"assistant","content":"","weight":{weight}}},

@@ -1,4 +1,4 @@
-//! Atomic writes of files, SHA-256 hashes, and the lock on a run's folder.
+//! Atomic writes of files, SHA-256 hashes, files under their hash, and the lock on a run's folder.
 //!
 //! Contract: a write goes to a temporary file in the same folder, which is flushed, synced and renamed over the target.
 //! The folder is synced last, so that the rename survives a power cut. A failure before the rename leaves the old file
@@ -10,6 +10,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -34,6 +35,70 @@ pub fn create_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<bool, DataEr
         Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(failed) => Err(DataError::io("create", path)(failed.error)),
     }
+}
+
+/// Keeps what `reader` gives, to its end, in `folder` under the SHA-256 of its content; returns the file. A file that is there already
+/// counts as used now.
+///
+/// # Errors
+/// [`DataError::Io`] if the system refuses; then nothing is kept.
+pub fn keep_by_hash(reader: &mut dyn Read, folder: &Path) -> Result<PathBuf, DataError> {
+    let mut temporary =
+        create_temporary(folder, "kept").map_err(DataError::io("create a file in", folder))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                temporary.write_all(&buffer[..n]).map_err(DataError::io("write a file in", folder))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(DataError::io("read what is to be kept in", folder)(error)),
+        }
+    }
+    let path = folder.join(hex(&hasher.finalize()));
+    if path.exists() {
+        used_now(&path)?;
+        return Ok(path);
+    }
+    temporary.as_file().sync_all().map_err(DataError::io("sync", &path))?;
+    temporary.persist(&path).map_err(|failed| DataError::io("create", &path)(failed.error))?;
+    sync_folder(folder)?;
+    Ok(path)
+}
+
+/// Notes that a file is used, for [`remove_unused_since`].
+///
+/// # Errors
+/// [`DataError::Io`] if the system refuses.
+pub fn used_now(path: &Path) -> Result<(), DataError> {
+    let touched =
+        File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    touched.map_err(DataError::io("note the use of", path))
+}
+
+/// Removes the files in `folder` that were neither made nor used since `limit`; returns their number.
+///
+/// # Errors
+/// [`DataError::Io`] when the folder cannot be read or a file cannot be removed.
+pub fn remove_unused_since(folder: &Path, limit: SystemTime) -> Result<usize, DataError> {
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
+        let path = entry.map_err(DataError::io("read", folder))?.path();
+        // Another process may be removing the same files.
+        let Ok(about) = fs::metadata(&path) else { continue };
+        if about.is_file() && about.modified().is_ok_and(|modified| modified < limit) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(DataError::io("remove", &path)(error));
+                }
+                _ => removed += 1,
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Replaces `path` with what `write` writes, or leaves it unchanged.
@@ -343,5 +408,30 @@ mod tests {
         assert!(matches!(FolderLock::acquire(folder.path()), Err(DataError::InUse { .. })));
         drop(held);
         FolderLock::acquire(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_has_the_name_of_its_content_and_goes_when_it_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = |bytes: &[u8]| keep_by_hash(&mut &bytes[..], folder.path()).unwrap();
+        let (one, other) = (keep(b"one"), keep(b"other"));
+        assert_eq!(one, folder.path().join(sha256_bytes(b"one")));
+        assert_eq!(fs::read(&one).unwrap(), b"one");
+        let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        for path in [&one, &other] {
+            File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        let day_later = long_ago + std::time::Duration::from_secs(86_400);
+        assert_eq!(keep(b"one"), one);
+        assert_eq!(remove_unused_since(folder.path(), day_later).unwrap(), 1);
+        assert_eq!(names(folder.path()), [sha256_bytes(b"one")]);
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        assert!(keep_by_hash(&mut Broken, folder.path()).is_err());
+        assert_eq!(names(folder.path()).len(), 1);
     }
 }

@@ -22,8 +22,10 @@ pub(crate) enum Content {
     JsonArray,
     /// The first character is `{`.
     JsonObject,
+    /// The first line is a JSON value, such as a text in quotation marks.
+    JsonText,
     /// Another text, or something that is not known.
-    Other,
+    Text,
     Parquet,
     /// Apache Arrow, as a file or a stream.
     Arrow,
@@ -92,9 +94,16 @@ impl Content {
         match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => Self::JsonArray,
             Some(b'{') => Self::JsonObject,
-            _ => Self::Other,
+            _ if is_json(text) => Self::JsonText,
+            _ => Self::Text,
         }
     }
+}
+
+/// Whether the first line that is not blank is a JSON value. One that is longer than what was read of it is none.
+fn is_json(text: &[u8]) -> bool {
+    let line = text.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 /// How it is compressed, its first bytes, and a reader of all its bytes.

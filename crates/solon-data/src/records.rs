@@ -11,6 +11,7 @@
 //! <https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md>.
 
 mod alpaca;
+mod answered;
 mod columns;
 mod demonstration;
 mod forms;
@@ -18,19 +19,26 @@ mod hh;
 mod preference;
 mod prompt;
 mod purpose;
+mod several;
 mod sharegpt;
 mod turn;
 mod turns;
+mod unpaired;
 mod votes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-pub use demonstration::{open_demonstrations, read_demonstrations};
+pub use answered::{Answered, open_answered};
+pub use demonstration::{open_demonstrations, open_unnamed_demonstrations, read_demonstrations};
 pub use forms::Form;
-pub use preference::{LabelRow, open_labels, parse_preference, read_labels, read_pairs, read_preferences};
+pub use preference::{
+    LabelRow, open_labels, open_pairs, parse_preference, read_labels, read_pairs, read_preferences,
+};
 pub use prompt::{open_prompts, read_prompts};
 pub use purpose::Purpose;
+pub use several::{Identified, Repeated, open_several};
+pub use unpaired::{Unpaired, open_unpaired};
 pub use votes::{ForeignVote, ForeignVotes, VotedPair, read_foreign_votes};
 
 use crate::rows::{Fault, FileFormat, Place, Row, read_rows};
@@ -65,9 +73,26 @@ pub struct UnusedColumn {
     pub first: Place,
 }
 
+/// What the ids of records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    /// The column `id`, or where the row stands; no two rows have the same.
+    Unique,
+    /// Where the row stands: nothing refers to it.
+    OfPlaces,
+}
+
 /// Reads every row of a file with `record`.
 fn read<T>(
     path: &Path,
+    record: impl FnMut(&mut Row, String) -> Result<(T, Form), Fault>,
+) -> Result<DataFile<T>, DataError> {
+    read_with(path, Ids::Unique, record)
+}
+
+fn read_with<T>(
+    path: &Path,
+    of: Ids,
     mut record: impl FnMut(&mut Row, String) -> Result<(T, Form), Fault>,
 ) -> Result<DataFile<T>, DataError> {
     let (mut records, mut places, mut forms) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -78,7 +103,11 @@ fn read<T>(
     let (format, packing) = read_rows(path, &mut |mut row| {
         let place = row.place;
         let wrong = |fault: Fault| place.fault(path, fault);
-        let id = row.get::<Id>("id").map_err(wrong)?.map_or_else(|| place.id(), |id| id.0);
+        let given = match of {
+            Ids::Unique => row.get::<Id>("id").map_err(wrong)?,
+            Ids::OfPlaces => None,
+        };
+        let id = given.map_or_else(|| place.id(), |id| id.0);
         if let Some(first) = ids.insert(id.clone(), place) {
             let message = format!("field `id`: `{id}` is already the id of {first}; ids must be unique");
             return Err(place.fault(path, message));

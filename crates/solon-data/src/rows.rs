@@ -1,7 +1,7 @@
-//! Rows of data files: JSON, CSV or Parquet, compressed or not.
+//! Rows of data files: JSON, CSV, Parquet or Arrow, compressed or not.
 //!
 //! Contract: whatever the file is, a row is an object with named columns, and its place in the file is known. The file's format is
-//! recognised by its content, and by its name only where the content does not say. Rows are given one by one in their order. A reader takes
+//! recognised by its content, and by its name only where the content does not say; a text without a name's ending, as from a pipe, is CSV. Rows are given one by one in their order. A reader takes
 //! the columns it knows; the others are named afterwards and are never read. Files come from outside, so no bytes may cause a panic.
 
 mod csv;
@@ -34,6 +34,8 @@ pub enum FileFormat {
     Csv,
     /// Apache Parquet.
     Parquet,
+    /// Apache Arrow, as a file or a stream.
+    Arrow,
 }
 
 impl fmt::Display for FileFormat {
@@ -44,6 +46,7 @@ impl fmt::Display for FileFormat {
             Self::IndentedJson => "indented JSON",
             Self::Csv => "CSV",
             Self::Parquet => "Parquet",
+            Self::Arrow => "Arrow",
         })
     }
 }
@@ -104,13 +107,12 @@ pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Op
     let format = match input.content {
         Content::JsonArray | Content::JsonObject => json::read(path, input, visit)?,
         Content::Parquet => tables::parquet(path, packing, visit)?,
-        Content::Arrow => {
-            let message = "is Arrow, which is not read\nhint: convert it with Hugging Face's datasets: \
-                `Dataset.from_file(\"FILE\").to_parquet(\"FILE.parquet\")`";
-            return Err(DataError::Format { path: path.to_path_buf(), message: message.into() });
+        Content::Arrow => tables::arrow(path, input.reader, visit)?,
+        Content::Text if named(path, "csv") || path.extension().is_none() => {
+            csv::read(path, input.reader, visit)?
         }
-        Content::Other if named(path, "csv") => csv::read(path, input.reader, visit)?,
-        Content::Other => json::read(path, input, visit).map_err(hinted)?,
+        Content::JsonText if named(path, "csv") => csv::read(path, input.reader, visit)?,
+        Content::Text | Content::JsonText => json::read(path, input, visit).map_err(hinted)?,
     };
     Ok((format, packing))
 }
@@ -119,7 +121,7 @@ pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Op
 fn hinted(mut error: DataError) -> DataError {
     if let DataError::Line { message, .. } = &mut error {
         message.push_str(
-            "\nhint: data is JSON Lines, a JSON array, Parquet, or CSV in a file whose name ends in .csv",
+            "\nhint: data is JSON Lines, a JSON array, Parquet, Arrow, or CSV in a file whose name ends in .csv",
         );
     }
     error

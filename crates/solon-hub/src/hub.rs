@@ -39,6 +39,31 @@ pub struct Hub {
     pub(crate) client: Client,
 }
 
+/// Where in the cache something is.
+struct Found {
+    snapshot: PathBuf,
+    /// The files of the snapshot that are meant; none where the whole of it is.
+    files: Vec<String>,
+}
+
+impl Found {
+    fn folder(snapshot: PathBuf) -> Self {
+        Self { snapshot, files: Vec::new() }
+    }
+
+    /// The file, or the folder.
+    fn path(self) -> PathBuf {
+        match self.files.as_slice() {
+            [file] => self.snapshot.join(file),
+            _ => self.snapshot,
+        }
+    }
+
+    fn paths(self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| self.snapshot.join(file)).collect()
+    }
+}
+
 /// What is wanted of a repository.
 #[derive(Clone, Copy)]
 enum Want {
@@ -59,7 +84,7 @@ impl Want {
         match self {
             Self::Model => of_model(names, choice),
             Self::Adapter => of_adapter(names),
-            Self::Data => of_dataset(names, choice).map(Needed::File),
+            Self::Data => of_dataset(names, choice).map(Needed::Data),
         }
     }
 }
@@ -75,7 +100,7 @@ impl Hub {
     /// # Errors
     /// Each [`HubError`].
     pub fn model(&self, name: &RepositoryName, on: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf, HubError> {
-        self.get(Want::Model, name, on)
+        self.get(Want::Model, name, on).map(Found::path)
     }
 
     /// The folder of an adapter.
@@ -83,21 +108,25 @@ impl Hub {
     /// # Errors
     /// Each [`HubError`].
     pub fn adapter(&self, name: &RepositoryName, on: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf, HubError> {
-        self.get(Want::Adapter, name, on)
+        self.get(Want::Adapter, name, on).map(Found::path)
     }
 
-    /// A file of a data set.
+    /// The files of a split of a data set, in the order in which they are read.
     ///
     /// # Errors
     /// Each [`HubError`].
-    pub fn data(&self, name: &RepositoryName, on: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf, HubError> {
-        self.get(Want::Data, name, on)
+    pub fn data(
+        &self,
+        name: &RepositoryName,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Vec<PathBuf>, HubError> {
+        self.get(Want::Data, name, on).map(Found::paths)
     }
 
     /// The model if it is in the cache. Nothing is asked of the Hub.
     pub fn cached_model(&self, name: &RepositoryName) -> Option<PathBuf> {
         let folder = self.folder(Want::Model, name);
-        self.cached(Want::Model, name, &folder.commit_of(&name.revision)?).ok()
+        self.cached(Want::Model, name, &folder.commit_of(&name.revision)?).ok().map(Found::path)
     }
 
     fn folder(&self, want: Want, name: &RepositoryName) -> RepositoryFolder {
@@ -109,7 +138,7 @@ impl Hub {
         want: Want,
         name: &RepositoryName,
         on: &mut dyn FnMut(Event<'_>),
-    ) -> Result<PathBuf, HubError> {
+    ) -> Result<Found, HubError> {
         let about = About { kind: want.kind(), name };
         let folder = self.folder(want, name);
         let here = || match folder.commit_of(&name.revision) {
@@ -159,7 +188,7 @@ impl Hub {
     /// What is wanted, if the cache holds all of it; else what is lacking.
     ///
     /// What is chosen depends on what the commit has, not on which part of it happens to be here.
-    fn cached(&self, want: Want, name: &RepositoryName, commit: &str) -> Result<PathBuf, String> {
+    fn cached(&self, want: Want, name: &RepositoryName, commit: &str) -> Result<Found, String> {
         let folder = self.folder(want, name);
         let here = folder.names(commit);
         if here.is_empty() {
@@ -170,25 +199,34 @@ impl Hub {
         let needed = want.needed(&names, name.choice.as_deref());
         let needed = needed.map_err(|unchosen| format!("of the commit {commit}, {}", unchosen.reason))?;
         let snapshot = folder.snapshot(commit);
-        let (files, path) = match needed {
-            Needed::Folder(files) => (files, snapshot),
+        let unlisted = |files: &[String]| {
+            let named = matches!((files, &name.choice), ([one], Some(choice)) if one == choice);
+            match listed.is_none() && !named {
+                true => Err(format!(
+                    "it is unknown which files the commit {commit} has beside those that are there; name one"
+                )),
+                false => Ok(()),
+            }
+        };
+        let (files, found) = match needed {
+            Needed::Folder(files) => (files, Found::folder(snapshot)),
             Needed::File(file) => {
-                if listed.is_none() && name.choice.as_deref() != Some(file.as_str()) {
-                    return Err(format!(
-                        "it is unknown which files the commit {commit} has beside those that are there; name one"
-                    ));
-                }
-                (vec![file.clone()], snapshot.join(file))
+                unlisted(std::slice::from_ref(&file))?;
+                (vec![file.clone()], Found { snapshot, files: vec![file] })
+            }
+            Needed::Data(files) => {
+                unlisted(&files)?;
+                (files.clone(), Found { snapshot, files })
             }
             Needed::Sharded { beside, index } => {
                 let text =
                     std::fs::read_to_string(snapshot.join(&index)).map_err(|e| format!("{index}: {e}"))?;
-                ([beside, shards(&text)?].concat(), snapshot)
+                ([beside, shards(&text)?].concat(), Found::folder(snapshot))
             }
         };
         match files.iter().find(|file| !here.contains(file)) {
             Some(missing) => Err(format!("{missing} is not there")),
-            None => Ok(path),
+            None => Ok(found),
         }
     }
 
@@ -200,7 +238,7 @@ impl Hub {
         folder: &RepositoryFolder,
         listing: &Listing,
         on: &mut dyn FnMut(Event<'_>),
-    ) -> Result<PathBuf, HubError> {
+    ) -> Result<Found, HubError> {
         let commit = &listing.commit;
         let snapshot = folder.snapshot(commit);
         let needed = want.needed(&listing.names(), about.name.choice.as_deref());
@@ -209,9 +247,10 @@ impl Hub {
             reason,
             hint,
         })?;
-        let (files, path) = match needed {
-            Needed::Folder(files) => (files, snapshot),
-            Needed::File(file) => (vec![file.clone()], snapshot.join(file)),
+        let (files, found) = match needed {
+            Needed::Folder(files) => (files, Found::folder(snapshot)),
+            Needed::File(file) => (vec![file.clone()], Found { snapshot, files: vec![file] }),
+            Needed::Data(files) => (files.clone(), Found { snapshot, files }),
             Needed::Sharded { beside, index } => {
                 // The index says which weights there are, so it comes first; it gets its name here only after them.
                 let wanted = self.wanted(about, listing, &index)?;
@@ -224,7 +263,7 @@ impl Hub {
                 let blob = folder.blob(wanted.hash.hex());
                 let text = std::fs::read_to_string(&blob).map_err(HubError::io("read", &blob))?;
                 let shards = shards(&text).map_err(|reason| self.client.misread(about, &reason))?;
-                ([beside, shards, vec![index]].concat(), snapshot)
+                ([beside, shards, vec![index]].concat(), Found::folder(snapshot))
             }
         };
         let wanted = files.iter().map(|file| self.wanted(about, listing, file));
@@ -248,7 +287,7 @@ impl Hub {
         if here < all {
             on(Event::Ends);
         }
-        Ok(path)
+        Ok(found)
     }
 
     /// A file of a listing, with its size and hash. What the listing does not state, the file's own headers do.

@@ -1,6 +1,6 @@
 //! Models, adapters and data sets of the Hugging Face Hub, by name.
 //!
-//! Contract: [`Hub::model`], [`Hub::adapter`] and [`Hub::data`] turn `org/name[@revision][:choice]` into a path in the cache of
+//! Contract: [`Hub::model`], [`Hub::adapter`] and [`Hub::data`] turn `org/name[@revision][:choice]` into paths in the cache of
 //! the official client, and [`Hub::push`] makes files a repository. Only the needed files are downloaded, and no pickle. A file is there only with the size and hash that
 //! the Hub names; a download that was cut goes on where it was. What the Hub sends is untrusted: names, hashes and sizes are
 //! checked before they become paths. The token goes to the Hub's own address and is shown nowhere. This crate prints nothing
@@ -41,6 +41,7 @@ pub use hub::{Event, Hub};
 pub use name::{RepositoryKind, RepositoryName};
 pub use push::{Upload, Visibility};
 pub use settings::{HubSettings, Network, Token};
+pub use splits::files_of_split;
 
 #[cfg(test)]
 mod tests;

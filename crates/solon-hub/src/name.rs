@@ -37,7 +37,8 @@ impl RepositoryKind {
 const MAIN: &str = "main";
 
 /// Endings of files that are read or written here. No repository is looked for under such a name.
-const FILE_ENDINGS: [&str; 17] = [
+const FILE_ENDINGS: [&str; 18] = [
+    "arrow",
     "bin",
     "csv",
     "gguf",

@@ -26,6 +26,8 @@ pub(crate) enum Needed {
     Sharded { beside: Vec<String>, index: String },
     /// One file.
     File(String),
+    /// Files of data, which are read as one.
+    Data(Vec<String>),
 }
 
 /// Why nothing can be chosen, and what to do.

@@ -48,7 +48,7 @@ impl Place {
         self.hub().model(&named(name), &mut |_| {})
     }
 
-    fn data(&self, name: &str) -> Result<PathBuf, HubError> {
+    fn data(&self, name: &str) -> Result<Vec<PathBuf>, HubError> {
         self.hub().data(&named(name), &mut |_| {})
     }
 
@@ -211,12 +211,29 @@ fn one_gguf_file_or_adapter_or_split_is_downloaded() {
     let (server, place) = hub_with(Repository::new(&[("a b/train.jsonl", b"{}\n"), ("test.jsonl", b"{}")]));
     // The path of a file in an address is encoded, and the server sees it so.
     check_holds(&place.data("org/name:train").unwrap_err().to_string(), &["no such file"]);
-    let file = place.data("org/name:test").unwrap();
-    assert!(file.starts_with(place.home.path().join("hub/datasets--org--name")));
+    let files = place.data("org/name:test").unwrap();
+    assert!(files.len() == 1 && files[0].starts_with(place.home.path().join("hub/datasets--org--name")));
     let paths: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
     let file = |name: &str| format!("/datasets/org/name/resolve/{COMMIT}/{name}");
     assert_eq!(paths[0], "/api/datasets/org/name/revision/main?blobs=true");
     assert_eq!([&paths[1], &paths[3]], [&file("a%20b/train.jsonl"), &file("test.jsonl")]);
+}
+
+#[test]
+fn the_shards_of_a_split_are_downloaded_in_their_order() {
+    let files =
+        [("t-00001-of-00002.jsonl", &b"{\"b\":1}"[..]), ("t-00000-of-00002.jsonl", b"{}"), ("x.csv", b"")];
+    let (server, mut place) = hub_with(Repository::new(&files));
+    let read = |place: &Place| {
+        let files = place.data("org/name:t").unwrap();
+        files.iter().map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&place), [&b"{}"[..], b"{\"b\":1}"]);
+    assert_eq!(server.paths().iter().filter(|path| path.starts_with("t-")).count(), 2);
+    // Without the Hub they are the same files.
+    drop(server);
+    place.settings.network = Network::Forbidden;
+    assert_eq!(read(&place), [&b"{}"[..], b"{\"b\":1}"]);
 }
 
 /// Mirrors of the Hub may list names alone.

@@ -1,15 +1,18 @@
-//! Rows of table files as JSON objects.
+//! Rows of table files as JSON objects: Parquet and Arrow.
 //!
 //! Contract: a file gives its rows in order, each as an object with its columns as fields: texts, numbers, lists and structs become what they
-//! are in JSON, dates and decimals texts, and bytes base64. A file that is damaged, or is no table, is an error that names it.
+//! are in JSON, dates and decimals texts. Bytes become base64 from Parquet, and hexadecimal from Arrow. Rows are given while they are read:
+//! no more is held than a part of the file, which Parquet calls a page and Arrow a record batch. A file that is damaged, or is no table, is
+//! an error that names it.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+mod arrow;
+mod parquet;
 
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
-use serde_json::{Map, Value};
-use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+pub use arrow::ArrowRows;
+pub use parquet::{ParquetRows, parquet_rows};
 
 /// What is wrong with a table file.
 #[derive(Debug, thiserror::Error)]
@@ -21,128 +24,10 @@ pub struct TableError {
     pub reason: String,
 }
 
-/// The rows of a Parquet file.
+/// What a reader gives; of a reader that panics, that the file is damaged. It must not be asked again.
 ///
-/// Errors where it cannot be read, is not Parquet, or is compressed with something other than Snappy, Zstandard or nothing.
-pub fn parquet_rows(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
-    // The reader panics at some damaged files (version 60.1: a negative length, a dictionary that is missing).
-    std::panic::catch_unwind(|| read_parquet(path)).unwrap_or_else(|_| {
-        Err(TableError {
-            path: path.to_owned(),
-            reason: "cannot be read as Parquet: the file is damaged".to_owned(),
-        })
-    })
-}
-
-fn read_parquet(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
-    let wrong = |reason: String| TableError { path: path.to_owned(), reason };
-    let unreadable =
-        |error: parquet::errors::ParquetError| wrong(format!("cannot be read as Parquet: {error}"));
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    if is_pointer(&file).map_err(|error| wrong(error.to_string()))? {
-        return Err(wrong(IS_GIT_LFS_POINTER.to_owned()));
-    }
-    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
-    let mut rows = Vec::new();
-    for row in reader.get_row_iter(None).map_err(unreadable)? {
-        match row.map_err(unreadable)?.to_json_value() {
-            Value::Object(row) => rows.push(row),
-            other => return Err(wrong(format!("a row is no record, but {other}"))),
-        }
-    }
-    Ok(rows)
-}
-
-/// Whether a file is what Git LFS leaves where the file itself was not fetched. Reads its start and goes back to it.
-fn is_pointer(mut file: &File) -> std::io::Result<bool> {
-    let mut start = Vec::new();
-    file.take(GIT_LFS_POINTER.len() as u64).read_to_end(&mut start)?;
-    std::io::Seek::rewind(&mut file)?;
-    Ok(start == GIT_LFS_POINTER.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use parquet::basic::{Compression, ZstdLevel};
-    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-    use parquet::file::properties::WriterProperties;
-    use parquet::file::writer::SerializedFileWriter;
-    use parquet::schema::parser::parse_message_type;
-
-    use super::*;
-
-    /// Two rows with a text, a list of texts and a number, as Hugging Face's `datasets` writes them.
-    fn written(path: &Path, compression: Compression) {
-        let schema = "message schema {
-            optional binary question (UTF8);
-            optional group choices (LIST) { repeated group list { optional binary element (UTF8); } }
-            optional int64 answer;
-        }";
-        let schema = Arc::new(parse_message_type(schema).unwrap());
-        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
-        let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
-        let mut group = writer.next_row_group().unwrap();
-        let texts = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
-        let mut column = group.next_column().unwrap().unwrap();
-        let values = texts(&["Welcher?", "Quel ?"]);
-        column.typed::<ByteArrayType>().write_batch(&values, Some(&[1, 1]), None).unwrap();
-        column.close().unwrap();
-        let mut column = group.next_column().unwrap().unwrap();
-        let values = texts(&["a", "ü", "c"]);
-        let (levels, repeats) = ([3, 3, 3], [0, 1, 0]);
-        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), Some(&repeats)).unwrap();
-        column.close().unwrap();
-        let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<Int64Type>().write_batch(&[3], Some(&[1, 0]), None).unwrap();
-        column.close().unwrap();
-        group.close().unwrap();
-        writer.close().unwrap();
-    }
-
-    #[test]
-    fn rows_are_objects_in_their_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.parquet");
-        let zstd = Compression::ZSTD(ZstdLevel::default());
-        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd] {
-            written(&path, compression);
-            let rows = Value::from_iter(parquet_rows(&path).unwrap().into_iter().map(Value::from));
-            let expected = serde_json::json!([
-                {"question": "Welcher?", "choices": ["a", "ü"], "answer": 3},
-                {"question": "Quel ?", "choices": ["c"], "answer": null},
-            ]);
-            assert_eq!(rows, expected, "{compression:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_damaged_or_is_no_table_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.parquet");
-        let error = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            parquet_rows(&path).unwrap_err().to_string()
-        };
-        written(&path, Compression::SNAPPY);
-        let whole = std::fs::read(&path).unwrap();
-        assert!(error(&whole[..whole.len() - 20]).contains("t.parquet: cannot be read as Parquet"));
-        assert!(error(b"").contains("cannot be read as Parquet"));
-        assert!(error(b"{\"question\": \"?\"}\n").contains("cannot be read as Parquet"));
-        assert!(
-            error(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").contains("git lfs pull")
-        );
-        std::fs::remove_file(&path).unwrap();
-        assert!(parquet_rows(&path).unwrap_err().to_string().contains("t.parquet: No such file"));
-        // A byte that is not what was written: an error or other rows, never a panic.
-        for at in 0..whole.len() {
-            for flip in [0x01, 0x55, 0x80, 0xff] {
-                let mut damaged = whole.clone();
-                damaged[at] ^= flip;
-                std::fs::write(&path, damaged).unwrap();
-                let _ = parquet_rows(&path);
-            }
-        }
-    }
+/// The readers panic at some damaged files (Parquet's version 60.1: a negative length, a dictionary that is missing).
+fn guarded<T>(format: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(format!("cannot be read as {format}: the file is damaged")))
 }

@@ -14,7 +14,7 @@ mod serve;
 
 pub use bench::{AdapterFlag, BenchCommand, BenchGenerateArgs, BenchModelArgs, BenchTrainArgs};
 pub use constitution::{CheckArgs, ConstitutionCommand, DiffArgs, InferArgs, ShowArgs};
-pub use data::{CheckDataArgs, DataCommand, PurposeFlag, ShowDataArgs};
+pub use data::{CheckDataArgs, DataCommand, ShowDataArgs};
 pub use eval::{CompareArgs, EvalArgs, EvalCommand};
 pub use judge::{JudgeArgs, JudgeCommand, JudgeFlags, ProbeArgs};
 pub use label::{AskFlag, LabelArgs};
@@ -56,13 +56,13 @@ pub enum Command {
         /// A catalogue name, or ORG/NAME[@REVISION][:FILE.gguf]; without it, the catalogue is listed
         name: Option<String>,
     },
-    /// Answer prompts: reads JSONL of {"prompt": …} or {"messages": […]}, writes one JSON row for each
+    /// Answer prompts: reads rows of `prompt` or `messages`, writes one JSON row for each
     #[command(
         after_help = "Example:\n  solon generate --model smollm2-135m-instruct --prompts prompts.jsonl --max-new-tokens 64 --temperature 0"
     )]
     Generate(GenerateArgs),
-    /// Log-probs of given completions, or their rewards by a reward model: reads JSONL of {"prompt", "completion"}, writes one
-    /// JSON row for each
+    /// Log-probs of given completions, or their rewards by a reward model: reads rows of `prompt` and `completion`, writes one JSON
+    /// row for each
     #[command(
         after_help = "Example:\n  solon score --model smollm2-135m-instruct --input rows.jsonl --precision f32"
     )]
@@ -295,9 +295,9 @@ pub struct GenerateArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// JSONL of prompts
-    #[arg(long)]
-    pub prompts: PathBuf,
+    /// The prompts: JSON Lines, JSON, CSV, Parquet or Arrow, named as training data is
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub prompts: Vec<PathBuf>,
     #[command(flatten)]
     pub sampling: SamplingArgs,
 }
@@ -309,9 +309,10 @@ pub struct ScoreArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// Rows of {"prompt", "completion"}, or other demonstrations with one answer: JSON Lines, JSON, CSV or Parquet
-    #[arg(long)]
-    pub input: PathBuf,
+    /// Rows of `prompt` and `completion`, or other demonstrations with one answer: JSON Lines, JSON, CSV, Parquet or Arrow, named as
+    /// training data is
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub input: Vec<PathBuf>,
 }
 
 /// `solon chat`.
@@ -346,9 +347,9 @@ pub struct CritiqueArgs {
     /// The constitution [default: the project's own]
     #[arg(long)]
     pub constitution: Option<PathBuf>,
-    /// JSONL of {"prompt", "answer"}
-    #[arg(long)]
-    pub input: PathBuf,
+    /// Rows of `prompt` and `answer`: JSON Lines, JSON, CSV, Parquet or Arrow, named as training data is
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub input: Vec<PathBuf>,
     /// Rounds of critique and revision
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub rounds: usize,
@@ -385,9 +386,10 @@ impl MethodFlag {
 pub struct TrainArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Training data: a file, or ORG/NAME[@REVISION][:SPLIT or :FILE] of the Hub
-    #[arg(long)]
-    pub data: PathBuf,
+    /// Training data: files, patterns such as 'shards/*.parquet', a folder with one split, or ORG/NAME[@REVISION][:SPLIT or :FILE]
+    /// of the Hub. Several are read as one
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub data: Vec<PathBuf>,
     /// Folder for the result: a PEFT adapter, or a Hugging Face folder with --method full or --merge
     #[arg(long, value_parser = run_folder)]
     pub out: PathBuf,

@@ -3,7 +3,7 @@
 //! Contract: a name is looked up once in a process, so that what is hashed and what is opened are of one commit.
 
 use crate::progress::Progress;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use solon_hub::{Event, Hub, HubError, HubSettings, RepositoryName, Upload, Visibility};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub enum Wanted {
     Model,
     /// A PEFT adapter.
     Adapter,
-    /// A file of data.
+    /// The files of a split of data.
     Data,
 }
 
@@ -25,18 +25,30 @@ pub fn named(text: &str) -> Option<RepositoryName> {
     RepositoryName::read(text).filter(|_| !Path::new(text).exists())
 }
 
-/// What is wanted of a repository, downloaded if it is not in the cache.
+/// What is wanted of a repository, downloaded if it is not in the cache: a folder, or one file.
 pub fn get(wanted: Wanted, name: &RepositoryName) -> Result<PathBuf> {
-    static FOUND: Mutex<BTreeMap<(Wanted, String), PathBuf>> = Mutex::new(BTreeMap::new());
+    let found = files(wanted, name)?;
+    match <[PathBuf; 1]>::try_from(found) {
+        Ok([path]) => Ok(path),
+        Err(several) => bail!(
+            "{name} has {} files, and one is read here\nhint: name one after a colon, by its path in the repository",
+            several.len()
+        ),
+    }
+}
+
+/// The same, with all files of a split of data.
+pub fn files(wanted: Wanted, name: &RepositoryName) -> Result<Vec<PathBuf>> {
+    static FOUND: Mutex<BTreeMap<(Wanted, String), Vec<PathBuf>>> = Mutex::new(BTreeMap::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (wanted, name.to_string());
-    if let Some(path) = found.get(&key) {
-        return Ok(path.clone());
+    if let Some(paths) = found.get(&key) {
+        return Ok(paths.clone());
     }
-    let path = download(wanted, name)
+    let paths = download(wanted, name)
         .with_context(|| format!("there is no {} here, so the Hugging Face Hub was asked", name.id))?;
-    found.insert(key, path.clone());
-    Ok(path)
+    found.insert(key, paths.clone());
+    Ok(paths)
 }
 
 /// A model of the cache. Nothing is asked of the Hub.
@@ -56,13 +68,13 @@ pub fn push(
     hub.push(name, files, visibility, message, &mut |event| shown.show(event))
 }
 
-fn download(wanted: Wanted, name: &RepositoryName) -> Result<PathBuf, HubError> {
+fn download(wanted: Wanted, name: &RepositoryName) -> Result<Vec<PathBuf>, HubError> {
     let hub = Hub::new(HubSettings::from_environment()?);
     let mut shown = Shown::new("downloading", name);
     let mut on = |event: Event<'_>| shown.show(event);
     match wanted {
-        Wanted::Model => hub.model(name, &mut on),
-        Wanted::Adapter => hub.adapter(name, &mut on),
+        Wanted::Model => hub.model(name, &mut on).map(|path| vec![path]),
+        Wanted::Adapter => hub.adapter(name, &mut on).map(|path| vec![path]),
         Wanted::Data => hub.data(name, &mut on),
     }
 }

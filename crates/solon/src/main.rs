@@ -6,6 +6,7 @@ mod catalogue;
 mod chat_template;
 mod cli;
 mod commands;
+mod data_files;
 mod feedback_model;
 mod hub;
 mod items;

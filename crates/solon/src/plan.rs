@@ -7,6 +7,7 @@
 use crate::assets;
 use crate::catalogue;
 use crate::cli::UsageError;
+use crate::data_files;
 use crate::hub;
 use crate::piped::at_rest;
 use crate::recipe::{Recipe, stage_name};
@@ -331,6 +332,15 @@ fn find(wanted: hub::Wanted, file: &Path, folder: &Path) -> Result<PathBuf> {
     }
 }
 
+/// One text, or a list of several, as a recipe writes them.
+fn one_or_list(texts: impl IntoIterator<Item = String>) -> toml::Value {
+    let mut values: Vec<toml::Value> = texts.into_iter().map(toml::Value::from).collect();
+    match values.pop() {
+        Some(only) if values.is_empty() => only,
+        last => values.into_iter().chain(last).collect::<Vec<_>>().into(),
+    }
+}
+
 /// The values of a key that may hold one or a list.
 fn one_or_many<'a>(table: &'a mut toml::Table, key: &str) -> Vec<&'a mut toml::Value> {
     match table.get_mut(key) {
@@ -353,7 +363,19 @@ impl Builder<'_> {
         let name = stage_name(&table).unwrap_or(kind.name).to_owned();
         self.check_name(&name)?;
         // What a stage reads itself is found now, so that the frozen recipe does not depend on where it lies.
-        for key in std::iter::once("file").chain((kind.files)()) {
+        if kind.loads_data() {
+            let given = one_or_many(&mut table, "file");
+            let names = given.iter().map(|file| file.as_str().map(PathBuf::from));
+            // Of a value that is no path the kind itself says so.
+            if let Some(names) = names.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty()) {
+                let found = data_files::find_all(&names, &[self.folder]);
+                let found = found.with_context(|| format!("stage `{name}`: file"))?;
+                let found = found.iter().map(|path| path.display().to_string());
+                table.insert("file".to_owned(), one_or_list(found));
+            }
+        }
+        let single = if kind.loads_data() { None } else { Some("file") };
+        for key in single.into_iter().chain((kind.files)()) {
             for file in one_or_many(&mut table, key) {
                 let Some(given) = file.as_str() else { continue };
                 let found = find(kind.on_hub(), Path::new(given), self.folder)
@@ -428,10 +450,22 @@ impl Builder<'_> {
             let text = format!("stage `{name}`: {key}: \"{}\" is named twice", twice.1);
             return Err(UsageError(text).into());
         }
-        for given in names {
-            let from = match accepts.iter().find_map(|data| data.loader()) {
-                Some(loader) if is_file(&given) => self.load(name, key, loader, &given, table)?,
-                _ => given,
+        let loader = accepts.iter().find_map(|data| data.loader());
+        let many = KINDS.iter().any(|kind| loader == Some(kind.name) && kind.loads_data());
+        let mut loaded = false;
+        let mut given = names.into_iter().peekable();
+        while let Some(first) = given.next() {
+            let from = match loader {
+                Some(loader) if is_file(&first) => {
+                    // Files that stand together are read as one.
+                    let mut files = vec![first];
+                    while let Some(next) = given.next_if(|next| many && is_file(next)) {
+                        files.push(next);
+                    }
+                    loaded = true;
+                    self.load(name, key, loader, files)?
+                }
+                _ => first,
             };
             let made = match self.stages.iter().find(|planned| planned.name == from) {
                 Some(planned) => Some(planned.stage.output()),
@@ -453,35 +487,26 @@ impl Builder<'_> {
             ))
             .into());
         }
+        if loaded {
+            // The frozen recipe names the loading stages.
+            table.insert(key.to_owned(), one_or_list(connected.iter().cloned()));
+        }
         Ok(connected)
     }
 
-    /// Adds a stage that loads a file for another's input, and returns its name.
-    fn load(
-        &mut self,
-        stage: &str,
-        key: &str,
-        loader: &str,
-        file: &str,
-        table: &mut toml::Table,
-    ) -> Result<String> {
+    /// Adds a stage that loads files for another's input, and returns its name.
+    fn load(&mut self, stage: &str, key: &str, loader: &str, files: Vec<String>) -> Result<String> {
         let taken = |name: &str| self.stages.iter().any(|planned| planned.name == name);
         let first = format!("{stage}-{key}");
         let name = match taken(&first) {
             false => first,
             true => (2..).map(|n| format!("{first}-{n}")).find(|name| !taken(name)).unwrap_or(first),
         };
-        let entries = [("kind", loader), ("name", &name), ("file", file)];
-        self.add(entries.into_iter().map(|(k, v)| (k.to_owned(), toml::Value::from(v))).collect())?;
-        // The frozen recipe names the loading stage.
-        match table.get_mut(key) {
-            Some(toml::Value::Array(names)) => {
-                names.iter_mut().filter(|n| n.as_str() == Some(file)).for_each(|n| *n = name.clone().into());
-            }
-            _ => {
-                table.insert(key.to_owned(), name.clone().into());
-            }
-        }
+        let file = one_or_list(files);
+        let entries = [("kind", loader.into()), ("name", name.as_str().into()), ("file", file)];
+        self.add(
+            entries.into_iter().map(|(key, value): (&str, toml::Value)| (key.to_owned(), value)).collect(),
+        )?;
         Ok(name)
     }
 
@@ -514,7 +539,7 @@ fn what_fits(accepts: &[Data]) -> String {
     format!("it takes {}", names.join(" or "))
 }
 
-/// Whether an input names a file: names of stages hold neither dots nor slashes.
+/// Whether an input names files: names of stages hold neither dots nor slashes, nor what patterns are made of.
 fn is_file(given: &str) -> bool {
-    given.contains(['/', '.', '\\'])
+    given.contains(['/', '.', '\\']) || data_files::is_pattern(given)
 }

@@ -10,7 +10,8 @@ use super::forms::{Form, only_one};
 use super::prompt::prompt_turns;
 use super::turn::Turn;
 use super::turns::{Turns, messages};
-use super::{DataFile, alpaca, read, sharegpt};
+use super::unpaired::is_unpaired;
+use super::{DataFile, Ids, alpaca, read, read_with, sharegpt};
 use crate::DataError;
 use crate::rows::{Fault, Row, Shape};
 
@@ -33,19 +34,23 @@ pub fn open_demonstrations(path: &Path) -> Result<DataFile<Demonstration>, DataE
     read(path, demonstration)
 }
 
+/// The same for rows whose ids do not matter: they may repeat, and every row is called by its place.
+///
+/// # Errors
+/// Those of [`read_demonstrations`], but for ids.
+pub fn open_unnamed_demonstrations(path: &Path) -> Result<DataFile<Demonstration>, DataError> {
+    read_with(path, Ids::OfPlaces, demonstration)
+}
+
 pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration, Form), Fault> {
     refuse(row)?;
     // The file says that some completions are bad; training on them would be wrong.
-    for label in ["label", "kto_tag"] {
-        if row.has(label)
-            && ["completion", "messages", sharegpt::COLUMN, "output"].iter().any(|answer| row.has(answer))
-        {
-            return Err(format!(
-                "has a `{label}`: this is TRL's unpaired-preference format (LLaMA-Factory's KTO); keep the rows labelled true and remove \
-                 the field"
-            )
-            .into());
-        }
+    if let Some(label) = ["label", "kto_tag"].into_iter().find(|label| row.has(label) && is_unpaired(row)) {
+        return Err(format!(
+            "has a `{label}`: this is TRL's unpaired-preference format (LLaMA-Factory's KTO), which is not trained on; to imitate the good \
+             answers, keep the rows labelled true and remove the field"
+        )
+        .into());
     }
     let cut_off = row.get("cut_off")?.unwrap_or(false);
     let (column, turns, prompt_len, form) = conversation(row)?;
@@ -79,7 +84,7 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
 }
 
 /// The column that holds the answers, the whole conversation, where its prompt ends if the row says so, and the row's form.
-fn conversation(row: &mut Row) -> Result<(&'static str, Vec<Turn>, Option<usize>, Form), Fault> {
+pub(super) fn conversation(row: &mut Row) -> Result<(&'static str, Vec<Turn>, Option<usize>, Form), Fault> {
     match only_one(row, &["messages", sharegpt::COLUMN, "instruction", "completion"])? {
         Some("messages") => {
             let turns = messages(row, "messages")?.unwrap_or_default();

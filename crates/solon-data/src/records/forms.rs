@@ -25,6 +25,8 @@ pub enum Form {
     Sharegpt,
     /// LLaMA-Factory's pairs, version 1: `chosen_messages`, `rejected_messages`.
     MessagePair,
+    /// TRL's unpaired preference, LLaMA-Factory's KTO: one answer, and whether it is good.
+    Unpaired,
     /// Solon's own: a pair that was to be labelled and has no label.
     Unlabelled,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Form {
             Self::Alpaca => "LLaMA-Factory's alpaca",
             Self::Sharegpt => "LLaMA-Factory's sharegpt",
             Self::MessagePair => "LLaMA-Factory's `chosen_messages` and `rejected_messages`",
+            Self::Unpaired => "TRL's unpaired preference (KTO)",
             Self::Unlabelled => "pairs without a label",
         })
     }

@@ -35,8 +35,8 @@ impl LabelRow {
 ///
 /// # Errors
 /// [`DataError::Io`] and [`DataError::Format`] for a file that cannot be read; [`DataError::Line`] or [`DataError::Row`] for a row in none
-/// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is null, not a number, or
-/// infinite as an `f32`.
+/// of these forms, or with a `probability` that is null, not a number, or outside [0, 1], or a `margin` that is not a number, or infinite as an
+/// `f32`.
 pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
     Ok(read_labels(path)?.into_iter().filter_map(LabelRow::labelled).collect())
 }
@@ -47,8 +47,16 @@ pub fn read_preferences(path: &Path) -> Result<Vec<Preference>, DataError> {
 /// # Errors
 /// Those of [`read_preferences`].
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
-    let DataFile { records, places, .. } = open_labels(path)?;
-    let pair = |(row, place): (LabelRow, Place)| match row {
+    Ok(open_pairs(path)?.records)
+}
+
+/// The same, with what else is to be known of the file.
+///
+/// # Errors
+/// Those of [`read_pairs`].
+pub fn open_pairs(path: &Path) -> Result<DataFile<Pair>, DataError> {
+    let DataFile { format, packing, forms, unused, records, places } = open_labels(path)?;
+    let pair = |(row, place): (LabelRow, &Place)| match row {
         LabelRow::Labelled(row) if !row.is_plain() => Err(place.fault(path, NOT_PLAIN)),
         LabelRow::Labelled(row) => Ok(Pair {
             id: row.id,
@@ -60,7 +68,8 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
         }),
         LabelRow::Unlabelled { pair, .. } => Ok(pair),
     };
-    records.into_iter().zip(places).map(pair).collect()
+    let records = records.into_iter().zip(&places).map(pair).collect::<Result<_, _>>()?;
+    Ok(DataFile { format, packing, forms, unused, records, places })
 }
 
 const NOT_PLAIN: &str = "has an answer with calls of tools or reasoning beside its text, and pairs are labelled by their texts; leave the row out, \
@@ -127,7 +136,7 @@ impl<'de> Deserialize<'de> for Probability {
     }
 }
 
-/// Null is refused as for a probability. A row without a margin must leave the field out.
+/// Null is no margin: tables have the column in every row.
 struct Margin(f64);
 
 impl<'de> Deserialize<'de> for Margin {
@@ -172,7 +181,7 @@ pub(super) fn label_row(row: &mut Row, id: String) -> Result<(LabelRow, Form), F
         chosen: chosen.content,
         rejected: rejected.content,
         probability: row.given::<Probability>("probability")?.map_or(1.0, |probability| probability.0),
-        margin: row.given::<Margin>("margin")?.map(|margin| margin.0),
+        margin: row.get::<Margin>("margin")?.map(|margin| margin.0),
         source: row.get("source")?,
         cut_off,
         beside: Box::new([chosen.beside, rejected.beside]),
@@ -255,7 +264,7 @@ fn without_prompt(chosen: Turns, rejected: Turns) -> Result<(Form, Vec<Message>,
     }
 }
 
-fn answer(field: &str, turns: Turns) -> Result<Message, String> {
+pub(super) fn answer(field: &str, turns: Turns) -> Result<Message, String> {
     let turns = match turns {
         Turns::Text(text) => return Ok(Message::assistant(text)),
         Turns::Messages(turns) => turns,
@@ -352,11 +361,13 @@ mod tests {
 
     #[test]
     fn margins_that_are_none_are_refused() {
-        for value in ["1e39", "-1e39", "null", "\"1\"", "NaN", "[]"] {
+        for value in ["1e39", "-1e39", "\"1\"", "NaN", "[]"] {
             let row = format!(r#"{{"prompt":"Q","chosen":"A","rejected":"B","margin":{value}}}"#);
             let error = from_text(read_preferences, &row).unwrap_err();
             assert!(error.starts_with("f.jsonl:1: field `margin`: "), "{value}: {error}");
         }
+        let row = r#"{"prompt":"Q","chosen":"A","rejected":"B","margin":null}"#;
+        assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, None);
         let row = r#"{"prompt":"Q","chosen":"A","rejected":"B","margin":-2}"#;
         assert_eq!(from_text(read_preferences, row).unwrap()[0].margin, Some(-2.0));
         let row = r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#;

@@ -30,6 +30,8 @@ fn published_files_are_read_whole() {
         ("llama-factory/v1_dpo_demo.jsonl", Purpose::Preferences, JsonLines, Form::MessagePair, 10),
         ("trl-zen/standard_preference.jsonl", Purpose::Preferences, JsonLines, Form::Preference, 19),
         ("hh-rlhf/harmless-base-test.jsonl.gz", Purpose::Preferences, JsonLines, Form::Transcripts, 2312),
+        ("llama-factory/kto_en_demo.json", Purpose::Unpaired, JsonArray, Form::Unpaired, 300),
+        ("trl-zen/standard_unpaired_preference.jsonl", Purpose::Unpaired, JsonLines, Form::Unpaired, 19),
         ("pandalm/testset-v1.json", Purpose::Prompts, JsonArray, Form::Alpaca, 999),
     ] {
         let found = Opened::open(&folder.join(file), None).unwrap().check();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::sharegpt;
 use super::turns::messages;
+use super::unpaired::is_unpaired;
 use crate::DataError;
 use crate::rows::{Row, read_rows};
 
@@ -14,6 +15,8 @@ pub enum Purpose {
     Demonstrations,
     /// Pairs of answers, of which one is preferred.
     Preferences,
+    /// Answers with a label each, which nothing trains on.
+    Unpaired,
     /// Conversations to answer.
     Prompts,
 }
@@ -42,6 +45,9 @@ fn purpose(row: &mut Row) -> Purpose {
     let has = |columns: &[&str]| columns.iter().any(|column| row.has(column));
     if has(&["chosen", "rejected", "chosen_messages", "unlabelled"]) {
         return Purpose::Preferences;
+    }
+    if is_unpaired(row) {
+        return Purpose::Unpaired;
     }
     if has(&["completion", "output", "text"]) {
         return Purpose::Demonstrations;

@@ -86,7 +86,12 @@ impl Row {
 
     /// A row with typed values.
     pub fn from_values(place: Place, values: Map<String, Value>) -> Result<Self, Fault> {
-        Self::new(place, Value::Object(values).to_string(), Cells::Typed)
+        Self::from_typed(place, Value::Object(values).to_string())
+    }
+
+    /// A row with typed values, as the text of a JSON object.
+    pub fn from_typed(place: Place, text: String) -> Result<Self, Fault> {
+        Self::new(place, text, Cells::Typed)
     }
 
     /// A row of texts.

@@ -79,7 +79,7 @@ fn what_is_chosen_does_not_depend_on_what_is_here() {
     check_holds(&said(&place, "org/name"), &["HF_HUB_OFFLINE", "several"]);
     check_holds(&said(&place, "org/name:train"), &["HF_HUB_OFFLINE", "train.jsonl is not there"]);
     // Others note no listing: then the file has to be named.
-    let noted = test.ancestors().nth(3).unwrap().join(".solon-listings");
+    let noted = test[0].ancestors().nth(3).unwrap().join(".solon-listings");
     std::fs::remove_dir_all(noted).unwrap();
     check_holds(&said(&place, "org/name"), &["it is unknown which files", "name one"]);
     assert_eq!(place.data("org/name:test.jsonl").unwrap(), test);

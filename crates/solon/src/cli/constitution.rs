@@ -45,9 +45,9 @@ pub struct InferArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
-    /// The preferences: a file in any form that `reward` reads
-    #[arg(long, value_name = "FILE")]
-    pub pairs: PathBuf,
+    /// The preferences, in any form that `reward` reads, named as training data is
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub pairs: Vec<PathBuf>,
     /// The constitution that is written, TOML
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub out: PathBuf,

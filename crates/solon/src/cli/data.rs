@@ -10,9 +10,9 @@ use std::path::PathBuf;
 pub enum DataCommand {
     /// Say what a file holds, and what in it is probably a mistake; trains nothing
     ///
-    /// The exit code is 1 where the file, or a row of it, would train something else than it says.
+    /// The exit code is 1 where a file, or a row of it, would train something else than it says.
     #[command(
-        after_help = "Examples:\n  solon data check pairs.jsonl\n  solon data check train.parquet --model runs/first/model --against test.jsonl"
+        after_help = "Examples:\n  solon data check pairs.jsonl\n  solon data check train.parquet --model runs/first/model --against test.jsonl\n  solon data check 'shards/*.parquet' org/demonstrations:train"
     )]
     Check(CheckDataArgs),
     /// Print the tokens that training on a file would see, and mark those that are learnt
@@ -23,8 +23,9 @@ pub enum DataCommand {
 /// `solon data check`.
 #[derive(Args)]
 pub struct CheckDataArgs {
-    /// The files: JSON Lines, JSON, CSV or Parquet, compressed or not
-    #[arg(required = true)]
+    /// The data: files of JSON Lines, JSON, CSV, Parquet or Arrow, compressed or not, named as training data is. Each file is looked
+    /// over by itself, and rows that an earlier one has too are named
+    #[arg(required = true, value_name = "DATA")]
     pub files: Vec<PathBuf>,
     /// What the files are for [default: what their first row says]
     #[arg(long = "as", value_enum, value_name = "PURPOSE")]
@@ -35,9 +36,9 @@ pub struct CheckDataArgs {
     /// A chat template (Jinja) in place of the model's own
     #[arg(long, value_name = "FILE", requires = "model")]
     pub chat_template: Option<PathBuf>,
-    /// A file to measure on, none of whose prompts is to be in the others
-    #[arg(long, value_name = "FILE")]
-    pub against: Option<PathBuf>,
+    /// Data to measure on, none of whose prompts is to be in the others; may be repeated
+    #[arg(long, value_name = "DATA")]
+    pub against: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -46,7 +47,8 @@ pub struct CheckDataArgs {
 /// `solon data show`.
 #[derive(Args)]
 pub struct ShowDataArgs {
-    /// The file
+    /// The data, named as training data is
+    #[arg(value_name = "DATA")]
     pub file: PathBuf,
     /// What the file is for [default: what its first row says]
     #[arg(long = "as", value_enum, value_name = "PURPOSE")]

@@ -58,10 +58,10 @@ pub struct LabelArgs {
     /// Set a key of the stage `label`, such as votes=9 or principles=3; may be repeated. recipes/README.md lists the keys
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with_all = ["human", "import"])]
     pub set: Vec<String>,
-    /// JSONL of preference pairs. Which of the two is called chosen does not matter. With --import: the pairs that the votes must
-    /// be on [default: those in the imported file]
-    #[arg(long, required_unless_present = "import")]
-    pub input: Option<PathBuf>,
+    /// Preference pairs, named as training data is. Which of the two is called chosen does not matter. With --import: the pairs that
+    /// the votes must be on [default: those in the imported file]
+    #[arg(long, required_unless_present = "import", num_args = 1.., value_name = "DATA")]
+    pub input: Vec<PathBuf>,
     /// File for the labelled pairs, JSONL. The run is kept beside it, in OUT.run: the same command goes on where it was
     #[arg(long, value_parser = file)]
     pub out: PathBuf,

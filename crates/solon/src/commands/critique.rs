@@ -54,7 +54,7 @@ pub fn run(args: &CritiqueArgs) -> Result<()> {
         .key("rounds", Some(as_toml(args.rounds)))
         .key("critique", Some(sampling.clone()))
         .key("revision", Some(sampling))
-        .file("answers", &args.input)?
+        .data("answers", &args.input)?
         .set(&args.stage.set)?;
     stage.run(args.stage.run.as_deref(), |run, _| {
         let answers: Vec<TypedItem<Answer>> = run.items("revise-answers")?;

@@ -1,4 +1,4 @@
-//! `solon data`: what a file of training data holds, before anything is trained.
+//! `solon data`: what training data holds, before anything is trained.
 
 mod show;
 mod tokens;
@@ -6,17 +6,18 @@ mod tokens;
 use self::tokens::Tokens;
 use crate::catalogue;
 use crate::chat_template;
-use crate::cli::{CheckDataArgs, DataCommand, PurposeFlag};
+use crate::cli::{CheckDataArgs, DataCommand};
+use crate::data_files::{find, is_pattern};
 use crate::out::{out, outln};
 use crate::piped;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use solon_data::check::{Check, Opened};
+use solon_data::check::{Check, Earlier, Opened};
 use solon_data::records::{Purpose, UnusedColumn};
 use solon_data::{Packing, Place};
 use solon_infer::chat::describe;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Rows that are named one by one.
 const NAMED: usize = 5;
@@ -35,8 +36,10 @@ struct Found {
     check: Check,
     /// With a model.
     tokens: Option<Tokens>,
-    /// Rows whose question is also in the file to measure on.
-    shared: Vec<(Place, Place)>,
+    /// Rows that an earlier file has too, each with that one.
+    repeated: Vec<String>,
+    /// Rows whose question is also in the data to measure on, each with that one.
+    shared: Vec<String>,
 }
 
 fn check(args: &CheckDataArgs) -> Result<()> {
@@ -45,15 +48,23 @@ fn check(args: &CheckDataArgs) -> Result<()> {
         Ok((chat_template::replaced(text, args.chat_template.as_deref())?, config))
     });
     let model = model.transpose()?;
-    let measured = args.against.as_deref().map(|path| open(path, None)).transpose()?;
-    let mut found = Vec::new();
-    for path in &args.files {
-        let file = open(path, args.purpose)?;
+    let mut measured = Vec::new();
+    for Named { shown, path } in files(&args.against)? {
+        measured.push((shown, Opened::open(&path, None)?));
+    }
+    let mut earlier = Earlier::default();
+    let mut found: Vec<Found> = Vec::new();
+    for Named { shown, path } in files(&args.files)? {
+        let file = Opened::open(&path, args.purpose.map(Into::into))?;
+        let repeated = earlier.repeated(&file).into_iter();
+        let repeated =
+            repeated.map(|(row, other, there)| format!("{row} ({}, {there})", found[other].path)).collect();
         found.push(Found {
-            path: path.display().to_string(),
+            path: shown,
             check: file.check(),
             tokens: model.as_ref().map(|(text, config)| Tokens::of(&file, text, config)),
-            shared: measured.as_ref().map(|measured| file.shared_questions(measured)).unwrap_or_default(),
+            repeated,
+            shared: measured.iter().flat_map(|measured| shared(&file, measured)).collect(),
         });
     }
     match args.json {
@@ -74,9 +85,30 @@ fn check(args: &CheckDataArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file, which may be a pipe.
-fn open(path: &Path, purpose: Option<PurposeFlag>) -> Result<Opened> {
-    Ok(Opened::open(&piped::at_rest(piped::named(path))?, purpose.map(Into::into))?)
+/// The rows of a file whose question is in the data to measure on.
+fn shared(file: &Opened, (name, measured): &(String, Opened)) -> Vec<String> {
+    let shared = file.shared_questions(measured).into_iter();
+    shared.map(|(row, there)| format!("{row} ({name}, {there})")).collect()
+}
+
+/// A file of data, and what it is called.
+struct Named {
+    shown: String,
+    path: PathBuf,
+}
+
+/// The files of data that is named so.
+fn files(names: &[PathBuf]) -> Result<Vec<Named>> {
+    let mut all = Vec::new();
+    for name in names {
+        let found = find(&piped::named(name), &[])?;
+        let is_itself = found.len() == 1 && !name.is_dir() && !name.to_str().is_some_and(is_pattern);
+        all.extend(found.into_iter().map(|path| {
+            let shown = if is_itself { name } else { &path };
+            Named { shown: shown.display().to_string(), path }
+        }));
+    }
+    Ok(all)
 }
 
 impl Found {
@@ -86,8 +118,15 @@ impl Found {
         let tokens = self.tokens.as_ref();
         let told = [
             ("no rows", no_rows),
+            (
+                "unpaired preferences (KTO) are not trained on; to imitate the good answers, keep the rows labelled true without the label",
+                self.check
+                    .labels
+                    .map(|[good, bad]| vec![format!("{good} rows are true"), format!("{bad} are false")])
+                    .unwrap_or_default(),
+            ),
             ("an answer to learn from is empty", places(&self.check.empty_answers)),
-            ("the question is also in the file to measure on", two_places(&self.shared)),
+            ("the question is also in the data to measure on", self.shared.clone()),
             ("the chat template refuses it", tokens.map(|tokens| tokens.refused.clone()).unwrap_or_default()),
             (
                 "longer than the model's context",
@@ -106,6 +145,7 @@ impl Found {
         let tokens = self.tokens.as_ref();
         let told = [
             ("the same as an earlier row", two_places(&self.check.duplicates)),
+            ("the same as a row of an earlier file", self.repeated.clone()),
             ("both answers are the same", places(&self.check.same_answers)),
             (
                 "begins with two beginnings of sequence",
@@ -177,6 +217,7 @@ fn named(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Demonstrations => "demonstrations",
         Purpose::Preferences => "preferences",
+        Purpose::Unpaired => "unpaired preferences",
         Purpose::Prompts => "prompts",
     }
 }

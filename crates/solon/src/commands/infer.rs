@@ -13,7 +13,7 @@ use solon_data::files::write_bytes_atomically;
 use solon_feedback::for_terminal;
 use std::path::PathBuf;
 
-/// Infers a constitution from a file of preferences.
+/// Infers a constitution from preferences.
 pub fn run(args: &InferArgs) -> Result<()> {
     let stage = OneStage::new("infer", &args.model)?
         .recipe(|recipe| {
@@ -21,7 +21,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
             recipe.weights = args.weights.weights;
         })
         .judge("labeller", &args.judge)
-        .file("pairs", &args.pairs)?
+        .data("pairs", &args.pairs)?
         .key("principles", Some(i64::try_from(args.principles)?))
         .key("proposals", Some(i64::try_from(args.proposals)?))
         .key("rows", Some(i64::try_from(args.rows)?))

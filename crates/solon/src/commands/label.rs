@@ -12,33 +12,37 @@ mod people;
 use super::one_stage::OneStage;
 use crate::assets;
 use crate::cli::{LabelArgs, UsageError};
+use crate::data_files::find_all;
 use crate::items::Labelled;
-use crate::stages::{judged, replies};
+use crate::piped;
+use crate::stages::{judged, records, replies};
 use crate::votes::beside;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use solon_data::export::write_labels;
 use solon_data::jsonl::write_jsonl;
 use solon_data::ledger::TypedItem;
-use solon_data::records::LabelRow;
+use solon_data::records::{LabelRow, Repeated, open_pairs, open_several};
 use solon_feedback::Label;
 use solon_records::{Pair, Preference};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Labels every pair of the file.
+/// Labels every pair of the input.
 pub fn run(args: &LabelArgs) -> Result<()> {
     match &args.person.import {
         Some(file) => import::run(args, file),
-        None if args.person.human => people::run(args, input(args)?),
-        None => by_model(args, input(args)?),
+        None if args.person.human => people::run(args, pairs(&args.input)?),
+        None => by_model(args),
     }
 }
 
-/// The file of pairs, which only `--import` does without.
-fn input(args: &LabelArgs) -> Result<&Path> {
-    args.input.as_deref().context("--input is missing")
+/// The pairs of data that is named so.
+fn pairs(names: &[PathBuf]) -> Result<Vec<Pair>> {
+    let names: Vec<PathBuf> = names.iter().map(|name| piped::named(name)).collect();
+    let files = open_several(&find_all(&names, &[])?, Repeated::Renamed, open_pairs)?;
+    Ok(records(files).collect())
 }
 
-fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
+fn by_model(args: &LabelArgs) -> Result<()> {
     if args.person.json || args.person.annotator.is_some() {
         let said = "--json and --annotator are about the votes of people; give --human or --import with them";
         return Err(UsageError(said.to_owned()).into());
@@ -54,7 +58,7 @@ fn by_model(args: &LabelArgs, input: &Path) -> Result<()> {
         .key("ask", Some(args.ask.name()))
         // Whoever labels a file wants to see the labels; the judge report is printed with them.
         .key("gate", Some(false))
-        .file("pairs", input)?
+        .data("pairs", &args.input)?
         .set(&args.set)?;
     let mut folder = args.out.as_os_str().to_owned();
     folder.push(".run");

@@ -1,6 +1,7 @@
 //! Commands that are recipes of one stage: the same code, the same defaults, resumed the same way.
 
 use crate::cli::{JudgeFlags, ModelArgs, UsageError, WeightsFlag};
+use crate::data_files::{absolute_pattern, is_pattern};
 use crate::hub;
 use crate::piped;
 use crate::plan::Plan;
@@ -70,14 +71,15 @@ impl OneStage {
     }
 
     /// Sets an input to a file, whose path is taken from the working folder, or to a repository of the Hub, whose name is kept.
-    pub fn file(mut self, key: &str, path: &Path) -> Result<Self> {
-        if let Some(text) = path.to_str().filter(|text| hub::named(text).is_some()) {
-            self.table.insert(key.to_owned(), text.into());
-            return Ok(self);
-        }
-        let path = std::path::absolute(piped::named(path)).with_context(|| path.display().to_string())?;
-        self.table.insert(key.to_owned(), path.display().to_string().into());
-        Ok(self)
+    pub fn file(self, key: &str, path: &Path) -> Result<Self> {
+        let name = typed(path)?;
+        Ok(self.key(key, Some(name)))
+    }
+
+    /// Sets an input to data: files, patterns, folders, pipes, or repositories of the Hub.
+    pub fn data(self, key: &str, names: &[PathBuf]) -> Result<Self> {
+        let names = names.iter().map(|name| typed(name)).collect::<Result<Vec<_>>>()?;
+        Ok(self.key(key, Some(names)))
     }
 
     /// Sets keys as they are typed after `--set`.
@@ -110,6 +112,20 @@ impl OneStage {
         };
         run_plan(plan, &out, threads, None, None, then)
     }
+}
+
+/// What is named on the command line as a recipe in any folder would name it.
+fn typed(path: &Path) -> Result<String> {
+    if let Some(text) = path.to_str() {
+        if hub::named(text).is_some() {
+            return Ok(text.to_owned());
+        }
+        if is_pattern(text) && !path.exists() {
+            return absolute_pattern(text);
+        }
+    }
+    let path = std::path::absolute(piped::named(path)).with_context(|| path.display().to_string())?;
+    Ok(path.display().to_string())
 }
 
 /// TOML's whole numbers are signed; one too large for that is as wrong as the largest.

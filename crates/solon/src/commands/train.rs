@@ -44,7 +44,7 @@ fn stage(kind: &str, data: &str, args: &TrainArgs) -> Result<OneStage> {
             recipe.memory_gb = args.memory_gb;
             recipe.lora = Lora::of_rank(args.rank);
         })
-        .file(data, &args.data)?
+        .data(data, &args.data)?
         .key("method", args.method.map(|method| method.name()))
         .key("learning_rate", args.learning_rate)
         .key("epochs", args.epochs.map(as_toml))

@@ -1,41 +1,30 @@
-//! `answers`: loads answers from a file, to criticise and revise: JSONL of `{"prompt", "answer"}`, with an optional `id`,
-//! and the prompt's `kind` and `category` where they are known.
+//! `answers`: loads answers from files, to criticise and revise: `prompt` and `answer`, with an optional `id`, and the prompt's `kind` and
+//! `category` where they are known.
 
-use super::{Data, Kind, Preflight, Source, Stage, parse};
+use super::settings::{read_sources, sources};
+use super::{Data, Kind, Preflight, Source, Stage, note_unused, parse, records};
 use crate::items::Answer;
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use solon_data::jsonl::read_jsonl_numbered;
 use solon_data::ledger::NewItem;
-use solon_records::Message;
+use solon_data::records::{Answered, DataFile, Repeated, open_answered};
 
 pub const KIND: Kind =
-    Kind { name: "answers", about: "Loads answers from a file.", parse: parse::<Answers>, files: Vec::new };
+    Kind { name: "answers", about: "Loads answers from files.", parse: parse::<Answers>, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Answers {
-    file: Source,
-}
-
-/// A row of the file.
-#[derive(Deserialize)]
-struct Row {
-    id: Option<String>,
-    prompt: String,
-    answer: String,
-    kind: Option<String>,
-    category: Option<String>,
+    /// Several are read one after another.
+    #[serde(deserialize_with = "sources")]
+    file: Vec<Source>,
 }
 
 impl Answers {
-    fn read(&self) -> Result<Vec<(String, Row)>> {
-        let rows = read_jsonl_numbered::<Row>(&self.file.path)?.into_iter();
-        Ok(rows
-            .map(|row| (row.value.id.clone().unwrap_or_else(|| format!("line-{}", row.line)), row.value))
-            .collect())
+    fn read(&self) -> Result<Vec<DataFile<Answered>>> {
+        Ok(read_sources(&self.file, Repeated::Renamed, open_answered)?)
     }
 }
 
@@ -49,21 +38,23 @@ impl Stage for Answers {
     }
 
     fn preflight(&self, _: &Preflight<'_>) -> Result<Vec<String>> {
-        let ids = self.read()?.into_iter().map(|(id, _)| id);
-        Ok(ids.collect())
+        Ok(records(self.read()?).map(|row| row.id).collect())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let files = self.read()?;
+        note_unused(run.name(), files.iter().flat_map(|file| &file.unused));
         let mut items = Vec::new();
-        for (place, (id, row)) in (0..).zip(self.read()?) {
+        for (place, row) in (0..).zip(records(files)) {
+            let id = run.id(&row.id);
             let answer = Answer {
-                prompt_id: id.clone(),
-                prompt: vec![Message::user(row.prompt)],
+                prompt_id: row.id,
+                prompt: row.prompt,
                 cut_off: false,
                 kind: row.kind,
                 category: row.category,
             };
-            items.push(NewItem::of(run.id(&id), place, row.answer, &answer)?);
+            items.push(NewItem::of(id, place, row.answer, &answer)?);
         }
         run.insert(&items)?;
         Ok(json!({"answers": items.len()}))

@@ -1,17 +1,18 @@
-//! `demonstrations`: loads conversations to imitate from a file (TRL's conversational and prompt-completion formats).
+//! `demonstrations`: loads conversations to imitate from files (TRL's conversational and prompt-completion formats).
 
-use super::{Data, Kind, Preflight, Source, Stage, note_unused, parse};
+use super::settings::{note, read_sources, sources};
+use super::{Data, Kind, Preflight, Source, Stage, parse, records};
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::{open_demonstrations, read_demonstrations};
-use solon_records::transcript;
+use solon_data::records::{DataFile, Repeated, open_demonstrations};
+use solon_records::{Demonstration, transcript};
 
 pub const KIND: Kind = Kind {
     name: "demonstrations",
-    about: "Loads demonstrations from a file.",
+    about: "Loads demonstrations from files.",
     parse: parse::<Demonstrations>,
     files: Vec::new,
 };
@@ -19,7 +20,15 @@ pub const KIND: Kind = Kind {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Demonstrations {
-    file: Source,
+    /// Several are read one after another.
+    #[serde(deserialize_with = "sources")]
+    file: Vec<Source>,
+}
+
+impl Demonstrations {
+    fn read(&self) -> Result<Vec<DataFile<Demonstration>>> {
+        Ok(read_sources(&self.file, Repeated::Renamed, open_demonstrations)?)
+    }
 }
 
 impl Stage for Demonstrations {
@@ -32,15 +41,15 @@ impl Stage for Demonstrations {
     }
 
     fn preflight(&self, _: &Preflight<'_>) -> Result<Vec<String>> {
-        read_demonstrations(&self.file.path)?;
+        self.read()?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
-        let file = open_demonstrations(&self.file.path)?;
-        note_unused(run.name(), &file.unused);
+        let files = self.read()?;
+        note(run.name(), &self.file, &files);
         let mut items = Vec::new();
-        for (place, demonstration) in (0..).zip(file.records) {
+        for (place, demonstration) in (0..).zip(records(files)) {
             let text = transcript(&demonstration.messages);
             items.push(NewItem::of(run.id(&demonstration.id), place, text, &demonstration)?);
         }

@@ -68,7 +68,7 @@ pub use label::replies;
 pub use label_report::judged;
 pub use lessons::FIRST_HELD;
 pub use revise::replies as revise_replies;
-pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training, note_unused};
+pub use settings::{Curve, Keys, Method, OneOrMany, Source, Training, note_unused, records};
 
 /// A kind of stage: its name in recipes and how its table is read.
 pub struct Kind {
@@ -327,6 +327,12 @@ impl Data {
 }
 
 impl Kind {
+    /// Whether a stage of this kind reads rows of data: from several files as from one.
+    pub fn loads_data(&self) -> bool {
+        let plain = [Data::Prompts, Data::Answers, Data::Demonstrations, Data::Pairs, Data::Preferences];
+        plain.iter().any(|data| data.loader() == Some(self.name))
+    }
+
     /// What a repository of the Hub holds that a stage of this kind is to read.
     pub fn on_hub(&self) -> hub::Wanted {
         let loads = |data: &&Data| data.loader() == Some(self.name);

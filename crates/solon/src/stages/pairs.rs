@@ -1,18 +1,20 @@
-//! `pairs`: loads pairs of answers to be labelled, from a file in one of the preference formats. Which of the two the file
+//! `pairs`: loads pairs of answers to be labelled, from files in one of the preference formats. Which of the two the file
 //! calls chosen does not matter: the first is only a place, and a label in the file is not read.
 
-use super::{Data, Kind, Preflight, Source, Stage, parse};
+use super::settings::{read_sources, sources};
+use super::{Data, Kind, Preflight, Source, Stage, parse, records};
 use crate::items::pair_text;
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::read_pairs;
+use solon_data::records::{Repeated, open_pairs};
+use solon_records::Pair;
 
 pub const KIND: Kind = Kind {
     name: "pairs",
-    about: "Loads pairs of answers to be labelled from a file.",
+    about: "Loads pairs of answers to be labelled from files.",
     parse: parse::<Pairs>,
     files: Vec::new,
 };
@@ -20,7 +22,16 @@ pub const KIND: Kind = Kind {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Pairs {
-    file: Source,
+    /// Several are read one after another.
+    #[serde(deserialize_with = "sources")]
+    file: Vec<Source>,
+}
+
+impl Pairs {
+    fn read(&self) -> Result<Vec<Pair>> {
+        let files = read_sources(&self.file, Repeated::Renamed, open_pairs)?;
+        Ok(records(files).collect())
+    }
 }
 
 impl Stage for Pairs {
@@ -33,13 +44,13 @@ impl Stage for Pairs {
     }
 
     fn preflight(&self, _: &Preflight<'_>) -> Result<Vec<String>> {
-        read_pairs(&self.file.path)?;
+        self.read()?;
         Ok(Vec::new())
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
         let mut items = Vec::new();
-        for (place, pair) in (0..).zip(read_pairs(&self.file.path)?) {
+        for (place, pair) in (0..).zip(self.read()?) {
             items.push(NewItem::of(run.id(&pair.id), place, pair_text(&pair), &pair)?);
         }
         run.insert(&items)?;

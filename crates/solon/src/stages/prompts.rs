@@ -5,23 +5,23 @@
 //! on the prompts' ids alone, neither on the seed nor on the stage's name, so stages that take different parts of the same
 //! files share no prompt.
 
-use super::settings::sources;
-use super::{Data, Kind, Preflight, Source, Stage, parse};
+use super::settings::{read_sources, sources};
+use super::{Data, Kind, Preflight, Source, Stage, parse, records};
 use crate::cli::UsageError;
 use crate::run::StageRun;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::read_prompts;
+use solon_data::records::{Repeated, open_prompts};
 use solon_draws::Draws;
 use solon_feedback::prompt_text;
 use solon_records::Prompt;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
 pub const KIND: Kind =
-    Kind { name: "prompts", about: "Loads prompts from a file.", parse: parse::<Prompts>, files: Vec::new };
+    Kind { name: "prompts", about: "Loads prompts from files.", parse: parse::<Prompts>, files: Vec::new };
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -58,19 +58,9 @@ impl Prompts {
             let what = format!("offset = {offset} is not below every = {every}\nhint: offsets count from 0");
             return Err(UsageError(what).into());
         }
-        let mut all = Vec::new();
-        let mut ids = HashSet::new();
-        for source in file {
-            let read = read_prompts(&source.path)?;
-            if let Some(twice) = read.iter().find(|prompt| !ids.insert(prompt.id.clone())) {
-                bail!(
-                    "{}: the id `{}` stands in an earlier file too\nhint: give every prompt an `id` of its own",
-                    source.path.display(),
-                    twice.id
-                );
-            }
-            all.extend(read);
-        }
+        // `pair` names prompts by their ids, and so do runs.
+        let read = read_sources(file, Repeated::Refused, open_prompts)?;
+        let mut all: Vec<Prompt> = records(read).collect();
         let files = || {
             let paths = file.iter().map(|source| source.path.display().to_string());
             paths.collect::<Vec<_>>().join(" and ")
@@ -206,7 +196,7 @@ mod tests {
         for (rows, keys, expected) in [
             ("a:x", "kinds = [\"z\"]", "no prompts of the kind `z`"),
             ("a:x", "every = 2\noffset = 2", "not below every = 2"),
-            ("a|a", "", "the id `a` stands in an earlier file too"),
+            ("a|a", "", "`a` is already the id of line 1 of"),
         ] {
             let error = read(rows, keys).unwrap_err();
             assert!(error.contains(expected) && error.contains("hint:"), "{error}");

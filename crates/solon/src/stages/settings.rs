@@ -3,14 +3,16 @@
 use crate::run::{data_hash, model_hash};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use solon_data::records::UnusedColumn;
+use solon_data::DataError;
+use solon_data::check::{Looked, empty_answers};
+use solon_data::records::{DataFile, Identified, Repeated, UnusedColumn, open_several};
 use solon_eval::benchmarks::own;
 use solon_eval::judge::labels::{SETS, sets};
 use solon_feedback::Form;
 use solon_records::SamplingSettings;
 use solon_train::{MAX_SKIPPED, Optimizer, Schedule};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The keys of a stage's table that are still to be read.
 pub struct Keys {
@@ -79,11 +81,45 @@ impl Source {
     }
 }
 
-/// Says which columns of a file a stage does not use.
-pub fn note_unused(stage: &str, unused: &[UnusedColumn]) {
-    if !unused.is_empty() {
-        let names: Vec<String> = unused.iter().map(|column| column.name.escape_debug().to_string()).collect();
-        eprintln!("{stage}: columns that are not used: {}", names.join(", "));
+/// The files of a stage, read as one.
+pub fn read_sources<T: Identified>(
+    files: &[Source],
+    repeated: Repeated,
+    open: impl Fn(&Path) -> Result<DataFile<T>, DataError>,
+) -> Result<Vec<DataFile<T>>, DataError> {
+    let paths: Vec<PathBuf> = files.iter().map(|source| source.path.clone()).collect();
+    open_several(&paths, repeated, open)
+}
+
+/// The records of all files.
+pub fn records<T>(files: Vec<DataFile<T>>) -> impl Iterator<Item = T> {
+    files.into_iter().flat_map(|file| file.records)
+}
+
+/// Says what of a stage's files is not used, and where they teach to say nothing.
+pub fn note<T: Looked>(stage: &str, sources: &[Source], files: &[DataFile<T>]) {
+    note_unused(stage, files.iter().flat_map(|file| &file.unused));
+    for (source, file) in sources.iter().zip(files) {
+        let empty = empty_answers(file);
+        if let Some(first) = empty.first() {
+            let path = source.path.display();
+            let more =
+                if empty.len() == 1 { String::new() } else { format!(" and {} more", empty.len() - 1) };
+            eprintln!("{stage}: {path}: an answer to learn from is empty: {first}{more}");
+        }
+    }
+}
+
+/// Says which columns of files are not used.
+pub fn note_unused<'a>(what: &str, unused: impl IntoIterator<Item = &'a UnusedColumn>) {
+    let mut names: Vec<String> = Vec::new();
+    for name in unused.into_iter().map(|column| column.name.escape_debug().to_string()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        eprintln!("{what}: columns that are not used: {}", names.join(", "));
     }
 }
 

@@ -22,8 +22,9 @@ fn a_clean_file_is_described_and_a_wrong_one_refused_with_its_rows() {
     let ran = place.run("data check good.jsonl bad.jsonl --against test.jsonl", "");
     for part in [
         "  warning  the same as an earlier row: line 2 (there line 1)",
+        "  warning  the same as a row of an earlier file: line 1 (good.jsonl, line 1), line 2 (good.jsonl, line 1)",
         "  refused  an answer to learn from is empty: line 3",
-        "  refused  the question is also in the file to measure on: line 1 (there line 1), line 2 (there line 1)",
+        "  refused  the question is also in the data to measure on: line 1 (test.jsonl, line 1), line 2 (test.jsonl, line 1)",
     ] {
         assert!(ran.out.contains(part), "{:?} lacks {part:?}", ran.out);
     }
@@ -40,6 +41,25 @@ fn a_clean_file_is_described_and_a_wrong_one_refused_with_its_rows() {
     assert_eq!(told[0]["rows"], 2);
     assert_eq!(told[0]["unused_columns"], json!([{"name": "score", "rows": 2}]));
     assert!(told[0]["tokens"]["learnt"].as_u64().unwrap() > 0 && told[0]["refused"] == json!([]), "{told}");
+}
+
+#[test]
+fn answers_with_a_label_each_are_described_and_not_trained_on() {
+    let place = Place::with_model();
+    let row = |label| json!({"prompt": "Why?", "completion": "Because.", "label": label});
+    place.write("kto.jsonl", &[row(true), row(false), row(true)]);
+    let ran = place.run("data check kto.jsonl --model model", "");
+    for part in [
+        "3 unpaired preferences: TRL's unpaired preference (KTO)",
+        "2 rows are true, 1 are false",
+        "keep the rows labelled true",
+    ] {
+        assert!(ran.out.contains(part), "{:?} lacks {part:?}", ran.out);
+    }
+    ran.fails(1, &["kto.jsonl would train"]);
+    place
+        .run("sft --model model --data kto.jsonl --out o", "")
+        .fails(1, &["kto.jsonl:1: has a `label`", "(LLaMA-Factory's KTO), which is not trained on"]);
 }
 
 #[test]

@@ -8,4 +8,5 @@ mod data;
 mod hub;
 mod models;
 mod piped;
+mod several;
 mod templates;

@@ -62,5 +62,11 @@ fn prompts_and_rows_to_score_may_come_from_standard_input() {
     let made = place.run("generate --model model --max-new-tokens 3 --prompts -", &prompt).ok();
     assert_eq!(made.rows().len(), 1);
     let row = json!({"prompt": "Why?", "completion": "Because."}).to_string();
-    assert_eq!(place.run("score --model model --input -", &row).ok().rows().len(), 1);
+    let scored = place.run("score --model model --input -", &row).ok().out;
+    assert_eq!(scored.lines().count(), 1);
+    // A table without a name is told from JSON by what it holds.
+    let table = "prompt,completion\nWhy?,Because.\n";
+    assert_eq!(place.run("score --model model --input -", table).ok().out, scored);
+    let checked = place.run("data check -", table).ok().out;
+    assert!(checked.starts_with("-: CSV; 1 demonstrations"), "{checked}");
 }

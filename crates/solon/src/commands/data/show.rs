@@ -1,5 +1,6 @@
 //! `solon data show`: the tokens of some rows, and which of them are learnt.
 
+use super::Named;
 use super::tokens::sequences;
 use crate::catalogue;
 use crate::chat_template;
@@ -7,6 +8,7 @@ use crate::cli::ShowDataArgs;
 use crate::out::{out, outln};
 use anyhow::{Context, Result};
 use serde_json::json;
+use solon_data::check::Opened;
 use solon_infer::chat::describe;
 use solon_text::{ChatTokenizer, Encoded};
 use std::io::IsTerminal;
@@ -18,26 +20,44 @@ const BORDER: &str = "│";
 pub fn run(args: &ShowDataArgs) -> Result<()> {
     let (text, _) = describe(&catalogue::resolve(&args.model)?).with_context(|| args.model.clone())?;
     let text = chat_template::replaced(text, args.chat_template.as_deref())?;
-    let file = super::open(&args.file, args.purpose)?;
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    for (place, made) in sequences(&file, &text).take(args.rows) {
-        let made = made.with_context(|| format!("{}, {place}", args.file.display()))?;
-        for (name, Encoded { ids, loss_mask }) in made {
-            if args.json {
-                outln!(
-                    "{}",
-                    json!({"row": place.to_string(), "answer": name, "token_ids": ids, "learnt": loss_mask})
-                );
-                continue;
-            }
-            let learnt = loss_mask.iter().filter(|learnt| **learnt).count();
-            let title = format!("{place} {name}");
-            outln!("{}: {} tokens, {learnt} learnt", title.trim_end(), ids.len());
-            let mut from = 0;
-            for part in loss_mask.chunk_by(|one, next| one == next) {
-                out!("{}", shown(&text, &ids[from..from + part.len()], part[0], coloured));
-                from += part.len();
-            }
+    let files = super::files(std::slice::from_ref(&args.file))?;
+    let several = files.len() > 1;
+    let mut left = args.rows;
+    for Named { shown: path, path: file } in files {
+        if left == 0 {
+            break;
+        }
+        let file = Opened::open(&file, args.purpose.map(Into::into))?;
+        for (place, made) in sequences(&file, &text).take(left) {
+            left -= 1;
+            let row = if several { format!("{path}, {place}") } else { place.to_string() };
+            print(&row, made.with_context(|| format!("{path}, {place}"))?, &text, args, coloured)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints the sequences of a row.
+fn print(
+    row: &str,
+    made: Vec<(&str, Encoded)>,
+    text: &ChatTokenizer,
+    args: &ShowDataArgs,
+    coloured: bool,
+) -> Result<()> {
+    for (name, Encoded { ids, loss_mask }) in made {
+        if args.json {
+            outln!("{}", json!({"row": row, "answer": name, "token_ids": ids, "learnt": loss_mask}));
+            continue;
+        }
+        let learnt = loss_mask.iter().filter(|learnt| **learnt).count();
+        let title = format!("{row} {name}");
+        outln!("{}: {} tokens, {learnt} learnt", title.trim_end(), ids.len());
+        let mut from = 0;
+        for part in loss_mask.chunk_by(|one, next| one == next) {
+            out!("{}", shown(text, &ids[from..from + part.len()], part[0], coloured));
+            from += part.len();
         }
     }
     Ok(())

@@ -105,6 +105,7 @@ pub fn sequences<'a>(
     match file {
         Opened::Demonstrations(file) => rows(file, |row| Ok(vec![("", conversation(text, row)?)])),
         Opened::Preferences(file) => rows(file, |row| pair(row, text)),
+        Opened::Unpaired(file) => rows(file, |row| Ok(vec![("", conversation(text, &row.conversation)?)])),
         Opened::Prompts(file) => rows(file, |row| {
             let ids = text.prompt_ids(&row.messages)?;
             Ok(vec![("", Encoded { loss_mask: vec![false; ids.len()], ids })])

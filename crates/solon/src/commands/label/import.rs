@@ -9,7 +9,7 @@ use crate::cli::{LabelArgs, UsageError};
 use crate::votes::{beside, write_imported};
 use anyhow::{Result, bail};
 use solon_data::export::write_labels;
-use solon_data::records::{ForeignVotes, LabelRow, VotedPair, read_foreign_votes, read_pairs};
+use solon_data::records::{ForeignVotes, LabelRow, VotedPair, read_foreign_votes};
 use solon_feedback::{Annotator, Order, Pass, Preferred, Vote, prompt_text};
 use solon_records::Pair;
 use std::collections::{HashMap, HashSet};
@@ -20,9 +20,9 @@ pub fn run(args: &LabelArgs, file: &Path) -> Result<()> {
     let unnamed = args.person.annotator.as_deref().unwrap_or("imported");
     let unnamed = Annotator::new(unnamed).map_err(|error| UsageError(format!("--annotator: {error}")))?;
     let foreign = read_foreign_votes(file, &args.person.ignore_columns)?;
-    let mut taken = match &args.input {
-        Some(input) => Taken::among(read_pairs(input)?, unnamed),
-        None => Taken::new(unnamed),
+    let mut taken = match args.input.is_empty() {
+        false => Taken::among(super::pairs(&args.input)?, unnamed),
+        true => Taken::new(unnamed),
     };
     for row in &foreign.pairs {
         taken.take(row).map_err(|error| error.context(format!("{}, row {}", file.display(), row.row)))?;
@@ -33,7 +33,7 @@ pub fn run(args: &LabelArgs, file: &Path) -> Result<()> {
     }
     let count = votes.len();
     write_imported(&args.out, &pairs, votes)?;
-    if args.input.is_none() {
+    if args.input.is_empty() {
         let path = beside(&args.out, "pairs");
         let row = |pair: &Pair| LabelRow::Unlabelled {
             pair: pair.clone(),

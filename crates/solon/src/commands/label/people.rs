@@ -8,21 +8,19 @@ use crate::out::{Out, outln};
 use crate::votes::{OwnVotes, StoredVotes};
 use anyhow::Result;
 use solon_data::export::write_preferences;
-use solon_data::records::read_pairs;
 use solon_feedback::{Agreement, Annotator, HumanSession, SessionEvent, human_labels};
 use solon_records::{Pair, Preference};
 use std::io::Write;
 use std::path::Path;
 
-/// Runs a session on the pairs of a file.
-pub fn run(args: &LabelArgs, input: &Path) -> Result<()> {
+/// Runs a session on these pairs.
+pub fn run(args: &LabelArgs, pairs: Vec<Pair>) -> Result<()> {
     let person = &args.person;
     let annotator = annotator(person.annotator.as_deref())?;
     let repeats = person.repeats.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&repeats) {
         return Err(UsageError(format!("--repeats is {repeats}; it is a share, from 0 to 1")).into());
     }
-    let pairs = read_pairs(input)?;
     let mut own = OwnVotes::open(&args.out, &annotator, &pairs)?;
     let stored = StoredVotes::read(&args.out, &pairs)?;
     let session = match person.adjudicate {
