@@ -7,9 +7,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::errors::ParquetError;
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::reader::RowIter;
 use serde_json::{Map, Value};
-use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
+use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER, without_panic};
 
 /// What is wrong with a table file.
 #[derive(Debug, thiserror::Error)]
@@ -21,36 +23,60 @@ pub struct TableError {
     pub reason: String,
 }
 
-/// The rows of a Parquet file.
+/// The rows of a Parquet file, one by one: a file of a few bytes can have more rows than there is memory for.
 ///
 /// Errors where it cannot be read, is not Parquet, or is compressed with something other than Snappy, Zstandard or nothing.
-pub fn parquet_rows(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
-    // The reader panics at some damaged files (version 60.1: a negative length, a dictionary that is missing).
-    std::panic::catch_unwind(|| read_parquet(path)).unwrap_or_else(|_| {
-        Err(TableError {
-            path: path.to_owned(),
-            reason: "cannot be read as Parquet: the file is damaged".to_owned(),
-        })
-    })
-}
-
-fn read_parquet(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
+pub fn parquet_rows(path: &Path) -> Result<ParquetRows, TableError> {
     let wrong = |reason: String| TableError { path: path.to_owned(), reason };
-    let unreadable =
-        |error: parquet::errors::ParquetError| wrong(format!("cannot be read as Parquet: {error}"));
     let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
     if is_pointer(&file).map_err(|error| wrong(error.to_string()))? {
         return Err(wrong(IS_GIT_LFS_POINTER.to_owned()));
     }
-    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
-    let mut rows = Vec::new();
-    for row in reader.get_row_iter(None).map_err(unreadable)? {
-        match row.map_err(unreadable)?.to_json_value() {
-            Value::Object(row) => rows.push(row),
-            other => return Err(wrong(format!("a row is no record, but {other}"))),
-        }
+    // The reader panics at some damaged files (version 60.1: a negative length, a dictionary that is missing).
+    let opened = without_panic(|| SerializedFileReader::new(file).map(IntoIterator::into_iter));
+    match opened {
+        Some(Ok(rows)) => Ok(ParquetRows { path: path.to_owned(), rows: Some(rows) }),
+        Some(Err(error)) => Err(unreadable(path, &error)),
+        None => Err(damaged(path)),
     }
-    Ok(rows)
+}
+
+/// The rows of a Parquet file.
+pub struct ParquetRows {
+    path: PathBuf,
+    /// None after an error.
+    rows: Option<RowIter<'static>>,
+}
+
+impl Iterator for ParquetRows {
+    type Item = Result<Map<String, Value>, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut rows = self.rows.take()?;
+        let row = match without_panic(|| rows.next().map(|row| row.map(|row| row.to_json_value()))) {
+            None => Err(damaged(&self.path)),
+            Some(None) => return None,
+            Some(Some(Err(error))) => Err(unreadable(&self.path, &error)),
+            Some(Some(Ok(Value::Object(row)))) => {
+                self.rows = Some(rows);
+                Ok(row)
+            }
+            Some(Some(Ok(other))) => Err(TableError {
+                path: self.path.clone(),
+                reason: format!("a row is no record, but {other}"),
+            }),
+        };
+        Some(row)
+    }
+}
+
+fn unreadable(path: &Path, error: &ParquetError) -> TableError {
+    TableError { path: path.to_owned(), reason: format!("cannot be read as Parquet: {error}") }
+}
+
+fn damaged(path: &Path) -> TableError {
+    let reason = "cannot be read as Parquet: the file is damaged".to_owned();
+    TableError { path: path.to_owned(), reason }
 }
 
 /// Whether a file is what Git LFS leaves where the file itself was not fetched. Reads its start and goes back to it.
@@ -101,6 +127,10 @@ mod tests {
         writer.close().unwrap();
     }
 
+    fn read(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
+        parquet_rows(path)?.collect()
+    }
+
     #[test]
     fn rows_are_objects_in_their_order() {
         let folder = tempfile::tempdir().unwrap();
@@ -108,7 +138,8 @@ mod tests {
         let zstd = Compression::ZSTD(ZstdLevel::default());
         for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd] {
             written(&path, compression);
-            let rows = Value::from_iter(parquet_rows(&path).unwrap().into_iter().map(Value::from));
+            let rows: Vec<Map<String, Value>> = read(&path).unwrap();
+            let rows = Value::from_iter(rows.into_iter().map(Value::from));
             let expected = serde_json::json!([
                 {"question": "Welcher?", "choices": ["a", "ü"], "answer": 3},
                 {"question": "Quel ?", "choices": ["c"], "answer": null},
@@ -123,7 +154,7 @@ mod tests {
         let path = folder.path().join("t.parquet");
         let error = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            parquet_rows(&path).unwrap_err().to_string()
+            read(&path).unwrap_err().to_string()
         };
         written(&path, Compression::SNAPPY);
         let whole = std::fs::read(&path).unwrap();
@@ -134,14 +165,14 @@ mod tests {
             error(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").contains("git lfs pull")
         );
         std::fs::remove_file(&path).unwrap();
-        assert!(parquet_rows(&path).unwrap_err().to_string().contains("t.parquet: No such file"));
+        assert!(read(&path).unwrap_err().to_string().contains("t.parquet: No such file"));
         // A byte that is not what was written: an error or other rows, never a panic.
         for at in 0..whole.len() {
             for flip in [0x01, 0x55, 0x80, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] ^= flip;
                 std::fs::write(&path, damaged).unwrap();
-                let _ = parquet_rows(&path);
+                let _ = read(&path);
             }
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn parquet(
     let rows = parquet_rows(path).map_err(|error| refuse(error.reason))?;
     for (row, values) in (1..).zip(rows) {
         let place = Place::Row(row);
+        let values = values.map_err(|error| refuse(error.reason))?;
         visit(Row::from_values(place, values).map_err(|fault| place.fault(path, fault))?)?;
     }
     Ok(FileFormat::Parquet)
