@@ -176,6 +176,15 @@ pub(crate) mod tests {
         assert_eq!((file.format, file.places), (FileFormat::JsonArray, vec![one, two]));
     }
 
+    /// Looking for a field among all earlier ones would take minutes here.
+    #[test]
+    fn a_message_may_have_many_fields_that_are_not_used() {
+        let fields: Vec<String> = (0..400_000).map(|field| format!("\"f{field}\":1")).collect();
+        let row = format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"Q\",{}}}]}}", fields.join(","));
+        let file = from_text(|path| open_prompts(path).map(|file| vec![file]), &row).unwrap().remove(0);
+        assert_eq!((file.unused.len(), file.unused[7].name.as_str()), (400_000, "prompt[].f7"));
+    }
+
     #[test]
     fn a_table_of_texts_may_hold_numbers_and_messages() {
         let folder = tempfile::tempdir().unwrap();

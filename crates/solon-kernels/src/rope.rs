@@ -1,12 +1,27 @@
 //! Rotary position embeddings (Su et al. 2021), in the half-split pairing of the Hugging Face models: element `i` turns
 //! with element `i + head_dim/2`.
 
+use std::sync::OnceLock;
+
 use crate::parallel::for_rows;
 
-/// Cosines and sines of every position's angles, times the attention factor, `[positions, head_dim/2]` each.
+/// Positions whose angles are computed together.
+const BLOCK: usize = 256;
+
+/// Cosines and sines of every position's angles, times the attention factor.
+///
+/// A block of positions is computed when the first of them is turned: models say that they read millions of tokens, and most prompts
+/// have hundreds.
 #[derive(Clone)]
 pub struct RopeTable {
-    half: usize,
+    frequencies: Vec<f32>,
+    attention_factor: f32,
+    blocks: Vec<OnceLock<Block>>,
+}
+
+/// `[BLOCK, head_dim/2]` each.
+#[derive(Clone)]
+struct Block {
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -21,37 +36,43 @@ pub enum Turn {
 }
 
 impl RopeTable {
-    /// Angles `position * frequency`, computed in f32 as transformers does. Every element becomes `attention_factor` times as
-    /// long; it is 1 but for scalings that sharpen attention.
+    /// For positions below `positions`. Every element becomes `attention_factor` times as long; it is 1 but for scalings that sharpen
+    /// attention.
     pub fn new(frequencies: &[f32], attention_factor: f32, positions: usize) -> Self {
-        let half = frequencies.len();
-        let mut cos = Vec::with_capacity(positions * half);
-        let mut sin = Vec::with_capacity(positions * half);
-        for position in 0..positions {
-            for frequency in frequencies {
-                let angle = f64::from(position as f32 * frequency);
-                cos.push(angle.cos() as f32 * attention_factor);
-                sin.push(angle.sin() as f32 * attention_factor);
-            }
-        }
-        Self { half, cos, sin }
+        let blocks = (0..positions.div_ceil(BLOCK)).map(|_| OnceLock::new()).collect();
+        Self { frequencies: frequencies.to_vec(), attention_factor, blocks }
     }
 
-    /// Positions the table holds.
-    pub fn positions(&self) -> usize {
-        self.cos.len() / self.half.max(1)
+    /// Cosines and sines of the position's angles, `[head_dim/2]` each.
+    fn of(&self, position: usize) -> (&[f32], &[f32]) {
+        let (block, half) = (position / BLOCK, self.frequencies.len());
+        let values = self.blocks[block]
+            .get_or_init(|| Block::new(&self.frequencies, self.attention_factor, block * BLOCK));
+        let at = position % BLOCK * half;
+        (&values.cos[at..at + half], &values.sin[at..at + half])
+    }
+}
+
+impl Block {
+    /// Angles `position * frequency`, computed in f32 as transformers does.
+    fn new(frequencies: &[f32], attention_factor: f32, start: usize) -> Self {
+        let of_position = |position| frequencies.iter().map(move |frequency| position as f32 * frequency);
+        let angles = (start..start + BLOCK).flat_map(of_position).map(f64::from);
+        let (sin, cos) = angles
+            .map(|angle| (angle.sin() as f32 * attention_factor, angle.cos() as f32 * attention_factor))
+            .unzip();
+        Self { cos, sin }
     }
 }
 
 /// Turns each head of each row of `x` (`[rows, heads * head_dim]`) by its row's position.
 pub fn rope(x: &mut [f32], width: usize, table: &RopeTable, positions: &[u32], turn: Turn) {
     assert_eq!(x.len(), width * positions.len());
-    let half = table.half;
+    let half = table.frequencies.len();
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
     for_rows(x, width, |first, rows| {
         for (row, position) in rows.chunks_exact_mut(width).zip(&positions[first..]) {
-            let at = *position as usize * half;
-            let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+            let (cos, sin) = table.of(*position as usize);
             for head in row.chunks_exact_mut(2 * half) {
                 let (low, high) = head.split_at_mut(half);
                 for i in 0..half {
@@ -108,5 +129,14 @@ mod tests {
                 assert!((x - y).abs() < 1e-6, "{turn:?} {i}: {x} {y}");
             }
         }
+    }
+
+    /// A model's file may claim any number of positions.
+    #[test]
+    fn only_what_is_turned_is_computed() {
+        let table = RopeTable::new(&[0.5; 128], 1.0, 1 << 24);
+        let mut x = vec![1.0; 2 * 256];
+        rope(&mut x, 256, &table, &[3, (1 << 24) - 1], Turn::Forward);
+        assert_eq!(table.blocks.iter().filter(|block| block.get().is_some()).count(), 2);
     }
 }

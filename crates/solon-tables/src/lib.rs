@@ -8,11 +8,11 @@
 mod arrow;
 mod parquet;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use solon_records::without_panic;
 use std::path::PathBuf;
 
 pub use arrow::ArrowRows;
-pub use parquet::{ParquetRows, parquet_rows};
+pub use parquet::ParquetRows;
 
 /// What is wrong with a table file.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,5 @@ pub struct TableError {
 ///
 /// The readers panic at some damaged files (Parquet's version 60.1: a negative length, a dictionary that is missing).
 fn guarded<T>(format: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(format!("cannot be read as {format}: the file is damaged")))
+    without_panic(read).unwrap_or_else(|| Err(format!("cannot be read as {format}: the file is damaged")))
 }

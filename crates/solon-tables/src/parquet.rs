@@ -23,7 +23,7 @@ impl ParquetRows {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`TableError`] where it cannot be read, or is not Parquet.
+    /// [`TableError`] where it cannot be read, is not Parquet, or is compressed with something other than Snappy, Zstandard or nothing.
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let rows = guarded("Parquet", || opened(path));
         let rows = rows.map_err(|reason| TableError { path: path.to_owned(), reason })?;
@@ -51,14 +51,6 @@ impl Iterator for ParquetRows {
             }
         }
     }
-}
-
-/// All rows of a Parquet file.
-///
-/// # Errors
-/// [`TableError`] where it cannot be read, is not Parquet, or is compressed with something other than Snappy, Zstandard or nothing.
-pub fn parquet_rows(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
-    ParquetRows::open(path)?.collect()
 }
 
 fn opened(path: &Path) -> Result<RowIter<'static>, String> {
@@ -93,6 +85,10 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
 
     use super::*;
+
+    fn read(path: &Path) -> Result<Vec<Map<String, Value>>, TableError> {
+        ParquetRows::open(path)?.collect()
+    }
 
     /// Two rows with a text, a list of texts and a number, as Hugging Face's `datasets` writes them.
     fn written(path: &Path, compression: Compression) {
@@ -129,7 +125,7 @@ mod tests {
         let zstd = Compression::ZSTD(ZstdLevel::default());
         for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd] {
             written(&path, compression);
-            let rows = Value::from_iter(parquet_rows(&path).unwrap().into_iter().map(Value::from));
+            let rows = Value::from_iter(read(&path).unwrap().into_iter().map(Value::from));
             let expected = serde_json::json!([
                 {"question": "Welcher?", "choices": ["a", "ü"], "answer": 3},
                 {"question": "Quel ?", "choices": ["c"], "answer": null},
@@ -144,7 +140,7 @@ mod tests {
         let path = folder.path().join("t.parquet");
         let error = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            parquet_rows(&path).unwrap_err().to_string()
+            read(&path).unwrap_err().to_string()
         };
         written(&path, Compression::SNAPPY);
         let whole = std::fs::read(&path).unwrap();
@@ -155,14 +151,14 @@ mod tests {
             error(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").contains("git lfs pull")
         );
         std::fs::remove_file(&path).unwrap();
-        assert!(parquet_rows(&path).unwrap_err().to_string().contains("t.parquet: No such file"));
+        assert!(read(&path).unwrap_err().to_string().contains("t.parquet: No such file"));
         // A byte that is not what was written: an error or other rows, never a panic.
         for at in 0..whole.len() {
             for flip in [0x01, 0x55, 0x80, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] ^= flip;
                 std::fs::write(&path, damaged).unwrap();
-                let _ = parquet_rows(&path);
+                let _ = read(&path);
             }
         }
     }

@@ -145,6 +145,23 @@ pub enum TextError {
          it loops too long, or the conversation is far too long"
     )]
     TemplateTooExpensive,
+    /// The chat template is longer than any that does what chat templates do.
+    #[error(
+        "the chat template is too long: {found}; the longest that is read has 256 KiB, in lines of up to 60,000 bytes\n\
+         hint: is chat_template.jinja, or chat_template in tokenizer_config.json, the right file?"
+    )]
+    TemplateTooLong {
+        /// How long it is.
+        found: String,
+    },
+    /// The system gives no thread to run the chat template on.
+    #[error(
+        "the chat template cannot be run: the system gives no thread with 2 GiB of address space: {source}"
+    )]
+    TemplateThread {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A date given for `strftime_now` does not exist.
     #[error("{year}-{month}-{day} is not a date")]
     InvalidDate {

@@ -10,8 +10,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use solon_records::GIT_LFS_POINTER;
+use solon_records::{GIT_LFS_POINTER, without_panic};
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::tokenizer::{Parts, SpecialTokens};
@@ -34,7 +35,7 @@ impl ChatTokenizer {
         let fallback = read_object(&folder.join("special_tokens_map.json"))?;
         let mut added = add_missing_tokens(&mut tokenizer, &configuration, &configuration_path)?;
         added |= add_legacy_tokens(&mut tokenizer, &folder.join("added_tokens.json"))?;
-        added |= add_special_tokens(&mut tokenizer, &[&configuration, &fallback]);
+        added |= add_special_tokens(&mut tokenizer, &[&configuration, &fallback], &origin)?;
         let definition = if added { serialize(&tokenizer, &origin)? } else { definition };
 
         let token = |field: &str| token_text(&configuration, field).or_else(|| token_text(&fallback, field));
@@ -65,14 +66,24 @@ impl ChatTokenizer {
 /// Builds a tokenizer from the text of a `tokenizer.json`. Settings that would change ids by length or by chance
 /// (truncation, padding) are switched off, as transformers does by default.
 pub(crate) fn build(definition: &str, origin: &str) -> Result<Tokenizer, TextError> {
-    let failed = |error: tokenizers::Error| TextError::Tokenizer {
-        origin: origin.to_owned(),
-        reason: error.to_string(),
-    };
-    let mut tokenizer: Tokenizer = definition.parse().map_err(failed)?;
-    tokenizer.with_truncation(None).map_err(failed)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
+    let failed = |reason: String| TextError::Tokenizer { origin: origin.to_owned(), reason };
+    // The library says less of what is no JSON, or panics.
+    serde_json::from_str::<IgnoredAny>(definition).map_err(|error| failed(error.to_string()))?;
+    guarded(|| {
+        let mut tokenizer: Tokenizer = definition.parse()?;
+        tokenizer.with_truncation(None)?;
+        tokenizer.with_padding(None);
+        Ok(tokenizer)
+    })
+    .map_err(failed)
+}
+
+/// What the library gives. It panics at some definitions that contradict themselves (tokenizers 0.22).
+pub(crate) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match without_panic(work) {
+        Some(result) => result.map_err(|error| error.to_string()),
+        None => Err("the definition is damaged, or contradicts itself".to_owned()),
+    }
 }
 
 fn serialize(tokenizer: &Tokenizer, origin: &str) -> Result<String, TextError> {
@@ -141,7 +152,8 @@ fn add_at(
 ) -> Result<bool, TextError> {
     missing.sort_by_key(|(id, _)| *id);
     for (id, added) in &missing {
-        tokenizer.add_tokens(std::slice::from_ref(added));
+        let add = || Ok(tokenizer.add_tokens(std::slice::from_ref(added)));
+        guarded(add).map_err(|reason| TextError::Malformed { path: path.to_owned(), reason })?;
         let given = tokenizer.token_to_id(&added.content);
         if given != Some(*id) {
             let reason = format!(
@@ -169,7 +181,11 @@ const SPECIAL: [&str; 9] = [
 
 /// A token of the vocabulary that is named as special stays whole in a text, even where tokenizer.json does not list it among the
 /// added tokens. One that is not in the vocabulary has no weights and is left out.
-fn add_special_tokens(tokenizer: &mut Tokenizer, objects: &[&Map<String, Value>]) -> bool {
+fn add_special_tokens(
+    tokenizer: &mut Tokenizer,
+    objects: &[&Map<String, Value>],
+    origin: &str,
+) -> Result<bool, TextError> {
     let mut missing = Vec::new();
     {
         let listed = tokenizer.get_added_tokens_decoder();
@@ -182,8 +198,9 @@ fn add_special_tokens(tokenizer: &mut Tokenizer, objects: &[&Map<String, Value>]
             }
         }
     }
-    tokenizer.add_special_tokens(&missing);
-    !missing.is_empty()
+    let failed = |reason: String| TextError::Tokenizer { origin: origin.to_owned(), reason };
+    guarded(|| Ok(tokenizer.add_special_tokens(&missing))).map_err(failed)?;
+    Ok(!missing.is_empty())
 }
 
 /// Tokens, each with how it is written: one, a list of them, or an object of named ones.
@@ -378,6 +395,11 @@ mod tests {
         let empty = tempfile::tempdir().expect("a temporary folder");
         assert!(matches!(ChatTokenizer::from_folder(empty.path()), Err(TextError::NoTokenizerFile { .. })));
         check_refused(&[("tokenizer.json", "{}")], "cannot be built");
+        // The library panics at it.
+        check_refused(
+            &[("tokenizer.json", "{\"decoder\": {\"type\": \"Fuse\n\"}}")],
+            "control character (\\u0000-\\u001F) found while parsing a string at line 1 column 26",
+        );
         check_refused(&[("tokenizer_config.json", "{")], "tokenizer_config.json: EOF");
         check_refused(&[("tokenizer_config.json", r#"{"eos_token": "<eos>"}"#)], "eos_token is `<eos>`");
         check_refused(&[("tokenizer_config.json", r#"{"chat_template": 7}"#)], "neither text nor a list");

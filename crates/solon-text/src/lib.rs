@@ -15,6 +15,7 @@
 //! - **Templates are untrusted programs.** They run with a limit on steps, memory and recursion, and see no clock and
 //!   no files; see [`template`](ChatTokenizer::render).
 
+mod apart;
 mod conversation;
 mod date;
 mod error;

@@ -7,17 +7,20 @@
 //! `json.dumps(ensure_ascii=False)`, and the `{% generation %}` tag; `render_jinja_template`, `_alias_reasoning_fields` and
 //! `tokenization_utils_base.py::_normalize_chat_messages` for what templates see.
 //!
-//! There are two deliberate differences: the date is fixed (see [`TemplateDate`]), and rendering has a limit on steps,
-//! bytes and nested calls.
+//! There are two deliberate differences: the date is fixed (see [`TemplateDate`]), and there are limits: on the length of the
+//! template, on steps, bytes and nested calls of a rendering, and on the seconds that either takes.
 
 use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, escape_formatter};
+use minijinja::{Environment, Error, ErrorKind, State, escape_formatter};
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+use crate::apart::{self, NoResult};
 use crate::{TemplateDate, TextError, python};
 use solon_records::{Message, TemplateInputs};
 
@@ -27,10 +30,16 @@ pub const CHATML_TEMPLATE: &str = "{% for message in messages %}\
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// minijinja charges about one unit for a step and one for 64 bytes. The limit allows at most a few seconds and 256
-/// MiB.
+/// MiB, or as much stack as two million lists in one another take when they are printed.
 const FUEL: u64 = 4_000_000;
 /// Nested macros, includes and blocks. Real templates stay below ten.
 const RECURSION_LIMIT: usize = 100;
+/// Bytes of a template, and of one of its lines. The longest published ones have about 30,000. Expressions are parsed by recursion, and
+/// columns are counted in 16 bits.
+const LONGEST: usize = 256 << 10;
+const LONGEST_LINE: usize = 60_000;
+/// Seconds for what takes a fraction of one. Comparing values costs no fuel.
+const PATIENCE: u32 = 20;
 const NAME: &str = "chat_template";
 
 /// The special tokens a template can name, as text.
@@ -57,7 +66,7 @@ impl TemplateTokens {
 
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     source: String,
 }
 
@@ -70,6 +79,13 @@ impl fmt::Debug for ChatTemplate {
 impl ChatTemplate {
     /// Compiles `source`; `date` is what `strftime_now` formats.
     pub fn new(source: &str, date: TemplateDate) -> Result<Self, TextError> {
+        check_length(source)?;
+        let given = source.to_owned();
+        let environment = patiently(move || Self::compile(&given, date))?;
+        Ok(Self { environment: Arc::new(environment), source: source.to_owned() })
+    }
+
+    fn compile(source: &str, date: TemplateDate) -> Result<Environment<'static>, TextError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
@@ -102,7 +118,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, replace_generation_tags(&with_unix_line_ends(source)))
             .map_err(|error| syntax_error(&error))?;
-        Ok(Self { environment, source: source.to_owned() })
+        Ok(environment)
     }
 
     /// Whether the template names this variable.
@@ -123,7 +139,6 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
-        let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         let inputs = TemplateInputs::of(messages);
         let tools = inputs.map(|inputs| &inputs.tools).filter(|tools| !tools.is_empty());
         let mut context = vec![
@@ -140,7 +155,43 @@ impl ChatTemplate {
         let kwargs = inputs.iter().flat_map(|inputs| &inputs.chat_template_kwargs);
         context.extend(kwargs.map(|(name, value)| (name.as_str(), value_of(value))));
         let context = Value::from_pairs(context);
-        template.render(context).map_err(|error| template_error(&error))
+        let environment = self.environment.clone();
+        patiently(move || {
+            let template = environment.get_template(NAME).map_err(|error| template_error(&error))?;
+            template.render(context).map_err(|error| template_error(&error))
+        })
+    }
+}
+
+/// Does what takes a fraction of a second, unless someone means harm.
+fn patiently<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TextError> + Send + 'static,
+) -> Result<T, TextError> {
+    apart::within(PATIENCE, work).unwrap_or_else(|none| {
+        Err(match none {
+            NoResult::NoEnd => TextError::TemplateTooExpensive,
+            NoResult::NoThread(source) => TextError::TemplateThread { source },
+            NoResult::Panic => {
+                TextError::TemplateFailed { line: 0, reason: "the template engine panicked".to_owned() }
+            }
+        })
+    })
+}
+
+fn check_length(source: &str) -> Result<(), TextError> {
+    if source.len() > LONGEST {
+        return Err(TextError::TemplateTooLong { found: format!("{} bytes", source.len()) });
+    }
+    match with_unix_line_ends(source)
+        .lines()
+        .map(str::len)
+        .enumerate()
+        .find(|(_, length)| *length > LONGEST_LINE)
+    {
+        None => Ok(()),
+        Some((line, length)) => {
+            Err(TextError::TemplateTooLong { found: format!("line {} has {length} bytes", line + 1) })
+        }
     }
 }
 
@@ -256,7 +307,7 @@ fn replace_generation_tags(source: &str) -> String {
 
 /// transformers' `tojson`: `json.dumps(value, ensure_ascii=…, indent=…, separators=…, sort_keys=…)`, without Jinja's HTML
 /// escapes.
-fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
+fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::UndefinedError, "tojson: the value is undefined"));
     }
@@ -273,26 +324,58 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
             return Err(Error::new(ErrorKind::InvalidOperation, reason));
         }
     };
-    let failed = |error: serde_json::Error| {
-        Error::new(ErrorKind::BadSerialization, "tojson: value is not JSON").with_source(error)
-    };
-    let mut value = serde_json::to_value(value).map_err(failed)?;
-    if sorted {
-        value.sort_all_objects();
+    let mut paid = Paid { state, bytes: Vec::new() };
+    let written = write_json(&mut paid, value, indent, &python).and_then(|()| match sorted {
+        false => Ok(()),
+        true => {
+            let mut value = serde_json::to_value(value)?;
+            value.sort_all_objects();
+            paid.bytes.clear();
+            write_json(&mut paid, &value, indent, &python)
+        }
+    });
+    if let Err(error) = written {
+        // Where the fuel is used up, that is the error.
+        state.consume_fuel(0)?;
+        return Err(Error::new(ErrorKind::BadSerialization, "tojson: value is not JSON").with_source(error));
     }
-    let mut bytes = Vec::new();
+    let text = String::from_utf8(paid.bytes)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson: not UTF-8").with_source(error))?;
+    Ok(Value::from(if ascii { escape_non_ascii(&text) } else { text }))
+}
+
+fn write_json(
+    out: impl Write,
+    value: &impl Serialize,
+    indent: Option<usize>,
+    python: &PythonFormatter,
+) -> serde_json::Result<()> {
     match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, python)),
+        None => value.serialize(&mut Serializer::with_formatter(out, python.clone())),
         Some(width) => {
             let spaces = " ".repeat(width.min(16));
             let formatter = Indented(PrettyFormatter::with_indent(spaces.as_bytes()));
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
+            value.serialize(&mut Serializer::with_formatter(out, formatter))
         }
     }
-    .map_err(failed)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson: not UTF-8").with_source(error))?;
-    Ok(Value::from(if ascii { escape_non_ascii(&text) } else { text }))
+}
+
+/// Bytes that fuel is paid for while they are written: a list that holds another one twice, and so on, is short until it is written out.
+struct Paid<'a> {
+    state: &'a State<'a, 'a>,
+    bytes: Vec<u8>,
+}
+
+impl Write for Paid<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // As the engine charges for what its own filters serialise.
+        self.state.consume_fuel(bytes.len().div_ceil(4) as u64).map_err(std::io::Error::other)?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Non-ASCII characters are only inside JSON strings, so they can be escaped afterwards.
@@ -312,6 +395,7 @@ fn escape_non_ascii(text: &str) -> String {
 }
 
 /// The separators of `json.dumps`; Python's own are `", "` and `": "`.
+#[derive(Clone)]
 struct PythonFormatter {
     item: String,
     key: String,
@@ -466,12 +550,56 @@ mod tests {
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         let doubling = "{% set ns = namespace(t='xxxxxxxxxxxxxxxx') %}\
             {% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}";
-        for source in [endless, doubling] {
+        let listed =
+            "{% set ns = namespace(l=[]) %}{% for a in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}";
+        let written = format!("{listed}{{{{ ns.l | tojson }}}}");
+        let sorted = format!("{listed}{{{{ ns.l | tojson(sort_keys=true, indent=1) }}}}");
+        for source in [endless, doubling, &written, &sorted] {
             let result = render(source);
             assert!(matches!(result, Err(TextError::TemplateTooExpensive)), "{result:?}");
         }
         assert!(render("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}").is_err());
         assert!(render("{{ 'x' * 99999999999 }}").is_err());
+    }
+
+    /// The stack of an ordinary thread would run over, which ends the process.
+    #[test]
+    fn nesting_has_room() {
+        let most = "[".repeat(40);
+        let deep = format!(
+            "{{% set ns = namespace(l=[]) %}}{{% for a in range(2000) %}}{{% set ns.l = {most}ns.l{} %}}{{% endfor %}}",
+            "]".repeat(40)
+        );
+        for (use_of_it, length) in
+            [("{{ ns.l }}", 160_002), ("{{ ns.l | tojson }}", 160_002), ("{{ ns.l == ns.l }}", 4)]
+        {
+            assert_eq!(
+                render(&format!("{deep}{use_of_it}")).map(|text| text.len()).ok(),
+                Some(length),
+                "{use_of_it}"
+            );
+        }
+        for (start, middle, end) in [
+            ("{{ ", "-", "1 }}"),
+            ("{{ 1", "+1", " }}"),
+            ("{{ x", ".a", " }}"),
+            ("{{ 1", "|abs", " }}"),
+            ("{% if 0 %}", "{% elif 0 %}\n", "{% endif %}"),
+        ] {
+            let source = [start, &middle.repeat(59_000 / middle.len()), end].concat();
+            assert!(ChatTemplate::new(&source, TemplateDate::default()).is_ok(), "{middle}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_is_too_long_is_refused() {
+        let check = |source: String, expected: &str| {
+            let error = ChatTemplate::new(&source, TemplateDate::default()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("x\n".repeat(200_000), "too long: 400000 bytes");
+        // One column more than 16 bits hold.
+        check(format!("\r{{#{}", "{".repeat(1 << 16)), "too long: line 2 has 65538 bytes");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 use tokenizers::Tokenizer;
 
 use crate::conversation::common_prefix;
+use crate::folder::guarded;
 use crate::template::{ChatTemplate, TemplateTokens};
 use crate::{StreamDecoder, TemplateDate, TextError};
 use solon_records::Message;
@@ -123,9 +124,9 @@ impl ChatTokenizer {
     }
 
     pub(crate) fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
-        match self.tokenizer.encode_fast(text, special) {
+        match guarded(|| self.tokenizer.encode_fast(text, special)) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TextError::Encode { bytes: text.len(), reason: error.to_string() }),
+            Err(reason) => Err(TextError::Encode { bytes: text.len(), reason }),
         }
     }
 
@@ -166,8 +167,8 @@ impl ChatTokenizer {
     /// The text of `ids`, without special tokens. Bytes that are not UTF-8 become U+FFFD. Spaces are never "cleaned
     /// up", whatever `clean_up_tokenization_spaces` says, so that decoding gives back the encoded text.
     pub fn decode(&self, ids: &[u32]) -> String {
-        // The byte-level and byte-fallback decoders cannot fail; an unknown id decodes to nothing.
-        self.tokenizer.decode(ids, true).unwrap_or_default()
+        // The byte-level and byte-fallback decoders cannot fail; an unknown id decodes to nothing, and so does all of a damaged tokenizer.
+        guarded(|| self.tokenizer.decode(ids, true)).unwrap_or_default()
     }
 
     /// The text that a token adds in the middle of a text; `None` of a special token, and of bytes that are no character by

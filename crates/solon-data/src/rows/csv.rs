@@ -5,6 +5,7 @@
 //! before it; the `csv` crate says where the record before it ended.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
@@ -31,7 +32,8 @@ pub(super) fn read(
         Err(error) => return Err(wrong(path, lines.record_begins(&seen.borrow()), error)),
     };
     let header = lines.record_begins(&seen.borrow());
-    if let Some((place, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+    let mut earlier = HashSet::new();
+    if let Some((place, name)) = names.iter().enumerate().find(|(_, name)| !earlier.insert(name.as_str())) {
         let message = format!("column {} has the name `{name}` of an earlier one; rename it", place + 1);
         return Err(DataError::line(path, header, message));
     }

@@ -3,6 +3,7 @@
 //! Contract: [`Row::get`] and its like mark a column as used; [`Row::unused`] names the others. An error names the field, and the column
 //! in the line where the file has lines.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -67,8 +68,9 @@ pub(crate) struct Row {
     mended: Option<String>,
     fields: Vec<Field>,
     cells: Cells,
-    /// Fields inside messages that are not used.
+    /// Fields inside messages that are not used, in their order; and the same to look them up.
     inside: Vec<String>,
+    known_inside: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,15 @@ impl Row {
         if text.len() > MAX_LINE_BYTES {
             return Err(json::too_long().into());
         }
-        let mut row = Self { place, text, mended: None, fields: Vec::new(), cells, inside: Vec::new() };
+        let mut row = Self {
+            place,
+            text,
+            mended: None,
+            fields: Vec::new(),
+            cells,
+            inside: Vec::new(),
+            known_inside: HashSet::new(),
+        };
         if let Err(error) = serde_json::from_str::<IgnoredAny>(&row.text) {
             row.mended = scan::without_no_numbers(&row.text);
             let mended = row.mended.as_deref().map(serde_json::from_str::<IgnoredAny>);
@@ -298,7 +308,7 @@ impl Row {
 
     /// Notes a field inside a column that is not used, such as `messages[].name`.
     pub fn not_used_inside(&mut self, field: String) {
-        if !self.inside.contains(&field) {
+        if self.known_inside.insert(field.clone()) {
             self.inside.push(field);
         }
     }

@@ -215,6 +215,17 @@ fn a_record_over_the_limit_is_refused_in_every_format() {
     assert_eq!(read("f.json", &many).unwrap().1.len(), 18);
 }
 
+/// Looking for a name among all earlier ones would take minutes here.
+#[test]
+fn a_table_may_have_many_columns() {
+    let names: Vec<String> = (0..400_000).map(|column| format!("c{column}")).collect();
+    let (first, rest) = (names[0].as_str(), names[1..].join(","));
+    let rows = read_as("f.csv", format!("{first},{rest}\n").as_bytes(), first).unwrap().1;
+    assert!(rows.is_empty());
+    let error = read("f.csv", &format!("{first},{rest},{first}\n")).unwrap_err();
+    assert!(error.starts_with("f.csv:1: column 400001 has the name `c0` of an earlier one"), "{error}");
+}
+
 #[test]
 fn no_bytes_cause_a_panic() {
     let samples: [&[u8]; 6] = [

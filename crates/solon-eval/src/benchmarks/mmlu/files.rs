@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use solon_tables::parquet_rows;
+use solon_tables::{ParquetRows, TableError};
 
 use super::{GROUPS, KNOWN, LETTERS};
 use crate::benchmark::Group;
@@ -242,9 +242,10 @@ fn parquet_files(folder: &Path, split: &str) -> Result<Vec<PathBuf>, EvalError> 
 
 /// The questions of a Parquet file with their subjects: `question`, `choices`, `answer` and, unless the file is of one subject, `subject`.
 fn table_questions(path: &Path, subject: Option<&str>) -> Result<Vec<(String, Question)>, EvalError> {
-    let rows = parquet_rows(path)
-        .map_err(|error| EvalError::File { path: path.to_owned(), reason: error.reason })?;
-    let question = |(place, row): (usize, &Map<String, Value>)| {
+    let unreadable = |error: TableError| EvalError::File { path: path.to_owned(), reason: error.reason };
+    let rows = ParquetRows::open(path).map_err(unreadable)?;
+    let question = |(place, row): (usize, Result<Map<String, Value>, TableError>)| {
+        let row = row.map_err(unreadable)?;
         let wrong = |reason: String| EvalError::File {
             path: path.to_owned(),
             reason: format!("row {}: {reason}", place + 1),
@@ -268,7 +269,7 @@ fn table_questions(path: &Path, subject: Option<&str>) -> Result<Vec<(String, Qu
         };
         Ok((own.to_owned(), checked(question, choices, &answer).map_err(wrong)?))
     };
-    rows.iter().enumerate().map(question).collect()
+    rows.enumerate().map(question).collect()
 }
 
 /// The questions of a subject's CSV.
