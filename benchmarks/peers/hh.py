@@ -71,23 +71,22 @@ def steps(ledger):
 
 
 def accuracy_of_solon(args, method, seed):
-    adapter = FOLDER / f"{method}-{seed}" / "solon"
-    model = ["--model", FOLDER / "model", "--precision", "f32", "--threads", args.threads]
-    if method == "reward":
-        command = [args.solon, "judge", "report", *model, "--adapter", adapter, "--ask", "reward", "--rows", 0, "--json"]
-        printed, _ = child([*command, "--data", FOLDER / "test.jsonl"], args.threads)
-        return {"told": json.loads(printed)}
-    of = lambda *adapter: [sums_of_solon(args, model, side, *adapter) for side in ("chosen", "rejected")]
-    reference = once("reference", lambda: {"sums": of()})["sums"]
-    policy = of("--adapter", adapter)
-    chosen, rejected = ([p - r for p, r in zip(*both)] for both in zip(policy, reference))
-    return {"accuracy": statistics.mean(c > r for c, r in zip(chosen, rejected))}
+    """The share of test pairs whose chosen answer has the greater reward; DPO's is the log-prob gained over the reference's."""
+    adapter = ["--adapter", FOLDER / f"{method}-{seed}" / "solon"]
+    chosen, rejected = (scored(args, side, *adapter) for side in ("chosen", "rejected"))
+    if method == "dpo":
+        reference = once("reference", lambda: {side: scored(args, side) for side in ("chosen", "rejected")})
+        chosen = [ours - before for ours, before in zip(chosen, reference["chosen"], strict=True)]
+        rejected = [ours - before for ours, before in zip(rejected, reference["rejected"], strict=True)]
+    return {"accuracy": statistics.mean(c > r for c, r in zip(chosen, rejected, strict=True))}
 
 
-def sums_of_solon(args, model, side, *adapter):
-    """The log-prob of every test pair's answer on this side."""
-    printed, _ = child([args.solon, "score", *model, *adapter, "--input", FOLDER / f"test-{side}.jsonl"], args.threads)
-    return [sum(json.loads(line)["logprobs"]) for line in printed.splitlines()]
+def scored(args, side, *adapter):
+    """Of every test pair's answer on this side the reward, or the log-prob."""
+    model = ["--model", FOLDER / "model", *adapter, "--precision", "f32", "--threads", args.threads]
+    printed, _ = child([args.solon, "score", *model, "--input", FOLDER / f"test-{side}.jsonl"], args.threads)
+    rows = map(json.loads, printed.splitlines())
+    return [row["reward"] if "reward" in row else sum(row["logprobs"]) for row in rows]
 
 
 def main():
