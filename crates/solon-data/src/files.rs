@@ -144,11 +144,6 @@ pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> Result<(), DataError
     write_atomically(path, |out| out.write_all(bytes))
 }
 
-/// Whether a file of this name is a temporary one of [`write_atomically`].
-pub fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX)
-}
-
 /// Removes the temporary files that killed processes left in `folder` (not in its sub-folders); returns their number.
 ///
 /// Call it only while holding the folder's [`FolderLock`]. Otherwise a temporary file may belong to a running process.
@@ -160,7 +155,8 @@ pub fn remove_stale_temporaries(folder: &Path) -> Result<usize, DataError> {
     for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
         let entry = entry.map_err(DataError::io("read", folder))?;
         let name = entry.file_name();
-        if is_temporary(&name.to_string_lossy()) {
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
             fs::remove_file(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
             removed += 1;
         }

@@ -34,6 +34,6 @@ pub use date::TemplateDate;
 pub use error::TextError;
 pub use gguf::GgufVocabulary;
 pub use stream::StreamDecoder;
-pub use template::CHATML_TEMPLATE;
+pub use template::{CHATML_TEMPLATE, LONGEST_TEMPLATE};
 pub use tokenizer::ChatTokenizer;
 pub use turn_parts::TurnParts;

@@ -34,9 +34,9 @@ pub const CHATML_TEMPLATE: &str = "{% for message in messages %}\
 const FUEL: u64 = 4_000_000;
 /// Nested macros, includes and blocks. Real templates stay below ten.
 const RECURSION_LIMIT: usize = 100;
-/// Bytes of a template, and of one of its lines. The longest published ones have about 30,000. Expressions are parsed by recursion, and
-/// columns are counted in 16 bits.
-const LONGEST: usize = 256 << 10;
+/// Most bytes of a template. The longest published ones have about 30,000.
+pub const LONGEST_TEMPLATE: usize = 256 << 10;
+/// Most bytes of one of its lines. Expressions are parsed by recursion, and columns are counted in 16 bits.
 const LONGEST_LINE: usize = 60_000;
 /// Seconds for what takes a fraction of one. Comparing values costs no fuel.
 const PATIENCE: u32 = 20;
@@ -179,7 +179,7 @@ fn patiently<T: Send + 'static>(
 }
 
 fn check_length(source: &str) -> Result<(), TextError> {
-    if source.len() > LONGEST {
+    if source.len() > LONGEST_TEMPLATE {
         return Err(TextError::TemplateTooLong { found: format!("{} bytes", source.len()) });
     }
     match with_unix_line_ends(source)

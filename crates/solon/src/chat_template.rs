@@ -4,11 +4,11 @@
 
 use anyhow::{Context, Result, bail};
 use solon_records::Message;
-use solon_text::{ChatTokenizer, TextError};
+use solon_text::{ChatTokenizer, LONGEST_TEMPLATE, TextError};
 use std::path::Path;
 
-/// Largest file that is taken for a chat template; published ones stay below 100 kB.
-const MOST_BYTES: u64 = 4 << 20;
+/// Its file in a folder of a model or an adapter.
+pub const FILE: &str = "chat_template.jinja";
 
 /// The tokenizer with the template of `file`, where there is one.
 pub fn replaced(text: ChatTokenizer, file: Option<&Path>) -> Result<ChatTokenizer> {
@@ -23,11 +23,22 @@ pub fn replaced(text: ChatTokenizer, file: Option<&Path>) -> Result<ChatTokenize
 pub fn source(file: &Path) -> Result<String> {
     let name = || format!("the chat template {}", file.display());
     let bytes = std::fs::metadata(file).with_context(name)?.len();
-    if bytes > MOST_BYTES {
+    if bytes > LONGEST_TEMPLATE as u64 {
         bail!("{} has {bytes} bytes, which is no chat template", name());
     }
     let source = std::fs::read(file).with_context(name)?;
     String::from_utf8(source).map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", name()))
+}
+
+/// Says that an adapter has a template of its own, where another is used.
+pub fn note_unused(text: &ChatTokenizer, adapter: Option<&Path>, given: Option<&Path>) {
+    let Some(file) = adapter.filter(|_| given.is_none()).map(|folder| folder.join(FILE)) else { return };
+    if let Ok(own) = source(&file)
+        && text.template() != Some(own.as_str())
+    {
+        let file = file.display();
+        eprintln!("note: the model's chat template is used; the adapter has another: --chat-template {file}");
+    }
 }
 
 /// Tries the template. One that refuses this conversation, as some that need a system message do, is none the worse.

@@ -9,7 +9,9 @@ pub fn file(text: &str) -> Result<PathBuf, String> {
     if path.is_dir() || path.file_name().is_none() {
         return Err("it is a folder; give the name of a file".to_owned());
     }
-    let folder = match path.parent() {
+    // A link stays, and the file that it names is replaced.
+    let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
@@ -58,7 +60,7 @@ mod tests {
         run_folder(&at("new/below")).unwrap();
         run_folder(&at("")).unwrap();
         std::fs::write(at("config.json"), "{}").unwrap();
-        std::fs::write(at(".lock"), "").unwrap();
+        std::fs::write(at(".gitignore"), "").unwrap();
         let error = run_folder(&at("")).unwrap_err();
         assert!(error.contains("it holds config.json"), "{error}");
         assert!(run_folder(&at("config.json")).unwrap_err().contains("is a file"));

@@ -107,6 +107,7 @@ pub fn open_any(args: &ModelArgs, training: Training) -> Result<ChatModel> {
     let settings = OpenSettings { precision: precision(args.precision), training };
     let mut model = ChatModel::open(&path, adapter.as_deref(), settings)
         .with_context(|| format!("model {}", args.model))?;
+    chat_template::note_unused(&model.text, adapter.as_deref(), args.chat_template.as_deref());
     model.text = chat_template::replaced(model.text, args.chat_template.as_deref())?;
     Ok(model)
 }

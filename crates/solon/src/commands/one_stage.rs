@@ -6,7 +6,7 @@ use crate::hub;
 use crate::piped;
 use crate::plan::Plan;
 use crate::recipe::{Lora, Recipe, set, toml_value};
-use crate::run::{Done, Run, run_plan};
+use crate::run::{Done, Run, remove_at_stop, run_plan};
 use crate::stages::BASE;
 use anyhow::{Context, Result};
 use solon_records::SamplingSettings;
@@ -107,6 +107,7 @@ impl OneStage {
             Some(out) => out.to_owned(),
             None => {
                 scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+                remove_at_stop(scratch.path());
                 scratch.path().to_owned()
             }
         };

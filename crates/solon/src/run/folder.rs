@@ -10,8 +10,7 @@ use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use solon_data::files::{
-    FolderLock, is_temporary, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts,
-    write_bytes_atomically,
+    FolderLock, remove_stale_temporaries, sha256_bytes, sha256_file, sha256_parts, write_bytes_atomically,
 };
 use solon_data::ledger::{Ledger, NewStep, StageState};
 use solon_data::metrics::{MetricsLine, MetricsLog, read_metrics};
@@ -67,10 +66,10 @@ fn checkpoint_every() -> Result<Duration> {
     }
 }
 
-/// What a run that was broken off early has in its folder; and what may have been put there first: its recipe, and
-/// recorded answers of servers.
+/// What a run that was broken off early has in its folder; what may have been put there first (its recipe, and recorded
+/// answers of servers); and what a fresh disk has. Hidden files count as little.
 const BEGINNINGS: [&str; 6] =
-    [".lock", "answers", "checkpoints", "ledger.sqlite-journal", "metrics.jsonl", "recipe.toml"];
+    ["answers", "checkpoints", "ledger.sqlite-journal", "lost+found", "metrics.jsonl", "recipe.toml"];
 
 /// Refuses a folder that holds other things than a run: training puts a model there, in the place of what it finds.
 pub fn check_folder(path: &Path) -> Result<(), String> {
@@ -84,7 +83,7 @@ pub fn check_folder(path: &Path) -> Result<(), String> {
     let mut others = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if !BEGINNINGS.contains(&name.as_str()) && !is_temporary(&name) {
+        if !BEGINNINGS.contains(&name.as_str()) && !name.starts_with('.') {
             others.push(name);
         }
     }

@@ -27,7 +27,7 @@ pub use provenance::{Evaluated, iso};
 pub use reader::{Reader, Sourced};
 pub use stage_run::{SLOTS, StageRun};
 pub use standing::print_plan;
-pub use stop::{safe_point, stop_asked, stop_on_interrupt, waiting};
+pub use stop::{remove_at_stop, safe_point, stop_asked, stop_on_interrupt, waiting};
 
 use crate::catalogue;
 use crate::chat_template;
@@ -353,7 +353,9 @@ impl Run {
         let settings = OpenSettings { precision: precision(recipe.precision), training };
         let mut model = ChatModel::open(&self.model_path, recipe.adapter.as_deref(), settings)
             .with_context(|| format!("model {}", recipe.model))?;
-        model.text = chat_template::replaced(model.text, recipe.chat_template.as_deref())?;
+        let template = recipe.chat_template.as_deref();
+        chat_template::note_unused(&model.text, recipe.adapter.as_deref(), template);
+        model.text = chat_template::replaced(model.text, template)?;
         Ok(self.base.get_or_init(|| Arc::new(model)))
     }
 

@@ -45,11 +45,12 @@ impl Run {
 
     /// Puts the chat template that stands in place of the model's own beside an adapter. A whole model has it among its files.
     pub(super) fn save_template(&self, folder: &Path) -> Result<()> {
-        let Some(file) = &self.plan.recipe.chat_template else { return Ok(()) };
-        Ok(write_bytes_atomically(
-            &folder.join("chat_template.jinja"),
-            chat_template::source(file)?.as_bytes(),
-        )?)
+        let path = folder.join(chat_template::FILE);
+        match &self.plan.recipe.chat_template {
+            Some(file) => Ok(write_bytes_atomically(&path, chat_template::source(file)?.as_bytes())?),
+            // What an earlier training or a whole model left there is not this adapter's.
+            None => remove_if_there(&path),
+        }
     }
 
     /// Whether a folder holds what [`Run::publish`] would put there.
@@ -60,6 +61,8 @@ impl Run {
 
     fn published_mark(&self, stage: &str, merge: bool) -> Result<String> {
         let saved = self.folder.saved_hash(stage)?.unwrap_or_default();
-        Ok(sha256_parts([saved.as_str(), if merge { "merged" } else { "as trained" }]))
+        let template = self.plan.recipe.chat_template.as_deref().map(chat_template::source).transpose()?;
+        let form = if merge { "merged" } else { "as trained" };
+        Ok(sha256_parts([saved.as_str(), form, template.as_deref().unwrap_or_default()]))
     }
 }

@@ -1,7 +1,9 @@
 //! Stopping: Ctrl-C or SIGTERM asks for it, and work ends where it can go on later.
 
 use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Set by Ctrl-C: work stops at the next safe point.
@@ -9,6 +11,9 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// How many threads wait for servers.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// The folder of a run that is not kept.
+static SCRATCH: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// How long replies are waited for after a stop was asked for: those under way would be paid for twice.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +42,16 @@ fn end_waits() {
         std::thread::sleep(Duration::from_millis(100));
         since = (WAITING.load(Ordering::SeqCst) > 0).then(|| since.unwrap_or_else(Instant::now));
         if since.is_some_and(|since| since.elapsed() > PATIENCE) {
-            eprintln!("no reply within {} seconds: {Stopped}", PATIENCE.as_secs());
+            let scratch = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let seconds = PATIENCE.as_secs();
+            match scratch {
+                None => eprintln!("no reply within {seconds} seconds: {Stopped}"),
+                Some(folder) => {
+                    // What cannot be removed lies among the system's temporary files.
+                    let _ = std::fs::remove_dir_all(folder);
+                    eprintln!("no reply within {seconds} seconds: stopped");
+                }
+            }
             std::process::exit(130);
         }
     }
@@ -45,10 +59,20 @@ fn end_waits() {
 
 /// Does work that waits for servers; a stop ends it soon.
 pub fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    struct Wait;
+    impl Drop for Wait {
+        fn drop(&mut self) {
+            WAITING.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
     WAITING.fetch_add(1, Ordering::SeqCst);
-    let done = work();
-    WAITING.fetch_sub(1, Ordering::SeqCst);
-    done
+    let _wait = Wait;
+    work()
+}
+
+/// A folder that is removed where the process ends for a stop: nothing of the run is to be kept.
+pub fn remove_at_stop(folder: &Path) {
+    *SCRATCH.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
 }
 
 /// Whether a stop was asked for.
