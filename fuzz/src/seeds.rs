@@ -51,7 +51,7 @@ pub fn made(target: Target) -> Vec<Vec<u8>> {
 }
 
 /// What a fuzzer found: inputs that were once read wrongly.
-fn found(target: Target) -> Vec<Vec<u8>> {
+pub fn found(target: Target) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("found").join(target.name());
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();

@@ -271,14 +271,21 @@ impl ChatTokenizer {
 /// Where `content` ends in `text`, for each place that has its words one after the other. Templates write other white space
 /// than the content's: they strip it, or replace it. The content's own white space behind its last word belongs to it.
 fn ends_of(text: &str, content: &str) -> impl Iterator<Item = usize> {
-    // Words that repeat themselves could be tried from every place again; a search that goes on for so long finds nothing.
-    let mut words_left = 16 * (text.len() + content.len()) + 1024;
+    // What repeats itself could be compared from every place again; a search that goes on for so long finds nothing.
+    let words: Vec<&str> = content.split_whitespace().collect();
+    let mut bytes_left = 256 * (text.len() + content.len() + 64);
     let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
     starts.filter_map(move |start| {
         let mut rest = &text[start..];
-        for (index, word) in content.split_whitespace().enumerate() {
-            words_left = words_left.checked_sub(1)?;
-            rest = if index == 0 { rest } else { rest.trim_start() }.strip_prefix(word)?;
+        for (index, word) in words.iter().enumerate() {
+            let next = if index == 0 { rest } else { rest.trim_start() };
+            let pairs = next.bytes().zip(word.bytes()).take(bytes_left);
+            let same = pairs.take_while(|(a, b)| a == b).count();
+            bytes_left = bytes_left.saturating_sub(1 + same + rest.len() - next.len());
+            if same < word.len() || bytes_left == 0 {
+                return None;
+            }
+            rest = &next[same..];
         }
         rest = rest.strip_prefix(&content[content.trim_end().len()..]).unwrap_or(rest);
         Some(text.len() - rest.len())
@@ -599,13 +606,14 @@ mod tests {
     }
 
     #[test]
-    fn words_that_repeat_themselves_are_not_searched_for_ever() {
+    fn what_repeats_itself_is_not_searched_for_ever() {
         let dropping = "{% for m in messages %}{{ m.role }}:{{ m.content.split('</think>')[-1] }}<|im_end|>{% endfor %}\
             {% if add_generation_prompt %}assistant:{% endif %}";
-        let many = "a ".repeat(100_000);
-        let result = with(dropping)
-            .turn_ids(&[Message::user("q")], &Message::assistant(format!("<think>{many}b</think>{many}")));
-        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })));
+        for many in ["a ".repeat(100_000), "a".repeat(200_000)] {
+            let answer = Message::assistant(format!("<think>{many}b</think>{many}"));
+            let result = with(dropping).turn_ids(&[Message::user("q")], &answer);
+            assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })));
+        }
     }
 
     /// Phi-3's `<|end|>` includes the line end that the template writes after it.

@@ -10,13 +10,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use solon_records::{GIT_LFS_POINTER, without_panic};
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::tokenizer::{Parts, SpecialTokens};
-use crate::{ChatTokenizer, TextError};
+use crate::{ChatTokenizer, TextError, definition};
 
 const CONFIGURATION: &str = "tokenizer_config.json";
 
@@ -67,8 +66,7 @@ impl ChatTokenizer {
 /// (truncation, padding) are switched off, as transformers does by default.
 pub(crate) fn build(definition: &str, origin: &str) -> Result<Tokenizer, TextError> {
     let failed = |reason: String| TextError::Tokenizer { origin: origin.to_owned(), reason };
-    // The library says less of what is no JSON, or panics.
-    serde_json::from_str::<IgnoredAny>(definition).map_err(|error| failed(error.to_string()))?;
+    definition::check(definition).map_err(failed)?;
     guarded(|| {
         let mut tokenizer: Tokenizer = definition.parse()?;
         tokenizer.with_truncation(None)?;
@@ -398,7 +396,7 @@ mod tests {
         // The library panics at it.
         check_refused(
             &[("tokenizer.json", "{\"decoder\": {\"type\": \"Fuse\n\"}}")],
-            "control character (\\u0000-\\u001F) found while parsing a string at line 1 column 26",
+            "control character (\\u0000-\\u001F) found while parsing a string at line 2",
         );
         check_refused(&[("tokenizer_config.json", "{")], "tokenizer_config.json: EOF");
         check_refused(&[("tokenizer_config.json", r#"{"eos_token": "<eos>"}"#)], "eos_token is `<eos>`");

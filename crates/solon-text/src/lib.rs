@@ -18,6 +18,7 @@
 mod apart;
 mod conversation;
 mod date;
+mod definition;
 mod error;
 mod export;
 mod folder;
