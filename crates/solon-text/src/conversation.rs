@@ -180,7 +180,12 @@ impl ChatTokenizer {
         // Behind what differs with other arguments of the last call, nothing is the call's own.
         let mut other = messages.to_vec();
         set_arguments(&mut other[index], last_call);
-        let shared = self.render(&other, false).map_or(0, |other| common_suffix(&other, rendered));
+        let other = self.render(&other, false).map_err(|error| match error {
+            TextError::TemplateTooExpensive | TextError::TemplateThread { .. } => error,
+            // The template refuses these arguments, so it is unknown where the call ends.
+            _ => TextError::ContentRewritten { index },
+        })?;
+        let shared = common_suffix(&other, rendered);
         let called = start.max(rendered.len() - shared);
         let Some(rest) = rendered.get(called..bound.end) else { return Err(rewritten) };
         let stops = self.stop_ids().iter().filter_map(|id| self.id_to_token(*id));
@@ -519,6 +524,14 @@ mod tests {
         );
         // The end of sequence is added, so that the model learns to stop.
         check_learnt(&with(&ending("")), &with_calls()[..5], |index| index == 4, "<f>{\"x\": \"$\"}</>$");
+    }
+
+    #[test]
+    fn a_call_whose_end_cannot_be_found_is_refused() {
+        let by_name = with(&CALLS.replace("c.arguments | tojson", "c.arguments.x + '\n'"));
+        let calling = [with_calls().swap_remove(0), with_calls().swap_remove(4)];
+        let result = by_name.encode_conversation(&calling, |_| true);
+        assert!(matches!(result, Err(TextError::ContentRewritten { index: 1 })), "{result:?}");
     }
 
     #[test]
