@@ -88,6 +88,13 @@ impl Beside {
         REASONING.iter().find_map(|name| self.fields.get(*name)?.as_str())
     }
 
+    /// Puts another text in the place of the reasoning, under each name that it has.
+    pub fn replace_reasoning(&mut self, text: &str) {
+        for name in REASONING {
+            self.fields.get_mut(name).into_iter().for_each(|value| *value = text.into());
+        }
+    }
+
     /// The same without reasoning.
     #[must_use]
     pub fn without_reasoning(&self) -> Self {
