@@ -99,16 +99,39 @@ impl Split<'_> {
     /// Its files.
     ///
     /// # Errors
-    /// If a shard is missing: what is left is another data set.
+    /// If a shard is missing, is there twice, or is none of them: what is there is another data set.
     fn whole(&self) -> Result<Vec<String>, Unchosen> {
-        let numbers: Vec<usize> = self.files.iter().map(|(number, _)| *number).collect();
-        if let Some(total) = self.total
-            && let Some(missing) = (0..total).find(|number| !numbers.contains(number))
-        {
+        if let Some(total) = self.total {
+            self.check_shards(total)?;
+        }
+        Ok(self.files.iter().map(|(_, file)| (*file).to_owned()).collect())
+    }
+
+    /// Checks that the shards are those from 0 on, each once.
+    fn check_shards(&self, total: usize) -> Result<(), Unchosen> {
+        for two in self.files.windows(2) {
+            if let [(number, first), (same, second)] = two
+                && number == same
+            {
+                let reason = format!(
+                    "of the {total} files of `{}` number {number:05} is there twice: {first}, {second}",
+                    self.name
+                );
+                return Err(Unchosen::new(reason, "remove one of them, or name one file"));
+            }
+        }
+        let mut numbers = self.files.iter().map(|(number, _)| *number);
+        if let Some(missing) = (0..total).find(|wanted| numbers.next() != Some(*wanted)) {
             let reason = format!("of the {total} files of `{}` number {missing:05} is not there", self.name);
             return Err(Unchosen::new(reason, "fetch it, or name one file"));
         }
-        Ok(self.files.iter().map(|(_, file)| (*file).to_owned()).collect())
+        match self.files.get(total) {
+            None => Ok(()),
+            Some((_, beyond)) => {
+                let reason = format!("{beyond} is none of the {total} files of `{}`", self.name);
+                Err(Unchosen::new(reason, "its numbers count from 00000; remove it, or name one file"))
+            }
+        }
     }
 }
 
@@ -257,6 +280,17 @@ mod tests {
             Some("train"),
             Err(&["of the 3 files of `data/train` number 00002 is not there"]),
         );
+        // Two versions of a split that differ in their hashes alone.
+        let twice = [
+            "train-00000-of-00001-0123456789abcdef.parquet",
+            "train-00000-of-00001-fedcba9876543210.parquet",
+        ];
+        check(&twice, None, Err(&["number 00000 is there twice", twice[0], twice[1]]));
+        check(&twice, Some(twice[1]), Ok(twice[1]));
+        let beyond = ["a-00000-of-00002.csv", "a-00001-of-00002.csv", "a-00007-of-00002.csv"];
+        check(&beyond, None, Err(&["a-00007-of-00002.csv is none of the 2 files of `a`"]));
+        check(&beyond[1..], None, Err(&["of the 2 files of `a` number 00000 is not there"]));
+        check(&["a-00000-of-00000.csv"], None, Err(&["is none of the 0 files"]));
         // Two versions of a split, and one in two formats, are two things to choose from.
         let two =
             ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"];
