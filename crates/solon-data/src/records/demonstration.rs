@@ -52,8 +52,18 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
         )
         .into());
     }
+    let found = conversation(row)?;
+    learnt(row, id, found)
+}
+
+/// A conversation with what of it is learnt, and all that stands beside it in its row. Columns that would be lost are refused before
+/// ([`refuse`]).
+pub(super) fn learnt(
+    row: &mut Row,
+    id: String,
+    (column, turns, prompt_len, form): Conversation,
+) -> Result<(Demonstration, Form), Fault> {
     let cut_off = row.get("cut_off")?.unwrap_or(false);
-    let (column, turns, prompt_len, form) = conversation(row)?;
     let learns = |turn: &Turn| turn.message.is_assistant() && turn.learnt != Some(false);
     let from = prompt_len.unwrap_or(0);
     let Some(first) = (from..turns.len()).find(|place| learns(&turns[*place])) else {
@@ -84,7 +94,10 @@ pub(super) fn demonstration(row: &mut Row, id: String) -> Result<(Demonstration,
 }
 
 /// The column that holds the answers, the whole conversation, where its prompt ends if the row says so, and the row's form.
-pub(super) fn conversation(row: &mut Row) -> Result<(&'static str, Vec<Turn>, Option<usize>, Form), Fault> {
+pub(super) type Conversation = (&'static str, Vec<Turn>, Option<usize>, Form);
+
+/// The conversation of a row.
+pub(super) fn conversation(row: &mut Row) -> Result<Conversation, Fault> {
     match only_one(row, &["messages", sharegpt::COLUMN, "instruction", "completion"])? {
         Some("messages") => {
             let turns = messages(row, "messages")?.unwrap_or_default();

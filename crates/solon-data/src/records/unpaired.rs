@@ -7,7 +7,8 @@ use std::path::Path;
 
 use solon_records::Demonstration;
 
-use super::demonstration::conversation;
+use super::columns::refuse;
+use super::demonstration::{conversation, learnt};
 use super::forms::Form;
 use super::{DataFile, read, sharegpt};
 use crate::DataError;
@@ -41,16 +42,17 @@ pub(super) fn is_unpaired(row: &Row) -> bool {
 }
 
 fn unpaired(row: &mut Row, id: String) -> Result<(Unpaired, Form), Fault> {
+    refuse(row)?;
     let mut is_good = None;
     for label in LABELS {
         is_good = is_good.or(row.get::<bool>(label)?);
     }
     let is_good =
         is_good.ok_or("missing field `label`: every row of this format says whether its answer is good")?;
-    let (_, turns, prompt_len, _) = conversation(row)?;
-    let messages: Vec<_> = turns.into_iter().map(|turn| turn.message).collect();
-    let prompt_len = prompt_len.unwrap_or(messages.len().saturating_sub(1));
-    let conversation = Demonstration { id, messages, prompt_len, not_learnt: Vec::new(), cut_off: false };
+    let (column, turns, prompt_len, form) = conversation(row)?;
+    // The label is about the last answer.
+    let prompt_len = prompt_len.unwrap_or(turns.len().saturating_sub(1));
+    let (conversation, _) = learnt(row, id, (column, turns, Some(prompt_len), form))?;
     Ok((Unpaired { conversation, is_good }, Form::Unpaired))
 }
 
@@ -58,6 +60,7 @@ fn unpaired(row: &mut Row, id: String) -> Result<(Unpaired, Form), Fault> {
 mod tests {
     use super::super::tests::from_text;
     use super::*;
+    use solon_records::TemplateInputs;
 
     #[test]
     fn labels_are_read_in_trls_and_llama_factorys_form() {
@@ -70,5 +73,30 @@ mod tests {
         let error = from_text(|path| Ok(open_unpaired(path)?.records), r#"{"prompt":"Q","completion":"A"}"#)
             .unwrap_err();
         assert!(error.starts_with("f.jsonl:1: missing field `label`"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_beside_a_conversation_is_read_as_in_demonstrations() {
+        let read = |row: &str| from_text(|path| Ok(open_unpaired(path)?.records), row);
+        let row = |extra: &str| format!(r#"{{"prompt":"Q","completion":"A","label":true,{extra}}}"#);
+        let found = read(&row(r#""tools":[{"name":"f"}],"cut_off":true"#)).unwrap().remove(0).conversation;
+        let inputs = TemplateInputs::of(&found.messages).unwrap();
+        assert_eq!((inputs.tools.len(), found.cut_off), (1, true));
+        for (extra, expected) in [
+            (r#""images":["a.png"]"#, "field `images`: only text"),
+            (r#""system":"Be brief.""#, "field `system`: is not part of this format"),
+        ] {
+            let error = read(&row(extra)).unwrap_err();
+            assert!(error.starts_with(&format!("f.jsonl:1: {expected}")), "{error}");
+        }
+        let turns = |weights: [u8; 2]| {
+            let [first, last] = weights;
+            format!(
+                r#"{{"label":true,"messages":[{{"role":"user","content":"Q"}},{{"role":"assistant","content":"A","weight":{first}}},{{"role":"user","content":"R"}},{{"role":"assistant","content":"B","weight":{last}}}]}}"#
+            )
+        };
+        assert_eq!(read(&turns([0, 1])).unwrap()[0].conversation.prompt_len, 3);
+        let error = read(&turns([1, 0])).unwrap_err();
+        assert!(error.contains("field `messages`: has no message of the assistant to train on"), "{error}");
     }
 }
