@@ -60,6 +60,8 @@ pub struct DataFile<T> {
     pub records: Vec<T>,
     /// Where each record is.
     pub places: Vec<Place>,
+    /// Whether each record's id is only where it stands, because its row has none.
+    pub derived_ids: Vec<bool>,
 }
 
 /// A column that is not used.
@@ -96,6 +98,7 @@ fn read_with<T>(
     mut record: impl FnMut(&mut Row, String) -> Result<(T, Form), Fault>,
 ) -> Result<DataFile<T>, DataError> {
     let (mut records, mut places, mut forms) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut derived_ids = Vec::new();
     let mut unused: Vec<UnusedColumn> = Vec::new();
     let mut unused_places: HashMap<String, usize> = HashMap::new();
     // Ids become keys in the ledger, so they must be unique in a file.
@@ -107,6 +110,7 @@ fn read_with<T>(
             Ids::Unique => row.get::<Id>("id").map_err(wrong)?,
             Ids::OfPlaces => None,
         };
+        derived_ids.push(given.is_none());
         let id = given.map_or_else(|| place.id(), |id| id.0);
         if let Some(first) = ids.insert(id.clone(), place) {
             let message = format!("field `id`: `{id}` is already the id of {first}; ids must be unique");
@@ -127,7 +131,7 @@ fn read_with<T>(
         }
         Ok(())
     })?;
-    Ok(DataFile { format, packing, forms, unused, records, places })
+    Ok(DataFile { format, packing, forms, unused, records, places, derived_ids })
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, DataError> {
 /// # Errors
 /// Those of [`read_pairs`].
 pub fn open_pairs(path: &Path) -> Result<DataFile<Pair>, DataError> {
-    let DataFile { format, packing, forms, unused, records, places } = open_labels(path)?;
+    let DataFile { format, packing, forms, unused, records, places, derived_ids } = open_labels(path)?;
     let pair = |(row, place): (LabelRow, &Place)| match row {
         LabelRow::Labelled(row) if !row.is_plain() => Err(place.fault(path, NOT_PLAIN)),
         LabelRow::Labelled(row) => Ok(Pair {
@@ -69,7 +69,7 @@ pub fn open_pairs(path: &Path) -> Result<DataFile<Pair>, DataError> {
         LabelRow::Unlabelled { pair, .. } => Ok(pair),
     };
     let records = records.into_iter().zip(&places).map(pair).collect::<Result<_, _>>()?;
-    Ok(DataFile { format, packing, forms, unused, records, places })
+    Ok(DataFile { format, packing, forms, unused, records, places, derived_ids })
 }
 
 const NOT_PLAIN: &str = "has an answer with calls of tools or reasoning beside its text, and pairs are labelled by their texts; leave the row out, \

@@ -2,7 +2,7 @@
 //!
 //! Contract: ids are unique over all files. Those of the first file are what they are when it is read alone. In later files, a row without
 //! an `id` has the number of its file before what it would be called alone: `2:line-1`. What becomes of an `id` that an earlier file
-//! has too is for the caller to say ([`Repeated`]).
+//! has too is for the caller to say ([`Repeated`]). Rows that name a renamed row of their own file name it as it is called now.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,10 @@ pub enum Repeated {
 pub trait Identified {
     /// Its id.
     fn id_mut(&mut self) -> &mut String;
+    /// The id of another record that it names.
+    fn named_mut(&mut self) -> Option<&mut String> {
+        None
+    }
 }
 
 impl Identified for Demonstration {
@@ -37,6 +41,10 @@ impl Identified for Demonstration {
 impl Identified for Prompt {
     fn id_mut(&mut self) -> &mut String {
         &mut self.id
+    }
+
+    fn named_mut(&mut self) -> Option<&mut String> {
+        self.pair.as_mut()
     }
 }
 
@@ -68,9 +76,12 @@ pub fn open_several<T: Identified>(
     let mut files = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut ids: HashMap<String, (usize, Place)> = HashMap::new();
     for (number, (path, file)) in (1..).zip(paths.iter().zip(&mut files)) {
-        for (record, place) in file.records.iter_mut().zip(&file.places) {
+        // From the ids in the file to those that are new.
+        let mut renamed: HashMap<String, String> = HashMap::new();
+        let rows = file.records.iter_mut().zip(file.places.iter().zip(&file.derived_ids));
+        for (record, (place, &is_derived)) in rows {
             let id = record.id_mut();
-            let is_derived = *id == place.id();
+            let in_file = id.clone();
             if number > 1 && is_derived {
                 *id = format!("{number}:{id}");
             }
@@ -85,6 +96,14 @@ pub fn open_several<T: Identified>(
                 *id = format!("{number}:{id}");
             }
             ids.insert(id.clone(), (number, *place));
+            if *id != in_file {
+                renamed.insert(in_file, id.clone());
+            }
+        }
+        for named in file.records.iter_mut().filter_map(Identified::named_mut) {
+            if let Some(id) = renamed.get(named) {
+                named.clone_from(id);
+            }
         }
     }
     match (ids.is_empty(), paths.first()) {
@@ -133,6 +152,31 @@ mod tests {
         // A row without an id makes way for one that has it.
         let taken = r#"{"prompt":"Why?","id":"2:line-1"}"#;
         assert_eq!(ids(&[taken, row], Repeated::Refused).unwrap(), ["2:line-1", "2:2:line-1"]);
+    }
+
+    #[test]
+    fn an_id_that_is_written_is_no_derived_one_though_it_looks_so() {
+        let written = r#"{"prompt":"Why?","id":"line-1"}"#;
+        let error = ids(&[written, written], Repeated::Refused);
+        assert!(error.is_err(), "{error:?}");
+        assert_eq!(ids(&[written, written], Repeated::Renamed).unwrap(), ["line-1", "2:line-1"]);
+        let other = r#"{"prompt":"Why?","id":"x"}"#;
+        assert_eq!(ids(&[other, written], Repeated::Refused).unwrap(), ["x", "line-1"]);
+    }
+
+    #[test]
+    fn what_names_a_renamed_row_follows_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.jsonl");
+        let rows = [r#"{"prompt":"Why?","pair":"line-2"}"#, r#"{"prompt":"How?","pair":"a-twin"}"#];
+        std::fs::write(&path, rows.join("\n")).unwrap();
+        let files = open_several(&[path.clone(), path], Repeated::Refused, open_prompts).unwrap();
+        let pairs: Vec<_> = files
+            .iter()
+            .flat_map(|file| &file.records)
+            .map(|prompt| prompt.pair.as_deref().unwrap())
+            .collect();
+        assert_eq!(pairs, ["line-2", "a-twin", "2:line-2", "a-twin"]);
     }
 
     #[test]
