@@ -1,7 +1,8 @@
 //! Arrow: IPC streams, as `datasets` writes them, and IPC files.
 //!
 //! Contract: a file is a stream between two marks (Apache Arrow, "IPC File Format"), so both are read from start to end, from any reader. A
-//! message is held no longer than its rows are wanted, and takes no more memory than there are bytes of it.
+//! message is held no longer than its rows are wanted, and takes no more memory than there are bytes of it. Of its rows a few at a time become
+//! text: rows without content take no bytes, so a short message may have any number of them.
 //!
 //! Source: <https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc>.
 
@@ -14,17 +15,19 @@ use arrow_array::types::{
     ArrowTimestampType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
 };
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch, StructArray};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
-use arrow_schema::{ArrowError, DataType, TimeUnit};
+use arrow_schema::{ArrowError, DataType, FieldRef, TimeUnit};
 
 use crate::{TableError, guarded};
 
 /// The mark at both ends of a file. Zeros follow the first, up to a border of 8 or 64 bytes.
 const FILE: [u8; 8] = *b"ARROW1\0\0";
+/// Rows that are held as text.
+const ROWS: usize = 1024;
 /// Before the length of each message, and before the zero that ends a stream.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
@@ -35,7 +38,9 @@ pub struct ArrowRows<R> {
     /// None after the end, or after an error.
     reader: Option<R>,
     decoder: StreamDecoder,
-    /// Rows of the last record batch that are still to be given, one on each line.
+    /// Rows of the last record batch that are still to become text.
+    left: Option<RecordBatch>,
+    /// Rows that are still to be given, one on each line.
     lines: std::vec::IntoIter<String>,
 }
 
@@ -43,35 +48,52 @@ impl<R: Read> ArrowRows<R> {
     /// The rows of what `reader` gives from its start; `path` is named in errors.
     pub fn new(path: &Path, reader: R) -> Self {
         let (decoder, lines) = (StreamDecoder::new(), Vec::new().into_iter());
-        Self { path: path.to_owned(), reader: Some(reader), decoder, lines }
+        Self { path: path.to_owned(), reader: Some(reader), decoder, left: None, lines }
     }
 
-    /// Reads up to the next record batch with rows, or to the end.
-    fn batch(&mut self) -> Result<(), String> {
-        while self.lines.len() == 0
-            && let Some(reader) = &mut self.reader
-        {
-            let (message, is_last) = message(reader)?;
-            let decoder = &mut self.decoder;
-            let lines = guarded("Arrow", || {
-                let mut lines = Vec::new();
-                let mut buffer = Buffer::from_vec(message);
-                while !buffer.is_empty() {
-                    if let Some(batch) = decoder.decode(&mut buffer).map_err(unreadable)? {
-                        lines.extend(objects(&batch)?);
-                    }
-                }
-                if is_last {
-                    decoder.finish().map_err(unreadable)?;
-                }
-                Ok(lines)
-            })?;
-            self.lines = lines.into_iter();
-            if is_last {
-                // A pipe's writer would fail if the footer of a file were not taken.
-                copy(reader, &mut sink()).map_err(|error| error.to_string())?;
-                self.reader = None;
+    /// Makes the next rows text, if there are more.
+    fn fill(&mut self) -> Result<(), String> {
+        while self.lines.len() == 0 {
+            match self.left.take() {
+                Some(batch) => self.write(&batch)?,
+                None if self.reader.is_some() => self.batch()?,
+                None => return Ok(()),
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the first rows of a batch text and keeps the others.
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
+        let rows = batch.num_rows().min(ROWS);
+        let lines = guarded("Arrow", || objects(&batch.slice(0, rows)))?;
+        let left = batch.num_rows() - rows;
+        self.left = (left > 0).then(|| batch.slice(rows, left));
+        self.lines = lines.into_iter();
+        Ok(())
+    }
+
+    /// Reads the next message, which may be a record batch or the end.
+    fn batch(&mut self) -> Result<(), String> {
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let (message, is_last) = message(reader)?;
+        let decoder = &mut self.decoder;
+        self.left = guarded("Arrow", || {
+            let mut found = None;
+            let mut buffer = Buffer::from_vec(message);
+            while !buffer.is_empty() {
+                // A message is one batch at most.
+                found = decoder.decode(&mut buffer).map_err(unreadable)?.or(found);
+            }
+            if is_last {
+                decoder.finish().map_err(unreadable)?;
+            }
+            Ok(found)
+        })?;
+        if is_last {
+            // A pipe's writer would fail if the footer of a file were not taken.
+            copy(reader, &mut sink()).map_err(|error| error.to_string())?;
+            self.reader = None;
         }
         Ok(())
     }
@@ -81,8 +103,8 @@ impl<R: Read> Iterator for ArrowRows<R> {
     type Item = Result<String, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(reason) = self.batch() {
-            self.reader = None;
+        if let Err(reason) = self.fill() {
+            (self.reader, self.left) = (None, None);
             return Some(Err(TableError { path: self.path.clone(), reason }));
         }
         self.lines.next().map(Ok)
@@ -150,7 +172,7 @@ fn unreadable(error: ArrowError) -> String {
     format!("cannot be read as Arrow: {text}{hint}")
 }
 
-/// The rows of a record batch as JSON objects.
+/// The rows of a part of a record batch as JSON objects.
 fn objects(batch: &RecordBatch) -> Result<Vec<String>, String> {
     let batch = &in_utc(batch).map_err(unreadable)?;
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
@@ -159,38 +181,72 @@ fn objects(batch: &RecordBatch) -> Result<Vec<String>, String> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// The batch with its points in time in UTC: names of time zones would need a table of them, and the time is the same.
+/// The batch with its points in time in UTC, in structs and lists too: names of time zones would need a table of them, and the time is
+/// the same. Maps, dictionaries and lists of a fixed length stay as they are: with a zone in them a file is refused.
 fn in_utc(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let has_zone = |column: &ArrayRef| matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
-    if !batch.columns().iter().any(has_zone) {
+    if !batch.columns().iter().any(|column| has_zone(column.data_type())) {
         return Ok(batch.clone());
     }
     let columns = batch.schema_ref().fields().iter().zip(batch.columns());
-    RecordBatch::try_from_iter_with_nullable(
-        columns.map(|(field, column)| (field.name().clone(), without_zone(column), true)),
-    )
+    let columns: Vec<_> = columns
+        .map(|(field, column)| Ok((field.name().clone(), without_zone(column)?, true)))
+        .collect::<Result<_, ArrowError>>()?;
+    RecordBatch::try_from_iter_with_nullable(columns)
 }
 
-fn without_zone(column: &ArrayRef) -> ArrayRef {
+/// Whether there are points in time with a zone, where [`without_zone`] finds them.
+fn has_zone(kind: &DataType) -> bool {
+    match kind {
+        DataType::Timestamp(_, zone) => zone.is_some(),
+        DataType::Struct(fields) => fields.iter().any(|field| has_zone(field.data_type())),
+        DataType::List(field) | DataType::LargeList(field) => has_zone(field.data_type()),
+        _ => false,
+    }
+}
+
+fn without_zone(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     fn utc<T: ArrowTimestampType>(column: &ArrayRef) -> ArrayRef {
         Arc::new(column.as_primitive::<T>().clone().with_timezone("+00:00"))
     }
-    match column.data_type() {
+    fn list<O: OffsetSizeTrait>(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef, ArrowError> {
+        let list = column.as_list::<O>();
+        let values = without_zone(list.values())?;
+        let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+        Ok(Arc::new(GenericListArray::try_new(holding(field, &values), offsets, values, nulls)?))
+    }
+    Ok(match column.data_type() {
+        kind if !has_zone(kind) => Arc::clone(column),
+        DataType::Struct(fields) => {
+            let column = column.as_struct();
+            let columns = column.columns().iter().map(without_zone).collect::<Result<Vec<_>, _>>()?;
+            let fields = fields.iter().zip(&columns).map(|(field, column)| holding(field, column)).collect();
+            Arc::new(StructArray::try_new(fields, columns, column.nulls().cloned())?)
+        }
+        DataType::List(field) => list::<i32>(column, field)?,
+        DataType::LargeList(field) => list::<i64>(column, field)?,
         DataType::Timestamp(TimeUnit::Second, Some(_)) => utc::<TimestampSecondType>(column),
         DataType::Timestamp(TimeUnit::Millisecond, Some(_)) => utc::<TimestampMillisecondType>(column),
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => utc::<TimestampMicrosecondType>(column),
         DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => utc::<TimestampNanosecondType>(column),
         _ => Arc::clone(column),
-    }
+    })
+}
+
+/// The field with the type of what it holds now.
+fn holding(field: &FieldRef, column: &ArrayRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone()))
 }
 
 #[cfg(test)]
 mod tests {
     use arrow_array::builder::{ListBuilder, StringBuilder};
-    use arrow_array::{Float64Array, Int64Array, StringArray, StructArray, TimestampMicrosecondArray};
+    use arrow_array::{
+        Float64Array, Int64Array, NullArray, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
+    };
+    use arrow_buffer::OffsetBuffer;
     use arrow_ipc::CompressionType;
     use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
-    use arrow_schema::Field;
+    use arrow_schema::{Field, Schema};
 
     use super::*;
 
@@ -272,6 +328,61 @@ mod tests {
         let batch = RecordBatch::try_from_iter([("at", times), ("text", texts)]).unwrap();
         let expected = [r#"{"at":"1970-01-01T00:00:01.500Z","text":"a"}"#, r#"{"at":null,"text":"b"}"#];
         assert_eq!(objects(&batch).unwrap(), expected);
+    }
+
+    #[test]
+    fn times_inside_structs_and_lists_are_given_in_utc_too() {
+        let times: ArrayRef = Arc::new(
+            TimestampMicrosecondArray::from(vec![Some(1_500_000), None]).with_timezone("Europe/Berlin"),
+        );
+        let field =
+            |name: &str, column: &ArrayRef| Arc::new(Field::new(name, column.data_type().clone(), true));
+        let turns: ArrayRef = Arc::new(StructArray::from(vec![(field("at", &times), times)]));
+        let list =
+            |offsets| GenericListArray::<i32>::new(field("item", &turns), offsets, Arc::clone(&turns), None);
+        let list: ArrayRef = Arc::new(list(OffsetBuffer::new(vec![0, 0, 2].into())));
+        let batch = RecordBatch::try_from_iter([("turn", Arc::clone(&turns)), ("turns", list)]).unwrap();
+        let expected = [
+            r#"{"turn":{"at":"1970-01-01T00:00:01.500Z"},"turns":[]}"#,
+            r#"{"turn":{"at":null},"turns":[{"at":"1970-01-01T00:00:01.500Z"},{"at":null}]}"#,
+        ];
+        assert_eq!(objects(&batch).unwrap(), expected);
+        // A part of it, whose lists do not begin with the first item.
+        assert_eq!(objects(&batch.slice(1, 1)).unwrap(), expected[1..]);
+    }
+
+    fn stream_of(batch: &RecordBatch) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
+        writer.write(batch).unwrap();
+        writer.finish().unwrap();
+        drop(writer);
+        bytes
+    }
+
+    #[test]
+    fn a_long_batch_is_given_whole_and_in_order() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..2 * ROWS as i64 + 1));
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+        let expected: Vec<String> = (0..=2 * ROWS).map(|n| format!("{{\"n\":{n}}}")).collect();
+        assert_eq!(rows(&stream_of(&batch)).unwrap(), expected);
+    }
+
+    /// As text these would take all memory.
+    #[test]
+    fn any_number_of_rows_without_content_is_given_one_by_one() {
+        const MANY: usize = 1 << 40;
+        let nulls: ArrayRef = Arc::new(NullArray::new(MANY));
+        let nulls = RecordBatch::try_from_iter([("none", nulls)]).unwrap();
+        let options = RecordBatchOptions::new().with_row_count(Some(MANY));
+        let empty =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).unwrap();
+        for (batch, expected) in [(nulls, r#"{"none":null}"#), (empty, "{}")] {
+            let bytes = stream_of(&batch);
+            assert!(bytes.len() < 1000);
+            let found = ArrowRows::new(Path::new("t.arrow"), bytes.as_slice()).take(2 * ROWS);
+            assert!(found.map(Result::unwrap).all(|row| row == expected));
+        }
     }
 
     #[test]
