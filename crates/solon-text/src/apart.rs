@@ -11,8 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Address space, of which only what is used takes memory. One level of nesting takes about 450 bytes when it is printed.
-const STACK: usize = 2 << 30;
+/// Bytes of address space, of which only what is used takes memory. One level of nesting takes about 450 bytes when it is printed. Where
+/// the system has no room for the first (`ulimit -v`, strict overcommit), the second has room for all but templates that mean harm.
+const STACKS: [usize; 2] = [2 << 30, 256 << 20];
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -45,7 +46,12 @@ pub(crate) fn within<T: Send + 'static>(
     };
     let jobs = match sent {
         Ok(jobs) => jobs,
-        Err(job) => start(job).map_err(NoResult::NoThread)?,
+        Err(job) => {
+            let jobs = start(STACKS).map_err(NoResult::NoThread)?;
+            // Were the thread gone already, nothing would come back, as after a panic.
+            drop(jobs.send(job));
+            jobs
+        }
     };
     for _ in 0..seconds {
         match taken.recv_timeout(Duration::from_secs(1)) {
@@ -60,15 +66,14 @@ pub(crate) fn within<T: Send + 'static>(
     Err(NoResult::NoEnd)
 }
 
-/// A new thread that has the job to do, and how to give it more.
-fn start(job: Job) -> io::Result<Sender<Job>> {
-    let (jobs, received) = mpsc::channel::<Job>();
-    let thread = thread::Builder::new().name("chat template".to_owned()).stack_size(STACK);
-    thread.spawn(move || {
-        job();
-        received.into_iter().for_each(|job| job());
-    })?;
-    Ok(jobs)
+/// A new thread with the first of the stacks that the system has room for, and how to give it work.
+fn start([first, second]: [usize; 2]) -> io::Result<Sender<Job>> {
+    let spawn = |stack: usize| {
+        let (jobs, received) = mpsc::channel::<Job>();
+        let thread = thread::Builder::new().name("chat template".to_owned()).stack_size(stack);
+        thread.spawn(move || received.into_iter().for_each(|job| job())).map(|_| jobs)
+    };
+    spawn(first).or_else(|_| spawn(second))
 }
 
 #[cfg(test)]
@@ -85,6 +90,14 @@ mod tests {
         let panicked = within(9, || panic!("on purpose"));
         assert!(matches!(panicked, Err(NoResult::Panic)), "{panicked:?}");
         assert_eq!(within(9, || 3).ok(), Some(3));
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_the_first_stack_the_second_is_taken() {
+        let jobs = start([1 << 60, 1 << 20]).expect("a thread");
+        let (give, taken) = mpsc::channel();
+        jobs.send(Box::new(move || drop(give.send(1)))).expect("a thread that waits");
+        assert_eq!(taken.recv(), Ok(1));
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub enum TextError {
     },
     /// The system gives no thread to run the chat template on.
     #[error(
-        "the chat template cannot be run: the system gives no thread with 2 GiB of address space: {source}"
+        "the chat template cannot be run: the system gives no thread with 256 MiB of address space: {source}"
     )]
     TemplateThread {
         /// What the operating system said.
