@@ -2,7 +2,7 @@
 //! [`Demonstration`], [`Pair`], [`Preference`], [`SamplingSettings`].
 //!
 //! Contract: plain data with its JSON form and the checks that belong to it. This crate reads no files and knows no
-//! model, so every other crate may use it.
+//! model, so every other crate may use it. For that reason [`without_panic`] is here too, for crates that know nothing of each other.
 
 mod beside;
 mod content;
