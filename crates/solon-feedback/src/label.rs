@@ -197,7 +197,14 @@ pub struct Label {
 /// A prompt as text for a labeller or a person: a single user turn as its text, any other conversation as a transcript.
 pub fn prompt_text(prompt: &[Message]) -> String {
     match prompt {
-        [only] if only.role == "user" && only.beside.is_empty() => only.content.clone(),
+        // Values of a template's variables are no part of what is shown.
+        [only]
+            if only.role == "user"
+                && only.beside.fields.is_empty()
+                && only.beside.inputs.tools.is_empty() =>
+        {
+            only.content.clone()
+        }
         messages => transcript(messages),
     }
 }

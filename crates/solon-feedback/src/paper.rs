@@ -63,9 +63,11 @@ pub(crate) fn conversation(
             "assistant" => assistant,
             other => return Err(FeedbackError::Speaker { id: id.to_owned(), role: other.to_owned() }),
         };
-        let tools = &message.beside.inputs.tools;
-        if !message.beside.tool_calls().is_empty() || !tools.is_empty() {
-            let role = format!("{} with tools", message.role);
+        let tools = !message.beside.tool_calls().is_empty() || !message.beside.inputs.tools.is_empty();
+        let reasoning = message.beside.reasoning().is_some();
+        if let Some((_, what)) = [(tools, "tools"), (reasoning, "reasoning")].iter().find(|(there, _)| *there)
+        {
+            let role = format!("{} with {what}", message.role);
             return Err(FeedbackError::Speaker { id: id.to_owned(), role });
         }
         text.extend([speaker, " ", &quoted(&message.content)]);

@@ -32,6 +32,16 @@ fn labelled(model: &dyn FeedbackModel, pairs: &[Pair], settings: &LabelSettings)
 }
 
 #[test]
+fn one_question_is_shown_as_its_text_unless_there_are_tools() {
+    let shown = |inputs: &str| {
+        let json = format!(r#"{{"role":"user","content":"Q","template_inputs":{inputs}}}"#);
+        prompt_text(&[serde_json::from_str(&json).unwrap()])
+    };
+    assert_eq!(shown(r#"{"chat_template_kwargs":{"enable_thinking":false}}"#), "Q");
+    assert_eq!(shown(r#"{"tools":[{"name":"f"}]}"#), "tools: [{\"name\":\"f\"}]\nuser: Q");
+}
+
+#[test]
 fn both_orders_are_asked_and_averaged() {
     // Prefers the answer "good words" with weight 4:1, and the letter A with weight 2:1 on top.
     let model = Scripted::scoring(|request| {

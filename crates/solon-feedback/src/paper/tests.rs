@@ -240,4 +240,9 @@ fn nobody_else_can_speak_in_the_papers_form() {
     let prompt = [Message::system("s"), Message::user("q")];
     let error = conversation("p-1", &prompt, [HUMAN, ASSISTANT], quoted).unwrap_err().to_string();
     assert!(error.contains("`p-1`") && error.contains("system") && error.contains("hint"), "{error}");
+
+    let mut reasoned = Message::assistant("a");
+    reasoned.beside.take("reasoning_content", "r".into()).unwrap();
+    let error = conversation("p-1", &[reasoned], [HUMAN, ASSISTANT], quoted).unwrap_err().to_string();
+    assert!(error.contains("assistant with reasoning"), "{error}");
 }
