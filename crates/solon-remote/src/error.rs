@@ -29,7 +29,7 @@ pub enum RemoteError {
         /// The question's id.
         id: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// A server answers no question.
     #[error("{endpoint}: {reason}")]

@@ -1,7 +1,7 @@
 //! A question to a model on a server, and what comes back.
 
 use crate::RemoteError;
-use solon_records::Context;
+use solon_records::{Beside, Context, Message};
 
 /// A conversation to answer, or a text to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,18 +56,18 @@ impl Question {
 
     /// Refuses what no server can answer.
     pub(crate) fn check(&self) -> Result<(), RemoteError> {
-        let wrong = |reason| Err(RemoteError::Question { id: self.id.clone(), reason });
+        let wrong =
+            |reason: &str| Err(RemoteError::Question { id: self.id.clone(), reason: reason.to_owned() });
+        let beside = self.context.messages().and_then(|messages| messages.iter().find_map(beside));
         match self {
             Self { context: Context::Chat(messages), .. } if messages.is_empty() => {
                 wrong("it has no messages")
             }
-            Self { context: Context::Chat(messages), .. }
-                if messages.iter().any(|message| !message.beside.is_empty()) =>
-            {
-                wrong(
-                    "it has tools, calls of tools, reasoning or names beside its texts, which servers are not asked with",
-                )
-            }
+            _ if beside.is_some() => wrong(&format!(
+                "it has `{}`, and servers are asked with roles and texts alone\n\
+                 hint: take it out of the row, or ask a model that runs here",
+                beside.unwrap_or_default()
+            )),
             Self { context: Context::Text(text), .. } if text.is_empty() => wrong("it has no text"),
             Self { max_new_tokens: 0, .. } => wrong("it allows no new tokens"),
             Self { temperature, .. } if !temperature.is_finite() || *temperature < 0.0 => {
@@ -97,6 +97,18 @@ impl Question {
     pub(crate) fn about_tokens(&self) -> u64 {
         self.bytes() / 3 + self.max_new_tokens as u64
     }
+}
+
+/// The field of a row or of its message that holds something beside the message's text.
+fn beside(message: &Message) -> Option<&str> {
+    let Beside { fields, without_content, inputs } = &message.beside;
+    let first = fields.keys().next().map(String::as_str);
+    let given = [
+        (!inputs.tools.is_empty(), "tools"),
+        (!inputs.chat_template_kwargs.is_empty(), "chat_template_kwargs"),
+        (*without_content, "tool_calls"),
+    ];
+    first.or_else(|| given.into_iter().find_map(|(there, name)| there.then_some(name)))
 }
 
 /// A server's reply.
@@ -152,4 +164,29 @@ pub enum UnansweredKind {
     TooLarge,
     /// It was not asked, because the caller wished to stop.
     NotAsked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_is_not_asked_with_is_named_by_its_field() {
+        for (message, field) in [
+            (
+                r#"{"role":"user","content":"q","template_inputs":{"chat_template_kwargs":{"deep":true}}}"#,
+                "chat_template_kwargs",
+            ),
+            (r#"{"role":"user","content":"q","template_inputs":{"tools":[{"name":"f"}]}}"#, "tools"),
+            (r#"{"role":"user","content":"q","name":"Ann"}"#, "name"),
+            (
+                r#"{"role":"assistant","content":null,"tool_calls":[{"name":"f","arguments":{}}]}"#,
+                "tool_calls",
+            ),
+        ] {
+            let message: Message = serde_json::from_str(message).unwrap();
+            assert_eq!(beside(&message), Some(field));
+        }
+        assert_eq!(beside(&Message::user("q")), None);
+    }
 }
