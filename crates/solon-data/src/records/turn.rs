@@ -9,10 +9,10 @@
 
 use std::fmt;
 
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use solon_records::{Beside, Content, Message, TEMPLATE_FIELDS, calls_of, check_role};
+use solon_records::{Beside, Content, Message, TEMPLATE_FIELDS, calls_of, check_role, is_filled};
 
 /// A message with what a file says about its training.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +32,10 @@ impl Turn {
 }
 
 /// Fields that would be lost, each with what to do.
-const NOT_PASSED_ON: [(&str, &str); 1] =
-    [("audio", "messages other than text are not supported; leave this row out")];
+const NOT_PASSED_ON: [(&str, &str); 2] = [
+    ("audio", "messages other than text are not supported; leave this row out"),
+    ("template_inputs", "write `tools` and `chat_template_kwargs` as fields of the row"),
+];
 
 impl<'de> Deserialize<'de> for Turn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -74,7 +76,6 @@ impl<'de> Visitor<'de> for Fields {
                 "role" | "from" | "content" | "value" => {
                     return Err(A::Error::custom(format!("`{key}` repeats what another field says")));
                 }
-                "template_inputs" => beside.inputs = map.next_value::<Option<_>>()?.unwrap_or_default(),
                 name if name == "function_call" || TEMPLATE_FIELDS.contains(&name) => {
                     beside.take(name, map.next_value::<Value>()?).map_err(A::Error::custom)?;
                 }
@@ -187,52 +188,12 @@ impl<'de> Deserialize<'de> for Weight {
     }
 }
 
-/// Whether a value holds something: it is not null, no blank text, no empty list, and no list or object of such values alone.
+/// Whether a value holds something, by [`is_filled`].
 pub(super) struct Filled(pub bool);
 
 impl<'de> Deserialize<'de> for Filled {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = bool;
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("any value")
-            }
-            fn visit_unit<E: Error>(self) -> Result<bool, E> {
-                Ok(false)
-            }
-            fn visit_bool<E: Error>(self, _: bool) -> Result<bool, E> {
-                Ok(true)
-            }
-            fn visit_u64<E: Error>(self, _: u64) -> Result<bool, E> {
-                Ok(true)
-            }
-            fn visit_i64<E: Error>(self, _: i64) -> Result<bool, E> {
-                Ok(true)
-            }
-            fn visit_f64<E: Error>(self, _: f64) -> Result<bool, E> {
-                Ok(true)
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<bool, E> {
-                // LLaMA-Factory's files hold lists as JSON inside a text.
-                Ok(!matches!(text.trim(), "" | "[]" | "{}" | "null"))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
-                let mut filled = false;
-                while let Some(Filled(one)) = list.next_element()? {
-                    filled |= one;
-                }
-                Ok(filled)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-                let mut filled = false;
-                while let Some((_, Filled(one))) = map.next_entry::<IgnoredAny, Filled>()? {
-                    filled |= one;
-                }
-                Ok(filled)
-            }
-        }
-        deserializer.deserialize_any(Any).map(Self)
+        Value::deserialize(deserializer).map(|value| Self(is_filled(&value)))
     }
 }
 
@@ -307,6 +268,10 @@ mod tests {
         );
         check(r#"{"role":"user","content":"a","reasoning_content":"b"}"#, "only the assistant's have it");
         check(r#"{"role":"assistant","content":"a","audio":{"id":"b"}}"#, "`audio` holds something");
+        check(
+            r#"{"role":"user","content":"a","template_inputs":{"chat_template_kwargs":{"messages":[]},"tools":[{"name":"f"}]}}"#,
+            "`template_inputs` holds something: write `tools`",
+        );
         check(r#"{"from":"function_call","value":"{}"}"#, "must hold `{\"name\": …");
         check(
             r#"{"from":"function_call","value":"<think>a</think>{\"name\":\"f\",\"arguments\":{}}"}"#,
