@@ -14,6 +14,9 @@ use solon_infer::batch::Tokens;
 use solon_records::{Message, TemplateInputs};
 use std::sync::Arc;
 
+/// Messages of one request. A template goes through all of them several times.
+const MOST_MESSAGES: usize = 4096;
+
 /// Answers a conversation.
 pub(crate) async fn answer(
     served: Arc<Served>,
@@ -22,14 +25,7 @@ pub(crate) async fn answer(
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(body)?;
     let wanted = Wanted::take(&mut fields, &served, false)?;
-    let mut messages: Vec<Message> =
-        fields.take("messages")?.ok_or_else(|| ApiError::field("messages", "`messages` is missing"))?;
-    if messages.is_empty() {
-        return Err(ApiError::field("messages", "`messages` is empty"));
-    }
-    if TemplateInputs::of(&messages).is_some() {
-        return Err(ApiError::field("messages", "`template_inputs` is not a field of a message"));
-    }
+    let mut messages = messages(&mut fields)?;
     inputs(&mut fields)?.put_on(&mut messages);
     let with_logprobs = fields.take("logprobs")?.unwrap_or(false);
     let likeliest = fields.take("top_logprobs")?;
@@ -53,6 +49,24 @@ pub(crate) async fn answer(
         return Ok(stream(chunks, answers, wanted.include_usage, admitted));
     }
     form.whole(answers, prompt_tokens, admitted).await
+}
+
+/// The conversation.
+fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
+    let messages: Vec<Message> =
+        fields.take("messages")?.ok_or_else(|| ApiError::field("messages", "`messages` is missing"))?;
+    if messages.is_empty() {
+        return Err(ApiError::field("messages", "`messages` is empty"));
+    }
+    if messages.len() > MOST_MESSAGES {
+        let found = messages.len();
+        let message = format!("`messages` has {found} messages; a request may have {MOST_MESSAGES} at most");
+        return Err(ApiError::field("messages", message));
+    }
+    if TemplateInputs::of(&messages).is_some() {
+        return Err(ApiError::field("messages", "`template_inputs` is not a field of a message"));
+    }
+    Ok(messages)
 }
 
 /// What the request gives to the chat template. Calls of tools are not read out of answers: they stand in the text as the model writes them.
@@ -204,6 +218,18 @@ mod tests {
         let mut fields = Fields::parse(body.as_bytes()).unwrap();
         let read = inputs(&mut fields).and_then(|inputs| fields.finish().map(|()| inputs));
         read.map_err(|error| error.body()["error"]["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn a_request_has_a_bounded_number_of_messages() {
+        let read = |count: usize| {
+            let body = json!({"messages": vec![json!({"role": "user", "content": "q"}); count]}).to_string();
+            let read = messages(&mut Fields::parse(body.as_bytes()).unwrap());
+            read.map(|messages| messages.len()).map_err(|error| error.body()["error"]["message"].to_string())
+        };
+        assert_eq!(read(4096), Ok(4096));
+        assert!(read(4097).unwrap_err().contains("4097 messages; a request may have 4096 at most"));
+        assert!(read(0).unwrap_err().contains("is empty"));
     }
 
     #[test]
