@@ -1,7 +1,7 @@
 //! Which files a name of data stands for: a file, a pipe, a folder, a pattern, or a split on the Hugging Face Hub.
 //!
 //! Contract: the files of one name are read one after another, as one. What is on this machine goes first. A pattern gives its files in
-//! the order of their paths. Of a folder, as of the Hub, one split is taken, whose shards are all there; where it has several, they are
+//! the order of their paths; folders above a recipe's are not searched, because much may match there. Of a folder, as of the Hub, one split is taken, whose shards are all there; where it has several, they are
 //! listed and none is taken.
 
 use crate::assets;
@@ -10,13 +10,14 @@ use crate::piped::at_rest;
 use anyhow::{Context, Result, bail};
 use glob::{MatchOptions, Pattern, glob_with};
 use solon_hub::files_of_split;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// As in a shell: `*` stays in its folder and leaves out hidden files.
 const AS_IN_A_SHELL: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The files of a name, which is looked for in `folders`, in those above them, and in the working folder.
+/// The files of a name, which is looked for in `folders`, in those above them, and in the working folder; a pattern not above them.
 pub fn find(name: &Path, folders: &[&Path]) -> Result<Vec<PathBuf>> {
     let here = assets::find(name, folders);
     match (here, name.to_str()) {
@@ -32,17 +33,30 @@ pub fn find(name: &Path, folders: &[&Path]) -> Result<Vec<PathBuf>> {
 }
 
 /// The files of several names, in their order.
+///
+/// # Errors
+/// If a name has none, or if two of the files are one: its rows would be read twice.
 pub fn find_all(names: &[PathBuf], folders: &[&Path]) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = Vec::new();
-    for name in names {
-        for file in find(name, folders)? {
-            if all.contains(&file) {
-                bail!("{} is named twice\nhint: name it once", file.display());
-            }
-            all.push(file);
+    Ok(find_each(names, folders)?.concat())
+}
+
+/// The same, those of each name apart.
+pub fn find_each(names: &[PathBuf], folders: &[&Path]) -> Result<Vec<Vec<PathBuf>>> {
+    let all = names.iter().map(|name| find(name, folders)).collect::<Result<Vec<_>>>()?;
+    let mut seen = HashSet::new();
+    for file in all.iter().flatten() {
+        if !seen.insert(the_file_itself(file)) {
+            bail!("{} is named twice\nhint: name it once", file.display());
         }
     }
     Ok(all)
+}
+
+/// One path for every spelling of a file. In the Hub's cache two files with the same content are links to one.
+fn the_file_itself(path: &Path) -> PathBuf {
+    let is_of_hub = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("blobs"));
+    let itself = path.canonicalize().ok().filter(|itself| !is_of_hub(itself));
+    itself.unwrap_or_else(|| path.to_owned())
 }
 
 /// Whether a text has a mark of patterns in it.
@@ -67,7 +81,7 @@ fn in_folder_named(folder: &Path, pattern: &str) -> String {
 }
 
 fn matching(pattern: &str, folders: &[&Path]) -> Result<Vec<PathBuf>> {
-    for folder in folders.iter().flat_map(|folder| folder.ancestors()).chain([Path::new("")]) {
+    for folder in folders.iter().copied().chain([Path::new("")]) {
         let found = glob_with(&in_folder_named(folder, pattern), AS_IN_A_SHELL)
             .with_context(|| format!("{pattern} is no pattern"))?;
         let found = found.collect::<Result<Vec<PathBuf>, _>>().context("a folder cannot be read")?;
@@ -143,6 +157,55 @@ mod tests {
         // A file of that very name goes first.
         check(&files, "d/g[1].jsonl", Ok(&["d/g[1].jsonl"]));
         check(&files, "d/*.csv", Err("no file matches d/*.csv"));
+    }
+
+    /// Above a recipe lie a user's other files.
+    #[test]
+    fn patterns_are_not_looked_for_in_the_folders_above() {
+        let place = tempfile::tempdir().unwrap();
+        let recipe = place.path().join("recipes");
+        std::fs::create_dir(&recipe).unwrap();
+        std::fs::write(place.path().join("above.jsonl"), "").unwrap();
+        for pattern in ["*.jsonl", "**/above.jsonl"] {
+            let error = find(Path::new(pattern), &[&recipe]).unwrap_err().to_string();
+            assert!(error.contains("no file matches"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_twice_however_it_is_spelled() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        std::fs::create_dir(folder.join("x")).unwrap();
+        for name in ["a.jsonl", "b.jsonl"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        let found = |names: &[&str]| {
+            let names: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+            find_all(&names, &[folder]).map(|files| files.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(&["a.jsonl", "b.jsonl"]), Ok(2));
+        for other in ["a.jsonl", "./a.jsonl", "x/../a.jsonl", "a*"] {
+            let error = found(&["a.jsonl", other]).unwrap_err();
+            assert!(error.contains("a.jsonl is named twice"), "{other}: {error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_the_file_that_it_leads_to_but_in_the_hubs_cache() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        std::fs::create_dir(folder.join("blobs")).unwrap();
+        for (content, links) in [("a", ["b", "c"]), ("blobs/d", ["e", "f"])] {
+            std::fs::write(folder.join(content), "").unwrap();
+            for link in links {
+                std::os::unix::fs::symlink(folder.join(content), folder.join(link)).unwrap();
+            }
+        }
+        let found = |names: [&str; 2]| find_all(&names.map(PathBuf::from), &[folder]);
+        assert!(found(["b", "c"]).unwrap_err().to_string().contains("c is named twice"));
+        assert_eq!(found(["e", "f"]).unwrap().len(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use self::tokens::Tokens;
 use crate::catalogue;
 use crate::chat_template;
 use crate::cli::{CheckDataArgs, DataCommand};
-use crate::data_files::{find, is_pattern};
+use crate::data_files::{find_each, is_pattern};
 use crate::out::{out, outln};
 use crate::piped;
 use anyhow::{Context, Result, bail};
@@ -100,8 +100,8 @@ struct Named {
 /// The files of data that is named so.
 fn files(names: &[PathBuf]) -> Result<Vec<Named>> {
     let mut all = Vec::new();
-    for name in names {
-        let found = find(&piped::named(name), &[])?;
+    let paths: Vec<PathBuf> = names.iter().map(|name| piped::named(name)).collect();
+    for (name, found) in names.iter().zip(find_each(&paths, &[])?) {
         let is_itself = found.len() == 1 && !name.is_dir() && !name.to_str().is_some_and(is_pattern);
         all.extend(found.into_iter().map(|path| {
             let shown = if is_itself { name } else { &path };
