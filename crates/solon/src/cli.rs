@@ -88,7 +88,7 @@ pub enum Command {
         after_help = "Examples:\n  solon constitution check constitutions/tutor.toml\n  solon constitution show\n  solon constitution diff constitutions/tutor.toml mine.toml\n  solon constitution infer --pairs labels.jsonl --out mine.toml"
     )]
     Constitution(ConstitutionCommand),
-    /// Critique and revise answers by a constitution: reads JSONL of {"prompt", "answer"}, writes critiques and
+    /// Critique and revise answers by a constitution: reads rows with `prompt` and `answer`, writes critiques and
     /// revisions
     #[command(
         after_help = "Example:\n  solon critique --model smollm2-135m-instruct --adapter runs/first/checkpoints/critic --input answers.jsonl"

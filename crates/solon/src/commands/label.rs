@@ -15,7 +15,7 @@ use crate::cli::{LabelArgs, UsageError};
 use crate::data_files::find_all;
 use crate::items::Labelled;
 use crate::piped;
-use crate::stages::{judged, records, replies};
+use crate::stages::{judged, note_unused, records, replies};
 use crate::votes::beside;
 use anyhow::Result;
 use solon_data::export::write_labels;
@@ -39,6 +39,7 @@ pub fn run(args: &LabelArgs) -> Result<()> {
 fn pairs(names: &[PathBuf]) -> Result<Vec<Pair>> {
     let names: Vec<PathBuf> = names.iter().map(|name| piped::named(name)).collect();
     let files = open_several(&find_all(&names, &[])?, Repeated::Renamed, open_pairs)?;
+    note_unused("label", files.iter().flat_map(|file| &file.unused));
     Ok(records(files).collect())
 }
 

@@ -2,14 +2,14 @@
 //! calls chosen does not matter: the first is only a place, and a label in the file is not read.
 
 use super::settings::{read_sources, sources};
-use super::{Data, Kind, Preflight, Source, Stage, parse, records};
+use super::{Data, Kind, Preflight, Source, Stage, note_unused, parse, records};
 use crate::items::pair_text;
 use crate::run::StageRun;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::{Repeated, open_pairs};
+use solon_data::records::{DataFile, Repeated, open_pairs};
 use solon_records::Pair;
 
 pub const KIND: Kind = Kind {
@@ -28,9 +28,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn read(&self) -> Result<Vec<Pair>> {
-        let files = read_sources(&self.file, Repeated::Renamed, open_pairs)?;
-        Ok(records(files).collect())
+    fn read(&self) -> Result<Vec<DataFile<Pair>>> {
+        Ok(read_sources(&self.file, Repeated::Renamed, open_pairs)?)
     }
 }
 
@@ -49,8 +48,10 @@ impl Stage for Pairs {
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let files = self.read()?;
+        note_unused(run.name(), files.iter().flat_map(|file| &file.unused));
         let mut items = Vec::new();
-        for (place, pair) in (0..).zip(self.read()?) {
+        for (place, pair) in (0..).zip(records(files)) {
             items.push(NewItem::of(run.id(&pair.id), place, pair_text(&pair), &pair)?);
         }
         run.insert(&items)?;

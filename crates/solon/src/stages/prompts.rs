@@ -6,14 +6,14 @@
 //! files share no prompt.
 
 use super::settings::{read_sources, sources};
-use super::{Data, Kind, Preflight, Source, Stage, parse, records};
+use super::{Data, Kind, Preflight, Source, Stage, note_unused, parse, records};
 use crate::cli::UsageError;
 use crate::run::StageRun;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use solon_data::ledger::NewItem;
-use solon_data::records::{Repeated, open_prompts};
+use solon_data::records::{DataFile, Repeated, open_prompts};
 use solon_draws::Draws;
 use solon_feedback::prompt_text;
 use solon_records::Prompt;
@@ -26,7 +26,7 @@ pub const KIND: Kind =
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Prompts {
-    /// JSONL of `{"prompt": …}` or `{"messages": […]}`; several files are read one after the other.
+    /// Rows with `prompt` or `messages`, in any format that is read; several files are read one after the other.
     #[serde(deserialize_with = "sources")]
     file: Vec<Source>,
     /// Only prompts of these kinds; all where it is not given.
@@ -52,14 +52,22 @@ fn all() -> NonZeroUsize {
 }
 
 impl Prompts {
+    fn open(&self) -> Result<Vec<DataFile<Prompt>>> {
+        // `pair` names prompts by their ids, and so do runs.
+        Ok(read_sources(&self.file, Repeated::Refused, open_prompts)?)
+    }
+
     fn read(&self) -> Result<Vec<Prompt>> {
+        self.part(self.open()?)
+    }
+
+    /// The prompts of the files that are to be taken.
+    fn part(&self, read: Vec<DataFile<Prompt>>) -> Result<Vec<Prompt>> {
         let Prompts { file, kinds, shuffle, every, offset, skip, count } = self;
         if *offset >= every.get() {
             let what = format!("offset = {offset} is not below every = {every}\nhint: offsets count from 0");
             return Err(UsageError(what).into());
         }
-        // `pair` names prompts by their ids, and so do runs.
-        let read = read_sources(file, Repeated::Refused, open_prompts)?;
         let mut all: Vec<Prompt> = records(read).collect();
         let files = || {
             let paths = file.iter().map(|source| source.path.display().to_string());
@@ -140,8 +148,10 @@ impl Stage for Prompts {
     }
 
     fn run(&self, run: &mut StageRun<'_>) -> Result<Value> {
+        let files = self.open()?;
+        note_unused(run.name(), files.iter().flat_map(|file| &file.unused));
         let mut items = Vec::new();
-        for (place, prompt) in (0..).zip(self.read()?) {
+        for (place, prompt) in (0..).zip(self.part(files)?) {
             let text = prompt_text(&prompt.messages);
             let mut item = NewItem::of(prompt.id.clone(), place, text, &prompt)?;
             item.prompt_id = Some(prompt.id);
