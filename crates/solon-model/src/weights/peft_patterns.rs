@@ -9,13 +9,18 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::WeightsError;
 use super::json_fields::Fields;
 use super::peft_config::{AdapterConfig, MAX_RANK};
 use crate::adapter::LoraShape;
+
+/// Patterns of one setting: one for each matrix of a model of 126 layers would be 882.
+const MOST_PATTERNS: usize = 1024;
+/// Bytes that a pattern may take when it is compiled, and again when it is run: what a short text asks for may be gigabytes.
+const MOST_BYTES: usize = 1 << 16;
 
 /// What the patterns of an `adapter_config.json` say.
 pub(super) struct Patterns {
@@ -126,7 +131,7 @@ fn layer(value: &Value) -> Option<usize> {
 }
 
 fn first<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
-    patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value)
+    patterns.iter().find(|(pattern, _)| pattern.is_match(module.as_bytes())).map(|(_, value)| *value)
 }
 
 /// An object from patterns to values.
@@ -141,18 +146,54 @@ fn pattern<T>(
         Some(Value::Object(object)) => object,
         Some(_) => return Err(fields.wrong(field, "object")),
     };
+    if object.len() > MOST_PATTERNS {
+        let hint = format!("at most {MOST_PATTERNS} are read; write patterns that mean several modules");
+        let what = format!("{} patterns", object.len());
+        return Err(WeightsError::unsupported(fields.path, field, what, hint));
+    }
     let mut patterns = Vec::with_capacity(object.len());
     for (key, found) in object {
         let at = format!("{field}[{key:?}]");
         let value = value(found).ok_or_else(|| {
             WeightsError::invalid(fields.path, &at, found.to_string(), "correct it in adapter_config.json")
         })?;
-        // Python's `re.match` of `(.*\.)?(KEY)$`.
-        let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).map_err(|_| {
-            let hint = "write the modules' names; only plain regular expressions are read";
+        let regex = regex(key).map_err(|_| {
+            let hint = "write the modules' names; only plain and short regular expressions are read";
             WeightsError::unsupported(fields.path, &at, "a pattern that cannot be read", hint)
         })?;
         patterns.push((regex, value));
     }
     Ok(patterns)
+}
+
+/// Python's `re.match` of `(.*\.)?(KEY)$`, for names of modules, which are ASCII: classes of Unicode would make it large.
+fn regex(key: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{key})$"))
+        .unicode(false)
+        .size_limit(MOST_BYTES)
+        .dfa_size_limit(MOST_BYTES)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_as_large_as_those_that_people_write_and_no_larger() {
+        let layers: Vec<String> = (0..126).map(|layer| layer.to_string()).collect();
+        let all =
+            format!(r"model\.layers\.({})\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj", layers.join("|"));
+        for (key, module) in [
+            ("q_proj", "model.layers.17.self_attn.q_proj"),
+            (r".*\.\d+\..*q_proj", "model.layers.17.self_attn.q_proj"),
+            (r"model\.layers\.\w+\.\w+\.q_proj", "model.layers.17.self_attn.q_proj"),
+            (r"layers\.[0-9]{1,3}\.mlp\.[a-z]+_proj", "model.layers.125.mlp.up_proj"),
+            (&all, "model.layers.125.mlp.up_proj"),
+        ] {
+            let found = regex(key).unwrap_or_else(|error| panic!("{key}: {error}"));
+            assert!(found.is_match(module.as_bytes()) && !found.is_match(b"lm_head"), "{key}");
+        }
+        assert!(regex(r"\w{1000}a17").is_err());
+    }
 }
