@@ -100,8 +100,8 @@ fn a_split_of_the_hub_is_read_wherever_data_is() {
     };
     let weights = |out: &str| std::fs::read(place.path(out).join("adapter_model.safetensors")).unwrap();
     place.run(&format!("{TRAIN} --data all.jsonl --out all"), "").ok();
-    run(&format!("{TRAIN} --data org/demos:train --out hub")).ok();
-    assert_eq!(weights("hub"), weights("all"));
+    run(&format!("{TRAIN} --data org/demos:train --out fetched")).ok();
+    assert_eq!(weights("fetched"), weights("all"));
     // The rows of one shard are found again in it.
     let checked = run("data check org/demos --against org/demos:train-00001-of-00003.jsonl --json");
     let told: Value = serde_json::from_str(&checked.out).unwrap();

@@ -422,7 +422,11 @@ fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
     std::fs::write(place.path("none.jsonl"), "").unwrap();
     let sft = "[[stage]]\nkind = \"sft\"\ndata = \"demos.jsonl\"\n";
     let human = "[[stage]]\nkind = \"preferences\"\nname = \"human\"\nfile = \"data/preferences.jsonl\"\n";
-    let label = "[[stage]]\nkind = \"label\"\nlabeller = \"base\"\npairs = \"none.jsonl\"\n";
+    // No two answers of so poor a model differ in whether they decline, so there is nothing to label.
+    let label = "[[stage]]\nkind = \"prompts\"\nfile = \"prompts.jsonl\"\n\
+        [[stage]]\nkind = \"sample\"\nfrom = \"base\"\nprompts = \"prompts\"\nanswers = 2\ndiffer = \"verdict\"\n\
+        sampling = { max_new_tokens = 3, temperature = 1.0 }\n\
+        [[stage]]\nkind = \"label\"\nlabeller = \"base\"\npairs = \"sample\"\n";
     // A rate so low that the adapter stays to the bit what SFT made it, under a fresh head.
     let reward = |name: &str, pairs: &str| {
         format!(
@@ -441,7 +445,6 @@ fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
         label.to_owned(),
         reward("poor", "human") + "require_accuracy = 1.0\n",
         reward("empty", "label"),
-        "[[stage]]\nkind = \"prompts\"\nfile = \"prompts.jsonl\"\n".to_owned(),
         after("ppo", "poor"),
         after("rloo", "empty"),
     ];
@@ -472,9 +475,7 @@ fn nothing_is_trained_against_a_reward_model_that_did_not_pass() {
     }
 
     // A file without pairs is a mistake, and a reward model from a file has no gate.
-    place
-        .run("reward --model model --data none.jsonl --out rm", "")
-        .fails(1, &["no preferences to learn from"]);
+    place.run("reward --model model --data none.jsonl --out rm", "").fails(1, &["none.jsonl has no rows"]);
     let words = "ppo --model model --reward-model run/checkpoints/poor --data prompts.jsonl --max-new-tokens 3 --out ppo";
     let ran = place.run(words, "").ok();
     assert!(ran.err.contains("ppo: done") && !ran.err.contains("not trained"), "{}", ran.err);

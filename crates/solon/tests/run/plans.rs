@@ -129,7 +129,7 @@ fn a_gate_that_can_only_close_is_refused_before_anything_is_asked() {
 fn a_pair_that_never_was_is_still_an_error() {
     let place = Place::with_model();
     place.write("pairs.jsonl", &[]);
-    place.run("dpo --model model --data pairs.jsonl --out run", "").fails(1, &["no preferences"]);
+    place.run("dpo --model model --data pairs.jsonl --out run", "").fails(1, &["pairs.jsonl has no rows"]);
 }
 
 #[test]
