@@ -96,7 +96,7 @@ mod tests {
     fn where_there_is_no_room_for_the_first_stack_the_second_is_taken() {
         let jobs = start([1 << 60, 1 << 20]).expect("a thread");
         let (give, taken) = mpsc::channel();
-        jobs.send(Box::new(move || drop(give.send(1)))).expect("a thread that waits");
+        jobs.send(Box::new(move || give.send(1).expect("somebody who waits"))).expect("a thread that waits");
         assert_eq!(taken.recv(), Ok(1));
     }
 

@@ -47,8 +47,8 @@ impl ChatTokenizer {
             return Ok(());
         }
         let shown = self.shown(&parts, messages, rendered, generation_prompt)?;
-        let not_shown = parts.iter().enumerate().filter(|(number, _)| !shown.contains(number));
-        not_shown.map(|(_, part)| part.check(changed)).collect()
+        let mut not_shown = parts.iter().enumerate().filter(|(number, _)| !shown.contains(number));
+        not_shown.try_for_each(|(_, part)| part.check(changed))
     }
 
     /// Checks what belongs to the whole conversation.
