@@ -66,7 +66,7 @@ pub enum ChatError {
     },
     /// It is a reward model.
     #[error(
-        "{} is a reward model: it scores answers and writes none\nhint: name the model it was trained from; \
+        "{} is a reward model: it scores answers and writes none\nhint: name the model it was trained from; `solon score` prints its rewards, and \
          `solon label --ask reward` and `solon judge report --ask reward` score with it",
         path.display()
     )]

@@ -106,7 +106,7 @@ pub enum TextError {
     },
     /// There is no chat template.
     #[error(
-        "this tokenizer has no chat template\nhint: put chat_template.jinja into the model's folder; into a GGUF file, \
+        "this tokenizer has no chat template\nhint: put chat_template.jinja into the model's folder, or give it with --chat-template; into a GGUF file, \
          `gguf-new-metadata --chat-template` of the Python package `gguf` writes one"
     )]
     NoTemplate,
