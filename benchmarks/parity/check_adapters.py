@@ -12,7 +12,6 @@ Exits with 1 where a check fails.
 
 import argparse
 import pathlib
-import sys
 import tempfile
 
 import peft
@@ -20,8 +19,9 @@ import torch
 import transformers
 
 from check_export import ROUNDING, largest, log_probs
-from check_reward import save_base, solon, write_rows
+from check_reward import save_base
 from check_transformers import SCORE_ROWS, Text
+from report import check, finish, solon, write_rows
 
 ROWS = [row for row in SCORE_ROWS if 0 < len(row[1]) < 200][:6]
 CASES = {
@@ -55,7 +55,6 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, peft {peft.__version__}, {model.name}", flush=True)
-    failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         save_base(model, folder / "base")
@@ -88,12 +87,10 @@ def main():
                     for (prompt, _), row in zip(ROWS, rows, strict=True)
                 ]
                 apart = largest(ours, theirs)
-                passed = apart <= ROUNDING < moved
-                failed |= not passed
                 detail = f"at most {apart:.1e} nats apart (bound {ROUNDING}); the adapter moves them by up to {moved:.2f}"
-                print(f"{'ok  ' if passed else 'FAIL'}  {name}, {what}: {detail}", flush=True)
+                check(f"{name}, {what}", apart <= ROUNDING < moved, detail)
                 del loaded
-    sys.exit(failed)
+    finish()
 
 
 if __name__ == "__main__":

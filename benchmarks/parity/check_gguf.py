@@ -24,14 +24,14 @@ import ctypes
 import importlib.metadata
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import jinja2.sandbox
 import numpy as np
 import xllamacpp
 from gguf import GGMLQuantizationType, GGUFReader
+
+from report import check, finish, solon, write_rows
 
 # Type: the largest mean distance (nats) of llama.cpp's log-probs to Solon's, from the same file; how close two
 # tokens are that tie (nats; None: any).
@@ -75,29 +75,6 @@ SCALINGS = {
     "longrope": {**LONGROPE, "long_factor": [2.0 * divisor for divisor in DIVISORS], "attention_factor": 1.1},
     "divisors": {**LONGROPE, "long_factor": DIVISORS, "attention_factor": 1.0},
 }  # fmt: skip
-
-failures = []
-
-
-def check(name, passed, detail):
-    """Prints one line of the report and remembers a failure."""
-    print(f"{'ok  ' if passed else 'FAIL'}  {name}: {detail}", flush=True)
-    if not passed:
-        failures.append(name)
-
-
-def solon(program, *words):
-    """Runs the program and returns the rows it writes."""
-    done = subprocess.run([str(word) for word in (program, *words)], capture_output=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"solon {words[0]} failed:\n{done.stderr.decode()}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
 
 def random_adapter(model, folder, rank=4):
     """A PEFT adapter with random values on all matrices of a model."""
@@ -306,7 +283,7 @@ def main():
             del llama
         check_adapter(program, model, adapter, folder, exact)
         check_scalings(program, model, folder, answers, plain)
-    sys.exit(f"{len(failures)} failed" if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

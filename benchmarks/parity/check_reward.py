@@ -13,15 +13,14 @@ Exits with 1 where a check fails.
 """
 
 import argparse
-import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import peft
 import torch
 import transformers
+
+from report import check, finish, solon, write_rows
 
 TOLERANCE = 1e-3  # of a reward, f32
 PAIRS = [
@@ -37,29 +36,6 @@ CONVERSATIONS = [
     ("Say nothing.", ""),
     ("What does <|im_end|> mean?", "It ends a turn."),
 ]
-
-failures = []
-
-
-def check(name, passed, detail):
-    """Prints one line of the report and remembers a failure."""
-    print(f"{'ok  ' if passed else 'FAIL'}  {name}: {detail}", flush=True)
-    if not passed:
-        failures.append(name)
-
-
-def solon(program, *words):
-    """Runs the program and returns the rows it writes."""
-    done = subprocess.run([str(word) for word in (program, *words)], capture_output=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"solon {words[0]} failed:\n{done.stderr.decode()}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
 
 def save_base(model, folder):
     """A GGUF file as a folder of transformers, which does not save what it has widened from blocks as it is."""
@@ -154,7 +130,7 @@ def main():
         random.save_pretrained(folder / "random")
         tokenizer.save_pretrained(folder / "random")
         compare("a folder of transformers in Solon", solon(program, *score, folder / "random"), random, tokenizer)
-    sys.exit(f"{len(failures)} failed" if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ import transformers
 from gguf import GGUFReader
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from report import check, finish
+
 TOLERANCE = 1e-3  # nats for a token's log-prob; logits for a tie
 BF16_BOUND = 0.5  # nats
 MAX_NEW_TOKENS = 48
@@ -115,16 +117,6 @@ GENERATE_PROMPTS = [
         {"role": "user", "content": "What is my name, and which number do I like?"},
     ],
 ]
-
-failures = []
-
-
-def check(name, passed, detail):
-    """Prints one line of the report and remembers a failure."""
-    print(f"{'ok  ' if passed else 'FAIL'}  {name}: {detail}", flush=True)
-    if not passed:
-        failures.append(name)
-
 
 class Text:
     """The tokenizer and chat template of a GGUF file, built without solon and without transformers."""
@@ -350,7 +342,7 @@ def main():
         check_bf16(solon, f32)
         for precision in ("f32", "bf16"):
             check_independence(solon, precision)
-    sys.exit(f"{len(failures)} failed" if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

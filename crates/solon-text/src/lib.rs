@@ -26,6 +26,7 @@ mod gguf;
 mod python;
 mod stream;
 mod template;
+mod tojson;
 mod tokenizer;
 mod traces;
 mod turn_parts;

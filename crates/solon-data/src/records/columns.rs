@@ -56,16 +56,8 @@ pub(super) fn with_inputs(row: &mut Row, bare_tools: bool, messages: &mut [Messa
         }
         tools = functions.into_iter().map(as_tool).collect();
     }
-    let inputs = TemplateInputs { tools, chat_template_kwargs };
-    match TemplateInputs::of(messages) {
-        Some(there) if !inputs.is_empty() && *there != inputs => {
-            Err("field `tools` or `chat_template_kwargs`: contradicts `template_inputs` of a message; keep one of them".into())
-        }
-        _ => {
-            inputs.put_on(messages);
-            Ok(())
-        }
-    }
+    TemplateInputs { tools, chat_template_kwargs }.put_on(messages);
+    Ok(())
 }
 
 /// The turns with the `system` column as their first message. A system message that is there already must say the same.

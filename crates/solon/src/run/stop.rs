@@ -2,15 +2,18 @@
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Set by Ctrl-C: work stops at the next safe point.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// How many threads wait for servers.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+static WAITING: Mutex<usize> = Mutex::new(0);
+
+/// Told of every change of [`WAITING`].
+static CHANGED: Condvar = Condvar::new();
 
 /// The folder of a run that is not kept.
 static SCRATCH: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -37,24 +40,31 @@ pub fn stop_on_interrupt() -> Result<()> {
 
 /// Ends the process once it has waited for servers longer than [`PATIENCE`]. What they have answered is recorded.
 fn end_waits() {
-    let mut since = None;
+    let mut waiting = waits();
     loop {
-        std::thread::sleep(Duration::from_millis(100));
-        since = (WAITING.load(Ordering::SeqCst) > 0).then(|| since.unwrap_or_else(Instant::now));
-        if since.is_some_and(|since| since.elapsed() > PATIENCE) {
-            let scratch = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let seconds = PATIENCE.as_secs();
-            match scratch {
-                None => eprintln!("no reply within {seconds} seconds: {Stopped}"),
-                Some(folder) => {
-                    // What cannot be removed lies among the system's temporary files.
-                    let _ = std::fs::remove_dir_all(folder);
-                    eprintln!("no reply within {seconds} seconds: stopped");
-                }
-            }
-            std::process::exit(130);
+        waiting =
+            CHANGED.wait_while(waiting, |waiting| *waiting == 0).unwrap_or_else(PoisonError::into_inner);
+        let waited = CHANGED.wait_timeout_while(waiting, PATIENCE, |waiting| *waiting > 0);
+        let (still, ended) = waited.unwrap_or_else(PoisonError::into_inner);
+        if ended.timed_out() {
+            end();
+        }
+        waiting = still;
+    }
+}
+
+/// Ends the process while servers are silent.
+fn end() -> ! {
+    let seconds = PATIENCE.as_secs();
+    match SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        None => eprintln!("no reply within {seconds} seconds: {Stopped}"),
+        Some(folder) => {
+            // What cannot be removed lies among the system's temporary files.
+            let _ = std::fs::remove_dir_all(folder);
+            eprintln!("no reply within {seconds} seconds: stopped");
         }
     }
+    std::process::exit(130);
 }
 
 /// Does work that waits for servers; a stop ends it soon.
@@ -62,12 +72,18 @@ pub fn waiting<T>(work: impl FnOnce() -> T) -> T {
     struct Wait;
     impl Drop for Wait {
         fn drop(&mut self) {
-            WAITING.fetch_sub(1, Ordering::SeqCst);
+            *waits() -= 1;
+            CHANGED.notify_all();
         }
     }
-    WAITING.fetch_add(1, Ordering::SeqCst);
+    *waits() += 1;
+    CHANGED.notify_all();
     let _wait = Wait;
     work()
+}
+
+fn waits() -> MutexGuard<'static, usize> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder that is removed where the process ends for a stop: nothing of the run is to be kept.

@@ -390,10 +390,11 @@ fn a_stop_does_not_wait_for_a_server_that_is_silent() {
     let place = Place::new();
     plain_constitution(&place);
     place.write("pairs.jsonl", &pairs(3));
-    // The second reply and those after it never come.
-    let server = Server::new(|number, body| {
+    // The second reply and those after it never come: nobody else waits there.
+    let silence = std::sync::Barrier::new(usize::MAX);
+    let server = Server::new(move |number, body| {
         if number > 0 {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
+            silence.wait();
         }
         (200, prefers_right(body))
     });
