@@ -8,7 +8,8 @@ A reward model is trained for two steps: every weight (`--method full`), and a L
 1. A saved folder loads with AutoModelForSequenceClassification and AutoTokenizer. Token ids of a conversation, and the
    scores of all conversations, each alone and in one padded batch, are those of `solon score`.
 2. The adapter loads with peft on the base model, head included, and gives the same scores.
-3. A folder that transformers saves with a random head gets the same scores from `solon score`.
+3. A folder that transformers saves with a random head gets the same scores from `solon score`, also where a conversation ends
+   with the padding token, which transformers then does not read.
 Exits with 1 where a check fails.
 """
 
@@ -37,6 +38,12 @@ CONVERSATIONS = [
     ("What does <|im_end|> mean?", "It ends a turn."),
 ]
 
+
+TEMPLATE = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}ENDING{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
 def save_base(model, folder):
     """A GGUF file as a folder of transformers, which does not save what it has widened from blocks as it is."""
     read = transformers.AutoModelForCausalLM.from_pretrained(model.parent, gguf_file=model.name, dtype=torch.float32)
@@ -47,27 +54,24 @@ def save_base(model, folder):
 
 
 def ids_of(tokenizer, prompt, completion):
-    """Ids of a conversation up to the end of its last turn, and how many of them are the prompt's."""
+    """Ids of a conversation up to the last that is no padding, where its score is read, and how many of them are the prompt's."""
     chat = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    start = tokenizer(text, add_special_tokens=False)["input_ids"]
-    answer = tokenizer(completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    return start + answer, len(start)
+    start = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    whole = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": completion}], return_dict=True)["input_ids"]
+    while whole[-1] == tokenizer.pad_token_id:
+        whole.pop()
+    return whole, len(start)
 
 
 def scores(model, tokenizer):
-    """Scores of the conversations, each alone, as the folder is, and all in one batch.
-
-    transformers reads a score at the last token that is no padding. A batch therefore needs a padding token that ends no
-    conversation: where the tokenizer's own does, another special one is taken.
-    """
-    sequences = [ids_of(tokenizer, *conversation)[0] for conversation in CONVERSATIONS]
-    alone = [model(input_ids=torch.tensor([ids])).logits[0, 0].item() for ids in sequences]
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        tokenizer.pad_token = next(token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    batch = tokenizer.pad({"input_ids": sequences}, padding_side="right", return_tensors="pt")
-    return alone, model(**batch).logits[:, 0].tolist()
+    """Scores of the conversations, each alone and all in one padded batch."""
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": p}, {"role": "assistant", "content": c}], tokenize=False)
+        for p, c in CONVERSATIONS
+    ]
+    batch = lambda texts: tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+    alone = [model(**batch([text])).logits[0, 0].item() for text in texts]
+    return alone, model(**batch(texts)).logits[:, 0].tolist()
 
 
 def compare(name, rows, model, tokenizer):
@@ -75,6 +79,7 @@ def compare(name, rows, model, tokenizer):
     different = 0
     for conversation, row in zip(CONVERSATIONS, rows, strict=True):
         ids, start = ids_of(tokenizer, *conversation)
+        # One encoding of the whole may merge the prompt's end with the answer's start, but for the template of this model.
         different += ids[start:] != row["completion_token_ids"]
     check(f"{name}, token ids", different == 0, f"{different} of {len(rows)} conversations differ")
     ours = [row["reward"] for row in rows]
@@ -119,17 +124,20 @@ def main():
         # The base model as a folder of transformers, without a head of its own.
         save_base(model, folder / "base")
         rows = solon(program, *score, model, "--adapter", folder / "adapter")
-        adapted = load(folder / "base", num_labels=1, pad_token_id=None, dtype=torch.float32)
+        padding = tokenizer.pad_token_id
+        adapted = load(folder / "base", num_labels=1, pad_token_id=padding, dtype=torch.float32)
         adapted = peft.PeftModel.from_pretrained(adapted, folder / "adapter")
         compare("adapter in peft", rows, adapted, tokenizer)
         del adapted
 
         torch.manual_seed(7)
-        random = load(folder / "base", num_labels=1, pad_token_id=None, dtype=torch.float32)
+        random = load(folder / "base", num_labels=1, pad_token_id=padding, dtype=torch.float32)
         random.score.weight.data = torch.randn_like(random.score.weight) / random.config.hidden_size**0.5
-        random.save_pretrained(folder / "random")
-        tokenizer.save_pretrained(folder / "random")
-        compare("a folder of transformers in Solon", solon(program, *score, folder / "random"), random, tokenizer)
+        for name, ending in (("random", "<|im_end|>\n"), ("random, conversations end with padding", "<|im_end|>")):
+            random.save_pretrained(folder / "random")
+            tokenizer.chat_template = TEMPLATE.replace("ENDING", ending)
+            tokenizer.save_pretrained(folder / "random")
+            compare(f"a folder of transformers in Solon, {name}", solon(program, *score, folder / "random"), random, tokenizer)
     finish()
 
 

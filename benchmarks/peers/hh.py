@@ -97,6 +97,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["reward", "dpo"], choices=["reward", "dpo"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--onednn", action="store_true", help="have oneDNN multiply for TRL, in place of MKL")
     parser.add_argument("--only", choices=["train", "accuracy"], help="one half of the work")
     args = parser.parse_args()
     args.solon, args.pairs = args.solon.resolve(), args.pairs.resolve()
@@ -110,7 +111,7 @@ def main():
     for seed in args.seeds:
         for method in args.methods:
             name = f"{method}-{seed}"
-            settings = {"method": method, "seed": seed, "folder": FOLDER, "batch": BATCH, "rate": RATES[method]}
+            settings = {"method": method, "seed": seed, "folder": FOLDER, "batch": BATCH, "rate": RATES[method], "onednn": args.onednn}
             if not (FOLDER / name / "start").exists():
                 worker("hh_trl.start", args.threads, **settings)
             if args.only != "accuracy":

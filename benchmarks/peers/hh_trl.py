@@ -67,7 +67,7 @@ def base(method, folder):
     )
 
 
-def start(method, seed, folder, batch, rate, threads):
+def start(method, seed, folder, batch, rate, onednn, threads):
     """Saves the adapter that both programs start from: peft's first values, and transformers' of the score head."""
     torch.manual_seed(seed)
     kind = "SEQ_CLS" if method == "reward" else "CAUSAL_LM"
@@ -92,13 +92,44 @@ def trainer(method, adapter, rows, folder, batch, rate, seed, trainable):
     return make(model, args=config(**settings), train_dataset=data, eval_dataset=data, processing_class=tokenizer)
 
 
+def product(x, weight):
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+class OneDnn(torch.autograd.Function):
+    """x · weightᵀ in f32 by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x if weight.requires_grad else None, weight)
+        return product(x, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        to_input = product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_input, None
+        return to_input, product(gradient.flatten(0, -2).t(), x.flatten(0, -2).t())
+
+
+def set_up(threads, onednn):
+    """`onednn` has oneDNN multiply. PyTorch has MKL do it in f32, which takes AVX2 on AMD's processors."""
+    torch.set_num_threads(threads)
+    if onednn:
+        linear = torch.nn.functional.linear
+        torch.nn.functional.linear = lambda x, weight, bias=None: (
+            OneDnn.apply(x, weight) if bias is None else linear(x, weight, bias)
+        )
+
+
 def read(path):
     return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
 
 
-def train(method, seed, folder, batch, rate, threads):
+def train(method, seed, folder, batch, rate, onednn, threads):
     """One epoch over the pairs, in the order in which Solon took them."""
-    torch.set_num_threads(threads)
+    set_up(threads, onednn)
     place = pathlib.Path(folder) / f"{method}-{seed}"
     rows = read(pathlib.Path(folder) / "train.jsonl")
     order = json.loads((place / "solon-training.json").read_text())["order"]
@@ -109,9 +140,9 @@ def train(method, seed, folder, batch, rate, threads):
     return {"seconds": seconds, "losses": losses}
 
 
-def accuracy(method, seed, folder, batch, rate, threads):
+def accuracy(method, seed, folder, batch, rate, onednn, threads):
     """TRL's own measure: the share of test pairs whose chosen answer has the greater reward."""
-    torch.set_num_threads(threads)
+    set_up(threads, onednn)
     rows = read(pathlib.Path(folder) / "test.jsonl")
     place = pathlib.Path(folder) / f"{method}-{seed}"
     told = trainer(method, place / "trl", rows, folder, batch, rate, seed, False).evaluate()

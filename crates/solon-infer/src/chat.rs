@@ -10,7 +10,7 @@ use solon_kernels::Precision;
 use solon_model::weights::{AdapterFile, Checkpoint, Description, TokenIds, WeightsError};
 use solon_model::{Adapter, Decoder, Device, ModelConfig, ScalarHead, Training};
 use solon_records::{Context, Message, SamplingSettings};
-use solon_text::{ChatTokenizer, TextError};
+use solon_text::{ChatTokenizer, Closing, TextError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,6 +114,8 @@ pub struct ChatModel {
     pub text: ChatTokenizer,
     /// The path it was opened from.
     pub path: PathBuf,
+    /// `pad_token_id` for scores ([`closing`](Self::closing)).
+    padding: Option<u32>,
 }
 
 /// A conversation to answer, or a text to continue.
@@ -188,6 +190,11 @@ impl ChatModel {
         let Ok(decoder) =
             Decoder::build(backend, checkpoint.config.clone(), settings.training, positions, take);
         let file = adapter.map(AdapterFile::open).transpose()?;
+        // A folder that scores says what its padding is; of another model it is what TRL trains one with.
+        let padding = match checkpoint.score {
+            Some(_) => checkpoint.padding,
+            None => text.pad().or(text.eos()),
+        };
         let mut head = checkpoint.score;
         let adapter = match (&file, adapter) {
             (Some(file), Some(folder)) => {
@@ -199,7 +206,7 @@ impl ChatModel {
             _ => None,
         };
         let score = head.map(|tensor| ScalarHead::new(&backend, tensor.data));
-        Ok(Self { decoder: Arc::new(decoder), adapter, score, text, path: path.to_owned() })
+        Ok(Self { decoder: Arc::new(decoder), adapter, score, text, path: path.to_owned(), padding })
     }
 
     /// Refuses a reward model: it has no language head, or an adapter that was trained under another one.
@@ -215,9 +222,15 @@ impl ChatModel {
         self.decoder.config()
     }
 
-    /// The special token ids for a saved folder.
-    pub fn token_ids(&self) -> TokenIds {
-        TokenIds { bos: self.text.bos(), eos: self.text.stop_ids().to_vec(), pad: self.text.pad() }
+    /// How conversations close for a reward model on this model.
+    pub fn closing(&self) -> Closing {
+        self.text.closing(self.padding)
+    }
+
+    /// The special token ids for a saved folder, of a model that `scores` or one that writes.
+    pub fn token_ids(&self, scores: bool) -> TokenIds {
+        let pad = if scores { self.padding } else { self.text.pad() };
+        TokenIds { bos: self.text.bos(), eos: self.text.stop_ids().to_vec(), pad }
     }
 
     /// Tokens of a conversation with the generation prompt; an error if `new` more tokens would not fit.
@@ -249,11 +262,17 @@ impl ChatModel {
         if ids.is_empty() {
             return Err(ChatError::EmptyPrompt { id: id.to_owned() });
         }
-        let context = self.config().max_position_embeddings;
-        if ids.len() + new > context {
-            return Err(ChatError::TooLong { id: id.to_owned(), tokens: ids.len() + new, context });
-        }
+        self.check_fits(id, ids.len() + new)?;
         Ok(ids)
+    }
+
+    /// Refuses more tokens than the model's context.
+    pub fn check_fits(&self, id: &str, tokens: usize) -> Result<(), ChatError> {
+        let context = self.config().max_position_embeddings;
+        match tokens <= context {
+            true => Ok(()),
+            false => Err(ChatError::TooLong { id: id.to_owned(), tokens, context }),
+        }
     }
 
     /// An engine on the decoder with the given adapter, not the model's own. So several adapters can share the decoder.

@@ -6,10 +6,13 @@
 //! `config.json`.
 //! Source: transformers 5, `tokenization_utils_base.py::_from_pretrained`, `generation/configuration_utils.py`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use solon_records::{GIT_LFS_POINTER, without_panic};
 use tokenizers::{AddedToken, Tokenizer};
@@ -35,7 +38,8 @@ impl ChatTokenizer {
         let mut added = add_missing_tokens(&mut tokenizer, &configuration, &configuration_path)?;
         added |= add_legacy_tokens(&mut tokenizer, &folder.join("added_tokens.json"))?;
         added |= add_special_tokens(&mut tokenizer, &[&configuration, &fallback], &origin)?;
-        let definition = if added { serialize(&tokenizer, &origin)? } else { definition };
+        let definition =
+            if added { with_added_tokens(&definition, &tokenizer, &origin)? } else { definition };
 
         let token = |field: &str| token_text(&configuration, field).or_else(|| token_text(&fallback, field));
         let required = |field: &'static str| match token(field) {
@@ -84,10 +88,29 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result
     }
 }
 
-fn serialize(tokenizer: &Tokenizer, origin: &str) -> Result<String, TextError> {
-    tokenizer
-        .to_string(true)
-        .map_err(|error| TextError::Tokenizer { origin: origin.to_owned(), reason: error.to_string() })
+/// The definition with the tokenizer's added tokens in place of its own; every other field keeps its text. The library's own way of writing
+/// a tokenizer prints to the standard output where the vocabulary leaves ids out, and counts up to the greatest of them.
+fn with_added_tokens(definition: &str, tokenizer: &Tokenizer, origin: &str) -> Result<String, TextError> {
+    let mut tokens: Vec<_> = tokenizer
+        .get_added_tokens_decoder()
+        .into_iter()
+        .map(|(id, token)| AddedTokenWithId { id, token })
+        .collect();
+    tokens.sort_by_key(|token| token.id);
+    let write = || {
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(definition)?;
+        fields.insert("added_tokens".to_owned(), to_raw_value(&tokens)?);
+        serde_json::to_string(&fields)
+    };
+    write().map_err(|error| TextError::Tokenizer { origin: origin.to_owned(), reason: error.to_string() })
+}
+
+/// An entry of `added_tokens` in a `tokenizer.json`.
+#[derive(Serialize)]
+struct AddedTokenWithId {
+    id: u32,
+    #[serde(flatten)]
+    token: AddedToken,
 }
 
 /// Older folders list tokens in `added_tokens_decoder` that are missing from their `tokenizer.json`; transformers adds
@@ -289,6 +312,7 @@ fn read_object(path: &Path) -> Result<Map<String, Value>, TextError> {
 mod tests {
     use super::*;
     use crate::gguf::tests::byte_tokenizer;
+    use serde_json::json;
     use solon_records::Message;
 
     /// Loads a folder with the byte tokenizer's `tokenizer.json` and the given files.
@@ -362,6 +386,26 @@ mod tests {
         ]);
         assert_eq!(old.expect("loads").encode("<new>").expect("text"), [259]);
         check_refused(&[("added_tokens.json", r#"{"<new>": 300}"#)], "do not belong together");
+    }
+
+    #[test]
+    fn what_is_added_is_written_into_the_definition() {
+        let configuration =
+            ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>", "additional_special_tokens": ["A"]}"#);
+        let whole = byte_tokenizer().definition.replace("\"a\": 97,", "\"a\": 4294967295,");
+        assert!(whole.contains("4294967295"), "{whole}");
+        let tokenizer = load(&[("tokenizer.json", &whole), configuration]).expect("loads");
+        let read = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        let (mut before, mut after) = (read(&whole), read(&tokenizer.definition));
+        let added = after["added_tokens"].take();
+        before["added_tokens"].take();
+        assert_eq!(after, before, "a vocabulary with holes, however far apart, is left as it is");
+        let of_a = added.as_array().expect("a list").iter().find(|token| token["content"] == "A");
+        let expected = json!({"id": 65, "content": "A", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true});
+        assert_eq!(of_a, Some(&expected));
+        let again = load(&[("tokenizer.json", &tokenizer.definition), configuration]).expect("loads");
+        assert_eq!(again.definition, tokenizer.definition);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //!   no files; see [`template`](ChatTokenizer::render).
 
 mod apart;
+mod closing;
 mod conversation;
 mod date;
 mod definition;
@@ -31,6 +32,7 @@ mod tokenizer;
 mod traces;
 mod turn_parts;
 
+pub use closing::Closing;
 pub use conversation::{Encoded, Turn};
 pub use date::TemplateDate;
 pub use error::TextError;

@@ -55,6 +55,8 @@ pub(crate) struct TurnEnding {
     pub lead: String,
     /// What opens a turn both in the generation prompt and before a given answer.
     pub header: String,
+    /// What the template writes behind the content of a conversation's last turn, its end included.
+    pub closing: Vec<u32>,
 }
 
 /// The parts that both loaders produce.
@@ -258,6 +260,11 @@ impl ChatTokenizer {
         self.special.eos
     }
 
+    /// What the template writes behind the content of a conversation's last turn, its end included.
+    pub(crate) fn closing_ids(&self) -> &[u32] {
+        &self.ending.closing
+    }
+
     /// The padding token. It is often the end of turn as well, so never compare ids with it to build a mask.
     pub fn pad(&self) -> Option<u32> {
         self.special.pad
@@ -342,11 +349,15 @@ impl ChatTokenizer {
         let question = self.render(&messages[..1], false).unwrap_or_default();
         let header =
             before[..common_prefix(&prompt, before)].strip_prefix(question.as_str()).unwrap_or_default();
+        // White space before an end of turn is the answer's, which has it already.
+        let closing = if written.is_some() { after.trim_start() } else { after };
+        let closing = self.encode_continuation(closing).ok()?;
         Some(TurnEnding {
             id: written.map(|(id, _)| *id).unwrap_or_default(),
             written: written.map(|(_, token)| token.content.clone()),
             lead: lead.to_owned(),
             header: header.to_owned(),
+            closing,
         })
     }
 }

@@ -75,6 +75,7 @@ impl<'a, B: Backend> DpoTrainer<'a, B> {
         draws: Draws,
     ) -> Result<Self, TrainError> {
         TokenPair::check_all(pairs)?;
+        TokenPair::check_answered(pairs)?;
         loss.validate()?;
         check_lengths(&[("pairs", pairs.len()), ("references", references.len())])?;
         let Lessons { imitated, held, reference, weighting } = lessons;

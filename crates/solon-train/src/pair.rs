@@ -14,9 +14,9 @@ pub struct TokenPair {
     pub id: String,
     /// Prompt ids, generation prompt included.
     pub prompt: Vec<u32>,
-    /// The preferred answer's ids, end of turn included.
+    /// The preferred answer's ids, end of turn included; for a reward model up to the one at which its score is read.
     pub chosen: Vec<u32>,
-    /// The other answer's ids, end of turn included.
+    /// The other answer's ids, alike.
     pub rejected: Vec<u32>,
     /// Probability that `chosen` is the better one, 0.5 to 1.
     pub probability: f32,
@@ -35,7 +35,7 @@ impl TokenPair {
         vec![sequence(&self.prompt, &self.chosen), sequence(&self.prompt, &self.rejected)]
     }
 
-    /// Refuses an empty set, and pairs that are not oriented or have an empty part.
+    /// Refuses an empty set, and pairs that are not oriented or have no prompt.
     pub(crate) fn check_all(pairs: &[TokenPair]) -> Result<(), TrainError> {
         if pairs.is_empty() {
             return Err(TrainError::Empty { what: "the set of preference pairs" });
@@ -47,10 +47,20 @@ impl TokenPair {
         }
     }
 
+    /// Refuses an answer without tokens, of which nothing can be learnt. A reward model may read the end of the prompt.
+    pub(crate) fn check_answered(pairs: &[TokenPair]) -> Result<(), TrainError> {
+        match pairs.iter().find(|pair| pair.chosen.is_empty() || pair.rejected.is_empty()) {
+            None => Ok(()),
+            Some(pair) => {
+                Err(TrainError::Example { id: pair.id.clone(), reason: "an answer has no tokens".to_owned() })
+            }
+        }
+    }
+
     fn fault(&self) -> Option<String> {
         let probability = self.probability;
-        if self.prompt.is_empty() || self.chosen.is_empty() || self.rejected.is_empty() {
-            return Some("its prompt or an answer has no tokens".to_owned());
+        if self.prompt.is_empty() {
+            return Some("its prompt has no tokens".to_owned());
         }
         if !(0.5..=1.0).contains(&probability) {
             return Some(format!(
@@ -82,7 +92,9 @@ mod tests {
             assert!(error.starts_with("p: ") && error.contains("must be oriented"), "{error}");
         }
         let empty = TokenPair { rejected: Vec::new(), ..pair(1.0) };
-        assert!(TokenPair::check_all(&[empty]).is_err());
+        assert!(TokenPair::check_all(std::slice::from_ref(&empty)).is_ok());
+        assert!(TokenPair::check_answered(&[pair(1.0), empty]).is_err());
+        assert!(TokenPair::check_all(&[TokenPair { prompt: Vec::new(), ..pair(1.0) }]).is_err());
         let graded = TokenPair { margin: Some(f32::INFINITY), ..pair(1.0) };
         assert!(TokenPair::check_all(&[graded]).is_err());
         assert!(TokenPair::check_all(&[]).is_err());

@@ -226,6 +226,7 @@ fn entropy(p: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::Trainer;
     use crate::tiny;
 
     #[test]
@@ -252,6 +253,22 @@ mod tests {
         assert!((found.loss - loss / 7.0).abs() < 1e-9 && (found.margin - margin / 7.0).abs() < 1e-9);
         assert!(found.label_entropy < found.constant_loss && found.label_entropy <= found.loss);
         assert!(serde_json::to_string(&found).unwrap().contains("\"accuracy\":0."));
+    }
+
+    /// A reward model reads the end of the prompt where an answer is nothing but padding.
+    #[test]
+    fn an_answer_without_tokens_is_the_prompt_alone() {
+        let mut pairs = tiny::pairs();
+        pairs[0].rejected = Vec::new();
+        let mut learner = tiny::learner(true);
+        let (adapter, head) = (learner.adapter.as_ref(), learner.scalar.as_ref().unwrap());
+        let [_, found] = pair_rewards(&learner.decoder, adapter, head, &pairs, 24)[0];
+        let (last, before) = pairs[0].prompt.split_last().unwrap();
+        let alone = rewards(&learner.decoder, adapter, head, &[(before, &[*last])], 24)[0];
+        assert!((found - alone).abs() < 1e-6, "{found} and {alone}");
+        let mut trainer =
+            RewardTrainer::new(&mut learner, &pairs, tiny::settings(), 0.0, tiny::seed()).unwrap();
+        assert!(trainer.step(0).unwrap().metrics["loss"].is_finite());
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn train(
         slots: 64,
         preset,
     };
-    let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale };
+    let model = RewardModel { adapter: reward.adapter.as_ref(), head, closed: &<[u32]>::to_vec, scale };
     let (estimator, draws) = (estimator(&mut critic), seed());
     let mut trainer =
         PpoTrainer::new(&mut policy, estimator, None, vec![model], &prompts, &[0], settings, draws).unwrap();
@@ -91,7 +91,7 @@ fn rloo_needs_two_answers_to_a_prompt_and_a_reward_model() {
     let mut error = |answers_each: usize, models: usize| {
         let settings =
             PpoSettings { policy: settings(), answers_each, max_new_tokens: 2, slots: 2, preset: TRL };
-        let model = || RewardModel { adapter: None, head, scale: RewardScale::RAW };
+        let model = || RewardModel { adapter: None, head, closed: &<[u32]>::to_vec, scale: RewardScale::RAW };
         let models = (0..models).map(|_| model()).collect();
         let (estimator, draws) = (Estimator::LeaveOneOut, seed());
         let trainer = PpoTrainer::new(&mut policy, estimator, None, models, &prompts, &[0], settings, draws);
@@ -107,7 +107,12 @@ fn train_held(hold_weight: f32) -> std::collections::BTreeMap<&'static str, f64>
     let (mut policy, mut critic, reward) = (learner(false), learner(true), learner(true));
     let (prompts, examples) = (prompts(), examples());
     let head = reward.scalar.as_ref().unwrap();
-    let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+    let model = RewardModel {
+        adapter: reward.adapter.as_ref(),
+        head,
+        closed: &<[u32]>::to_vec,
+        scale: RewardScale::RAW,
+    };
     let settings = PpoSettings {
         policy: TrainSettings { epochs: 12, warmup: 0.0, ..settings() },
         answers_each: 2,
@@ -139,7 +144,7 @@ fn an_update_with_lessons_has_one() {
     let mut error = |count: usize, each: usize| {
         let settings =
             PpoSettings { policy: settings(), answers_each: 2, max_new_tokens: 2, slots: 2, preset: TRL };
-        let model = RewardModel { adapter: None, head, scale: RewardScale::RAW };
+        let model = RewardModel { adapter: None, head, closed: &<[u32]>::to_vec, scale: RewardScale::RAW };
         let (estimator, draws) = (Estimator::LeaveOneOut, seed());
         let trainer =
             PpoTrainer::new(&mut policy, estimator, None, vec![model], &prompts, &[0], settings, draws);

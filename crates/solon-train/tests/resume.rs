@@ -129,8 +129,18 @@ fn check_rollouts(
         let reference = adapter(&policy.decoder);
         let reward = learner(true);
         let head = reward.scalar.as_ref().unwrap();
-        let first = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
-        let second = RewardModel { adapter: None, head, scale: RewardScale { mean: 0.5, deviation: 2.0 } };
+        let first = RewardModel {
+            adapter: reward.adapter.as_ref(),
+            head,
+            closed: &<[u32]>::to_vec,
+            scale: RewardScale::RAW,
+        };
+        let second = RewardModel {
+            adapter: None,
+            head,
+            closed: &<[u32]>::to_vec,
+            scale: RewardScale { mean: 0.5, deviation: 2.0 },
+        };
         let settings = PpoSettings {
             policy: settings(),
             answers_each,

@@ -109,7 +109,12 @@ fn with_rollouts(estimator: Estimator<'_, Cpu>, answers_each: usize, use_it: imp
     let prompts = prompts();
     let (mut policy, reward) = (learner(false), learner(true));
     let head = reward.scalar.as_ref().unwrap();
-    let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+    let model = RewardModel {
+        adapter: reward.adapter.as_ref(),
+        head,
+        closed: &<[u32]>::to_vec,
+        scale: RewardScale::RAW,
+    };
     let settings = PpoSettings { policy: settings(), answers_each, max_new_tokens: 6, slots: 2, preset: TRL };
     let models = vec![model];
     let trainer = PpoTrainer::new(&mut policy, estimator, None, models, &prompts, &[0, 1], settings, seed());

@@ -63,14 +63,38 @@ pub fn answers(
     Ok((prompt, made))
 }
 
-/// Tokenises preferences, which must be oriented.
-pub fn pairs(model: &ChatModel, preferences: &[Preference]) -> Result<Vec<TokenPair>> {
+/// The same as a reward model reads them: it also sees how the template closes the conversation.
+pub fn closed_answers(
+    model: &ChatModel,
+    id: &str,
+    prompt: &[Message],
+    answers: &[(Message, bool)],
+) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
+    let (prompt, answers) = self::answers(model, id, prompt, answers)?;
+    let closing = model.closing();
+    let closed: Vec<Vec<u32>> = answers.iter().map(|answer| closing.close(answer)).collect();
+    let longest = closed.iter().map(Vec::len).max().unwrap_or(0);
+    model.check_fits(id, prompt.len() + longest)?;
+    Ok((prompt, closed))
+}
+
+/// Tokenises preferences, which must be oriented. `encode`: [`answers`], or [`closed_answers`] for a reward model.
+pub fn pairs(
+    model: &ChatModel,
+    preferences: &[Preference],
+    encode: impl Fn(
+        &ChatModel,
+        &str,
+        &[Message],
+        &[(Message, bool)],
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError>,
+) -> Result<Vec<TokenPair>> {
     preferences
         .iter()
         .map(|preference| {
             let Preference { id, prompt, cut_off, .. } = preference;
             let [chosen, rejected] = preference.answers();
-            let (prompt, made) = answers(model, id, prompt, &[(chosen, cut_off[0]), (rejected, cut_off[1])])?;
+            let (prompt, made) = encode(model, id, prompt, &[(chosen, cut_off[0]), (rejected, cut_off[1])])?;
             let Ok([chosen, rejected]) = <[Vec<u32>; 2]>::try_from(made) else {
                 unreachable!("two answers were given")
             };

@@ -55,7 +55,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
         tensors.insert(to, tensor);
     }
     let text = TextSource::Gguf(Box::new(file.metadata));
-    Ok(Checkpoint { config, tensors, text, score: None, path: path.to_path_buf() })
+    Ok(Checkpoint { config, tensors, text, score: None, padding: None, path: path.to_path_buf() })
 }
 
 /// What `general.architecture` says.

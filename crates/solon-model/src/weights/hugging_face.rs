@@ -57,8 +57,12 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     let shape = |place: &Place| shards[place.shard].1.tensors[&place.name].shape.as_slice();
     // Old exports carry the RoPE frequencies as buffers; the decoder computes them from the configuration.
     places.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
-    let score_place = if head == Head::Score { places.remove(SCORE) } else { None };
-    if head == Head::Score {
+    let (scores, padding) = match head {
+        Head::Score { padding } => (true, padding),
+        Head::Language => (false, None),
+    };
+    let score_place = if scores { places.remove(SCORE) } else { None };
+    if scores {
         let rows = score_place.as_ref().map(shape);
         if !matches!(rows, Some([labels, width]) if *labels > 0 && *width == config.hidden_size) {
             return Err(WeightsError::tensor(
@@ -92,7 +96,7 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     }
     let score = score_place.map(|place| read(&place)).transpose()?;
     let text = TextSource::Folder(folder.to_path_buf());
-    Ok(Checkpoint { config, tensors, text, score, path: folder.to_path_buf() })
+    Ok(Checkpoint { config, tensors, text, score, padding, path: folder.to_path_buf() })
 }
 
 /// Where a tensor lies.

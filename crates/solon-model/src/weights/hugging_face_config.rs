@@ -30,8 +30,11 @@ const FAMILIES: [(Architecture, &str, &str); 4] = [
 pub(super) enum Head {
     /// `*ForCausalLM`.
     Language,
-    /// `*ForSequenceClassification`.
-    Score,
+    /// `*ForSequenceClassification`; its score is that of the last token that is not `padding`.
+    Score {
+        /// `pad_token_id`.
+        padding: Option<u32>,
+    },
 }
 
 /// Reads `config.json`.
@@ -112,7 +115,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(ModelConfig, Head), Weig
         rope_scaling,
         max_position_embeddings: longest,
         // A scoring model has no language head of its own.
-        tie_word_embeddings: head == Head::Score || fields.boolean("tie_word_embeddings")?.unwrap_or(false),
+        tie_word_embeddings: head != Head::Language
+            || fields.boolean("tie_word_embeddings")?.unwrap_or(false),
         qkv_bias: architecture == Architecture::Qwen2,
         qk_norm: architecture == Architecture::Qwen3,
     };
@@ -133,7 +137,7 @@ impl Fields<'_> {
                 return Ok((architecture, Head::Language));
             }
             if found == format!("{class}ForSequenceClassification") {
-                return Ok((architecture, Head::Score));
+                return Ok((architecture, Head::Score { padding: self.padding() }));
             }
         }
         Err(WeightsError::unsupported(
@@ -142,6 +146,11 @@ impl Fields<'_> {
             found.chars().take(100).collect::<String>(),
             "supported are Llama, Mistral, Qwen2 and Qwen3, each ForCausalLM or ForSequenceClassification",
         ))
+    }
+
+    /// `pad_token_id`, if it is an id: some folders have -1 for none.
+    fn padding(&self) -> Option<u32> {
+        self.get("pad_token_id")?.as_u64().and_then(|id| u32::try_from(id).ok())
     }
 
     /// Tokens each token may look back on, itself included, where some layer limits it.
@@ -275,7 +284,13 @@ mod tests {
             read(json!({"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 2})).unwrap();
         assert_eq!((qwen2.max_position_embeddings, qwen2.qk_norm, qwen2.qkv_bias), (32768, false, true));
         let (score, head) = read(json!({"architectures": ["LlamaForSequenceClassification"]})).unwrap();
-        assert_eq!((head, score.tie_word_embeddings), (Head::Score, true));
+        assert_eq!((head, score.tie_word_embeddings), (Head::Score { padding: None }, true));
+        for (written, padding) in [(json!(7), Some(7)), (json!(-1), None), (json!(null), None)] {
+            let (_, head) =
+                read(json!({"architectures": ["LlamaForSequenceClassification"], "pad_token_id": written}))
+                    .unwrap();
+            assert_eq!(head, Head::Score { padding });
+        }
         let (by_type, _) = read(json!({"architectures": null, "model_type": "llama"})).unwrap();
         assert_eq!(by_type, llama);
     }

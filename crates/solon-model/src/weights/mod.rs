@@ -82,6 +82,8 @@ pub struct Checkpoint {
     pub text: TextSource,
     /// `score.weight` of a `*ForSequenceClassification`: `[labels, hidden_size]`; a reward model has one label.
     pub score: Option<Tensor>,
+    /// `pad_token_id` of a `*ForSequenceClassification`, whose score is that of the last token which is another.
+    pub padding: Option<u32>,
     /// What was opened.
     pub path: PathBuf,
 }

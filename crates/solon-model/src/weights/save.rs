@@ -30,8 +30,7 @@ pub struct TokenIds {
     pub bos: Option<u32>,
     /// At which generation stops; the first ends an answer.
     pub eos: Vec<u32>,
-    /// Fills batches. transformers needs it to score more than one sequence at a time, so a scoring model is saved with it,
-    /// but where it also ends answers.
+    /// Fills batches. A scoring model's score is that of the last token which is another.
     pub pad: Option<u32>,
 }
 
@@ -84,14 +83,6 @@ pub fn save_hugging_face(
     for (name, tensor) in &saved {
         check_data(dir, name, tensor)?;
     }
-
-    let mut ids = ids.clone();
-    // transformers reads a score at the last token that is no padding. Where padding is also what ends an answer, that would be
-    // the token before; without a padding token it is the last one, and a batch of several is an error instead of wrong scores.
-    if score.is_some() && ids.pad.is_some() && ids.pad.as_ref() == ids.eos.first() {
-        ids.pad = None;
-    }
-    let ids = &ids;
 
     let mut folder = StagedFolder::new(dir)?;
     let labels = score.map(|score| score.shape[0]);

@@ -43,6 +43,8 @@ pub struct RewardModel<'a, B: Backend> {
     pub adapter: Option<&'a Adapter<B>>,
     /// Its head.
     pub head: &'a ScalarHead<B>,
+    /// An answer as it reads it: the score is that at the last token.
+    pub closed: &'a dyn Fn(&[u32]) -> Vec<u32>,
     /// Its scale on reference answers; it normalises scores, and that of the first model the critic's values.
     pub scale: RewardScale,
 }

@@ -170,8 +170,13 @@ impl<'a, B: Backend> PpoTrainer<'a, B> {
     /// What each reward model says of the answers, not normalised: `[n_models][n_sequences]`.
     fn raw_scores(&self, rollout: &Rollout) -> Vec<Vec<f32>> {
         let (decoder, budget) = (&self.policy.decoder, self.settings.policy.tokens_per_pass);
-        let pairs = rollout.pairs();
-        self.rewards.iter().map(|model| rewards(decoder, model.adapter, model.head, &pairs, budget)).collect()
+        let raw = |model: &RewardModel<'_, B>| {
+            let closed: Vec<Vec<u32>> = rollout.answers.iter().map(|answer| (model.closed)(answer)).collect();
+            let prompts = rollout.pairs().into_iter().map(|(prompt, _)| prompt);
+            let read: Vec<_> = prompts.zip(closed.iter().map(Vec::as_slice)).collect();
+            rewards(decoder, model.adapter, model.head, &read, budget)
+        };
+        self.rewards.iter().map(raw).collect()
     }
 
     /// The answers' scores, `[n_sequences]`: the mean of the normalised raw scores.
@@ -438,7 +443,12 @@ mod tests {
             let (mut policy, mut critic) = (tiny::learner(false), tiny::learner(true));
             let reward = tiny::learner(true);
             let head = reward.scalar.as_ref().unwrap();
-            let model = RewardModel { adapter: reward.adapter.as_ref(), head, scale: RewardScale::RAW };
+            let model = RewardModel {
+                adapter: reward.adapter.as_ref(),
+                head,
+                closed: &<[u32]>::to_vec,
+                scale: RewardScale::RAW,
+            };
             let mut trainer = PpoTrainer::new(
                 &mut policy,
                 Estimator::Gae { critic: &mut critic, learning_rate: 1e-2 },

@@ -133,7 +133,7 @@ impl Stage for Reward {
             return Ok(json!({"pairs": 0, "steps": 0, "tokens": 0, "seconds": seconds, "gate": gate}));
         }
         let parts = parts(&preferences, self.own.hold_out_every, self.own.stop_early > 0)?;
-        let all = tokenise::pairs(start.chat(), &preferences)?;
+        let all = tokenise::pairs(start.chat(), &preferences, tokenise::closed_answers)?;
         let of = |wanted: Part| -> Vec<TokenPair> {
             let pairs = all.iter().zip(&parts).filter(|(_, part)| **part == wanted);
             pairs.map(|(pair, _)| pair.clone()).collect()

@@ -197,9 +197,14 @@ impl Rollouts {
                 model.head.clone().with_context(|| format!("the reward model {name} has no scalar head"))?;
             scorers.push((model, ScalarHead::new(backend, weight)));
         }
+        let closing = chat.closing();
         let mut prompts = Vec::new();
         for prompt in run.read().prompts("prompts")? {
-            let tokens = chat.prompt_ids(&prompt.id, &prompt.messages, self.own.max_new_tokens.get())?;
+            let tokens = chat.prompt_ids(
+                &prompt.id,
+                &prompt.messages,
+                self.own.max_new_tokens.get() + closing.room(),
+            )?;
             let group = group(&prompt);
             prompts.push(PpoPrompt { id: prompt.id, tokens, group });
         }
@@ -230,11 +235,13 @@ impl Rollouts {
             None => Estimator::LeaveOneOut,
         };
         let mut student = run.student(start, None)?;
+        let closed = |answer: &[u32]| closing.close(answer);
         let models = scorers.iter().zip(&scales);
         let models = models
             .map(|((model, head), scale)| RewardModel {
                 adapter: model.adapter.as_ref(),
                 head,
+                closed: &closed,
                 scale: *scale,
             })
             .collect();
@@ -284,8 +291,10 @@ impl Rollouts {
         let decoder = &policy.chat.decoder;
         let completions =
             Engine::new(decoder, policy.adapter.as_ref(), KEPT).generate(&requests, &settings, &mut |_| {});
+        let closing = policy.chat.closing();
+        let closed: Vec<Vec<u32>> = completions.iter().map(|c| closing.close(&c.token_ids)).collect();
         let answers: Vec<(&[u32], &[u32])> =
-            requests.iter().zip(&completions).map(|(r, c)| (&r.prompt[..], &c.token_ids[..])).collect();
+            requests.iter().zip(&closed).map(|(r, closed)| (&r.prompt[..], &closed[..])).collect();
         let tokens = crate::memory::TOKENS_PER_PASS;
         let mut scales = Vec::new();
         for (name, (model, head)) in names.iter().zip(scorers) {

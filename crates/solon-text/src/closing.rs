@@ -1,0 +1,73 @@
+//! How a conversation closes for a reward model, which scores it as a whole.
+//!
+//! Contract: a prompt's ids and an answer's ids that are closed here are the ids of the rendered conversation up to the last that is no
+//! padding. There transformers' `*ForSequenceClassification` reads its score, and there TRL trains it.
+//! Source: transformers 5, `modeling_layers.py` (`GenericForSequenceClassification`); TRL 1.16, `reward_trainer.py`.
+
+use crate::ChatTokenizer;
+
+/// How an answer ends when a reward model reads it, and what does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closing {
+    /// Ends an answer that is learnt or sampled.
+    end_of_turn: u32,
+    /// What the template writes in its place at a conversation's end: often itself with a line end; not itself, if the template writes no
+    /// end of turn.
+    written: Vec<u32>,
+    /// Is not read at the end.
+    padding: Option<u32>,
+}
+
+impl Closing {
+    /// The answer as it is read: closed as the template closes it, if it has ended, and without padding at the end. The score is that
+    /// at the last id; of the prompt, if nothing is left of the answer.
+    pub fn close(&self, answer: &[u32]) -> Vec<u32> {
+        let mut closed = match answer.split_last() {
+            Some((last, content)) if *last == self.end_of_turn => [content, &self.written].concat(),
+            _ => answer.to_vec(),
+        };
+        let last = closed.iter().rposition(|id| Some(*id) != self.padding);
+        closed.truncate(last.map_or(0, |last| last + 1));
+        closed
+    }
+
+    /// How many more ids an answer can have once it is closed.
+    pub fn room(&self) -> usize {
+        self.written.len().saturating_sub(1)
+    }
+}
+
+impl ChatTokenizer {
+    /// How conversations close for a reward model with this `pad_token_id`.
+    pub fn closing(&self, padding: Option<u32>) -> Closing {
+        Closing { end_of_turn: self.end_of_turn(), written: self.closing_ids().to_vec(), padding }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::CHATML_TEMPLATE;
+    use crate::gguf::tests::byte_tokenizer;
+
+    const END: u32 = 256;
+
+    #[test]
+    fn an_answer_that_has_ended_is_closed_as_the_template_closes_it() {
+        let chatml = byte_tokenizer().with_template(CHATML_TEMPLATE).expect("ChatML");
+        let closing = chatml.closing(Some(END));
+        let newline = u32::from(b'\n');
+        assert_eq!(closing.close(&[7, END]), [7, END, newline]);
+        assert_eq!(closing.room(), 1);
+        assert_eq!(closing.close(&[7, 8]), [7, 8], "a cut answer stays open");
+        let template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}";
+        let bare = byte_tokenizer().with_template(template).expect("a template");
+        assert_eq!(bare.closing(None).close(&[7, END]), [7, END]);
+        assert_eq!(bare.closing(Some(END)).close(&[7, END]), [7], "padding is not read");
+        assert_eq!(bare.closing(Some(END)).close(&[END]), [0; 0]);
+        // The end that training and sampling have where the template writes none.
+        let none = byte_tokenizer()
+            .with_template("{% for m in messages %}{{ m.content }}!{% endfor %}")
+            .expect("a template");
+        assert_eq!(none.closing(None).close(&[7, none.end_of_turn()]), [7, u32::from(b'!')]);
+    }
+}
