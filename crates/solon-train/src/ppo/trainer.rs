@@ -434,6 +434,35 @@ mod tests {
         PpoSettings { policy: tiny::settings(), answers_each: 1, max_new_tokens: 6, slots: 2, preset: TRL }
     }
 
+    #[test]
+    fn a_reward_model_scores_answers_as_it_reads_them() {
+        let prompts = tiny::prompts();
+        let (mut policy, reward) = (tiny::learner(false), tiny::learner(true));
+        let (adapter, head) = (reward.adapter.as_ref(), reward.scalar.as_ref().unwrap());
+        let closed = |answer: &[u32]| [answer, &[5, 3]].concat();
+        let models: [&dyn Fn(&[u32]) -> Vec<u32>; 2] = [&<[u32]>::to_vec, &closed];
+        let models = models.map(|closed| RewardModel { adapter, head, closed, scale: RewardScale::RAW });
+        let (settings, draws) = (settings(), tiny::seed());
+        let estimator = Estimator::LeaveOneOut;
+        let settings = PpoSettings { answers_each: 2, ..settings };
+        let trainer =
+            PpoTrainer::new(&mut policy, estimator, None, models.into(), &prompts, &[0, 1], settings, draws)
+                .unwrap();
+        let rollout = trainer.roll_out(0, &[0, 1]);
+        let found = trainer.raw_scores(&rollout);
+        for (model, close) in found.iter().zip([false, true]) {
+            for ((prompt, answer), found) in rollout.pairs().into_iter().zip(model) {
+                let answer = if close { closed(answer) } else { answer.to_vec() };
+                let alone = rewards(&reward.decoder, adapter, head, &[(prompt, &answer)], 64)[0];
+                assert!((found - alone).abs() < 1e-5, "{found} and {alone}");
+            }
+        }
+        assert!(
+            found[0].iter().zip(&found[1]).all(|(open, closed)| (open - closed).abs() > 1e-4),
+            "{found:?}"
+        );
+    }
+
     /// The promise that one engine samples and trains is checked in each iteration. Here the policy is changed between
     /// its rollout and its update.
     #[test]

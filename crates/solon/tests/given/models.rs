@@ -101,7 +101,51 @@ fn a_reward_model_goes_on_from_its_head_and_writes_no_answers() {
     place.run("sft --model whole --data s.jsonl --out s", "").fails(1, &named);
 }
 
-/// The reward of an answer, by the whole model and by the adapter, at the end of its turn.
+/// A score is read behind all that the template writes, but not at padding; training reads it where `score` does.
+#[test]
+fn a_reward_is_read_where_transformers_reads_it() {
+    let place = Place::with_model();
+    place.write("d.jsonl", &[json!({"prompt": "Why?", "chosen": "Because.", "rejected": "No"})]);
+    let train = "reward --data d.jsonl --threads 1 --precision f32";
+    place.run(&format!("{train} --model model --epochs 6 --learning-rate 0.01 --out whole --merge"), "").ok();
+    let answers = ["Because.", "No"].map(|answer| json!({"prompt": "Why?", "completion": answer}));
+    place.write("s.jsonl", &answers);
+    let score = |model: &str| {
+        place.run(&format!("score --input s.jsonl --precision f32 --model {model}"), "").ok().rows()
+    };
+    let ids = |row: &Value| -> Vec<u64> {
+        row["completion_token_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+    };
+    let config = place.path("whole/config.json");
+    assert_eq!(field(&config, "pad_token_id"), json!(2), "the tokenizer's, which is also its end of turn");
+
+    let (answer, read) = (score("model"), score("whole"));
+    let newline = *ids(&read[0]).last().unwrap();
+    for (answer, read) in answer.iter().zip(&read) {
+        assert_eq!(ids(answer).last(), Some(&2));
+        assert_eq!(ids(read), [ids(answer), vec![newline]].concat(), "ChatML writes a line end last");
+    }
+    place.run(&format!("{train} --model whole --out on --seed 2"), "").ok();
+    let first = &crate::place::rows(&place.read("on/metrics.jsonl"))[0];
+    let reward = |row: &Value| row["reward"].as_f64().unwrap();
+    let (margin, scored) = (first["margin"].as_f64().unwrap(), reward(&read[0]) - reward(&read[1]));
+    assert!((margin - scored).abs() < 1e-3, "{margin} {scored}");
+
+    // Another padding token, then a template whose last token is the padding token.
+    let mut other: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    other["pad_token_id"] = json!(newline);
+    std::fs::write(&config, other.to_string()).unwrap();
+    assert_eq!(ids(&score("whole")[0]), ids(&answer[0]));
+    other["pad_token_id"] = json!(2);
+    std::fs::write(&config, other.to_string()).unwrap();
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    std::fs::write(place.path("whole/chat_template.jinja"), template).unwrap();
+    let unread = score("whole");
+    assert_eq!([ids(&unread[0]), vec![2]].concat(), ids(&answer[0]));
+}
+
+/// The reward of an answer, by the whole model and by the adapter, at the end of its conversation.
 #[test]
 fn score_prints_the_rewards_of_a_reward_model() {
     let place = Place::with_model();
