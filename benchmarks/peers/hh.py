@@ -5,8 +5,8 @@
 
 Both train the same LoRA adapter from the same values, on the same pairs in the same batches and order, with the same
 hyperparameters, once for each seed. A seed gives the adapter's and the reward head's first values and the order. What is
-done lies in target/peers/hh and is not done again: a broken-off run goes on with the same command. Needs the packages of
-requirements.txt.
+done lies in a folder of target/peers and is not done again: a broken-off run goes on with the same command; other
+--threads or --onednn have a folder of their own. Needs the packages of requirements.txt.
 """
 
 import argparse
@@ -18,19 +18,17 @@ import statistics
 
 from measure import TARGET, child, worker
 
-FOLDER = TARGET / "hh"
 BATCH = 10
 RATES = {"reward": 1e-4, "dpo": 5e-5}  # Solon's defaults for an adapter; not tuned
 
 
-def once(name, make):
-    """The JSON that `make` gives, kept in a file of this name."""
-    path = FOLDER / f"{name}.json"
+def once(path, make):
+    """The JSON that `make` gives, kept in this file."""
     if not path.exists():
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made) + "\n")
-        print(f"{name}: { {key: value for key, value in made.items() if not isinstance(value, list)} }", flush=True)
+        print(f"{path}: { {key: value for key, value in made.items() if not isinstance(value, list)} }", flush=True)
     return json.loads(path.read_text())
 
 
@@ -47,10 +45,10 @@ def timed(run):
 
 
 def train_solon(args, method, seed):
-    out = FOLDER / f"{method}-{seed}" / "solon"
+    out = args.folder / f"{method}-{seed}" / "solon"
     command = [
-        args.solon, method, "--model", FOLDER / "model", "--adapter", FOLDER / f"{method}-{seed}" / "start",
-        "--data", FOLDER / "train.jsonl", "--out", out, "--seed", seed, "--batch", BATCH, "--epochs", 1,
+        args.solon, method, "--model", args.folder / "model", "--adapter", args.folder / f"{method}-{seed}" / "start",
+        "--data", args.folder / "train.jsonl", "--out", out, "--seed", seed, "--batch", BATCH, "--epochs", 1,
         "--learning-rate", RATES[method], "--precision", "f32", "--set", "schedule=linear", "--set", "warmup=0",
         "--threads", args.threads, "--json",
     ]  # fmt: skip
@@ -72,10 +70,10 @@ def steps(ledger):
 
 def accuracy_of_solon(args, method, seed):
     """The share of test pairs whose chosen answer has the greater reward; DPO's is the log-prob gained over the reference's."""
-    adapter = ["--adapter", FOLDER / f"{method}-{seed}" / "solon"]
+    adapter = ["--adapter", args.folder / f"{method}-{seed}" / "solon"]
     chosen, rejected = (scored(args, side, *adapter) for side in ("chosen", "rejected"))
     if method == "dpo":
-        reference = once("reference", lambda: {side: scored(args, side) for side in ("chosen", "rejected")})
+        reference = once(args.folder / "reference.json", lambda: {side: scored(args, side) for side in ("chosen", "rejected")})
         chosen = [ours - before for ours, before in zip(chosen, reference["chosen"], strict=True)]
         rejected = [ours - before for ours, before in zip(rejected, reference["rejected"], strict=True)]
     return {"accuracy": statistics.mean(c > r for c, r in zip(chosen, rejected, strict=True))}
@@ -83,8 +81,8 @@ def accuracy_of_solon(args, method, seed):
 
 def scored(args, side, *adapter):
     """Of every test pair's answer on this side the reward, or the log-prob."""
-    model = ["--model", FOLDER / "model", *adapter, "--precision", "f32", "--threads", args.threads]
-    printed, _ = child([args.solon, "score", *model, "--input", FOLDER / f"test-{side}.jsonl"], args.threads)
+    model = ["--model", args.folder / "model", *adapter, "--precision", "f32", "--threads", args.threads]
+    printed, _ = child([args.solon, "score", *model, "--input", args.folder / f"test-{side}.jsonl"], args.threads)
     rows = map(json.loads, printed.splitlines())
     return [row["reward"] if "reward" in row else sum(row["logprobs"]) for row in rows]
 
@@ -102,24 +100,25 @@ def main():
     args = parser.parse_args()
     args.solon, args.pairs = args.solon.resolve(), args.pairs.resolve()
     gguf = args.gguf or pathlib.Path(child([args.solon, "pull", "smollm2-135m-instruct"], args.threads)[0].strip())
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    args.folder = TARGET / f"hh-threads-{args.threads}{'-onednn' if args.onednn else ''}"
+    args.folder.mkdir(parents=True, exist_ok=True)
 
-    model = FOLDER / "model"
+    model = args.folder / "model"
     if not model.exists():
         worker("inputs.model", args.threads, gguf=gguf.resolve(), folder=model)
-    once("pairs", lambda: worker("hh_trl.pairs", args.threads, source=args.pairs, model=model, folder=FOLDER)[0])
+    once(args.folder / "pairs.json", lambda: worker("hh_trl.pairs", args.threads, source=args.pairs, model=model, folder=args.folder)[0])
     for seed in args.seeds:
         for method in args.methods:
             name = f"{method}-{seed}"
-            settings = {"method": method, "seed": seed, "folder": FOLDER, "batch": BATCH, "rate": RATES[method], "onednn": args.onednn}
-            if not (FOLDER / name / "start").exists():
+            settings = {"method": method, "seed": seed, "folder": args.folder, "batch": BATCH, "rate": RATES[method], "onednn": args.onednn}
+            if not (args.folder / name / "start").exists():
                 worker("hh_trl.start", args.threads, **settings)
             if args.only != "accuracy":
-                once(f"{name}/solon-training", lambda: timed(lambda: train_solon(args, method, seed)))
-                once(f"{name}/trl-training", lambda: timed(lambda: train_trl(args, settings)))
+                once(args.folder / name / "solon-training.json", lambda: timed(lambda: train_solon(args, method, seed)))
+                once(args.folder / name / "trl-training.json", lambda: timed(lambda: train_trl(args, settings)))
             if args.only != "train":
-                once(f"{name}/solon-accuracy", lambda: accuracy_of_solon(args, method, seed))
-                once(f"{name}/trl-accuracy", lambda: worker("hh_trl.accuracy", args.threads, **settings)[0])
+                once(args.folder / name / "solon-accuracy.json", lambda: accuracy_of_solon(args, method, seed))
+                once(args.folder / name / "trl-accuracy.json", lambda: worker("hh_trl.accuracy", args.threads, **settings)[0])
     print(table(args))
 
 
@@ -137,7 +136,7 @@ def table(args):
     ]
     for method in args.methods:
         for seed in args.seeds:
-            read = lambda name: json.loads(path.read_text()) if (path := FOLDER / f"{method}-{seed}" / f"{name}.json").exists() else None
+            read = lambda name: json.loads(path.read_text()) if (path := args.folder / f"{method}-{seed}" / f"{name}.json").exists() else None
             ours, theirs = read("solon-training"), read("trl-training")
             if not ours or not theirs:
                 continue

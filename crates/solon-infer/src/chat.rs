@@ -227,10 +227,11 @@ impl ChatModel {
         self.text.closing(self.padding)
     }
 
-    /// The special token ids for a saved folder, of a model that `scores` or one that writes.
-    pub fn token_ids(&self, scores: bool) -> TokenIds {
+    /// The tokenizer's files and the special token ids for a saved folder, of a model that `scores` or one that writes.
+    pub fn saved_text(&self, scores: bool) -> Result<(Vec<(String, Vec<u8>)>, TokenIds), TextError> {
         let pad = if scores { self.padding } else { self.text.pad() };
-        TokenIds { bos: self.text.bos(), eos: self.text.stop_ids().to_vec(), pad }
+        let ids = TokenIds { bos: self.text.bos(), eos: self.text.stop_ids().to_vec(), pad };
+        Ok((self.text.export_files_padded(pad)?, ids))
     }
 
     /// Tokens of a conversation with the generation prompt; an error if `new` more tokens would not fit.

@@ -1,29 +1,43 @@
 //! How a conversation closes for a reward model, which scores it as a whole.
 //!
 //! Contract: a prompt's ids and an answer's ids that are closed here are the ids of the rendered conversation up to the last that is no
-//! padding. There transformers' `*ForSequenceClassification` reads its score, and there TRL trains it.
+//! padding. There transformers' `*ForSequenceClassification` reads its score, and there TRL trains it. Three things differ, as they do for
+//! all that is learnt: an answer that was cut off stays open; the border to the prompt is that of sampling (`conversation.rs`); and where the
+//! template writes no end of turn, white space at the answer's end is left out, and what the template writes is encoded by itself.
+//!
 //! Source: transformers 5, `modeling_layers.py` (`GenericForSequenceClassification`); TRL 1.16, `reward_trainer.py`.
 
 use crate::ChatTokenizer;
 
 /// How an answer ends when a reward model reads it, and what does not count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
-    /// Ends an answer that is learnt or sampled.
+    /// Ends an answer that is learnt.
     end_of_turn: u32,
-    /// What the template writes in its place at a conversation's end: often itself with a line end; not itself, if the template writes no
-    /// end of turn.
+    /// End an answer that is sampled.
+    stop_ids: Vec<u32>,
+    /// What the template writes in place of either at a conversation's end: often an end of turn with a line end; none, if the template
+    /// writes none.
     written: Vec<u32>,
     /// Is not read at the end.
     padding: Option<u32>,
 }
 
 impl Closing {
-    /// The answer as it is read: closed as the template closes it, if it has ended, and without padding at the end. The score is that
-    /// at the last id; of the prompt, if nothing is left of the answer.
+    /// An answer to learn or to score, as it is read: closed as the template closes it, if it has ended, and without padding at the end.
+    /// The score is that at the last id; at the end of the prompt, if nothing is left of the answer.
     pub fn close(&self, answer: &[u32]) -> Vec<u32> {
+        self.closed(answer, &[self.end_of_turn])
+    }
+
+    /// The same of an answer that was sampled. It may have stopped at another id than the one that the template writes.
+    pub fn close_sampled(&self, answer: &[u32]) -> Vec<u32> {
+        self.closed(answer, &self.stop_ids)
+    }
+
+    fn closed(&self, answer: &[u32], ends: &[u32]) -> Vec<u32> {
         let mut closed = match answer.split_last() {
-            Some((last, content)) if *last == self.end_of_turn => [content, &self.written].concat(),
+            Some((last, content)) if ends.contains(last) => [content, &self.written].concat(),
             _ => answer.to_vec(),
         };
         let last = closed.iter().rposition(|id| Some(*id) != self.padding);
@@ -40,7 +54,8 @@ impl Closing {
 impl ChatTokenizer {
     /// How conversations close for a reward model with this `pad_token_id`.
     pub fn closing(&self, padding: Option<u32>) -> Closing {
-        Closing { end_of_turn: self.end_of_turn(), written: self.closing_ids().to_vec(), padding }
+        let written = self.ending().closing.clone();
+        Closing { end_of_turn: self.end_of_turn(), stop_ids: self.stop_ids().to_vec(), written, padding }
     }
 }
 
@@ -59,6 +74,7 @@ mod tests {
         assert_eq!(closing.close(&[7, END]), [7, END, newline]);
         assert_eq!(closing.room(), 1);
         assert_eq!(closing.close(&[7, 8]), [7, 8], "a cut answer stays open");
+        assert_eq!(closing.close_sampled(&[7, 8]), [7, 8]);
         let template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}";
         let bare = byte_tokenizer().with_template(template).expect("a template");
         assert_eq!(bare.closing(None).close(&[7, END]), [7, END]);
@@ -69,5 +85,28 @@ mod tests {
             .with_template("{% for m in messages %}{{ m.content }}!{% endfor %}")
             .expect("a template");
         assert_eq!(none.closing(None).close(&[7, none.end_of_turn()]), [7, u32::from(b'!')]);
+    }
+
+    #[test]
+    fn a_sampled_answer_may_stop_at_another_token() {
+        // As Qwen2.5, whose answers may stop at its padding.
+        let mut tokenizer = byte_tokenizer();
+        let padding = 258;
+        tokenizer.special.extra_stops = vec![padding];
+        let chatml = tokenizer.with_template(CHATML_TEMPLATE).expect("ChatML");
+        let closing = chatml.closing(Some(padding));
+        let closed = [7, END, u32::from(b'\n')];
+        assert_eq!(closing.close_sampled(&[7, padding]), closed);
+        assert_eq!(closing.close_sampled(&[7, END]), closed);
+        assert_eq!(closing.close(&[7, padding]), [7], "the template wrote it");
+    }
+
+    #[test]
+    fn a_template_may_demand_a_system_message() {
+        let demands = "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}";
+        let template = format!("{demands}{CHATML_TEMPLATE}");
+        let demanding = byte_tokenizer().with_template(&template).expect("a template");
+        let chatml = byte_tokenizer().with_template(CHATML_TEMPLATE).expect("ChatML");
+        assert_eq!(demanding.closing(None), chatml.closing(None));
     }
 }

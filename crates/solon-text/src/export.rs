@@ -15,8 +15,16 @@ impl ChatTokenizer {
     /// The tokenizer class is always `PreTrainedTokenizerFast`, which uses `tokenizer.json` unchanged; model-specific
     /// classes rebuild parts of it.
     pub fn export_files(&self) -> Result<Vec<(String, Vec<u8>)>, TextError> {
-        let tokens: Map<String, Value> =
+        self.export_files_padded(None)
+    }
+
+    /// The same with this padding token where the tokenizer has none, as a reward model needs it for batches.
+    pub fn export_files_padded(&self, padding: Option<u32>) -> Result<Vec<(String, Vec<u8>)>, TextError> {
+        let mut tokens: Map<String, Value> =
             self.template_tokens.defined().map(|(field, token)| (field.to_owned(), json!(token))).collect();
+        if let Some(padding) = padding.and_then(|id| self.id_to_token(id)) {
+            tokens.entry("pad_token").or_insert(json!(padding));
+        }
 
         let mut configuration = self.configuration.clone();
         // Remote code is not exported, and the tokens that it lists are already in tokenizer.json.

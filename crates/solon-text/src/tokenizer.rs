@@ -260,11 +260,6 @@ impl ChatTokenizer {
         self.special.eos
     }
 
-    /// What the template writes behind the content of a conversation's last turn, its end included.
-    pub(crate) fn closing_ids(&self) -> &[u32] {
-        &self.ending.closing
-    }
-
     /// The padding token. It is often the end of turn as well, so never compare ids with it to build a mask.
     pub fn pad(&self) -> Option<u32> {
         self.special.pad
@@ -314,10 +309,18 @@ impl ChatTokenizer {
     }
 
     fn learn_ending(&mut self) -> Result<(), TextError> {
-        let mut ending = self.probe_ending().unwrap_or_default();
+        let question = Message::user("PROBE-QUESTION");
+        let probed = self
+            .probe_ending(std::slice::from_ref(&question))
+            .or_else(|| self.probe_ending(&[Message::system("PROBE-SYSTEM"), question]));
+        let known = probed.is_some();
+        let mut ending = probed.unwrap_or_default();
         if ending.written.is_none() {
             let id = self.special.eos.or(self.special.extra_stops.first().copied());
             ending.id = id.ok_or(TextError::NoEndOfTurn)?;
+        }
+        if !known {
+            ending.closing = vec![ending.id];
         }
         self.ending = ending;
         self.stop_ids.clear();
@@ -331,11 +334,11 @@ impl ChatTokenizer {
         Ok(())
     }
 
-    /// Renders a short conversation and reads what surrounds the assistant's content; the id is 0 if no added token follows
-    /// it. `None` if the template refuses the conversation.
-    fn probe_ending(&self) -> Option<TurnEnding> {
+    /// Renders a short conversation with an answer and reads what surrounds the answer's content; the id is 0 if no added token
+    /// follows it. `None` if the template refuses the conversation.
+    fn probe_ending(&self, asked: &[Message]) -> Option<TurnEnding> {
         const ANSWER: &str = "PROBE-ANSWER";
-        let messages = [Message::user("PROBE-QUESTION"), Message::assistant(ANSWER)];
+        let messages = [asked, &[Message::assistant(ANSWER)]].concat();
         let rendered = self.render(&messages, false).ok()?;
         let (before, after) = rendered.split_once(ANSWER)?;
         let added = self.tokenizer.get_added_tokens_decoder();
@@ -343,10 +346,10 @@ impl ChatTokenizer {
             .iter()
             .filter(|(_, token)| after.trim_start().starts_with(&token.content))
             .max_by_key(|(id, token)| (token.content.len(), **id));
-        let prompt = self.render(&messages[..1], true).unwrap_or_default();
+        let prompt = self.render(asked, true).unwrap_or_default();
         let lead =
             before.strip_prefix(prompt.as_str()).filter(|lead| lead.trim().is_empty()).unwrap_or_default();
-        let question = self.render(&messages[..1], false).unwrap_or_default();
+        let question = self.render(asked, false).unwrap_or_default();
         let header =
             before[..common_prefix(&prompt, before)].strip_prefix(question.as_str()).unwrap_or_default();
         // White space before an end of turn is the answer's, which has it already.

@@ -138,15 +138,18 @@ fn compare(tokenizer: &ChatTokenizer, messages: &[Message], row: &Value) -> Resu
         None => numbers(&row["learnt"]),
     };
     let theirs = Turn { prompt: whole[..start].to_vec(), answer: learnt };
-    let read = read_by_a_reward_model(tokenizer, &turn);
-    let last = whole.iter().rposition(|id| Some(*id) != tokenizer.pad()).map_or(0, |last| last + 1);
+    let last =
+        |padding: Option<u32>| whole.iter().rposition(|id| Some(*id) != padding).map_or(0, |last| last + 1);
     if turn == theirs {
-        let read = [&turn.prompt[..], &read].concat();
-        // Without an end of turn in the template, white space at the end of the answer cannot be told from the template's.
-        let rest =
-            whole[..last].strip_prefix(&read[..]).filter(|rest| tokenizer.decode(rest).trim().is_empty());
-        if rest.is_none() || text(&row["conversation"]) != "white space" {
-            same("what a reward model reads", &read, &&whole[..last])?;
+        for padding in [None, tokenizer.pad()] {
+            let (read, last) = (tokenizer.closing(padding).close(&turn.answer), last(padding));
+            let read = [&turn.prompt[..], &read].concat();
+            // Without an end of turn in the template, white space at the end of the answer cannot be told from the template's.
+            let rest =
+                whole[..last].strip_prefix(&read[..]).filter(|rest| tokenizer.decode(rest).trim().is_empty());
+            if rest.is_none() || text(&row["conversation"]) != "white space" {
+                same("what a reward model reads", &read, &&whole[..last])?;
+            }
         }
         return Ok(Outcome::Equal);
     }
@@ -163,11 +166,6 @@ fn compare(tokenizer: &ChatTokenizer, messages: &[Message], row: &Value) -> Resu
         return Err(format!("the answer's ids\n  ours   {:?}\n  theirs {:?}", turn.answer, theirs.answer));
     }
     Ok(Outcome::EqualText)
-}
-
-/// The answer's ids up to the one at which a reward model's score is read.
-fn read_by_a_reward_model(tokenizer: &ChatTokenizer, turn: &Turn) -> Vec<u32> {
-    tokenizer.closing(tokenizer.pad()).close(&turn.answer)
 }
 
 /// A table of templates by conversations, and how often each outcome came.

@@ -1,4 +1,4 @@
-//! Reward models from pairs with soft labels: a scalar head read at the answer's last token.
+//! Reward models from pairs with soft labels: a scalar head read at the last token of each answer.
 //!
 //! Source: Bai et al. 2022 §4.1 (soft targets); Stiennon et al. 2020 for the pairwise loss. The two answers share their
 //! prompt's computation.

@@ -45,7 +45,7 @@ impl<'a> RewardLabeller<'a> {
         let cut_off = request.cut_off.iter().copied().chain(std::iter::repeat(false));
         let answers: Vec<(Message, bool)> =
             request.options.iter().map(Message::assistant).zip(cut_off).collect();
-        match tokenise::closed_answers(self.chat, &request.id, messages, &answers) {
+        match tokenise::answers(self.chat, &request.id, messages, &answers, Some(&self.chat.closing())) {
             Ok(tokens) => Ok(Ok(tokens)),
             Err(error @ ChatError::TooLong { .. }) => {
                 Ok(Err(NoAnswer::new(NoAnswerKind::TooLong, error.to_string())))

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use solon_infer::chat::{ChatError, ChatModel};
 use solon_records::{Demonstration, Message, Preference};
-use solon_text::{ChatTokenizer, Encoded, TextError};
+use solon_text::{ChatTokenizer, Closing, Encoded, TextError};
 use solon_train::TokenPair;
 use solon_train::sft::SftExample;
 
@@ -46,7 +46,7 @@ pub fn cut(ids: &mut Vec<u32>, cut_off: bool) {
 }
 
 /// Tokenises a conversation and answers to it. An answer that ran into the limit has no end, in training as in the rollouts it
-/// is compared with.
+/// is compared with. `closing`: for a reward model, which also reads how the template closes the conversation.
 ///
 /// Errors where the prompt and an answer do not fit the model's context.
 pub fn answers(
@@ -54,47 +54,33 @@ pub fn answers(
     id: &str,
     prompt: &[Message],
     answers: &[(Message, bool)],
+    closing: Option<&Closing>,
 ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
     let messages: Vec<Message> = answers.iter().map(|(answer, _)| answer.clone()).collect();
     let (prompt, mut made) = model.turns(id, prompt, &messages)?;
     for (ids, (_, cut_off)) in made.iter_mut().zip(answers) {
         cut(ids, *cut_off);
+        if let Some(closing) = closing {
+            *ids = closing.close(ids);
+            model.check_fits(id, prompt.len() + ids.len())?;
+        }
     }
     Ok((prompt, made))
 }
 
-/// The same as a reward model reads them: it also sees how the template closes the conversation.
-pub fn closed_answers(
-    model: &ChatModel,
-    id: &str,
-    prompt: &[Message],
-    answers: &[(Message, bool)],
-) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError> {
-    let (prompt, answers) = self::answers(model, id, prompt, answers)?;
-    let closing = model.closing();
-    let closed: Vec<Vec<u32>> = answers.iter().map(|answer| closing.close(answer)).collect();
-    let longest = closed.iter().map(Vec::len).max().unwrap_or(0);
-    model.check_fits(id, prompt.len() + longest)?;
-    Ok((prompt, closed))
-}
-
-/// Tokenises preferences, which must be oriented. `encode`: [`answers`], or [`closed_answers`] for a reward model.
+/// Tokenises preferences, which must be oriented. `closing`: as of [`answers`].
 pub fn pairs(
     model: &ChatModel,
     preferences: &[Preference],
-    encode: impl Fn(
-        &ChatModel,
-        &str,
-        &[Message],
-        &[(Message, bool)],
-    ) -> Result<(Vec<u32>, Vec<Vec<u32>>), ChatError>,
+    closing: Option<&Closing>,
 ) -> Result<Vec<TokenPair>> {
     preferences
         .iter()
         .map(|preference| {
             let Preference { id, prompt, cut_off, .. } = preference;
             let [chosen, rejected] = preference.answers();
-            let (prompt, made) = encode(model, id, prompt, &[(chosen, cut_off[0]), (rejected, cut_off[1])])?;
+            let given = [(chosen, cut_off[0]), (rejected, cut_off[1])];
+            let (prompt, made) = answers(model, id, prompt, &given, closing)?;
             let Ok([chosen, rejected]) = <[Vec<u32>; 2]>::try_from(made) else {
                 unreachable!("two answers were given")
             };

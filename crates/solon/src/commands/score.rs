@@ -8,7 +8,7 @@ use crate::out::Out;
 use crate::piped;
 use crate::progress::Progress;
 use crate::stages::note_unused;
-use crate::tokenise::{closed_answers, cut};
+use crate::tokenise::{answers, cut};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use solon_data::records::{Repeated, open_several, open_unnamed_demonstrations};
@@ -93,10 +93,12 @@ fn scored_by_tokens(model: &ChatModel, items: &Items) -> Result<Vec<LogProbs>> {
 
 /// Rewards as a reward model learns them: read at the end of each conversation.
 fn scored_by_head(model: &ChatModel, head: &ScalarHead<Device>, items: &Items) -> Result<Vec<Reward>> {
+    let closing = model.closing();
     let mut tokens: Vec<(Vec<u32>, Vec<u32>)> = Vec::with_capacity(items.turns.len());
     for ((name, messages, answer), cut_off) in items.turns.iter().zip(&items.cut_off) {
-        let (prompt, mut answers) = closed_answers(model, name, messages, &[(answer.clone(), *cut_off)])?;
-        tokens.push((prompt, answers.remove(0)));
+        let given = [(answer.clone(), *cut_off)];
+        let (prompt, mut read) = answers(model, name, messages, &given, Some(&closing))?;
+        tokens.push((prompt, read.remove(0)));
     }
     let pieces: Vec<(&[u32], &[u32])> =
         tokens.iter().map(|(prompt, answer)| (&prompt[..], &answer[..])).collect();

@@ -195,11 +195,11 @@ impl StageRun<'_> {
                     }
                     None => fresh_adapter(&chat, lora.rank.get(), lora.alpha, self.draws()),
                 };
-                let (files, ids) = (chat.text.export_files()?, chat.token_ids(head.is_some()));
+                let (files, ids) = chat.saved_text(head.is_some())?;
                 (Arc::clone(&chat.decoder), Some(adapter), chat.path.clone(), files, ids)
             }
             Start::Own(chat) => {
-                let (files, ids) = (chat.text.export_files()?, chat.token_ids(head.is_some()));
+                let (files, ids) = chat.saved_text(head.is_some())?;
                 let ChatModel { decoder, path, .. } = *chat;
                 (decoder, None, path, files, ids)
             }
@@ -289,7 +289,7 @@ pub fn save_merged(model: &Model, folder: &Path) -> Result<String> {
     }
     let head =
         model.head.as_ref().map(|weight| Tensor { shape: vec![1, weight.len()], data: weight.clone() });
-    let (files, ids) = (chat.text.export_files()?, chat.token_ids(head.is_some()));
+    let (files, ids) = chat.saved_text(head.is_some())?;
     save_hugging_face(
         folder,
         &checkpoint.config,

@@ -124,7 +124,7 @@ impl Stage for Dpo {
             return Ok(json!({"pairs": 0, "steps": 0, "seconds": seconds, SKIPPED: reason}));
         }
         let start = run.start("from", self.training.method)?;
-        let pairs = tokenise::pairs(start.chat(), &preferences, tokenise::answers)?;
+        let pairs = tokenise::pairs(start.chat(), &preferences, None)?;
         let beside = self.beside.tokenise(run, start.chat())?;
         let references = reference_sums(&start.chat().decoder, start.adapter(), &pairs, &mut |_| {});
         let settings = run.train_settings(&self.training, &start)?;

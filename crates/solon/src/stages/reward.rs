@@ -107,7 +107,8 @@ impl Stage for Reward {
     }
 
     fn settings(&self) -> Value {
-        json!([self.own, self.training])
+        // The last is where scores are read: a model that was trained to another place is trained anew.
+        json!([self.own, self.training, "the conversation's end"])
     }
 
     fn trains(&self) -> Option<Method> {
@@ -133,7 +134,7 @@ impl Stage for Reward {
             return Ok(json!({"pairs": 0, "steps": 0, "tokens": 0, "seconds": seconds, "gate": gate}));
         }
         let parts = parts(&preferences, self.own.hold_out_every, self.own.stop_early > 0)?;
-        let all = tokenise::pairs(start.chat(), &preferences, tokenise::closed_answers)?;
+        let all = tokenise::pairs(start.chat(), &preferences, Some(&start.chat().closing()))?;
         let of = |wanted: Part| -> Vec<TokenPair> {
             let pairs = all.iter().zip(&parts).filter(|(_, part)| **part == wanted);
             pairs.map(|(pair, _)| pair.clone()).collect()

@@ -235,7 +235,7 @@ impl Rollouts {
             None => Estimator::LeaveOneOut,
         };
         let mut student = run.student(start, None)?;
-        let closed = |answer: &[u32]| closing.close(answer);
+        let closed = |answer: &[u32]| closing.close_sampled(answer);
         let models = scorers.iter().zip(&scales);
         let models = models
             .map(|((model, head), scale)| RewardModel {
@@ -292,7 +292,7 @@ impl Rollouts {
         let completions =
             Engine::new(decoder, policy.adapter.as_ref(), KEPT).generate(&requests, &settings, &mut |_| {});
         let closing = policy.chat.closing();
-        let closed: Vec<Vec<u32>> = completions.iter().map(|c| closing.close(&c.token_ids)).collect();
+        let closed: Vec<Vec<u32>> = completions.iter().map(|c| closing.close_sampled(&c.token_ids)).collect();
         let answers: Vec<(&[u32], &[u32])> =
             requests.iter().zip(&closed).map(|(r, closed)| (&r.prompt[..], &closed[..])).collect();
         let tokens = crate::memory::TOKENS_PER_PASS;

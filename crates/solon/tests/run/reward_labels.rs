@@ -79,6 +79,18 @@ fn a_label_is_the_sigmoid_of_the_difference_of_rewards() {
         assert!((row["probability"].as_f64().unwrap() - likelier).abs() < 1e-12, "{row}");
     }
     assert_eq!(rows.len(), 6);
+
+    // The rewards are those that `score` prints.
+    let answers = [NO, YES].map(|answer| json!({"prompt": "Tell 0.", "completion": answer}));
+    place.write("s.jsonl", &answers);
+    let scored =
+        place.run("score --model model --adapter one/checkpoints/reward --input s.jsonl", "").ok().rows();
+    let evidence = &items.iter().find(|item| item.id == "label/a0").unwrap().data["label"]["evidence"][0];
+    for (at, row) in scored.iter().enumerate() {
+        let (printed, labelled) =
+            (row["reward"].as_f64().unwrap(), evidence["log_probs"][at].as_f64().unwrap());
+        assert!((printed - labelled).abs() < 1e-3, "{printed} and {labelled}");
+    }
 }
 
 #[test]
