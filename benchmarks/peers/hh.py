@@ -6,7 +6,7 @@
 Both train the same LoRA adapter from the same values, on the same pairs in the same batches and order, with the same
 hyperparameters, once for each seed. A seed gives the adapter's and the reward head's first values and the order. What is
 done lies in a folder of target/peers and is not done again: a broken-off run goes on with the same command; other
---threads or --onednn have a folder of their own. Needs the packages of requirements.txt.
+--threads, --together or --onednn have a folder of their own. Needs the packages of requirements.txt.
 """
 
 import argparse
@@ -95,12 +95,13 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["reward", "dpo"], choices=["reward", "dpo"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--together", type=int, default=1, help="pairs that TRL computes at a time: the fewer, the less padding")
     parser.add_argument("--onednn", action="store_true", help="have oneDNN multiply for TRL, in place of MKL")
     parser.add_argument("--only", choices=["train", "accuracy"], help="one half of the work")
     args = parser.parse_args()
     args.solon, args.pairs = args.solon.resolve(), args.pairs.resolve()
     gguf = args.gguf or pathlib.Path(child([args.solon, "pull", "smollm2-135m-instruct"], args.threads)[0].strip())
-    args.folder = TARGET / f"hh-threads-{args.threads}{'-onednn' if args.onednn else ''}"
+    args.folder = TARGET / f"hh-threads-{args.threads}-together-{args.together}{'-onednn' if args.onednn else ''}"
     args.folder.mkdir(parents=True, exist_ok=True)
 
     model = args.folder / "model"
@@ -110,7 +111,10 @@ def main():
     for seed in args.seeds:
         for method in args.methods:
             name = f"{method}-{seed}"
-            settings = {"method": method, "seed": seed, "folder": args.folder, "batch": BATCH, "rate": RATES[method], "onednn": args.onednn}
+            settings = {
+                "method": method, "seed": seed, "folder": args.folder, "batch": BATCH, "together": args.together,
+                "rate": RATES[method], "onednn": args.onednn,
+            }  # fmt: skip
             if not (args.folder / name / "start").exists():
                 worker("hh_trl.start", args.threads, **settings)
             if args.only != "accuracy":

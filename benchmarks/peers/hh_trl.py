@@ -67,7 +67,7 @@ def base(method, folder):
     )
 
 
-def start(method, seed, folder, batch, rate, onednn, threads):
+def start(method, seed, folder, **_):
     """Saves the adapter that both programs start from: peft's first values, and transformers' of the score head."""
     torch.manual_seed(seed)
     kind = "SEQ_CLS" if method == "reward" else "CAUSAL_LM"
@@ -75,14 +75,13 @@ def start(method, seed, folder, batch, rate, onednn, threads):
     peft.get_peft_model(base(method, folder), config).save_pretrained(pathlib.Path(folder) / f"{method}-{seed}" / "start")
 
 
-def trainer(method, adapter, rows, folder, batch, rate, seed, trainable):
-    """TRL's trainer of the adapter: batches in the order of `rows`, linear decay, no warm-up, AdamW's defaults, norm 1."""
+def trainer(method, adapter, rows, folder, batch, together, rate, seed, trainable):
+    """TRL's trainer of the adapter, `together` pairs at a time: batches in the order of `rows`, linear decay, no warm-up, AdamW's defaults, norm 1."""
     model = peft.PeftModel.from_pretrained(base(method, folder), adapter, is_trainable=trainable)
     tokenizer = transformers.AutoTokenizer.from_pretrained(pathlib.Path(folder) / "model")
-    half = batch // 2
     settings = dict(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=half, gradient_accumulation_steps=2,
-        per_device_eval_batch_size=8, num_train_epochs=1, learning_rate=rate, lr_scheduler_type="linear", warmup_steps=0,
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=together, gradient_accumulation_steps=batch // together,
+        per_device_eval_batch_size=together, num_train_epochs=1, learning_rate=rate, lr_scheduler_type="linear", warmup_steps=0,
         weight_decay=0.0, max_grad_norm=1.0, max_length=LONGEST, seed=seed, use_cpu=True, bf16=False,
         gradient_checkpointing=False, report_to="none", save_strategy="no", logging_steps=1, disable_tqdm=True,
         dataloader_pin_memory=False, train_sampling_strategy="sequential",
@@ -127,24 +126,24 @@ def read(path):
     return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
 
 
-def train(method, seed, folder, batch, rate, onednn, threads):
+def train(method, seed, folder, batch, together, rate, onednn, threads):
     """One epoch over the pairs, in the order in which Solon took them."""
     set_up(threads, onednn)
     place = pathlib.Path(folder) / f"{method}-{seed}"
     rows = read(pathlib.Path(folder) / "train.jsonl")
     order = json.loads((place / "solon-training.json").read_text())["order"]
-    made = trainer(method, place / "start", [rows[at] for at in order], folder, batch, rate, seed, True)
+    made = trainer(method, place / "start", [rows[at] for at in order], folder, batch, together, rate, seed, True)
     seconds = made.train().metrics["train_runtime"]
     losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
     made.model.save_pretrained(place / "trl")
     return {"seconds": seconds, "losses": losses}
 
 
-def accuracy(method, seed, folder, batch, rate, onednn, threads):
+def accuracy(method, seed, folder, batch, together, rate, onednn, threads):
     """TRL's own measure: the share of test pairs whose chosen answer has the greater reward."""
     set_up(threads, onednn)
     rows = read(pathlib.Path(folder) / "test.jsonl")
     place = pathlib.Path(folder) / f"{method}-{seed}"
-    told = trainer(method, place / "trl", rows, folder, batch, rate, seed, False).evaluate()
+    told = trainer(method, place / "trl", rows, folder, batch, together, rate, seed, False).evaluate()
     share = next(value for key, value in told.items() if key in ("eval_accuracy", "eval_rewards/accuracies"))
     return {"accuracy": share, "told": told}

@@ -169,7 +169,10 @@ fn use_text(text: &ChatTokenizer, words: &str) {
         }
     }
     let answers = [words, "a", ""].map(Message::assistant);
-    let _ = text.turns_ids(&[user], &answers);
+    if let Ok((_, answers)) = text.turns_ids(&[user], &answers) {
+        let closing = text.closing(text.pad());
+        assert!(answers.iter().all(|answer| closing.close(answer).len() <= answer.len() + closing.room()));
+    }
     let _ = text.turn_parts();
     let _ = text.export_files();
     let _ = text.to_gguf(text.vocab_size().min(1 << 16));
