@@ -112,14 +112,20 @@ pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Op
             csv::read(path, input.reader, visit)?
         }
         Content::JsonText if named(path, "csv") => csv::read(path, input.reader, visit)?,
-        Content::Text | Content::JsonText => json::read(path, input, visit).map_err(hinted)?,
+        Content::Text => json::read(path, input, visit).map_err(|error| hinted(error, Some(PLAIN)))?,
+        Content::JsonText => json::read(path, input, visit).map_err(|error| hinted(error, None))?,
     };
     Ok((format, packing))
 }
 
-/// The error of a file that does not begin as JSON does, with what may be given.
-fn hinted(mut error: DataError) -> DataError {
+const PLAIN: &str = "this is plain text, not rows";
+
+/// The error of a file that does not begin as rows of JSON do, in other words where these are given, with what may be given.
+fn hinted(mut error: DataError, words: Option<&str>) -> DataError {
     if let DataError::Line { message, .. } = &mut error {
+        if let Some(words) = words {
+            words.clone_into(message);
+        }
         message.push_str(
             "\nhint: data is JSON Lines, a JSON array, Parquet, Arrow, or CSV in a file whose name ends in .csv",
         );

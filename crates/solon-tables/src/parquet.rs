@@ -1,5 +1,7 @@
 //! Parquet.
 
+mod bounded;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use parquet::record::reader::RowIter;
 use serde_json::{Map, Value};
 use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
+use self::bounded::BoundedFile;
 use crate::{TableError, guarded};
 
 /// The rows of a Parquet file, which are read while they are asked for. After an error there are none.
@@ -59,7 +62,7 @@ fn opened(path: &Path) -> Result<RowIter<'static>, String> {
         return Err(IS_GIT_LFS_POINTER.to_owned());
     }
     let reader = SerializedFileReader::new(file).map_err(unreadable)?;
-    Ok(RowIter::from_file_into(Box::new(reader)))
+    Ok(RowIter::from_file_into(Box::new(BoundedFile(reader))))
 }
 
 fn unreadable(error: ParquetError) -> String {

@@ -140,7 +140,9 @@ pub(super) fn conversation(row: &mut Row) -> Result<Conversation, Fault> {
         _ if row.has("chosen") || row.has("chosen_messages") => Err(PREFERENCE.into()),
         Some("instruction") => Err("has an `instruction` and no `output`; add the answer".into()),
         _ if row.has("text") => {
-            Err("has only a `text`, without roles; write it as `prompt` and `completion`".into())
+            Err("has only a `text`, without roles (TRL's language modelling), which nothing here trains on; write it as `prompt` and \
+                 `completion`"
+                .into())
         }
         _ => Err("has neither `messages` nor `prompt` and `completion`; add them (or `instruction` and `output`, or `conversations`)".into()),
     }

@@ -48,6 +48,7 @@ fn published_files_that_are_no_demonstrations_say_why() {
         ("llama-factory/c4_demo.jsonl", "c4_demo.jsonl:1: has only a `text`"),
         ("trl-zen/standard_unpaired_preference.jsonl", "preference.jsonl:1: has a `label`"),
         ("llama-factory/dpo_en_demo.json", "dpo_en_demo.json:2: is a preference pair"),
+        ("llama-factory/wiki_demo.txt", "wiki_demo.txt:1: this is plain text, not rows"),
     ] {
         let error = read_demonstrations(&folder.join(file)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -155,7 +155,10 @@ fn other_files_are_named_with_a_way_out() {
 #[test]
 fn what_may_be_given_is_said_of_a_text_that_is_no_data() {
     let error = read("f.txt", "Once upon a time").unwrap_err();
-    assert!(error.starts_with("f.txt:1: ") && error.contains("hint: data is JSON Lines"), "{error}");
+    assert!(
+        error.starts_with("f.txt:1: this is plain text") && error.contains("hint: data is JSON Lines"),
+        "{error}"
+    );
 }
 
 #[test]

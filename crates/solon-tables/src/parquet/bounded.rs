@@ -1,0 +1,142 @@
+//! A Parquet file whose dictionaries are not believed beyond their bytes.
+//!
+//! The `parquet` crate (60.1) makes room for as many values as the header of a dictionary's page names, before it reads one: a file of a
+//! kilobyte asked for 26 GB. So each page is checked on its way from the file to the decoder.
+
+use parquet::bloom_filter::Sbbf;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::reader::{FileReader, RowGroupReader};
+use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
+
+/// The file, the same but for the check.
+pub(super) struct BoundedFile<F>(pub F);
+
+struct BoundedGroup<'a>(Box<dyn RowGroupReader + 'a>);
+
+struct BoundedPages(Box<dyn PageReader>);
+
+impl<F: FileReader> FileReader for BoundedFile<F> {
+    fn metadata(&self) -> &ParquetMetaData {
+        self.0.metadata()
+    }
+
+    fn num_row_groups(&self) -> usize {
+        self.0.num_row_groups()
+    }
+
+    fn get_row_group(&self, index: usize) -> Result<Box<dyn RowGroupReader + '_>> {
+        Ok(Box::new(BoundedGroup(self.0.get_row_group(index)?)))
+    }
+
+    fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
+        RowIter::from_file(projection, self)
+    }
+}
+
+impl RowGroupReader for BoundedGroup<'_> {
+    fn metadata(&self) -> &RowGroupMetaData {
+        self.0.metadata()
+    }
+
+    fn num_columns(&self) -> usize {
+        self.0.num_columns()
+    }
+
+    fn get_column_page_reader(&self, index: usize) -> Result<Box<dyn PageReader>> {
+        Ok(Box::new(BoundedPages(self.0.get_column_page_reader(index)?)))
+    }
+
+    fn get_column_bloom_filter(&self, index: usize) -> Option<&Sbbf> {
+        self.0.get_column_bloom_filter(index)
+    }
+
+    fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
+        RowIter::from_row_group(projection, self)
+    }
+}
+
+impl Iterator for BoundedPages {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for BoundedPages {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        self.0.get_next_page()?.map(checked).transpose()
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        self.0.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        self.0.skip_next_page()
+    }
+
+    fn supports_deferred_dictionary(&self) -> bool {
+        self.0.supports_deferred_dictionary()
+    }
+
+    fn take_deferred_dictionary(&mut self) -> Result<Option<Page>> {
+        self.0.take_deferred_dictionary()?.map(checked).transpose()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool> {
+        self.0.at_record_boundary()
+    }
+}
+
+/// A value of a dictionary takes a byte at least.
+fn checked(page: Page) -> Result<Page> {
+    match &page {
+        Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() => {
+            let bytes = buf.len();
+            Err(ParquetError::General(format!("a dictionary of {num_values} values in {bytes} bytes")))
+        }
+        _ => Ok(page),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use crate::ParquetRows;
+
+    #[test]
+    fn a_dictionary_that_names_more_values_than_it_has_bytes_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        let schema = Arc::new(parse_message_type("message schema { required binary a (UTF8); }").unwrap());
+        let mut writer =
+            SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let values: Vec<_> = (0..200).map(|i| ByteArray::from(format!("{i:03}").as_str())).collect();
+        column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+        let rows = || ParquetRows::open(&path).unwrap().collect::<Result<Vec<_>, _>>();
+        assert_eq!(rows().unwrap()[199]["a"], "199");
+
+        // The header's field 7, the dictionary's; in it field 1, the number of values: 200, doubled, in two bytes of seven bits.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(4).position(|four| four == [0x4c, 0x15, 0x90, 0x03]).unwrap();
+        bytes[at + 2..at + 4].copy_from_slice(&[0xfe, 0x7f]);
+        std::fs::write(&path, bytes).unwrap();
+        let error = rows().unwrap_err().to_string();
+        assert!(error.contains("a dictionary of 8191 values in 1400 bytes"), "{error}");
+    }
+}
