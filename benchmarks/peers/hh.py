@@ -71,12 +71,23 @@ def steps(ledger):
 def accuracy_of_solon(args, method, seed):
     """The share of test pairs whose chosen answer has the greater reward; DPO's is the log-prob gained over the reference's."""
     adapter = ["--adapter", args.folder / f"{method}-{seed}" / "solon"]
-    chosen, rejected = (scored(args, side, *adapter) for side in ("chosen", "rejected"))
-    if method == "dpo":
-        reference = once(args.folder / "reference.json", lambda: {side: scored(args, side) for side in ("chosen", "rejected")})
-        chosen = [ours - before for ours, before in zip(chosen, reference["chosen"], strict=True)]
-        rejected = [ours - before for ours, before in zip(rejected, reference["rejected"], strict=True)]
-    return {"accuracy": statistics.mean(c > r for c, r in zip(chosen, rejected, strict=True))}
+    both = lambda *adapter: {side: scored(args, side, *adapter) for side in ("chosen", "rejected")}
+    reference = once(args.folder / "reference-solon.json", both) if method == "dpo" else None
+    return accuracy(both(*adapter), reference)
+
+
+def accuracy_of_trl(args, settings):
+    if settings["method"] == "reward":
+        return worker("hh_trl.accuracy", args.threads, **settings)[0]
+    both = lambda adapter: worker("hh_trl.log_probs", args.threads, folder=args.folder, adapter=adapter, onednn=args.onednn)[0]
+    reference = once(args.folder / "reference-trl.json", lambda: both(None))
+    return accuracy(both(args.folder / f"dpo-{settings['seed']}" / "trl"), reference)
+
+
+def accuracy(found, reference):
+    gained = lambda side: [ours - before for ours, before in zip(found[side], reference[side], strict=True)] if reference else found[side]
+    margins = [chosen - rejected for chosen, rejected in zip(gained("chosen"), gained("rejected"), strict=True)]
+    return {"accuracy": statistics.mean(margin > 0 for margin in margins), "margins": margins}
 
 
 def scored(args, side, *adapter):
@@ -122,7 +133,7 @@ def main():
                 once(args.folder / name / "trl-training.json", lambda: timed(lambda: train_trl(args, settings)))
             if args.only != "train":
                 once(args.folder / name / "solon-accuracy.json", lambda: accuracy_of_solon(args, method, seed))
-                once(args.folder / name / "trl-accuracy.json", lambda: worker("hh_trl.accuracy", args.threads, **settings)[0])
+                once(args.folder / name / "trl-accuracy.json", lambda: accuracy_of_trl(args, settings))
     print(table(args))
 
 

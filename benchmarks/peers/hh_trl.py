@@ -140,10 +140,30 @@ def train(method, seed, folder, batch, together, rate, onednn, threads):
 
 
 def accuracy(method, seed, folder, batch, together, rate, onednn, threads):
-    """TRL's own measure: the share of test pairs whose chosen answer has the greater reward."""
+    """TRL's own measure of a reward model: the share of test pairs whose chosen answer has the greater reward."""
     set_up(threads, onednn)
     rows = read(pathlib.Path(folder) / "test.jsonl")
     place = pathlib.Path(folder) / f"{method}-{seed}"
     told = trainer(method, place / "trl", rows, folder, batch, together, rate, seed, False).evaluate()
-    share = next(value for key, value in told.items() if key in ("eval_accuracy", "eval_rewards/accuracies"))
-    return {"accuracy": share, "told": told}
+    return {"accuracy": told["eval_accuracy"], "told": told}
+
+
+def log_probs(folder, adapter, onednn, threads):
+    """Of every test pair's two answers the log-prob, all that the template writes behind the prompt, as TRL counts it. TRL's own
+    evaluation would take the trained adapter for its reference."""
+    set_up(threads, onednn)
+    model = base("dpo", folder)
+    if adapter:
+        model = peft.PeftModel.from_pretrained(model, adapter)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(pathlib.Path(folder) / "model")
+    sides = {"chosen": [], "rejected": []}
+    with torch.no_grad():
+        for row in read(pathlib.Path(folder) / "test.jsonl"):
+            prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+            for side, found in sides.items():
+                ids = tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"]
+                assert ids[: len(prompt)] == prompt
+                answer = torch.tensor(ids[len(prompt) :])
+                logits = model(torch.tensor([ids[:-1]]), logits_to_keep=len(answer)).logits[0]
+                found.append(logits.log_softmax(-1).gather(1, answer[:, None]).sum().item())
+    return sides
