@@ -79,7 +79,7 @@ def compare(name, rows, model, tokenizer):
     different = 0
     for conversation, row in zip(CONVERSATIONS, rows, strict=True):
         ids, start = ids_of(tokenizer, *conversation)
-        # One encoding of the whole may merge the prompt's end with the answer's start, but for the template of this model.
+        # With this model's template the encoding of the whole begins with the prompt's.
         different += ids[start:] != row["completion_token_ids"]
     check(f"{name}, token ids", different == 0, f"{different} of {len(rows)} conversations differ")
     ours = [row["reward"] for row in rows]

@@ -12,7 +12,7 @@ use parquet::record::reader::RowIter;
 use serde_json::{Map, Value};
 use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
-use self::bounded::BoundedFile;
+use self::bounded::{BoundedBytes, BoundedFile};
 use crate::{TableError, guarded};
 
 /// The rows of a Parquet file, which are read while they are asked for. After an error there are none.
@@ -61,7 +61,7 @@ fn opened(path: &Path) -> Result<RowIter<'static>, String> {
     if is_pointer(&file).map_err(|error| error.to_string())? {
         return Err(IS_GIT_LFS_POINTER.to_owned());
     }
-    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
+    let reader = SerializedFileReader::new(BoundedBytes(file)).map_err(unreadable)?;
     Ok(RowIter::from_file_into(Box::new(BoundedFile(reader))))
 }
 

@@ -310,9 +310,13 @@ impl ChatTokenizer {
 
     fn learn_ending(&mut self) -> Result<(), TextError> {
         let question = Message::user("PROBE-QUESTION");
-        let probed = self
-            .probe_ending(std::slice::from_ref(&question))
-            .or_else(|| self.probe_ending(&[Message::system("PROBE-SYSTEM"), question]));
+        let probed = match self.probe_ending(std::slice::from_ref(&question)) {
+            Err(TextError::TemplateRaised { .. } | TextError::TemplateFailed { .. }) => {
+                self.probe_ending(&[Message::system("PROBE-SYSTEM"), question])
+            }
+            probed => probed,
+        };
+        let probed = probed.ok().flatten();
         let known = probed.is_some();
         let mut ending = probed.unwrap_or_default();
         if ending.written.is_none() {
@@ -335,12 +339,12 @@ impl ChatTokenizer {
     }
 
     /// Renders a short conversation with an answer and reads what surrounds the answer's content; the id is 0 if no added token
-    /// follows it. `None` if the template refuses the conversation.
-    fn probe_ending(&self, asked: &[Message]) -> Option<TurnEnding> {
+    /// follows it. `None` if the template leaves the answer out; an error if it refuses the conversation.
+    fn probe_ending(&self, asked: &[Message]) -> Result<Option<TurnEnding>, TextError> {
         const ANSWER: &str = "PROBE-ANSWER";
         let messages = [asked, &[Message::assistant(ANSWER)]].concat();
-        let rendered = self.render(&messages, false).ok()?;
-        let (before, after) = rendered.split_once(ANSWER)?;
+        let rendered = self.render(&messages, false)?;
+        let Some((before, after)) = rendered.split_once(ANSWER) else { return Ok(None) };
         let added = self.tokenizer.get_added_tokens_decoder();
         let written = added
             .iter()
@@ -354,14 +358,14 @@ impl ChatTokenizer {
             before[..common_prefix(&prompt, before)].strip_prefix(question.as_str()).unwrap_or_default();
         // White space before an end of turn is the answer's, which has it already.
         let closing = if written.is_some() { after.trim_start() } else { after };
-        let closing = self.encode_continuation(closing).ok()?;
-        Some(TurnEnding {
+        let closing = self.encode_continuation(closing)?;
+        Ok(Some(TurnEnding {
             id: written.map(|(id, _)| *id).unwrap_or_default(),
             written: written.map(|(_, token)| token.content.clone()),
             lead: lead.to_owned(),
             header: header.to_owned(),
             closing,
-        })
+        }))
     }
 }
 

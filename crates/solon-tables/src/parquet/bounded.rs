@@ -1,17 +1,60 @@
-//! A Parquet file whose dictionaries are not believed beyond their bytes.
+//! A Parquet file of which no more is believed than its bytes can hold.
 //!
-//! The `parquet` crate (60.1) makes room for as many values as the header of a dictionary's page names, before it reads one: a file of a
-//! kilobyte asked for 26 GB. So each page is checked on its way from the file to the decoder.
+//! The `parquet` crate (60.1) makes room for as many values as the header of a dictionary's page names, and for as many bytes as a page is
+//! said to have, before it reads one: a file of a kilobyte asked for 26 GB. Beyond the end of the file it goes on to skip, for hours where a list
+//! is said to have billions of lists. So reading beyond the end is an error here, and each page is checked on its way to the decoder.
 
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+
+use bytes::Bytes;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
-use parquet::file::reader::{FileReader, RowGroupReader};
+use parquet::file::reader::{ChunkReader, FileReader, Length, RowGroupReader};
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
-/// The file, the same but for the check.
+/// The bytes of a file; reading beyond its end is an error.
+pub(super) struct BoundedBytes(pub File);
+
+/// Bytes of a file from some place on.
+pub(super) struct BoundedRead(BufReader<File>);
+
+impl Length for BoundedBytes {
+    fn len(&self) -> u64 {
+        Length::len(&self.0)
+    }
+}
+
+impl ChunkReader for BoundedBytes {
+    type T = BoundedRead;
+
+    fn get_read(&self, start: u64) -> Result<BoundedRead> {
+        self.0.get_read(start).map(BoundedRead)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        match start.checked_add(length as u64) {
+            Some(end) if end <= Length::len(self) => self.0.get_bytes(start, length),
+            _ => {
+                Err(ParquetError::General(format!("{length} bytes from byte {start} on are not in the file")))
+            }
+        }
+    }
+}
+
+impl Read for BoundedRead {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(into)? {
+            0 if !into.is_empty() => Err(ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+/// The file's pages, each checked.
 pub(super) struct BoundedFile<F>(pub F);
 
 struct BoundedGroup<'a>(Box<dyn RowGroupReader + 'a>);
@@ -105,14 +148,34 @@ fn checked(page: Page) -> Result<Page> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::sync::Arc;
 
     use parquet::data_type::{ByteArray, ByteArrayType};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
+    use super::*;
     use crate::ParquetRows;
+
+    #[test]
+    fn reading_beyond_the_end_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let file = BoundedBytes(File::open(&path).unwrap());
+        assert_eq!(file.get_bytes(4, 6).unwrap(), "456789");
+        for (start, length) in [(4, 7), (11, 0), (u64::MAX, 1), (0, usize::MAX)] {
+            let error = file.get_bytes(start, length).unwrap_err().to_string();
+            assert!(error.contains("are not in the file"), "{error}");
+        }
+        let mut read = file.get_read(8).unwrap();
+        let mut two = [0; 2];
+        read.read_exact(&mut two).unwrap();
+        assert_eq!(&two, b"89");
+        // What skips would go on for as long as it is told to.
+        assert_eq!(read.read(&mut two).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(read.read(&mut []).unwrap(), 0);
+    }
 
     #[test]
     fn a_dictionary_that_names_more_values_than_it_has_bytes_is_refused() {
