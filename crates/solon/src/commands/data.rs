@@ -152,6 +152,10 @@ impl Found {
                 tokens.map(|t| places(&t.two_beginnings)).unwrap_or_default(),
             ),
             ("ends with two ends of turn", tokens.map(|t| places(&t.two_ends)).unwrap_or_default()),
+            (
+                "a reward model reads a token or more beyond the answer, and then it is longer than the model's context",
+                tokens.map(|t| places(&t.too_long_for_reward)).unwrap_or_default(),
+            ),
         ];
         told.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
     }

@@ -82,6 +82,31 @@ fn what_does_not_fit_the_model_is_refused_by_row() {
 }
 
 #[test]
+fn a_pair_that_only_a_reward_model_has_no_room_for_is_a_warning() {
+    let place = Place::with_model();
+    place.write("pair.jsonl", &[json!({"prompt": "Why?", "chosen": "So it is", "rejected": "No"})]);
+    let told = place.run("data check pair.jsonl --model model --json", "").ok().out;
+    let longest = serde_json::from_str::<Value>(&told).unwrap()[0]["tokens"]["max"].as_u64().unwrap();
+    let config = place.path("model/config.json");
+    let with_context = |context: u64| {
+        let mut fields: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+        fields["max_position_embeddings"] = json!(context);
+        std::fs::write(&config, fields.to_string()).unwrap();
+    };
+    let warning = "  warning  a reward model reads a token or more beyond the answer";
+    // The template ends a turn with a line end, which is one token.
+    with_context(longest + 1);
+    let ran = place.run("data check pair.jsonl --model model", "").ok();
+    assert!(!ran.out.contains(warning), "{}", ran.out);
+    with_context(longest);
+    let ran = place.run("data check pair.jsonl --model model", "").ok();
+    assert!(ran.out.contains(warning) && ran.out.contains("context: line 1\n"), "{}", ran.out);
+    place.run("reward --model model --data pair.jsonl --out o", "").fails(1, &["pair", "context"]);
+    with_context(longest - 1);
+    place.run("data check pair.jsonl --model model", "").fails(1, &["pair.jsonl would train"]);
+}
+
+#[test]
 fn tokens_are_shown_with_what_is_learnt() {
     let place = Place::with_model();
     place.write(

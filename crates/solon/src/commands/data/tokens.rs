@@ -7,7 +7,7 @@ use solon_data::check::Opened;
 use solon_data::records::{DataFile, LabelRow};
 use solon_model::ModelConfig;
 use solon_records::Message;
-use solon_text::{ChatTokenizer, Encoded, TextError};
+use solon_text::{ChatTokenizer, Closing, Encoded, TextError};
 
 /// What was counted.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub struct Tokens {
     context: usize,
     /// Rows that do not fit it.
     pub too_long: Vec<Place>,
+    /// Pairs that fit it, but not for a reward model, which also reads how the template closes the conversation.
+    pub too_long_for_reward: Vec<Place>,
     /// Rows that the template refuses, with its words.
     pub refused: Vec<String>,
     /// Rows with two beginnings of sequence at their start.
@@ -32,9 +34,11 @@ impl Tokens {
     /// Encodes every row as training would.
     pub fn of(file: &Opened, text: &ChatTokenizer, config: &ModelConfig) -> Self {
         let mut counted = Self { context: config.max_position_embeddings, ..Self::default() };
+        // No reward model is given, so nothing at the end counts as padding.
+        let closing = matches!(file, Opened::Preferences(_)).then(|| text.closing(None));
         for (place, sequences) in sequences(file, text) {
             match sequences {
-                Ok(sequences) => counted.add(place, sequences, text),
+                Ok(sequences) => counted.add(place, sequences, text, closing.as_ref()),
                 Err(error) => {
                     let what = error.to_string();
                     counted.refused.push(format!("{place}: {}", what.lines().next().unwrap_or_default()));
@@ -45,11 +49,19 @@ impl Tokens {
         counted
     }
 
-    fn add(&mut self, place: Place, sequences: Vec<(&str, Encoded)>, text: &ChatTokenizer) {
+    fn add(
+        &mut self,
+        place: Place,
+        sequences: Vec<(&str, Encoded)>,
+        text: &ChatTokenizer,
+        closing: Option<&Closing>,
+    ) {
         let twice = |id: Option<u32>, two: &[u32]| two.len() == 2 && two.iter().all(|one| Some(*one) == id);
         let any = |fault: &dyn Fn(&Encoded) -> bool| sequences.iter().any(|(_, one)| fault(one));
         if any(&|one| one.ids.len() > self.context) {
             self.too_long.push(place);
+        } else if closing.is_some_and(|closing| any(&|one| closing.close(&one.ids).len() > self.context)) {
+            self.too_long_for_reward.push(place);
         }
         if any(&|one| twice(text.bos(), &one.ids[..one.ids.len().min(2)])) {
             self.two_beginnings.push(place);
