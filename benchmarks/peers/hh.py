@@ -106,7 +106,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["reward", "dpo"], choices=["reward", "dpo"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--together", type=int, default=1, help="pairs that TRL computes at a time: the fewer, the less padding")
+    parser.add_argument("--together", type=int, default=1, choices=[1, 2, 5, 10], help="pairs that TRL computes at a time: the fewer, the less padding")
     parser.add_argument("--onednn", action="store_true", help="have oneDNN multiply for TRL, in place of MKL")
     parser.add_argument("--only", choices=["train", "accuracy"], help="one half of the work")
     args = parser.parse_args()
@@ -143,7 +143,7 @@ def train_trl(args, settings):
 
 
 def table(args):
-    """Markdown: a row for each method and seed that is whole, and the ratios' medians."""
+    """Markdown: a row for each method and seed that is whole."""
     lines = [
         "| method, seed | accuracy, Solon | TRL | first step's loss, Solon | TRL | largest difference of a step's loss "
         "| seconds, TRL ÷ Solon | processor's seconds, TRL ÷ Solon | memory, Solon ÷ TRL |",

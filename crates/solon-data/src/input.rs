@@ -24,8 +24,10 @@ pub(crate) enum Content {
     JsonObject,
     /// The first line is a JSON value, such as a text in quotation marks.
     JsonText,
-    /// Another text, or something that is not known.
+    /// Another text.
     Text,
+    /// Not UTF-8.
+    Unknown,
     Parquet,
     /// Apache Arrow, as a file or a stream.
     Arrow,
@@ -49,11 +51,12 @@ pub(crate) struct Input {
 }
 
 /// Files that are no data, by their first bytes: what they are, and what to do.
-const NO_DATA: [(&[u8], &str); 9] = [
+const NO_DATA: [(&[u8], &str); 10] = [
     (GIT_LFS_POINTER.as_bytes(), IS_GIT_LFS_POINTER),
     (b"PK\x03\x04", "is a zip archive (or an Excel table)\nhint: unpack it, or save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an old Office file\nhint: save the table as CSV"),
     (b"SQLite format 3", "is an SQLite database\nhint: export the table as CSV or JSON Lines"),
+    (b"PARE", "is an encrypted Parquet file\nhint: write it without encryption"),
     (b"BZh", "is compressed with bzip2\nhint: unpack it with `bunzip2`, or use gzip or Zstandard"),
     (b"\xfd7zXZ", "is compressed with xz\nhint: unpack it with `unxz`, or use gzip or Zstandard"),
     (
@@ -95,7 +98,8 @@ impl Content {
             Some(b'[') => Self::JsonArray,
             Some(b'{') => Self::JsonObject,
             _ if is_json(text) => Self::JsonText,
-            _ => Self::Text,
+            _ if is_utf8(text) => Self::Text,
+            _ => Self::Unknown,
         }
     }
 }
@@ -104,6 +108,11 @@ impl Content {
 fn is_json(text: &[u8]) -> bool {
     let line = text.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+}
+
+/// Whether it is UTF-8, of which the last character may be cut.
+fn is_utf8(text: &[u8]) -> bool {
+    std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
 /// How it is compressed, its first bytes, and a reader of all its bytes.

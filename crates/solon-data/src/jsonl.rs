@@ -99,7 +99,7 @@ pub fn read_jsonl_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<Numbe
     let binary = match input.content {
         Content::Parquet => Some("Parquet"),
         Content::Arrow => Some("Arrow"),
-        Content::JsonArray | Content::JsonObject | Content::JsonText | Content::Text => None,
+        _ => None,
     };
     if let Some(name) = binary {
         let message =

@@ -108,23 +108,20 @@ pub(crate) fn read_rows(path: &Path, visit: Visit<'_>) -> Result<(FileFormat, Op
         Content::JsonArray | Content::JsonObject => json::read(path, input, visit)?,
         Content::Parquet => tables::parquet(path, packing, visit)?,
         Content::Arrow => tables::arrow(path, input.reader, visit)?,
-        Content::Text if named(path, "csv") || path.extension().is_none() => {
+        Content::Text | Content::Unknown if path.extension().is_none() => {
             csv::read(path, input.reader, visit)?
         }
-        Content::JsonText if named(path, "csv") => csv::read(path, input.reader, visit)?,
-        Content::Text => json::read(path, input, visit).map_err(|error| hinted(error, Some(PLAIN)))?,
-        Content::JsonText => json::read(path, input, visit).map_err(|error| hinted(error, None))?,
+        _ if named(path, "csv") => csv::read(path, input.reader, visit)?,
+        content => json::read(path, input, visit).map_err(|error| hinted(error, content))?,
     };
     Ok((format, packing))
 }
 
-const PLAIN: &str = "this is plain text, not rows";
-
-/// The error of a file that does not begin as rows of JSON do, in other words where these are given, with what may be given.
-fn hinted(mut error: DataError, words: Option<&str>) -> DataError {
+/// The error of a file that does not begin as rows of JSON do, with what may be given.
+fn hinted(mut error: DataError, content: Content) -> DataError {
     if let DataError::Line { message, .. } = &mut error {
-        if let Some(words) = words {
-            words.clone_into(message);
+        if content == Content::Text {
+            message.insert_str(0, "this is plain text, not rows: ");
         }
         message.push_str(
             "\nhint: data is JSON Lines, a JSON array, Parquet, Arrow, or CSV in a file whose name ends in .csv",

@@ -190,10 +190,10 @@ impl ChatModel {
         let Ok(decoder) =
             Decoder::build(backend, checkpoint.config.clone(), settings.training, positions, take);
         let file = adapter.map(AdapterFile::open).transpose()?;
-        // A folder that scores says what its padding is; of another model it is what TRL trains one with.
+        // A folder that scores says what its padding is.
         let padding = match checkpoint.score {
             Some(_) => checkpoint.padding,
-            None => text.pad().or(text.eos()),
+            None => text.padding_to_score(),
         };
         let mut head = checkpoint.score;
         let adapter = match (&file, adapter) {

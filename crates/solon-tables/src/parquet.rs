@@ -1,18 +1,20 @@
 //! Parquet.
 
 mod bounded;
+mod headers;
+mod pages;
+mod thrift;
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
-use parquet::file::reader::SerializedFileReader;
 use parquet::record::reader::RowIter;
 use serde_json::{Map, Value};
 use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
-use self::bounded::{BoundedBytes, BoundedFile};
+use self::bounded::BoundedFile;
 use crate::{TableError, guarded};
 
 /// The rows of a Parquet file, which are read while they are asked for. After an error there are none.
@@ -61,8 +63,7 @@ fn opened(path: &Path) -> Result<RowIter<'static>, String> {
     if is_pointer(&file).map_err(|error| error.to_string())? {
         return Err(IS_GIT_LFS_POINTER.to_owned());
     }
-    let reader = SerializedFileReader::new(BoundedBytes(file)).map_err(unreadable)?;
-    Ok(RowIter::from_file_into(Box::new(BoundedFile(reader))))
+    Ok(RowIter::from_file_into(Box::new(BoundedFile::new(file).map_err(unreadable)?)))
 }
 
 fn unreadable(error: ParquetError) -> String {
@@ -81,9 +82,9 @@ fn is_pointer(mut file: &File) -> std::io::Result<bool> {
 mod tests {
     use std::sync::Arc;
 
-    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::basic::{Compression, Encoding, ZstdLevel};
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-    use parquet::file::properties::WriterProperties;
+    use parquet::file::properties::{WriterProperties, WriterVersion};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
@@ -95,14 +96,18 @@ mod tests {
 
     /// Two rows with a text, a list of texts and a number, as Hugging Face's `datasets` writes them.
     fn written(path: &Path, compression: Compression) {
+        written_with(path, WriterProperties::builder().set_compression(compression).build());
+    }
+
+    fn written_with(path: &Path, properties: WriterProperties) {
         let schema = "message schema {
             optional binary question (UTF8);
             optional group choices (LIST) { repeated group list { optional binary element (UTF8); } }
             optional int64 answer;
         }";
         let schema = Arc::new(parse_message_type(schema).unwrap());
-        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
-        let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
+        let mut writer =
+            SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
         let mut group = writer.next_row_group().unwrap();
         let texts = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
         let mut column = group.next_column().unwrap().unwrap();
@@ -126,14 +131,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.parquet");
         let zstd = Compression::ZSTD(ZstdLevel::default());
+        let expected = serde_json::json!([
+            {"question": "Welcher?", "choices": ["a", "ü"], "answer": 3},
+            {"question": "Quel ?", "choices": ["c"], "answer": null},
+        ]);
+        let rows = || Value::from_iter(read(&path).unwrap().into_iter().map(Value::from));
         for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd] {
             written(&path, compression);
-            let rows = Value::from_iter(read(&path).unwrap().into_iter().map(Value::from));
-            let expected = serde_json::json!([
-                {"question": "Welcher?", "choices": ["a", "ü"], "answer": 3},
-                {"question": "Quel ?", "choices": ["c"], "answer": null},
-            ]);
-            assert_eq!(rows, expected, "{compression:?}");
+            assert_eq!(rows(), expected, "{compression:?}");
+        }
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            for encoding in [Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY] {
+                let properties =
+                    WriterProperties::builder().set_writer_version(version).set_dictionary_enabled(false);
+                let of_texts = ["question", "choices.list.element"];
+                let properties = of_texts.iter().fold(properties, |properties, column| {
+                    properties.set_column_encoding((*column).into(), encoding)
+                });
+                written_with(&path, properties.build());
+                assert_eq!(rows(), expected, "{version:?}, {encoding}");
+            }
         }
     }
 

@@ -108,5 +108,10 @@ mod tests {
         let demanding = byte_tokenizer().with_template(&template).expect("a template");
         let chatml = byte_tokenizer().with_template(CHATML_TEMPLATE).expect("ChatML");
         assert_eq!(demanding.closing(None), chatml.closing(None));
+        // Or write nothing of a conversation without one.
+        let template = format!("{{% if messages[0].role == 'system' %}}{CHATML_TEMPLATE}{{% endif %}}");
+        let silent = byte_tokenizer().with_template(&template).expect("a template");
+        assert_eq!(silent.closing(None), chatml.closing(None));
+        assert_eq!(silent.end_of_turn(), END);
     }
 }

@@ -265,6 +265,11 @@ impl ChatTokenizer {
         self.special.pad
     }
 
+    /// The padding of a reward model that is trained from a model that is none, as TRL chooses it.
+    pub fn padding_to_score(&self) -> Option<u32> {
+        self.pad().or(self.eos())
+    }
+
     /// One more than the largest id. A model's embedding may be padded to more rows.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -310,11 +315,11 @@ impl ChatTokenizer {
 
     fn learn_ending(&mut self) -> Result<(), TextError> {
         let question = Message::user("PROBE-QUESTION");
+        // A template may demand a system message, or write nothing without one. One that takes too long is not asked again.
         let probed = match self.probe_ending(std::slice::from_ref(&question)) {
-            Err(TextError::TemplateRaised { .. } | TextError::TemplateFailed { .. }) => {
-                self.probe_ending(&[Message::system("PROBE-SYSTEM"), question])
-            }
-            probed => probed,
+            probed @ (Ok(Some(_))
+            | Err(TextError::TemplateTooExpensive | TextError::TemplateThread { .. })) => probed,
+            _ => self.probe_ending(&[Message::system("PROBE-SYSTEM"), question]),
         };
         let probed = probed.ok().flatten();
         let known = probed.is_some();

@@ -140,8 +140,7 @@ pub(super) fn conversation(row: &mut Row) -> Result<Conversation, Fault> {
         _ if row.has("chosen") || row.has("chosen_messages") => Err(PREFERENCE.into()),
         Some("instruction") => Err("has an `instruction` and no `output`; add the answer".into()),
         _ if row.has("text") => {
-            Err("has only a `text`, without roles (TRL's language modelling), which nothing here trains on; write it as `prompt` and \
-                 `completion`"
+            Err("has a `text` without roles (TRL's language modelling), which is not trained on; write it as `prompt` and `completion`"
                 .into())
         }
         _ => Err("has neither `messages` nor `prompt` and `completion`; add them (or `instruction` and `output`, or `conversations`)".into()),
@@ -318,7 +317,7 @@ mod tests {
         );
         check(r#"{"prompt":"Q","completion":[]}"#, "field `completion`: has no message");
         check(r#"{"prompt":[],"completion":"A"}"#, "field `prompt`: has no messages");
-        check(r#"{"text":"The sky is blue."}"#, "has only a `text`");
+        check(r#"{"text":"The sky is blue."}"#, "has a `text` without roles");
         check(r#"{"prompt":"Q","chosen":"A","rejected":"B"}"#, "is a preference pair");
         check(r#"{"instruction":"Q","input":"R"}"#, "has an `instruction` and no `output`");
         check(r#"{"instruction":" ","output":"A"}"#, "field `instruction`: is empty");

@@ -45,7 +45,7 @@ fn published_files_that_are_no_demonstrations_say_why() {
     let Some(folder) = shared() else { return };
     for (file, expected) in [
         ("llama-factory/kto_en_demo.json", "kto_en_demo.json:2: has a `label`"),
-        ("llama-factory/c4_demo.jsonl", "c4_demo.jsonl:1: has only a `text`"),
+        ("llama-factory/c4_demo.jsonl", "c4_demo.jsonl:1: has a `text` without roles"),
         ("trl-zen/standard_unpaired_preference.jsonl", "preference.jsonl:1: has a `label`"),
         ("llama-factory/dpo_en_demo.json", "dpo_en_demo.json:2: is a preference pair"),
         ("llama-factory/wiki_demo.txt", "wiki_demo.txt:1: this is plain text, not rows"),

@@ -144,6 +144,7 @@ fn other_files_are_named_with_a_way_out() {
         (b"PK\x03\x04", "is a zip archive"),
         (b"<!DOCTYPE html>", "is a web page"),
         (b"PAR1 and then nothing", "cannot be read as Parquet"),
+        (b"PARE and then nothing", "is an encrypted Parquet file"),
     ] {
         for name in ["f.jsonl", "f.parquet", "f.csv"] {
             let error = read_as(name, bytes, "a").unwrap_err();
@@ -154,6 +155,9 @@ fn other_files_are_named_with_a_way_out() {
 
 #[test]
 fn what_may_be_given_is_said_of_a_text_that_is_no_data() {
+    // As Windows writes it: UTF-16.
+    let error = read_as("f.jsonl", b"\xff\xfe{\0}\0", "a").unwrap_err();
+    assert!(error.contains("is not UTF-8") && !error.contains("plain text"), "{error}");
     let error = read("f.txt", "Once upon a time").unwrap_err();
     assert!(
         error.starts_with("f.txt:1: this is plain text") && error.contains("hint: data is JSON Lines"),

@@ -1,8 +1,12 @@
 //! A Parquet file of which no more is believed than its bytes can hold.
 //!
-//! The `parquet` crate (60.1) makes room for as many values as the header of a dictionary's page names, and for as many bytes as a page is
-//! said to have, before it reads one: a file of a kilobyte asked for 26 GB. Beyond the end of the file it goes on to skip, for hours where a list
-//! is said to have billions of lists. So reading beyond the end is an error here, and each page is checked on its way to the decoder.
+//! The `parquet` crate (60.1) makes room for as many values as a header names, for as many bytes as a page is said to have, and builds a
+//! schema by recursion; a file of a few hundred bytes asked for terabytes, and one of twenty kilobytes used up the stack. Beyond the end of the
+//! file it goes on to skip, for hours where a list is said to have millions of numbers. So reading beyond the end is an error here, footer
+//! and headers are looked at before the crate reads them (`headers.rs`), and each page before it is decoded (`pages.rs`).
+//!
+//! What is not bounded: that Zstandard unpacks a page of up to 2 GiB from much less, and that texts of which each repeats the one before
+//! are written out, a thousand at a time.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
@@ -12,9 +16,12 @@ use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
-use parquet::file::reader::{ChunkReader, FileReader, Length, RowGroupReader};
+use parquet::file::reader::{ChunkReader, FileReader, Length, RowGroupReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
+
+use super::headers::{check_footer, check_pages};
+use super::pages::Pages;
 
 /// The bytes of a file; reading beyond its end is an error.
 pub(super) struct BoundedBytes(pub File);
@@ -54,24 +61,43 @@ impl Read for BoundedRead {
     }
 }
 
-/// The file's pages, each checked.
-pub(super) struct BoundedFile<F>(pub F);
+/// A file that is looked at before it is believed.
+pub(super) struct BoundedFile {
+    file: File,
+    reader: SerializedFileReader<BoundedBytes>,
+}
 
-struct BoundedGroup<'a>(Box<dyn RowGroupReader + 'a>);
+struct BoundedGroup<'a> {
+    file: &'a File,
+    group: Box<dyn RowGroupReader + 'a>,
+}
 
-struct BoundedPages(Box<dyn PageReader>);
+struct BoundedPages {
+    reader: Box<dyn PageReader>,
+    pages: Pages,
+}
 
-impl<F: FileReader> FileReader for BoundedFile<F> {
+impl BoundedFile {
+    /// # Errors
+    /// Where the file is not Parquet, or its footer says more than its bytes can hold.
+    pub(super) fn new(file: File) -> Result<Self> {
+        check_footer(&file)?;
+        let reader = SerializedFileReader::new(BoundedBytes(file.try_clone()?))?;
+        Ok(Self { file, reader })
+    }
+}
+
+impl FileReader for BoundedFile {
     fn metadata(&self) -> &ParquetMetaData {
-        self.0.metadata()
+        self.reader.metadata()
     }
 
     fn num_row_groups(&self) -> usize {
-        self.0.num_row_groups()
+        self.reader.num_row_groups()
     }
 
     fn get_row_group(&self, index: usize) -> Result<Box<dyn RowGroupReader + '_>> {
-        Ok(Box::new(BoundedGroup(self.0.get_row_group(index)?)))
+        Ok(Box::new(BoundedGroup { file: &self.file, group: self.reader.get_row_group(index)? }))
     }
 
     fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
@@ -81,19 +107,22 @@ impl<F: FileReader> FileReader for BoundedFile<F> {
 
 impl RowGroupReader for BoundedGroup<'_> {
     fn metadata(&self) -> &RowGroupMetaData {
-        self.0.metadata()
+        self.group.metadata()
     }
 
     fn num_columns(&self) -> usize {
-        self.0.num_columns()
+        self.group.num_columns()
     }
 
     fn get_column_page_reader(&self, index: usize) -> Result<Box<dyn PageReader>> {
-        Ok(Box::new(BoundedPages(self.0.get_column_page_reader(index)?)))
+        let column = self.metadata().column(index);
+        check_pages(self.file, column)?;
+        let reader = self.group.get_column_page_reader(index)?;
+        Ok(Box::new(BoundedPages { reader, pages: Pages::of(column.column_descr()) }))
     }
 
     fn get_column_bloom_filter(&self, index: usize) -> Option<&Sbbf> {
-        self.0.get_column_bloom_filter(index)
+        self.group.get_column_bloom_filter(index)
     }
 
     fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
@@ -111,38 +140,19 @@ impl Iterator for BoundedPages {
 
 impl PageReader for BoundedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        self.0.get_next_page()?.map(checked).transpose()
+        let page = self.reader.get_next_page()?;
+        if let Some(page) = &page {
+            self.pages.check(page)?;
+        }
+        Ok(page)
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
-        self.0.peek_next_page()
+        self.reader.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.0.skip_next_page()
-    }
-
-    fn supports_deferred_dictionary(&self) -> bool {
-        self.0.supports_deferred_dictionary()
-    }
-
-    fn take_deferred_dictionary(&mut self) -> Result<Option<Page>> {
-        self.0.take_deferred_dictionary()?.map(checked).transpose()
-    }
-
-    fn at_record_boundary(&mut self) -> Result<bool> {
-        self.0.at_record_boundary()
-    }
-}
-
-/// A value of a dictionary takes a byte at least.
-fn checked(page: Page) -> Result<Page> {
-    match &page {
-        Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() => {
-            let bytes = buf.len();
-            Err(ParquetError::General(format!("a dictionary of {num_values} values in {bytes} bytes")))
-        }
-        _ => Ok(page),
+        self.reader.skip_next_page()
     }
 }
 

@@ -153,7 +153,7 @@ impl Found {
             ),
             ("ends with two ends of turn", tokens.map(|t| places(&t.two_ends)).unwrap_or_default()),
             (
-                "a reward model reads a token or more beyond the answer, and then it is longer than the model's context",
+                "too long for a reward model, which also reads the tokens that the template writes after the answer",
                 tokens.map(|t| places(&t.too_long_for_reward)).unwrap_or_default(),
             ),
         ];

@@ -93,14 +93,14 @@ fn a_pair_that_only_a_reward_model_has_no_room_for_is_a_warning() {
         fields["max_position_embeddings"] = json!(context);
         std::fs::write(&config, fields.to_string()).unwrap();
     };
-    let warning = "  warning  a reward model reads a token or more beyond the answer";
+    let warning = "  warning  too long for a reward model";
     // The template ends a turn with a line end, which is one token.
     with_context(longest + 1);
     let ran = place.run("data check pair.jsonl --model model", "").ok();
     assert!(!ran.out.contains(warning), "{}", ran.out);
     with_context(longest);
     let ran = place.run("data check pair.jsonl --model model", "").ok();
-    assert!(ran.out.contains(warning) && ran.out.contains("context: line 1\n"), "{}", ran.out);
+    assert!(ran.out.contains(warning) && ran.out.contains("after the answer: line 1\n"), "{}", ran.out);
     place.run("reward --model model --data pair.jsonl --out o", "").fails(1, &["pair", "context"]);
     with_context(longest - 1);
     place.run("data check pair.jsonl --model model", "").fails(1, &["pair.jsonl would train"]);

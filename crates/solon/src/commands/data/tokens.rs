@@ -34,8 +34,7 @@ impl Tokens {
     /// Encodes every row as training would.
     pub fn of(file: &Opened, text: &ChatTokenizer, config: &ModelConfig) -> Self {
         let mut counted = Self { context: config.max_position_embeddings, ..Self::default() };
-        // No reward model is given, so nothing at the end counts as padding.
-        let closing = matches!(file, Opened::Preferences(_)).then(|| text.closing(None));
+        let closing = matches!(file, Opened::Preferences(_)).then(|| text.closing(text.padding_to_score()));
         for (place, sequences) in sequences(file, text) {
             match sequences {
                 Ok(sequences) => counted.add(place, sequences, text, closing.as_ref()),
