@@ -3,9 +3,11 @@
 //! Contract: every reader of data opens its file here, so that a pointer of Git LFS, a web page or an archive is named wherever it stands.
 //! A file is read once, from its start, so that pipes are read too.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Cursor, Error, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
@@ -115,13 +117,52 @@ fn is_utf8(text: &[u8]) -> bool {
     std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
+/// What rows may grow to as they are unpacked: beyond so many bytes, this many times the bytes they are packed in. gzip's own limit is 1032.
+const MOST_UNPACKED: (u64, u64) = (1 << 26, 1000);
+
+/// Bytes as they are unpacked. They end with an error where they are too many: a few kilobytes can hold gigabytes of rows.
+struct NoBomb<R> {
+    unpacked: R,
+    bytes: u64,
+    /// Bytes read so far to unpack them.
+    packed: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for NoBomb<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.unpacked.read(into)?;
+        self.bytes += read as u64;
+        let (free, times) = MOST_UNPACKED;
+        if self.bytes > free && self.bytes > times * self.packed.get() {
+            return Err(Error::other(format!("it unpacks to more than {times} times its size")));
+        }
+        Ok(read)
+    }
+}
+
+/// Counts the bytes that are read.
+struct Counted {
+    reader: Box<dyn BufRead>,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(into)?;
+        self.bytes.set(self.bytes.get() + read as u64);
+        Ok(read)
+    }
+}
+
 /// How it is compressed, its first bytes, and a reader of all its bytes.
 fn unpacked(reader: Box<dyn BufRead>) -> std::io::Result<(Option<Packing>, Vec<u8>, Box<dyn BufRead>)> {
     let (head, reader) = looked_at(reader)?;
     let (packing, inner): (Packing, Box<dyn Read>) = match () {
         () if head.starts_with(&[0x1f, 0x8b]) => (Packing::Gzip, Box::new(MultiGzDecoder::new(reader))),
         () if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => {
-            (Packing::Zstd, Box::new(zstd::Decoder::with_buffer(reader)?))
+            let packed = Rc::new(Cell::new(0));
+            let unpacked = zstd::Decoder::new(Counted { reader, bytes: packed.clone() })?;
+            (Packing::Zstd, Box::new(NoBomb { unpacked, bytes: 0, packed }))
         }
         () => return Ok((None, head, reader)),
     };

@@ -6,7 +6,7 @@
 //! `config.json`.
 //! Source: transformers 5, `tokenization_utils_base.py::_from_pretrained`, `generation/configuration_utils.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -172,16 +172,18 @@ fn add_at(
     path: &Path,
 ) -> Result<bool, TextError> {
     missing.sort_by_key(|(id, _)| *id);
+    let malformed = |reason: String| TextError::Malformed { path: path.to_owned(), reason };
+    let added: Vec<AddedToken> = missing.iter().map(|(_, added)| added.clone()).collect();
+    added.iter().try_for_each(|added| definition::check_added(&added.content)).map_err(malformed)?;
+    guarded(|| Ok(tokenizer.add_tokens(&added))).map_err(malformed)?;
     for (id, added) in &missing {
-        let add = || Ok(tokenizer.add_tokens(std::slice::from_ref(added)));
-        guarded(add).map_err(|reason| TextError::Malformed { path: path.to_owned(), reason })?;
         let given = tokenizer.token_to_id(&added.content);
         if given != Some(*id) {
             let reason = format!(
                 "{list} gives `{}` the id {id}, but tokenizer.json leaves {given:?} for it; the two files do not belong together",
                 added.content
             );
-            return Err(TextError::Malformed { path: path.to_owned(), reason });
+            return Err(malformed(reason));
         }
     }
     Ok(!missing.is_empty())
@@ -210,16 +212,17 @@ fn add_special_tokens(
     let mut missing = Vec::new();
     {
         let listed = tokenizer.get_added_tokens_decoder();
-        let known = |content: &str| listed.values().any(|token| token.content == content);
+        let known: HashSet<&str> = listed.values().map(|token| token.content.as_str()).collect();
         for named in SPECIAL.iter().flat_map(|field| objects.iter().filter_map(|object| object.get(*field))) {
             for (content, written) in tokens(named) {
-                if tokenizer.token_to_id(content).is_some() && !known(content) {
+                if tokenizer.token_to_id(content).is_some() && !known.contains(content) {
                     missing.push(added_token(content, written, true));
                 }
             }
         }
     }
     let failed = |reason: String| TextError::Tokenizer { origin: origin.to_owned(), reason };
+    missing.iter().try_for_each(|added| definition::check_added(&added.content)).map_err(failed)?;
     guarded(|| Ok(tokenizer.add_special_tokens(&missing))).map_err(failed)?;
     Ok(!missing.is_empty())
 }

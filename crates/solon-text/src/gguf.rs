@@ -50,6 +50,8 @@ const ENDS: [&str; 18] = [
 
 /// Bytes of the longest piece that merges may lead to: each of its cuts is looked up, and no tokenizer has longer ones.
 const LONGEST_PIECE: usize = 1024;
+/// Bytes of all merges of a `llama` vocabulary. Published ones have a few million.
+const LONGEST_MERGES: usize = 1 << 26;
 
 /// Further tokens that are control tokens by their text. Source: llama.cpp, "control-looking token".
 const CONTROL_LOOKING: [&str; 19] = [
@@ -294,7 +296,7 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
     let model = json!({
         "type": "BPE", "dropout": null, "unk_token": vocabulary.unk.map(|id| &vocabulary.tokens[id as usize]),
         "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
-        "ignore_merges": false, "vocab": vocabulary.vocab(), "merges": merges_by_id(vocabulary),
+        "ignore_merges": false, "vocab": vocabulary.vocab(), "merges": merges_by_id(vocabulary)?,
     });
     let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
     let decoder = json!({"type": "Sequence", "decoders": decoders});
@@ -302,21 +304,31 @@ fn sentencepiece_definition(vocabulary: &GgufVocabulary) -> Result<Value, TextEr
 }
 
 /// The merges that a SentencePiece vocabulary implies: every way to build a piece from two others, in the order of the
-/// pieces' ids. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
-fn merges_by_id(vocabulary: &GgufVocabulary) -> Vec<[&str; 2]> {
+/// pieces' ids. Errors where they are too many. Source: transformers, `convert_slow_tokenizer.py::generate_merges`.
+fn merges_by_id(vocabulary: &GgufVocabulary) -> Result<Vec<[&str; 2]>, TextError> {
     let normal = |id: &usize| vocabulary.token_type(*id) == NORMAL;
     let ids: HashMap<&str, usize> =
         vocabulary.kept().filter(|(id, _)| normal(id)).map(|(id, token)| (token, id)).collect();
     let mut merges = Vec::new();
+    let mut length = 0;
     for (_, piece) in vocabulary.kept().filter(|(id, piece)| normal(id) && piece.len() <= LONGEST_PIECE) {
         let cuts = piece.char_indices().skip(1).map(|(at, _)| piece.split_at(at));
         let mut ways: Vec<(usize, usize, [&str; 2])> = cuts
             .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, [left, right])))
             .collect();
         ways.sort_unstable();
+        length += piece.len() * ways.len();
+        if length > LONGEST_MERGES {
+            return Err(TextError::GgufField {
+                field: "tokenizer.ggml.tokens",
+                reason: format!(
+                    "the ways to make its pieces of one another take more than {LONGEST_MERGES} bytes"
+                ),
+            });
+        }
         merges.extend(ways.into_iter().map(|(_, _, pair)| pair));
     }
-    merges
+    Ok(merges)
 }
 
 #[cfg(test)]
@@ -403,6 +415,13 @@ pub(crate) mod tests {
         check(|it| it.eos = Some(1000), "tokenizer.ggml.eos_token_id");
         check(|it| it.merges = vec!["ab".to_owned()], "entry 0 is `ab`");
         check(|it| it.merges = vec!["a bc".to_owned()], "cannot be built");
+        // Each piece can be made of any two that are shorter.
+        let of_one_letter = |it: &mut GgufVocabulary| {
+            it.model = "llama".to_owned();
+            it.tokens.extend((2..1024).map(|length| "a".repeat(length)));
+            it.token_types.resize(it.tokens.len(), NORMAL);
+        };
+        check(of_one_letter, "the ways to make its pieces of one another");
         let nameless = |it: &mut GgufVocabulary| {
             (it.eos, it.chat_template) = (None, None);
             it.tokens[256] = "<|other|>".to_owned();

@@ -3,6 +3,7 @@
 //! Contract: ids equal those of transformers' `AutoTokenizer` for the same files, with `add_special_tokens=False`. A
 //! `ChatTokenizer` never changes after it is built, and threads can share it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use tokenizers::Tokenizer;
@@ -335,11 +336,8 @@ impl ChatTokenizer {
         self.stop_ids.clear();
         let candidates =
             [self.ending.id].into_iter().chain(self.special.eos).chain(self.special.extra_stops.clone());
-        for id in candidates {
-            if !self.stop_ids.contains(&id) {
-                self.stop_ids.push(id);
-            }
-        }
+        let mut seen = HashSet::new();
+        self.stop_ids.extend(candidates.filter(|id| seen.insert(*id)));
         Ok(())
     }
 

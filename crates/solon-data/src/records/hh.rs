@@ -59,7 +59,9 @@ fn turns(text: &str) -> Result<Vec<Message>, String> {
                 (_, Some(body)) => ("assistant", body),
                 _ => return Err("the text does not start with `Human:` or `Assistant:`".into()),
             };
-        let end = [HUMAN, ASSISTANT].iter().filter_map(|mark| body.find(mark)).min().unwrap_or(body.len());
+        // One way through the text for both marks: one of them may be far away, or nowhere.
+        let begins_turn = |at: &usize| [HUMAN, ASSISTANT].iter().any(|mark| body[*at..].starts_with(mark));
+        let end = body.match_indices('\n').map(|(at, _)| at).find(begins_turn).unwrap_or(body.len());
         let content = body[..end].trim();
         match messages.last_mut() {
             Some(last) if last.role == role => {
@@ -101,7 +103,18 @@ mod tests {
         check("\n\nAssistant: x\n\nAssistant:  y", "\n\nAssistant: z", ("x\n\ny", "z"));
         check("\n\nAssistant: x\n\nAssistant: y", "\n\nAssistant: x\n\nAssistant: z", ("x\n\ny", "x\n\nz"));
         check("\n\nAssistant: ", "\n\nAssistant: z", ("", "z"));
+        check("\n\nAssistant: x\n\n\nAssistant: y", "\n\nAssistant: z", ("x\n\ny", "z"));
         check("\n\nAssistant: x", "\n\nAssistant: x", ("x", "x"));
+    }
+
+    /// Quadratic, it would take an hour.
+    #[test]
+    fn thousands_of_questions_without_an_answer_are_read_once() {
+        let questions = "\n\nHuman: Q".repeat(500_000);
+        let (turns, ..) =
+            split_pair(&format!("{questions}\n\nAssistant: x"), &format!("{questions}\n\nAssistant: y"))
+                .unwrap();
+        assert_eq!(turns.len(), 1);
     }
 
     #[test]

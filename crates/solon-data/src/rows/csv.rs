@@ -15,6 +15,9 @@ use super::{FileFormat, Place, Row, Visit, json};
 use crate::DataError;
 use crate::jsonl::MAX_LINE_BYTES;
 
+/// Bytes of a column's name, which each row is given.
+const LONGEST_NAME: usize = 1 << 12;
+
 pub(super) fn read(
     path: &Path,
     mut reader: Box<dyn BufRead>,
@@ -32,6 +35,12 @@ pub(super) fn read(
         Err(error) => return Err(wrong(path, lines.record_begins(&seen.borrow()), error)),
     };
     let header = lines.record_begins(&seen.borrow());
+    if let Some((place, name)) = names.iter().enumerate().find(|(_, name)| name.len() > LONGEST_NAME) {
+        let bytes = name.len();
+        let message =
+            format!("the name of column {} has {bytes} bytes; is the first line a header?", place + 1);
+        return Err(DataError::line(path, header, message));
+    }
     let mut earlier = HashSet::new();
     if let Some((place, name)) = names.iter().enumerate().find(|(_, name)| !earlier.insert(name.as_str())) {
         let message = format!("column {} has the name `{name}` of an earlier one; rename it", place + 1);

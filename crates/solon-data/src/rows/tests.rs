@@ -74,6 +74,10 @@ fn a_file_may_be_compressed_whatever_its_name() {
         let cut = read_as("f.json", &bytes[..bytes.len() - 6], "a").unwrap_err();
         assert!(cut.contains("f.json"), "{cut}");
     }
+    let row = format!("{{\"a\":\"x\",\"b\":\"{}\"}}\n", " ".repeat(1000));
+    let bomb = zstd::encode_all(row.repeat(70_000).as_bytes(), 3).unwrap();
+    let error = read_as("f.jsonl.zst", &bomb, "a").err().expect("a bomb");
+    assert!(error.contains("it unpacks to more than 1000 times its size"), "{error}");
     let table = zstd::encode_all(&b"a\nx\n"[..], 3).unwrap();
     assert_eq!(read_as("f.csv.zst", &table, "a").unwrap(), (FileFormat::Csv, vec![at(2, "x")]));
 }
@@ -199,6 +203,7 @@ fn tables_are_read_with_their_true_lines() {
     };
     check(b"a,b\nx,1\ny\n", "f.csv:3: has 1 cells, the header has 2");
     check(b"a;b\nx;1\n", "f.csv:1: the columns are separated by semicolons");
+    check(&[&[b'x'; 1 << 12], &b"y,a\n"[..]].concat(), "f.csv:1: the name of column 1 has 4097 bytes");
     check(b"a,a\nx,1\n", "f.csv:1: column 2 has the name `a`");
     check(b"a,b\nx,1\n\xff,1\n", "f.csv:3: is not UTF-8");
     let open = [b"a,b\n\"".to_vec(), vec![b'x'; 18 << 20]].concat();

@@ -161,6 +161,7 @@ fn open_shards(folder: &Path) -> Result<Vec<(PathBuf, SafetensorsFile)>, Weights
         .map_err(|error| WeightsError::invalid(&index_path, "JSON", error.to_string(), DAMAGED))?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     let mut shards = Vec::new();
+    let mut places = BTreeMap::new();
     for name in names {
         if !is_plain_name(name) {
             return Err(WeightsError::invalid(
@@ -172,13 +173,14 @@ fn open_shards(folder: &Path) -> Result<Vec<(PathBuf, SafetensorsFile)>, Weights
         }
         let path = folder.join(name);
         let file = SafetensorsFile::open(&path)?;
+        places.insert(name, shards.len());
         shards.push((path, file));
     }
     for (tensor, name) in &index.weight_map {
-        let path = folder.join(name);
-        if !shards.iter().any(|(shard, file)| *shard == path && file.tensors.contains_key(tensor)) {
+        let (path, file) = &shards[places[name]];
+        if !file.tensors.contains_key(tensor) {
             return Err(WeightsError::tensor(
-                &path,
+                path,
                 tensor,
                 "the index places it here, but it is missing",
                 DAMAGED,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::DAMAGED;
 use super::json_fields::Fields;
-use super::peft_patterns::Patterns;
+use super::peft_patterns::{Patterns, names_of};
 use super::{WeightsError, json_fields};
 use crate::adapter::LoraShape;
 
@@ -144,11 +144,7 @@ impl AdapterConfig {
 
     /// Whether PEFT would adapt this module: its path is a target or ends in `.target`.
     pub(super) fn targets(&self, module: &str) -> bool {
-        self.target_modules.iter().any(|target| {
-            module
-                .strip_suffix(target.as_str())
-                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        })
+        names_of(module).any(|name| self.target_modules.contains(name))
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Patterns {
     ranks: Vec<(Regex, usize)>,
     alphas: Vec<(Regex, f32)>,
     layers: Option<BTreeSet<usize>>,
-    excluded: Vec<String>,
+    excluded: BTreeSet<String>,
     /// `target_modules` and `exclude_modules` are lists, and nothing but the first decides.
     names_all: bool,
     /// `target_modules` is a list.
@@ -56,11 +56,11 @@ impl Patterns {
         }
         let excluded = match fields.get("exclude_modules") {
             Some(Value::Array(names)) => {
-                let names: Option<Vec<String>> =
+                let names: Option<BTreeSet<String>> =
                     names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
                 names.ok_or_else(|| fields.wrong("exclude_modules", "list of names"))?
             }
-            _ => Vec::new(),
+            _ => BTreeSet::new(),
         };
         let is_listed = fields.get("target_modules").is_some_and(Value::is_array);
         let excludes = fields.get("exclude_modules").is_some_and(|names| names != &Value::Array(Vec::new()));
@@ -109,8 +109,7 @@ impl Patterns {
 
     /// The setting by which PEFT would not adapt this module.
     fn leaves_out(&self, config: &AdapterConfig, module: &str) -> Option<&'static str> {
-        let names = |name: &String| module == name || module.ends_with(&format!(".{name}"));
-        if self.excluded.iter().any(names) {
+        if names_of(module).any(|name| self.excluded.contains(name)) {
             return Some("exclude_modules");
         }
         if !self.is_listed {
@@ -124,6 +123,11 @@ impl Patterns {
         let is_left_out = |layers: &BTreeSet<usize>| !layer.is_some_and(|layer| layers.contains(&layer));
         (!is_named_whole && self.layers.as_ref().is_some_and(is_left_out)).then_some("layers_to_transform")
     }
+}
+
+/// The names by which a list of modules may mean one: its path, and what follows each point in it.
+pub(super) fn names_of(module: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(module).chain(module.match_indices('.').map(|(at, _)| &module[at + 1..]))
 }
 
 fn layer(value: &Value) -> Option<usize> {
@@ -153,6 +157,10 @@ fn pattern<T>(
     }
     let mut patterns = Vec::with_capacity(object.len());
     for (key, found) in object {
+        if key.len() > MOST_BYTES {
+            let what = format!("a pattern of {} bytes", key.len());
+            return Err(WeightsError::unsupported(fields.path, field, what, "write the modules' names"));
+        }
         let at = format!("{field}[{key:?}]");
         let value = value(found).ok_or_else(|| {
             WeightsError::invalid(fields.path, &at, found.to_string(), "correct it in adapter_config.json")
