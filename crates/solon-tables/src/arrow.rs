@@ -1,10 +1,14 @@
 //! Arrow: IPC streams, as `datasets` writes them, and IPC files.
 //!
 //! Contract: a file is a stream between two marks (Apache Arrow, "IPC File Format"), so both are read from start to end, from any reader. A
-//! message is held no longer than its rows are wanted, and takes no more memory than there are bytes of it. Of its rows a few at a time become
-//! text: rows without content take no bytes, so a short message may have any number of them.
+//! message is held no longer than its rows are wanted, and takes no more memory than there are bytes of it, or a bounded number of times as much
+//! where they are compressed (`bounds.rs`). Of its rows a few at a time become text: rows without content take no bytes, so a short message
+//! may have any number of them, and a value may be written in many rows. How long rows become is known before they are written (`sizes.rs`).
 //!
 //! Source: <https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc>.
+
+mod bounds;
+mod sizes;
 
 use std::io::{Read, copy, sink};
 use std::path::{Path, PathBuf};
@@ -22,11 +26,13 @@ use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
 use arrow_schema::{ArrowError, DataType, FieldRef, TimeUnit};
 
+use self::bounds::Bounds;
+use self::sizes::{MAX_ROW_BYTES, fitting};
 use crate::{TableError, guarded};
 
 /// The mark at both ends of a file. Zeros follow the first, up to a border of 8 or 64 bytes.
 const FILE: [u8; 8] = *b"ARROW1\0\0";
-/// Rows that are held as text.
+/// Rows that are held as text, fewer where they are long.
 const ROWS: usize = 1024;
 /// Before the length of each message, and before the zero that ends a stream.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -38,6 +44,9 @@ pub struct ArrowRows<R> {
     /// None after the end, or after an error.
     reader: Option<R>,
     decoder: StreamDecoder,
+    bounds: Bounds,
+    /// Rows that have become text, of all record batches.
+    done: u64,
     /// Rows of the last record batch that are still to become text.
     left: Option<RecordBatch>,
     /// Rows that are still to be given, one on each line.
@@ -48,7 +57,8 @@ impl<R: Read> ArrowRows<R> {
     /// The rows of what `reader` gives from its start; `path` is named in errors.
     pub fn new(path: &Path, reader: R) -> Self {
         let (decoder, lines) = (StreamDecoder::new(), Vec::new().into_iter());
-        Self { path: path.to_owned(), reader: Some(reader), decoder, left: None, lines }
+        let (path, reader, bounds) = (path.to_owned(), Some(reader), Bounds::default());
+        Self { path, reader, decoder, bounds, done: 0, left: None, lines }
     }
 
     /// Makes the next rows text, if there are more.
@@ -65,8 +75,13 @@ impl<R: Read> ArrowRows<R> {
 
     /// Makes the first rows of a batch text and keeps the others.
     fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
-        let rows = batch.num_rows().min(ROWS);
+        let rows = guarded("Arrow", || fitting(batch, ROWS))?;
+        if rows == 0 && batch.num_rows() > 0 {
+            let (row, most) = (self.done + 1, MAX_ROW_BYTES >> 20);
+            return Err(format!("row {row} is longer than {most} MiB as JSON; split it"));
+        }
         let lines = guarded("Arrow", || objects(&batch.slice(0, rows)))?;
+        self.done += rows as u64;
         let left = batch.num_rows() - rows;
         self.left = (left > 0).then(|| batch.slice(rows, left));
         self.lines = lines.into_iter();
@@ -77,10 +92,16 @@ impl<R: Read> ArrowRows<R> {
     fn batch(&mut self) -> Result<(), String> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         let (message, is_last) = message(reader)?;
-        let decoder = &mut self.decoder;
+        let (decoder, bounds) = (&mut self.decoder, &mut self.bounds);
         self.left = guarded("Arrow", || {
-            let mut found = None;
             let mut buffer = Buffer::from_vec(message);
+            // With a mark the decoder ends the message before it where that has no body, as a schema.
+            let mut found =
+                decoder.decode(&mut buffer.slice_with_length(0, CONTINUATION.len())).map_err(unreadable)?;
+            if !is_last {
+                bounds.check(buffer.get(8..).unwrap_or_default(), decoder.schema().as_deref())?;
+            }
+            buffer.advance(CONTINUATION.len());
             while !buffer.is_empty() {
                 // A message is one batch at most.
                 found = decoder.decode(&mut buffer).map_err(unreadable)?.or(found);
@@ -239,14 +260,17 @@ fn holding(field: &FieldRef, column: &ArrayRef) -> FieldRef {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::builder::{ListBuilder, StringBuilder};
+    use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder};
+    use arrow_array::types::Int8Type;
     use arrow_array::{
-        Float64Array, Int64Array, NullArray, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
+        BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray, Float64Array,
+        Int8Array, Int32Array, Int64Array, ListViewArray, NullArray, RecordBatchOptions, RunArray,
+        StringArray, StringViewArray, TimestampMicrosecondArray, UnionArray,
     };
     use arrow_buffer::OffsetBuffer;
     use arrow_ipc::CompressionType;
     use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
-    use arrow_schema::{Field, Schema};
+    use arrow_schema::{Field, Schema, UnionFields};
 
     use super::*;
 
@@ -298,7 +322,7 @@ mod tests {
         bytes
     }
 
-    fn rows(bytes: &[u8]) -> Result<Vec<String>, String> {
+    pub(super) fn rows(bytes: &[u8]) -> Result<Vec<String>, String> {
         ArrowRows::new(Path::new("t.arrow"), bytes)
             .collect::<Result<_, _>>()
             .map_err(|error| error.to_string())
@@ -351,13 +375,79 @@ mod tests {
         assert_eq!(objects(&batch.slice(1, 1)).unwrap(), expected[1..]);
     }
 
-    fn stream_of(batch: &RecordBatch) -> Vec<u8> {
+    pub(super) fn stream_of(batch: &RecordBatch) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
         writer.write(batch).unwrap();
         writer.finish().unwrap();
         drop(writer);
         bytes
+    }
+
+    /// Two rows with a column of each kind that has values in it, or shares them.
+    pub(super) fn of_every_kind() -> RecordBatch {
+        let items = |values: &ArrayRef| Arc::new(Field::new("item", values.data_type().clone(), true));
+        let mut lists = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+        lists.append_value([Some(vec![Some(1), None]), None, Some(vec![])]);
+        lists.append_null();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["one", "two"]));
+        let keys = |keys: Vec<Option<i8>>| Int8Array::from(keys);
+        let keyed: ArrayRef =
+            Arc::new(DictionaryArray::<Int8Type>::new(keys(vec![Some(1), None]), Arc::clone(&texts)));
+        let runs: ArrayRef = Arc::new(RunArray::try_new(&Int32Array::from(vec![1, 2]), &texts).unwrap());
+        let run_of_nulls = RunArray::try_new(&Int32Array::from(vec![2]), &Int64Array::from(vec![None]));
+        let views: ArrayRef =
+            Arc::new(StringViewArray::from(vec![Some("a text that is longer than a view"), None]));
+        let list_views: ArrayRef = Arc::new(ListViewArray::new(
+            items(&keyed),
+            vec![1, 0].into(),
+            vec![1, 2].into(),
+            Arc::clone(&keyed),
+            None,
+        ));
+        let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(items(&runs), 1, Arc::clone(&runs), None));
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+        maps.keys().append_value("k");
+        maps.values().append_value(7);
+        maps.keys().append_value("l");
+        maps.values().append_null();
+        maps.append(true).unwrap();
+        maps.append(false).unwrap();
+        let columns: [(&str, ArrayRef); 12] = [
+            ("lists", Arc::new(lists.finish())),
+            ("keyed", keyed),
+            ("runs", runs),
+            ("run_of_nulls", Arc::new(run_of_nulls.unwrap())),
+            ("views", views),
+            ("list_views", list_views),
+            ("fixed", fixed),
+            ("maps", Arc::new(maps.finish())),
+            ("bytes", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x01\xff"), None]))),
+            ("fixed_bytes", Arc::new(FixedSizeBinaryArray::try_from_iter([b"ab", b"cd"].iter()).unwrap())),
+            ("is", Arc::new(BooleanArray::from(vec![true, false]))),
+            ("none", Arc::new(NullArray::new(2))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+    }
+
+    #[test]
+    fn values_of_every_kind_are_what_they_are_in_json() {
+        let expected = [
+            r#"{"lists":[[1,null],null,[]],"keyed":"two","runs":"one","run_of_nulls":null,"#.to_owned()
+                + r#""views":"a text that is longer than a view","list_views":[null],"fixed":["one"],"#
+                + r#""maps":{"k":7,"l":null},"bytes":"01ff","fixed_bytes":"6162","is":true,"none":null}"#,
+            r#"{"lists":null,"keyed":null,"runs":"two","run_of_nulls":null,"#.to_owned()
+                + r#""views":null,"list_views":["two",null],"fixed":["two"],"#
+                + r#""maps":null,"bytes":null,"fixed_bytes":"6364","is":false,"none":null}"#,
+        ];
+        assert_eq!(rows(&stream_of(&of_every_kind())).unwrap(), expected);
+        assert_eq!(objects(&of_every_kind()).unwrap(), expected);
+        // JSON has no name for which member of a union it is.
+        let member: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let fields = [(0, Arc::new(Field::new("n", DataType::Int64, true)))];
+        let union = UnionArray::try_new(UnionFields::from_iter(fields), vec![0].into(), None, vec![member]);
+        let union = RecordBatch::try_from_iter([("u", Arc::new(union.unwrap()) as ArrayRef)]).unwrap();
+        assert!(rows(&stream_of(&union)).unwrap_err().contains("Unsupported data type for JSON"));
     }
 
     #[test]
