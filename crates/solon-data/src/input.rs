@@ -13,6 +13,7 @@ use flate2::read::MultiGzDecoder;
 use solon_records::{GIT_LFS_POINTER, IS_GIT_LFS_POINTER};
 
 use crate::DataError;
+use crate::jsonl::MAX_LINE_BYTES;
 
 /// How many bytes are looked at to recognise a file.
 const HEAD_BYTES: u64 = 4096;
@@ -117,8 +118,8 @@ fn is_utf8(text: &[u8]) -> bool {
     std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
-/// What rows may grow to as they are unpacked: beyond so many bytes, this many times the bytes they are packed in. gzip's own limit is 1032.
-const MOST_UNPACKED: (u64, u64) = (1 << 26, 1000);
+/// How many times the bytes that they are packed in rows may have, beyond as many as one row may have. gzip's own limit is 1032.
+const MOST_GROWTH: u64 = 1000;
 
 /// Bytes as they are unpacked. They end with an error where they are too many: a few kilobytes can hold gigabytes of rows.
 struct NoBomb<R> {
@@ -132,9 +133,8 @@ impl<R: Read> Read for NoBomb<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.unpacked.read(into)?;
         self.bytes += read as u64;
-        let (free, times) = MOST_UNPACKED;
-        if self.bytes > free && self.bytes > times * self.packed.get() {
-            return Err(Error::other(format!("it unpacks to more than {times} times its size")));
+        if self.bytes > MAX_LINE_BYTES as u64 + MOST_GROWTH * self.packed.get() {
+            return Err(Error::other(format!("it unpacks to more than {MOST_GROWTH} times its size")));
         }
         Ok(read)
     }
