@@ -74,7 +74,11 @@ impl Target {
             // What these hold is bounded by limits of their own: the text that a template may write, a record of 16 MiB.
             Self::Gguf | Self::Vocabulary | Self::Model | Self::Tokenizer | Self::Template => 512,
             Self::Rows => 128,
-            Self::Adapter | Self::Parquet | Self::Arrow => 32,
+            Self::Adapter => 32,
+            // What a batch may unpack to whatever its length, and rows of 16 MiB as text.
+            Self::Arrow => 192,
+            // A list of eight million values in one row.
+            Self::Parquet => 1536,
         };
         (fixed << 20) + 256 * input
     }
