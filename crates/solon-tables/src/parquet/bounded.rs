@@ -5,7 +5,7 @@
 //! file it goes on to skip, for hours where a list is said to have millions of numbers. So reading beyond the end is an error here, footer
 //! and headers are looked at before the crate reads them (`headers.rs`), and each page before it is decoded (`pages.rs`).
 //!
-//! What is not bounded: that Zstandard unpacks a page of up to 2 GiB from much less, and that texts of which each repeats the one before
+//! A list of one row may have eight million values, which the crate holds in a gigabyte. What is not bounded: that Zstandard unpacks a page of up to 2 GiB from much less, and that texts of which each repeats the one before
 //! are written out, a thousand at a time.
 
 use std::fs::File;

@@ -5,6 +5,8 @@ use parquet::column::page::Page;
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescriptor;
 
+use super::thrift::unsigned;
+
 /// The most values of a dictionary, of a page whose texts' lengths are coded as differences, and of a list in one row. The crate (60.1) makes
 /// room for as many as a file names, or holds all before a row can be seen. A row with more could not be read: it has 16 MiB at most.
 const MOST: u64 = 1 << 23;
@@ -162,19 +164,6 @@ fn take<'a>(from: &mut &'a [u8], bytes: u64) -> Result<&'a [u8]> {
     };
     *from = rest;
     Ok(taken)
-}
-
-/// A whole number of seven bits a byte, the lowest first.
-fn unsigned(from: &mut &[u8]) -> Result<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = take(from, 1)?[0];
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(refused("a number of more than 64 bits".into()))
 }
 
 fn refused(what: String) -> ParquetError {

@@ -127,20 +127,11 @@ impl<R: BufRead> Walk<'_, R> {
         Ok(byte[0])
     }
 
-    /// A whole number of seven bits a byte, the lowest first.
     fn unsigned(&mut self) -> Result<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(wrong("a number of more than 64 bits"))
+        unsigned(self.from)
     }
 
-    /// The same with its sign in the lowest bit.
+    /// A whole number with its sign in the lowest bit.
     fn number(&mut self) -> Result<i64> {
         let number = self.unsigned()?;
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
@@ -159,6 +150,20 @@ impl<R: BufRead> Walk<'_, R> {
         }
         Ok(())
     }
+}
+
+/// A whole number of seven bits a byte, the lowest first. The pages' data has such numbers too.
+pub(super) fn unsigned(from: &mut impl Read) -> Result<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let mut byte = [0];
+        from.read_exact(&mut byte)?;
+        number |= u64::from(byte[0] & 0x7f) << shift;
+        if byte[0] < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(wrong("a number of more than 64 bits"))
 }
 
 fn wrong(what: &str) -> Error {
